@@ -1,0 +1,29 @@
+"""repro-audit: find out why two runs of a PyTorch training script differ.
+
+The user's process passes through this module, so it imports nothing; the names of the Python API are loaded when they
+are first asked for (PEP 562).
+"""
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "AuditError": "auditor.errors",
+    "Audit": "auditor.results",
+    "Divergence": "auditor.results",
+    "Plan": "auditor.plan",
+    "audit": "auditor.pipeline",
+    "diff": "auditor.pipeline",
+    "record": "auditor.pipeline",
+}
+
+__all__ = ["Audit", "AuditError", "Divergence", "Plan", "__version__", "audit", "diff", "record"]
+
+
+def __getattr__(name: str) -> object:
+    """Load a name of the API from the module that owns it."""
+    module = _LAZY.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module  # not at the top: nothing is imported in the user's process for these names
+
+    return getattr(import_module(module), name)

@@ -1,0 +1,6 @@
+"""`python -m auditor` is `repro-audit`."""
+
+from auditor.cli import main
+
+if __name__ == "__main__":
+    main()

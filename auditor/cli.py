@@ -1,0 +1,259 @@
+"""The command line: parse, call the pipeline, choose a report, exit status. No logic."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from auditor.errors import AuditError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from auditor.results import Audit
+
+_FAIL_ON = ("error", "warning", "note", "never")
+
+
+class _RunByDefault(TyperGroup):
+    """`repro-audit train.py` is `repro-audit run train.py`: the first word that is no command and no option of the group is a script."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        first = args[0] if args else None
+        if first is not None and first not in self.commands and first not in ("--help", "-h", "--version"):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=_RunByDefault, add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Find out why two runs of a PyTorch training script differ. `repro-audit train.py ...` runs the script twice, unmodified, and names the first op at which the runs part.",
+)  # fmt: skip
+
+#: Everything behind the script is the script's own.
+_SCRIPT = {"allow_interspersed_args": False, "ignore_unknown_options": False}
+
+Script = Annotated[list[str] | None, typer.Argument(metavar="SCRIPT [ARGS]...", help="the script and its own arguments", show_default=False)]
+Module = Annotated[bool, typer.Option("-m", help="SCRIPT is a module, as in python -m")]
+Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="write the audit as JSON (- is stdout)", show_default=False)]
+Markdown = Annotated[
+    Path | None, typer.Option("--markdown", metavar="FILE", help="write a short report for a chat or a pull request (- is stdout)", show_default=False)
+]
+FailOn = Annotated[str, typer.Option("--fail-on", metavar="LEVEL", help="exit with 1 for findings of this level: error, warning, note or never; never also lets a divergence pass")]
+Steps = Annotated[int | None, typer.Option("--steps", min=1, metavar="N", help="end the script cleanly after N steps", show_default=False)]
+Timeout = Annotated[float | None, typer.Option("--timeout", min=0.1, metavar="SECONDS", help="end a run that takes longer", show_default=False)]
+Level = Annotated[str, typer.Option("--level", help="what is recorded: ops, or steps only")]
+Window = Annotated[str | None, typer.Option("--window", metavar="A:B", help="record ops in steps A to B-1 only, steps elsewhere", show_default=False)]
+Python = Annotated[Path | None, typer.Option("--python", help="interpreter to run the script with (repro-audit must be installed for it)", show_default=False)]
+
+
+@app.callback(invoke_without_command=True)
+def _main(version: Annotated[bool, typer.Option("--version", help="print the version and end")] = False) -> None:
+    if version:
+        from auditor import __version__
+
+        print(f"repro-audit {__version__}")
+        raise typer.Exit
+
+
+@app.command(context_settings=_SCRIPT)
+def run(
+    script: Script = None,
+    module: Module = False,
+    steps: Steps = None,
+    timeout: Timeout = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="DIR", help="keep the runs here (default: in your cache directory)", show_default=False)] = None,
+    look: Annotated[bool, typer.Option("--second-look/--no-second-look", help="run twice more to look closely at a divergence")] = True,
+    json: Json = None,
+    markdown: Markdown = None,
+    fail_on: FailOn = "error",
+    python: Python = None,
+) -> None:
+    """Run a script twice and name the first op at which the runs differ (the default command)."""
+    with _plain_errors():
+        plan = _plan(script, module, steps, timeout, python)
+        _check(fail_on, json, markdown)
+        if out is not None and out.exists() and any(out.iterdir()):
+            raise UsageError("run-exists", f"{out} is not empty: choose another directory for the runs")
+        from auditor import pipeline, progress
+
+        screen = progress.screen()
+        try:
+            audit = pipeline.audit(plan, out, screen, look)
+        finally:
+            screen.close()
+        _finish(audit, json, markdown, fail_on)
+
+
+@app.command(context_settings=_SCRIPT)
+def record(
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="RUN", help="directory for the run; must not exist")],
+    script: Script = None,
+    module: Module = False,
+    steps: Steps = None,
+    timeout: Timeout = None,
+    level: Level = "ops",
+    window: Window = None,
+    python: Python = None,
+) -> None:
+    """Make one run and keep it."""
+    with _plain_errors():
+        plan = _plan(script, module, steps, timeout, python).with_level(_level(level), _window(window))
+        from auditor import pipeline, progress
+
+        screen = progress.screen()
+        try:
+            made = pipeline.record(plan, out, screen)
+        finally:
+            screen.close()
+        print(f"recorded {made.ops:,} ops in {made.steps:,} steps ({made.seconds:.1f} s) in {out}", file=sys.stderr)
+        if made.exit:
+            print(f"the script ended with {made.error or f'status {made.exit}'}", file=sys.stderr)
+            raise typer.Exit(2)
+
+
+@app.command()
+def diff(
+    a: Annotated[Path, typer.Argument(metavar="RUN", help="a kept run")],
+    b: Annotated[Path, typer.Argument(metavar="RUN", help="another")],
+    json: Json = None,
+    markdown: Markdown = None,
+    fail_on: FailOn = "error",
+) -> None:
+    """Compare two kept runs, also ones made on different days or machines."""
+    with _plain_errors():
+        _check(fail_on, json, markdown)
+        from auditor import pipeline
+
+        _finish(pipeline.diff(a, b), json, markdown, fail_on)
+
+
+@app.command()
+def show(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="a kept run")],
+    step: Annotated[int | None, typer.Option("--step", help="only this step", show_default=False)] = None,
+    op: Annotated[str | None, typer.Option("--op", help="only ops that match this glob", show_default=False)] = None,
+    phase: Annotated[str | None, typer.Option("--phase", help="only this phase: setup, forward, backward, optimizer", show_default=False)] = None,
+    file: Annotated[str | None, typer.Option("--file", help="only lines of files that match this glob", show_default=False)] = None,
+    lane: Annotated[str | None, typer.Option("--lane", help="only this lane", show_default=False)] = None,
+    kind: Annotated[list[str] | None, typer.Option("--kind", help="only these: op, external, draw, seed, setting, step, file, thread, lost (repeatable)", show_default=False)] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="at most so many lines")] = 200,
+) -> None:
+    """Print what a run holds: ops, draws, seeds, settings, steps and files, in order."""
+    with _plain_errors():
+        from auditor import pipeline
+        from auditor.report.listing import print_events
+
+        listing = pipeline.events(run, step=step, op=op, phase=phase, file=file, lane=lane, kinds=kind, limit=limit)
+        print_events(listing, sys.stdout)
+
+
+@app.command()
+def report(
+    audit: Annotated[Path, typer.Argument(metavar="AUDIT", help="a file written by --json")],
+    json: Json = None,
+    markdown: Markdown = None,
+    fail_on: FailOn = "error",
+) -> None:
+    """Show an audit that was written with --json."""
+    with _plain_errors():
+        _check(fail_on, json, markdown)
+        from auditor.report.json import read
+
+        _finish(read(audit), json, markdown, fail_on)
+
+
+def main() -> None:
+    """Entry point of `repro-audit`."""
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `repro-audit show RUN | head` ends quietly
+    app()
+
+
+def _plan(script: list[str] | None, module: bool, steps: int | None, timeout: float | None, python: Path | None) -> Any:
+    from auditor.plan import Plan
+
+    words = tuple((["-m"] if module else []) + (script or []))
+    settings: dict[str, Any] = {"steps": steps, "timeout": timeout}
+    if python is not None:
+        settings["python"] = str(python)
+    return Plan(words, **settings)
+
+
+def _level(level: str) -> str:
+    if level not in ("ops", "steps"):
+        raise UsageError("no-such-level", f"--level {level}: the levels are ops and steps")
+    return level
+
+
+def _window(window: str | None) -> tuple[int, int] | None:
+    if window is None:
+        return None
+    first, colon, last = window.partition(":")
+    if not colon or not first.isdigit() or not last.isdigit() or int(first) >= int(last):
+        raise UsageError("bad-window", f"--window {window}: two step numbers A:B with A < B are wanted")
+    return int(first), int(last)
+
+
+def _check(fail_on: str, *outputs: Path | None) -> None:
+    """Refuse what would only fail after the runs."""
+    if fail_on not in _FAIL_ON:
+        raise UsageError("bad-fail-on", f"--fail-on {fail_on}: one of {', '.join(_FAIL_ON)} is wanted")
+    for output in outputs:
+        if output is not None and str(output) != "-":
+            try:
+                output.touch()
+            except OSError as error:
+                raise UsageError("output-unwritable", f"cannot write {output}: {error.strerror}") from error
+
+
+def _finish(audit: Audit, json: Path | None, markdown: Path | None, fail_on: str) -> None:
+    """Write the reports and end with the status that the audit deserves."""
+    from auditor.report import json as as_json
+    from auditor.report import markdown as as_markdown
+    from auditor.report import terminal
+
+    taken = False
+    for path, render in ((json, as_json.render), (markdown, as_markdown.render)):
+        if path is None:
+            continue
+        if str(path) == "-":
+            render(audit, sys.stdout)
+            taken = True
+            continue
+        try:
+            with path.open("w", encoding="utf-8") as file:
+                render(audit, file)
+        except OSError as error:
+            raise UsageError("output-unwritable", f"cannot write {path}: {error.strerror}") from error
+    terminal.render(audit, sys.stderr if taken else sys.stdout)
+    raise typer.Exit(status(audit, fail_on))
+
+
+def status(audit: Audit, fail_on: str) -> int:
+    """0: no divergence seen and no finding at or above the level; 1: one of them; 2: could not tell."""
+    if fail_on != "never":
+        levels = _FAIL_ON[: _FAIL_ON.index(fail_on) + 1]
+        if audit.verdict == "diverged" or any(finding.level in levels for finding in audit.findings):
+            return 1
+    return 2 if audit.verdict == "inconclusive" else 0
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """An error of ours is one sentence with its slug."""
+    try:
+        yield
+    except AuditError as error:
+        print(f"repro-audit: {error}", file=sys.stderr)
+        raise typer.Exit(error.exit_status) from None
+    except KeyboardInterrupt:
+        print("repro-audit: interrupted: what was recorded is kept [interrupted]", file=sys.stderr)
+        raise typer.Exit(130) from None

@@ -1,0 +1,193 @@
+"""What the second look kept, measured: how inputs and outputs of the divergent op differ, and what that makes of its kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import prod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from auditor.compare.first import ADOPTING, Mismatch
+from auditor.results import Difference, Evidence, Kind
+from auditor.trace.reader import LaneTrace, Trace
+
+Array = npt.NDArray[Any]
+
+#: torch dtype -> numpy dtype of the same width; the two that numpy lacks are widened after reading.
+_DTYPES = {
+    "float64": "<f8", "float32": "<f4", "float16": "<f2", "bfloat16": "<u2", "int64": "<i8", "int32": "<i4", "int16": "<i2", "int8": "i1",
+    "uint8": "u1", "uint16": "<u2", "uint32": "<u4", "uint64": "<u8", "bool": "?", "complex64": "<c8", "complex128": "<c16",
+}  # fmt: skip
+
+
+def evidence_at(mismatch: Mismatch, lane: LaneTrace, twin: LaneTrace, a: Trace, b: Trace) -> Evidence | None:
+    """The values kept at the divergent op, compared; None if no closer look was taken there."""
+    if mismatch.a is None or mismatch.b is None:
+        return None
+    ours, theirs = _values(lane, mismatch.a), _values(twin, mismatch.b)
+    if not ours or not theirs:
+        return None
+    inputs, outputs = [], []
+    births = [{entry["slot"]: entry for entry in side if entry["slot"].startswith("birth")} for side in (ours, theirs)]
+    others = {entry["slot"]: entry for entry in theirs}
+    for entry in ours:
+        slot = entry["slot"]
+        if slot.startswith("birth") or slot not in others:
+            continue
+        birth_slot = slot.replace("in", "birth")
+        born = [(side.get(birth_slot)) for side in births]
+        difference = _difference(entry, others[slot], a, b, born)
+        (outputs if slot.startswith("out") else inputs).append(difference)
+    return Evidence(runs=[a.id, b.id], inputs=inputs, outputs=outputs)
+
+
+def _values(lane: LaneTrace, row: dict[str, Any]) -> list[dict[str, Any]]:
+    """Values at an op; for an external tensor those of the op that took it in."""
+    kept = lane.values_at(row["row"])
+    if kept or row["kind"] != "external":
+        return kept
+    for later in range(row["row"] + 1, row["row"] + 70):
+        kept = lane.values_at(later)
+        if kept:
+            return kept
+    return []
+
+
+def refined(mismatch: Mismatch, evidence: Evidence | None, lane: LaneTrace) -> tuple[Kind, str]:
+    """Kind and explanation in the light of the evidence; the first look's where there is none."""
+    kind, sentence = mismatch.kind, mismatch.sentence
+    if evidence is None or mismatch.a is None:
+        return kind, sentence
+    changed = [d for d in evidence.inputs if d.differs]
+    if kind in ("data", "data-order"):
+        adopted = evidence.outputs if mismatch.a["op"].startswith(ADOPTING) else changed
+        if kind == "data" and any(d.rows_permuted for d in adopted):
+            return "data-order", "the same rows came in in another order"
+        return kind, sentence
+    if kind not in ("kernel", "uninitialized", "draw"):
+        return kind, sentence
+    if not changed:
+        if kind == "draw":
+            return kind, sentence + "; its inputs are the same"
+        return "kernel", "all inputs are the same, byte for byte, and the result is not"
+    if kind == "draw":
+        return kind, sentence
+    if any(d.never_written for d in changed):
+        return "uninitialized", f"{_slots(changed)} holds what its memory was born with: it was read before it was written"
+    return "hidden-write", f"{_slots(changed)} changed although no recorded op wrote it"
+
+
+def _slots(changed: list[Difference]) -> str:
+    return " and ".join(f"input {d.slot.removeprefix('in')}" for d in changed)
+
+
+def _difference(a: dict[str, Any], b: dict[str, Any], run_a: Trace, run_b: Trace, births: list[dict[str, Any] | None]) -> Difference:
+    """Measure one pair of tensors."""
+    shape = a.get("shape", [])
+    difference = Difference(
+        slot=a["slot"], dtype=a.get("dtype", ""), shape=shape, differs=a["digest"] != b["digest"] or shape != b.get("shape", []),
+        of=prod(shape),
+    )  # fmt: skip
+    if not difference.differs:
+        return difference
+    if shape != b.get("shape", []) or a.get("dtype") != b.get("dtype"):
+        difference.note = f"{a.get('dtype')}{shape} and {b.get('dtype')}{b.get('shape')}"
+        return difference
+    x, y = (array_of(run.value(entry), entry) for run, entry in ((run_a, a), (run_b, b)))
+    if x is None or y is None:
+        difference.note = "too large to keep, or of a kind that is not kept: known by digest only"
+        return difference
+    measure(difference, x, y)
+    born = [array_of(run.value(entry), entry) if entry else None for run, entry in zip((run_a, run_b), births, strict=True)]
+    if born[0] is not None and born[1] is not None and born[0].shape == x.shape:
+        where = _bits(x) != _bits(y)
+        difference.never_written = bool(((_bits(x) == _bits(born[0])) & (_bits(y) == _bits(born[1])))[where].all())
+    return difference
+
+
+def array_of(data: bytes | None, entry: dict[str, Any]) -> Array | None:
+    """The kept bytes of a tensor as an array of its dtype and shape; bfloat16 as float32. None if that cannot be."""
+    dtype = _DTYPES.get(entry.get("dtype", ""))
+    if data is None or dtype is None:
+        return None
+    shape = entry["shape"]
+    if len(data) != prod(shape) * np.dtype(dtype).itemsize:
+        return None  # the disk was full, or the process was killed while it wrote
+    array: Array = np.frombuffer(data, dtype).reshape(shape)
+    if entry["dtype"] == "bfloat16":
+        array = (array.astype(np.uint32) << 16).view(np.float32)
+    return array
+
+
+def _bits(array: Array) -> Array:
+    """Real floats as unsigned integers, so that nan equals itself and 0.0 differs from -0.0; anything else as it is."""
+    return array.view(f"<u{array.dtype.itemsize}") if array.dtype.kind == "f" else array
+
+
+def measure(difference: Difference, x: Array, y: Array) -> None:
+    """Fill in how many elements differ and by how much.
+
+    Relative is |x-y| / max(|x|, |y|), 0 where both are 0. ULP is the distance in the ordered list of all values of the dtype, after
+    mapping sign-magnitude to a monotone integer (Bruce Dawson, Comparing Floating Point Numbers, 2012).
+    """
+    kind = x.dtype.kind
+    unequal = _bits(x) != _bits(y)
+    where = np.argwhere(unequal)
+    difference.elements = len(where)
+    if not len(where):
+        return
+    at = tuple(int(i) for i in where[0])
+    difference.first = list(at)
+    difference.a, difference.b = (_text(value, difference.dtype) for value in (x[at], y[at]))
+    if kind in "fciu":
+        wide = np.complex128 if kind == "c" else np.float64
+        xs, ys = x[unequal].astype(wide), y[unequal].astype(wide)
+        with np.errstate(all="ignore"):
+            gap = np.abs(xs - ys)
+            size = np.maximum(np.abs(xs), np.abs(ys))
+            ratio = np.where(size > 0, gap / size, 0.0)
+        difference.absolute = _largest(gap)
+        difference.relative = _largest(ratio)
+        if np.isnan(gap).any() or np.isinf(gap).any():
+            difference.note = f"{int((~np.isfinite(gap)).sum())} of them are not finite in one of the runs"
+    if kind == "f":
+        finite = np.isfinite(x[unequal]) & np.isfinite(y[unequal])
+        if finite.any():
+            ulps = _ordered(x[unequal][finite], difference.dtype) - _ordered(y[unequal][finite], difference.dtype)
+            difference.ulp = int(np.abs(ulps.astype(object)).max())
+    difference.rows_permuted = rows_permuted(x, y)
+
+
+def _ordered(values: Array, dtype: str) -> Array:
+    """Floats as integers in the same order, one apart for neighbours."""
+    bits = values.view(f"<i{values.dtype.itemsize}").astype(np.int64)
+    if dtype == "bfloat16":
+        bits >>= 16
+    width = 16 if dtype in ("bfloat16", "float16") else values.dtype.itemsize * 8
+    lowest = -(1 << (width - 1))
+    ordered: Array = np.where(bits < 0, lowest - bits, bits)
+    return ordered
+
+
+def _largest(values: Array) -> float | None:
+    finite = values[np.isfinite(values)]
+    return float(finite.max()) if len(finite) else None
+
+
+def _text(value: Any, dtype: str) -> str:
+    if dtype == "bfloat16":
+        return f"{float(value):.4g}"
+    return str(value.item()) if dtype == "float64" else str(value)
+
+
+def rows_permuted(x: Array, y: Array) -> bool:
+    """Whether `y` has the rows (entries along the first dimension) of `x` in another order."""
+    if x.ndim == 0 or x.shape[0] < 2 or x.shape != y.shape:
+        return False
+    return sorted(_rows(x)) == sorted(_rows(y))
+
+
+def _rows(array: Array) -> Iterator[bytes]:
+    return (row.tobytes() for row in np.ascontiguousarray(array))

@@ -1,0 +1,111 @@
+"""The first mismatch of two lanes, and what can be said of it from the records alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from auditor.results import Kind
+from auditor.trace.reader import LaneTrace, Trace
+
+#: Ops that take in memory which no op has written: a batch from a worker, a loaded checkpoint.
+ADOPTING = ("aten.set_.source_Storage",)
+#: Ops whose output is not digested, because nobody has written it yet.
+EMPTY = ("aten.empty", "aten.new_empty", "aten._efficientzerotensor")
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """The first position at which two lanes differ; `a` or `b` is None where that lane ended."""
+
+    kind: Kind
+    index: int
+    a: dict[str, Any] | None
+    b: dict[str, Any] | None
+    sentence: str
+
+    @property
+    def ended(self) -> bool:
+        """Whether one lane simply stopped here."""
+        return self.a is None or self.b is None
+
+    @property
+    def row_a(self) -> int:
+        """Row in the first lane; behind its last one if it ended."""
+        return self.a["row"] if self.a else 1 << 60
+
+    @property
+    def row_b(self) -> int:
+        """Row in the second lane; behind its last one if it ended."""
+        return self.b["row"] if self.b else 1 << 60
+
+
+def first_mismatch(lane: LaneTrace, twin: LaneTrace, a: Trace, b: Trace) -> Mismatch | None:
+    """Find and classify the first difference; None if both lanes are equal to their ends."""
+    what_a, rows_a = lane.compared
+    what_b, rows_b = twin.compared
+    both = min(len(what_a), len(what_b))
+    differs = np.flatnonzero(what_a[:both] != what_b[:both])
+    if len(differs):
+        index = int(differs[0])
+        (row_a,), (row_b,) = lane.rows(int(rows_a[index]), int(rows_a[index])), twin.rows(int(rows_b[index]), int(rows_b[index]))
+        kind, sentence = _kind(row_a, row_b, lane, twin)
+        return Mismatch(kind, index, row_a, row_b, sentence)
+    if len(what_a) == len(what_b):
+        return None
+    longer, rows, shorter_run = (lane, rows_a, b) if len(what_a) > both else (twin, rows_b, a)
+    (row,) = longer.rows(int(rows[both]), int(rows[both]))
+    failed = shorter_run.meta.get("exit") not in (0, None)
+    sentence = f"{shorter_run.id} ended here" + (f" with {_how_it_ended(shorter_run)}" if failed else "") + ", the other run went on"
+    return Mismatch(
+        "failed" if failed else "structure", both, row if longer is lane else None, row if longer is twin else None, sentence
+    )
+
+
+def _how_it_ended(run: Trace) -> str:
+    error = run.meta.get("error")
+    status = run.meta.get("exit")
+    return str(error) if error else f"signal {-status}" if isinstance(status, int) and status < 0 else f"exit status {status}"
+
+
+def _kind(a: dict[str, Any], b: dict[str, Any], lane: LaneTrace, twin: LaneTrace) -> tuple[Kind, str]:
+    """What a pair of differing records is."""
+    if a["kind"] != b["kind"] or a["op"] != b["op"]:
+        return "structure", f"one run does {a['op']} here, the other {b['op']}"
+    if a["args"] != b["args"]:
+        return "argument", f"{a['op']} was given {a['args'] or 'nothing'} in one run and {b['args'] or 'nothing'} in the other"
+    if a["out"] != b["out"]:
+        return "structure", f"the result's dtype, shape, layout or device differs: {a['out']} and {b['out']}"
+    if a["numbers"] != b["numbers"]:
+        return "argument", f"{a['op']} was given {a['numbers']} in one run and {b['numbers']} in the other"
+    if a["kind"] == "external":
+        if a["rows"] and a["rows"] == b["rows"]:
+            return "data-order", "the same rows came in in another order"
+        return "data", "a tensor that no recorded op made came in with other values"
+    if a["op"].startswith(ADOPTING):
+        return "data", "memory that no recorded op wrote came in with other values"
+    states = [_state_before(row, which) for row, which in ((a, lane), (b, twin))]
+    if states[0] is not None or states[1] is not None:
+        if states[0] != states[1]:
+            return "draw", "the random stream that it draws from was in another state"
+        return "kernel", "the random stream was in the same state, and so were the inputs as far as recorded ops made them"
+    if any(_born_empty(row, which) for row, which in ((a, lane), (b, twin))):
+        return "uninitialized", "an input was made by torch.empty and no recorded op has written it"
+    return "kernel", "the inputs are the same as far as recorded ops made them"
+
+
+def _state_before(row: dict[str, Any], lane: LaneTrace) -> int | None:
+    """State of the stream that the op at this row drew from; None if it drew nothing."""
+    before = lane.rows(row["row"] - 1, row["row"] - 1) if row["row"] else []
+    if before and before[0]["kind"] == "draw" and before[0]["op"] == row["op"]:
+        return int(before[0]["digest"])
+    return None
+
+
+def _born_empty(row: dict[str, Any], lane: LaneTrace) -> bool:
+    """Whether an input's memory was last written by nobody: its producer is the op that allocated it."""
+    makers = [row[name] for name in ("in0", "in1", "in2") if row[name] is not None and row[name] >= 0]
+    written = row["op"].split(".")[1].endswith("_")
+    return any(maker["op"].startswith(EMPTY) for made_by in makers[written:] for maker in lane.rows(made_by, made_by))

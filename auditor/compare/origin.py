@@ -1,0 +1,142 @@
+"""Where a difference entered, if not at the op that shows it: draws and seeds before it, and files that were read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from auditor.compare.first import Mismatch
+from auditor.results import FileDifference, Kind, Stream
+from auditor.trace.reader import LaneTrace
+
+#: Kinds that say that something came in from outside of torch's ops.
+DRAWN_FROM_OUTSIDE: tuple[Kind, ...] = ("draw", "data", "data-order", "argument", "structure", "failed")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The first draw or seed of a stream in which two runs differ."""
+
+    stream: str
+    op: str
+    index: int
+    file: str | None
+    line: int | None
+    function: str | None
+    code: str | None
+    phase: str | None
+    step: int | None
+    sentence: str
+
+
+def origin(kind: Kind, mismatch: Mismatch, lane: LaneTrace, twin: LaneTrace) -> Origin | None:
+    """The draw or seed that a mismatch of this kind came from; None if it began at the op itself."""
+    if kind not in DRAWN_FROM_OUTSIDE:
+        return None
+    differing = _differing(lane, twin, mismatch)
+    if kind == "draw":
+        own = _stream_of(mismatch, lane)
+        differing = {stream: events for stream, events in differing.items() if stream == own}
+    if not differing:
+        return None
+    nearest = max(differing, key=lambda stream: differing[stream][-1][0]["row"])
+    first, other = differing[nearest][0]
+    if kind == "draw" and mismatch.a is not None and first["k"] == "draw" and first["row"] >= mismatch.a["row"] - 1:
+        return None  # the op is itself the first draw that differs
+    return Origin(
+        nearest, first["function"], first.get("index", mismatch.index), first.get("file"), first.get("line"), first.get("func"),
+        first.get("code"), first.get("phase"), first.get("step"), _sentence(first, other, nearest),
+    )  # fmt: skip
+
+
+def _sentence(first: dict[str, Any], other: dict[str, Any] | None, stream: str) -> str:
+    if first["k"] == "seed":
+        if other is None:
+            return f"the stream {stream} was seeded here in one run and not in the other"
+        if first.get("entropy"):
+            return f"the stream {stream} was seeded from the operating system's entropy"
+        return f"the stream {stream} was seeded with {first['value']} in one run and with {other['value']} in the other"
+    return f"the stream {stream} was in another state when it was drawn from here: it was never seeded, or not with the same seed"
+
+
+def differing_streams(lane: LaneTrace, twin: LaneTrace, mismatch: Mismatch) -> list[Stream]:
+    """Each random stream that differs before the mismatch, by its first differing event; then settings that differ."""
+    found = [
+        Stream(
+            name=stream, what=f"{pairs[0][0]['k']} by {pairs[0][0]['function']}", a=pairs[0][0].get("value"),
+            b=pairs[0][1].get("value") if pairs[0][1] else None, file=pairs[0][0].get("file"), line=pairs[0][0].get("line"),
+        )
+        for stream, pairs in _differing(lane, twin, mismatch).items()
+    ]  # fmt: skip
+    settings = [_settings(which, row) for which, row in ((lane, mismatch.row_a), (twin, mismatch.row_b))]
+    for name in sorted(set(settings[0]) | set(settings[1])):
+        a, b = settings[0].get(name), settings[1].get(name)
+        if a != b:
+            found.append(Stream(name=name, what="setting", a=str(a), b=str(b)))
+    return found
+
+
+def differing_files(lane: LaneTrace, twin: LaneTrace, mismatch: Mismatch) -> list[FileDifference]:
+    """Files read (and folders listed) before the mismatch whose content, or order, was not the same; and files read by one run only."""
+    seen: list[dict[tuple[str, str, int], Any]] = []
+    for which, row in ((lane, mismatch.row_a), (twin, mismatch.row_b)):
+        reads: dict[tuple[str, str, int], Any] = {}
+        for event in which.events_of("file"):
+            if event["row"] <= row and event.get("digest") is not None:
+                n = sum(1 for key in reads if key[:2] == (event["path"], event["op"]))
+                reads[event["path"], event["op"], n] = event["digest"]
+        seen.append(reads)
+    found = []
+    for key in [*seen[0], *(key for key in seen[1] if key not in seen[0])]:
+        path, op, _ = key
+        a, b = seen[0].get(key), seen[1].get(key)
+        if a == b:
+            continue
+        what = "read by one run only" if a is None or b is None else "listed in another order, or other names" if op == "list" else "other content"
+        if (path, op) not in [(f.path, f.op) for f in found]:
+            found.append(FileDifference(path=path, op=op, what=what))
+    return found
+
+
+def _settings(lane: LaneTrace, row: int) -> dict[str, Any]:
+    return {event["name"]: event["value"] for event in lane.events_of("setting") if event["row"] <= row}
+
+
+def _stream_of(mismatch: Mismatch, lane: LaneTrace) -> str | None:
+    row = mismatch.row_a
+    drawn = [draw["stream"] for draw in lane.draws if draw["row"] == row - 1]
+    return drawn[0] if drawn else None
+
+
+def _timeline(lane: LaneTrace, until: int) -> dict[str, list[dict[str, Any]]]:
+    """Draws and seeds up to a row, by stream, in order."""
+    events = [
+        {"k": "draw", "row": d["row"], "index": d["index"], "stream": d["stream"], "function": d["op"], "state": d["digest"],
+         "file": d["file"], "line": d["line"], "func": d["function"], "code": d["code"], "phase": d["phase"], "step": d["step"]}
+        for d in lane.draws if d["row"] < until
+    ]  # fmt: skip
+    events += [event for event in lane.events_of("seed") if event["row"] <= until]
+    # a seed stands before the record of the same row
+    events.sort(key=lambda event: (event["row"], event["k"] == "draw"))
+    streams: dict[str, list[dict[str, Any]]] = {}
+    for event in events:
+        streams.setdefault(event["stream"], []).append(event)
+    return streams
+
+
+def _differing(lane: LaneTrace, twin: LaneTrace, mismatch: Mismatch) -> dict[str, list[tuple[dict[str, Any], dict[str, Any] | None]]]:
+    """Per stream the pairs of its n-th events that differ, those without a partner included."""
+    ours, theirs = _timeline(lane, mismatch.row_a), _timeline(twin, mismatch.row_b)
+    found: dict[str, list[tuple[dict[str, Any], dict[str, Any] | None]]] = {}
+    for stream in [*ours, *(s for s in theirs if s not in ours)]:
+        a, b = ours.get(stream, []), theirs.get(stream, [])
+        pairs = []
+        for n in range(max(len(a), len(b))):
+            x, y = (a[n] if n < len(a) else None), (b[n] if n < len(b) else None)
+            if x is None or y is None:
+                pairs.append((x or y or {}, None))
+            elif (x["k"], x["function"], x["state"]) != (y["k"], y["function"], y["state"]):
+                pairs.append((x, y))
+        if pairs:
+            found[stream] = pairs
+    return found

@@ -1,0 +1,29 @@
+"""What can go wrong, as one sentence with a slug; each error knows the exit status of the command that ends with it."""
+
+from __future__ import annotations
+
+
+class AuditError(Exception):
+    """Something that the user can act on: what was seen, where, and the next step, behind a stable slug."""
+
+    exit_status = 2
+
+    def __init__(self, slug: str, message: str) -> None:
+        super().__init__(message)
+        self.slug = slug
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"{self.message} [{self.slug}]"
+
+
+class UsageError(AuditError):
+    """The command line or a file that the user named is not usable."""
+
+
+class LaunchError(AuditError):
+    """The script could not be started, or nothing of it was recorded."""
+
+
+class TraceError(AuditError):
+    """A run on disk cannot be read: foreign, newer, truncated or gone."""

@@ -1,0 +1,217 @@
+"""One plan -> child process -> run directory.
+
+The child is plain `python train.py args`, with `record/boot` first on PYTHONPATH and one settings variable. A missing or unfinished
+trace is reported, never guessed. Whatever happens to the child or to us, what was recorded is sealed and kept.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import struct
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from auditor.errors import LaunchError
+from auditor.launch.machine import describe
+from auditor.launch.streams import Output, Stdin
+from auditor.plan import Plan
+from auditor.results import RunOutcome
+from auditor.trace import FORMAT, HEADER, HEADER_SIZE
+from auditor.trace.reader import Trace
+
+__all__ = ["Progress", "Screen", "Stdin", "launch"]
+
+_BOOT = Path(__file__).resolve().parent.parent / "record" / "boot"
+_TICK = 0.1
+#: Seconds that a child has between being asked to end and being ended.
+_GRACE = 5.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is; `steps` and `records` are as of the last step."""
+
+    run: str
+    seconds: float
+    steps: int = 0
+    records: int = 0
+
+
+class Screen(Protocol):
+    """Where the script's output and our progress go, so that they do not get in each other's way."""
+
+    def output(self, stream: int, data: bytes) -> None:
+        """Pass on what the script wrote to its stdout (1) or stderr (2)."""
+
+    def progress(self, progress: Progress) -> None:
+        """Show how far the run is."""
+
+
+def launch(plan: Plan, run: Path, name: str, role: str, screen: Screen, stdin: Stdin | None = None, quiet: bool = False) -> RunOutcome:
+    """Run the plan, record into the directory `run`, and seal it.
+
+    `quiet` keeps the script's output in the run directory without showing it. Raises `LaunchError` if the child cannot be started;
+    KeyboardInterrupt ends the child, seals what it recorded and is raised again.
+    """
+    try:
+        (run / "spool").mkdir(parents=True)
+    except FileExistsError as error:
+        raise LaunchError("run-exists", f"{run} exists already: choose another name, or remove it") from error
+    except OSError as error:
+        raise LaunchError("run-unwritable", f"cannot write to {run}: {error.strerror}") from error
+    meta: dict[str, Any] = {
+        "format": FORMAT, "id": name, "role": role, "script": list(plan.script), "cwd": plan.cwd, "plan": plan.as_json(),
+        "started": time.time(), "exit": None, "seconds": None, "pinned": list(plan.pinned), "varied": list(plan.varied),
+        **describe(plan),
+    }  # fmt: skip
+    _write_meta(run, meta)
+    source = stdin or Stdin()
+    output = Output(run, screen, quiet)
+    started = time.monotonic()
+    stopped: str | None = None
+    interrupted = False
+    try:
+        child = subprocess.Popen(
+            plan.command, cwd=plan.cwd, env=_environment(plan, run), stdin=source.open(), stdout=output.stdout, stderr=output.stderr
+        )
+    except OSError as error:
+        output.close()
+        source.close()
+        raise LaunchError("cannot-start", f"cannot start {plan.command[0]}: {error.strerror}") from error
+    source.started()
+    output.started()
+    watcher = _Watcher(run, name, started)
+    try:
+        while child.poll() is None:
+            try:
+                child.wait(_TICK)
+            except subprocess.TimeoutExpired:
+                screen.progress(watcher.look())
+            if plan.timeout is not None and time.monotonic() - started > plan.timeout:
+                stopped = "timeout"
+                _end(child, signal.SIGTERM)
+    except KeyboardInterrupt:
+        # A terminal sends it to the child as well; one that came to us alone is passed on.
+        interrupted = True
+        stopped = "interrupted"
+        _end(child, signal.SIGINT)
+    finally:
+        if child.poll() is None:
+            child.kill()
+        child.wait()
+        seconds = time.monotonic() - started
+        source.close()
+        output.close()
+        _end_orphans(run)
+    meta |= {"exit": child.returncode, "seconds": round(seconds, 3), "pid": child.pid, "stopped": stopped, "error": output.last_error()}
+    if not run.is_dir():
+        raise LaunchError("run-directory-gone", f"the run directory {run} was removed while the script ran: nothing of the run is left")
+    _write_meta(run, meta)
+    trace = Trace(run)
+    if interrupted:
+        raise KeyboardInterrupt
+    return outcome(trace)
+
+
+def outcome(trace: Trace) -> RunOutcome:
+    """What is known of a run, read from its directory."""
+    meta = trace.meta
+    main = trace.main
+    stopped = meta.get("stopped") or (main.facts["stopped"] if main and main.facts["stopped"] == "steps" else None)
+    return RunOutcome(
+        id=trace.id, role=meta.get("role", "kept"), pinned=meta.get("pinned", []), varied=meta.get("varied", []), exit=meta.get("exit"),
+        seconds=meta.get("seconds"), ops=sum(lane.ops for lane in trace.lanes.values()), steps=main.steps if main else 0,
+        path=str(trace.path), error=meta.get("error"), stopped=stopped or None,
+    )  # fmt: skip
+
+
+def why_nothing(trace: Trace) -> LaunchError | None:
+    """The error for a run in which no op was recorded; None if there were ops."""
+    if any(lane.ops for lane in trace.lanes.values()):
+        return None
+    failed = f" (it ended with {trace.meta.get('error') or 'status ' + str(trace.meta.get('exit'))})" if trace.meta.get("exit") else ""
+    if not trace.processes:
+        return LaunchError(
+            "recorder-not-armed",
+            f"nothing was recorded: the recorder did not start in {' '.join(trace.meta['plan']['script'])}{failed}; "
+            f"is repro-audit installed for {trace.meta['plan']['python']}, and is it started without -I, -E and -S?",
+        )
+    if not any(lane.facts["torch"] for lane in trace.lanes.values()):
+        return LaunchError("torch-never-imported", f"nothing was recorded: the script never imported torch{failed}")
+    if (trace.meta.get("plan") or {}).get("level") == "ops":
+        return LaunchError("no-ops", f"nothing was recorded: torch was imported but no op ran{failed}")
+    return None if any(lane.steps for lane in trace.lanes.values()) else LaunchError("no-steps", f"nothing was recorded: no step ran{failed}")
+
+
+def _write_meta(run: Path, meta: dict[str, Any]) -> None:
+    part = run / "run.json.part"
+    try:
+        part.write_text(json.dumps(meta, indent=1, ensure_ascii=False))
+        part.replace(run / "run.json")
+    except OSError as error:
+        raise LaunchError("run-unwritable", f"cannot write to {run}: {error.strerror}") from error
+
+
+def _environment(plan: Plan, run: Path) -> dict[str, str]:
+    environment = dict(os.environ)
+    environment.update(plan.environment)
+    if plan.level == "off":
+        return environment
+    inherited = environment.get("PYTHONPATH")
+    environment["PYTHONPATH"] = os.pathsep.join([str(_BOOT), *([inherited] if inherited else [])])
+    settings = plan.recorder_settings() | {"run": str(run.resolve()), "spool": str((run / "spool").resolve()), "launcher": os.getpid()}
+    environment["REPRO_AUDIT"] = json.dumps(settings)
+    return environment
+
+
+def _end(child: subprocess.Popen[bytes], how: signal.Signals) -> None:
+    """Ask the child to end, wait a little, insist."""
+    deadline = time.monotonic() + _GRACE
+    if how is signal.SIGINT:
+        try:
+            child.wait(_GRACE / 5)  # it may have had its own
+        except subprocess.TimeoutExpired:
+            child.send_signal(how)
+    else:
+        child.send_signal(how)
+    try:
+        child.wait(max(deadline - time.monotonic(), 0.1))
+    except (subprocess.TimeoutExpired, KeyboardInterrupt):
+        child.kill()
+
+
+def _end_orphans(run: Path) -> None:
+    """End recorded processes that outlived the script: workers of one that was killed."""
+    for facts in (run / "spool").glob("*/process.json"):
+        try:
+            pid = json.loads(facts.read_text())["pid"]
+            if str(run.resolve()).encode() in Path(f"/proc/{pid}/environ").read_bytes():
+                os.kill(pid, signal.SIGTERM)
+        except (OSError, ValueError, KeyError):
+            continue
+
+
+class _Watcher:
+    """Reads how far the child is from the header of its lanes' first segments."""
+
+    def __init__(self, run: Path, name: str, started: float) -> None:
+        self.spool = run / "spool"
+        self.name = name
+        self.started = started
+
+    def look(self) -> Progress:
+        steps = records = 0
+        for segment in self.spool.glob("*/*.0.seg"):
+            try:
+                with segment.open("rb") as file:
+                    header = struct.unpack_from(HEADER, file.read(HEADER_SIZE))
+            except (OSError, struct.error):
+                continue
+            records += header[4]
+            steps = max(steps, header[5])
+        return Progress(self.name, time.monotonic() - self.started, steps, records)

@@ -1,0 +1,296 @@
+"""Knows the order: make the control runs, compare them, look a second time where they differ, conclude."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import auditor
+from auditor.compare import Comparison, compare, environment_differences
+from auditor.errors import AuditError, LaunchError, UsageError
+from auditor.launch import Progress, Screen, Stdin, launch, outcome, why_nothing
+from auditor.plan import Plan, Watch
+from auditor.results import Audit, Coverage, Divergence, Intermittent, Lost, OpLine, RunOutcome
+from auditor.trace.reader import LaneTrace, Trace
+
+#: Audits that are kept in the cache directory; older ones are removed.
+KEPT_AUDITS = 20
+#: Second looks at most: a fault that moves is looked at once more where it was seen then.
+_LOOKS = 2
+_WIDEST_WATCH = 20_000
+#: Ops whose gradient torch computes by another formula under any dispatch mode (`recorder/probes/torch_ops.py`).
+_BRANCHING = ("aten.masked_fill.Tensor", "aten.masked_fill_.Tensor", "aten.prod.default", "aten.prod.dim_int")
+
+
+class Silent:
+    """A screen that passes the script's output on and shows nothing of ours."""
+
+    def output(self, stream: int, data: bytes) -> None:
+        """Write to our own stdout or stderr."""
+        os.write(stream, data)
+
+    def progress(self, progress: Progress) -> None:
+        """Show nothing."""
+
+    def say(self, text: str) -> None:
+        """Say nothing."""
+
+
+def audit(plan: Plan, keep: Path | None = None, screen: Any = None, look: bool = True) -> Audit:
+    """Run the plan twice, compare, and look closely at the first divergence.
+
+    `keep` is the directory for the runs (default: a new one in the user's cache). Raises `AuditError` if a run could not be made or
+    nothing was recorded in it.
+    """
+    screen = screen or Silent()
+    folder = keep or new_folder(plan)
+    check_script(plan)
+    stdin = Stdin()
+    runs: list[Trace] = []
+
+    def make(made: Plan, name: str, role: str) -> Trace:
+        screen.say(f"{name}: {' '.join(plan.script)}")
+        launch(made, folder / name, name, role, screen, stdin, quiet=bool(runs))
+        trace = Trace(folder / name)
+        if not runs and stdin.terminal and trace.main is not None:
+            stdin.typed = [event["text"] for event in trace.main.events_of("file") if event.get("op") == "input"]
+        runs.append(trace)
+        return trace
+
+    a = make(plan, "control-1", "control")
+    _insist_on_something(a, folder)
+    b = make(plan, "control-2", "control")
+    screen.say("comparing")
+    comparison = compare(a, b)
+    if comparison.divergence is not None and look and comparison.watch is not None:
+        comparison = _second_look(plan, comparison, runs, make)
+    return conclude(list(plan.script), runs, comparison, plan)
+
+
+def record(plan: Plan, run: Path, screen: Any = None) -> RunOutcome:
+    """Make one run and keep it. Raises `AuditError` if nothing was recorded."""
+    check_script(plan)
+    launch(plan, run, run.name, "kept", screen or Silent())
+    trace = Trace(run)
+    _insist_on_something(trace, run)
+    return outcome(trace)
+
+
+def diff(a: Path, b: Path) -> Audit:
+    """Compare two kept runs, also from other days or machines; what differs in their environment is part of the audit."""
+    runs = [Trace(a), Trace(b)]
+    for run in runs:
+        error = why_nothing(run)
+        if error is not None:
+            raise LaunchError(error.slug, f"{run.path}: {error.message}")
+    if runs[0].id == runs[1].id:
+        for run in runs:
+            run.meta["id"] = str(run.path)
+    result = conclude(runs[0].meta.get("script") or [], runs, compare(*runs), None)
+    result.environment = environment_differences(*runs)
+    if result.divergence is not None and result.divergence.detail.evidence is None and result.divergence.kind in ("kernel", "uninitialized"):
+        result.notes.append(
+            "inputs were not digested in these runs, so a write by something other than torch is not told from another result of the op: "
+            "audit the script to have it looked at a second time"
+        )
+    return result
+
+
+def check_script(plan: Plan) -> None:
+    """Raise `UsageError` (`no-such-script`) if the script is not there; near names are suggested."""
+    first = plan.script[0] if plan.script else ""
+    if not first:
+        raise UsageError("no-script", "no script was given: repro-audit train.py ...")
+    if first.startswith("-"):
+        if first == "-m" and len(plan.script) > 1:
+            return
+        raise UsageError("no-script", f"{first} is no option of repro-audit and no script: options come before the script")
+    path = Path(plan.cwd) / first
+    if path.is_file() or (path / "__main__.py").is_file():
+        return
+    from difflib import get_close_matches
+
+    near = get_close_matches(Path(first).name, [p.name for p in path.parent.glob("*.py")] if path.parent.is_dir() else [], 1)
+    hint = f"; did you mean {Path(first).parent / near[0]}?" if near else ""
+    raise UsageError("no-such-script", f"there is no script {first} in {plan.cwd}{hint}")
+
+
+def new_folder(plan: Plan) -> Path:
+    """A new directory in the user's cache; the oldest of too many are removed."""
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "repro-audit"
+    script = re.sub(r"[^A-Za-z0-9_.-]+", "-", Path(plan.script[-1 if plan.script[0] == "-m" else 0]).stem) or "script"
+    folder = root / f"{time.strftime('%Y%m%d-%H%M%S')}-{script}"
+    n = 1
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        old = sorted(path for path in root.iterdir() if re.match(r"\d{8}-\d{6}-", path.name))
+        for path in old[: max(len(old) - KEPT_AUDITS + 1, 0)]:
+            shutil.rmtree(path, ignore_errors=True)
+        while True:
+            try:
+                folder.mkdir()
+                return folder
+            except FileExistsError:
+                n += 1
+                folder = folder.with_name(f"{folder.name.rstrip('0123456789').rstrip('~')}~{n}")
+    except OSError:
+        import tempfile
+
+        return Path(tempfile.mkdtemp(prefix="repro-audit-"))
+
+
+def conclude(script: list[str], runs: list[Trace], comparison: Comparison, plan: Plan | None) -> Audit:
+    """Put together what was found."""
+    a, b = runs[0], runs[1]
+    outcomes = [outcome(run) for run in runs]
+    divergence = comparison.divergence
+    result = Audit(
+        verdict="diverged", script=script, runs=outcomes, divergence=divergence, others=comparison.others,
+        notes=list(comparison.notes), version=auditor.__version__,
+        coverage=Coverage(lanes=len(set(a.lanes) & set(b.lanes)), ops=comparison.compared, lost=_lost(runs[:2])),
+    )  # fmt: skip
+    if divergence is not None:
+        return result
+    reason = _why_unsure(a, b, plan)
+    if reason is None and a.meta.get("exit") != b.meta.get("exit"):
+        result.divergence = _failed(a, b)
+        return result
+    result.verdict = "inconclusive" if reason else "no-divergence-seen"
+    result.reason = reason
+    return result
+
+
+def _why_unsure(a: Trace, b: Trace, plan: Plan | None) -> str | None:
+    """Why equal traces do not mean that the runs agree."""
+    for run in (a, b):
+        if run.meta.get("stopped") == "timeout":
+            limit = f" after {plan.timeout:g} s" if plan and plan.timeout else ""
+            return f"{run.id} was ended{limit}: the runs agree as far as they went [timeout]"
+        if run.meta.get("stopped"):
+            return f"{run.id} was interrupted: the runs agree as far as they went [interrupted]"
+        for lane in run.lanes.values():
+            if lane.facts["stopped"] not in ("", "steps"):
+                return f"recording of {run.id} stopped early: the runs agree as far as they were recorded [{lane.facts['stopped']}]"
+    if a.meta.get("exit") and a.meta.get("exit") == b.meta.get("exit"):
+        error = a.meta.get("error")
+        status = a.meta["exit"]
+        how = str(error) if error else f"signal {-status}" if status < 0 else f"exit status {status}"
+        return f"the script failed in both runs alike: {how} [script-failed]"
+    return None
+
+
+def _failed(a: Trace, b: Trace) -> Divergence:
+    """The runs did the same ops and ended differently."""
+    main = a.main
+    last = main.rows(main.facts["records"] - 1, main.facts["records"] - 1) if main is not None else []
+    row = last[0] if last else {}
+    bad = next(run for run in (b, a) if run.meta.get("exit"))
+    how = bad.meta.get("error") or f"exit status {bad.meta.get('exit')}"
+    return Divergence(
+        runs=[a.id, b.id], kind="failed", lane=main.name if main else "main", index=int(row.get("index", 0)) + 1, step=row.get("step"),
+        phase=row.get("phase") or "", op="end of the run", file=row.get("file"), line=row.get("line"), function=row.get("function"),
+        code=row.get("code"), sentence=f"both runs did the same ops, and {bad.id} then ended with {how}; the line is that of the last op",
+    )  # fmt: skip
+
+
+def _insist_on_something(trace: Trace, folder: Path) -> None:
+    error = why_nothing(trace)
+    if error is not None:
+        raise LaunchError(error.slug, f"{error.message}; what there is of the run is in {folder}")
+
+
+def _second_look(plan: Plan, first: Comparison, runs: list[Trace], make: Any) -> Comparison:
+    """Run twice more with all values around the divergence kept; the rate of a fault that does not come back is counted."""
+    watch = first.watch
+    divergence = first.divergence
+    best = first
+    for attempt in range(_LOOKS):
+        if watch is None or divergence is None:
+            break
+        names = [f"look-{2 * attempt + 1}", f"look-{2 * attempt + 2}"]
+        pair = [make(plan.with_watch(watch), name, "look") for name in names]
+        seen = compare(*pair)
+        found = seen.divergence
+        if found is None:
+            continue
+        if found.detail.evidence is not None:
+            best = replace(first, divergence=found, others=first.others, notes=[*first.notes])
+            if found.index != divergence.index or found.lane != divergence.lane:
+                best.notes.append(f"the fault moves: the controls differ first at op {divergence.index}, the second look at op {found.index}")
+            else:
+                found.detail.before = divergence.detail.before
+                if not found.detail.carriers:
+                    found.detail.carriers = divergence.detail.carriers
+                found.detail.differing_ops, found.detail.compared_ops = divergence.detail.differing_ops, divergence.detail.compared_ops
+            found.runs = divergence.runs
+            break
+        if seen.watch is None or seen.watch.lane != watch.lane:
+            break
+        watch = Watch(watch.lane, min(watch.first, seen.watch.first), max(watch.last, seen.watch.last), watch.identity)
+        if watch.last - watch.first > _WIDEST_WATCH:
+            break
+    if best.divergence is not None:
+        best.divergence.intermittent = _rate(runs, best.divergence.lane)
+    return best
+
+
+def _rate(runs: list[Trace], lane: str) -> Intermittent | None:
+    """How often two runs differed in this lane; None if always."""
+    lanes = [(run.id, run.lanes[lane]) for run in runs if lane in run.lanes]
+    groups: list[list[tuple[str, LaneTrace]]] = []
+    for entry in lanes:
+        for group in groups:
+            if _agree(group[0][1], entry[1]):
+                group.append(entry)
+                break
+        else:
+            groups.append([entry])
+    pairs = len(lanes) * (len(lanes) - 1) // 2
+    agreeing = sum(len(group) * (len(group) - 1) // 2 for group in groups)
+    if not agreeing:
+        return None
+    return Intermittent(differing=pairs - agreeing, pairs=pairs, groups=[[name for name, _ in group] for group in groups])
+
+
+def _agree(a: LaneTrace, b: LaneTrace) -> bool:
+    """Whether two lanes are equal as far as both go: a run that was ended after the second look goes less far."""
+    x, y = a.compared[0], b.compared[0]
+    both = min(len(x), len(y))
+    return bool((x[:both] == y[:both]).all())
+
+
+def _lost(runs: list[Trace]) -> list[Lost]:
+    """What the recorder knows that it missed, each once."""
+    found: dict[tuple[str, str], Lost] = {}
+
+    def add(what: str, count: int, lane: str, run: Trace) -> None:
+        known = found.get((what, lane))
+        if known is None:
+            found[what, lane] = Lost(what=what, count=count, lane=lane, run=run.id)
+
+    for run in runs:
+        for name, lane in run.lanes.items():
+            for event in lane.events_of("lost"):
+                add(event["what"], event.get("count", 1), name, run)
+            if lane.facts["stopped"] not in ("", "steps"):
+                add(f"everything after recording stopped ({lane.facts['stopped']})", 1, name, run)
+            elif not lane.ended and name == "main" and run.meta.get("exit") == 0:
+                add("whatever ran after the process ended without its exit handlers (os._exit)", 1, name, run)
+            if lane.facts["unknown"]:
+                add("lines of the trace that this version does not know", lane.facts["unknown"], name, run)
+            for row in lane.query(
+                "SELECT op, count(*) AS n FROM records WHERE list_contains(?, op) GROUP BY op ORDER BY op", list(_BRANCHING)
+            ):
+                add(f"{row['op']}: under any dispatch mode torch takes another formula for its gradient", row["n"], name, run)
+            for row in lane.query("SELECT count(*) AS n FROM records WHERE out LIKE '%cuda%'"):
+                if row["n"]:
+                    add("CUDA tensors are digested by copying them, which synchronises the device and can hide a race", row["n"], name, run)
+    return list(found.values())
+
+
+__all__ = ["AuditError", "OpLine", "Screen", "audit", "conclude", "diff", "record"]

@@ -1,0 +1,70 @@
+"""What to run and how to watch it, as a value: each `with_...` returns a new plan."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+LEVELS = ("off", "steps", "ops")
+
+
+@dataclass(frozen=True)
+class Watch:
+    """A window of one lane in which a rerun looks closely: record positions, both ends included."""
+
+    lane: str
+    first: int
+    last: int
+    identity: list[int] | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run to be made.
+
+    `script` is what the user would type after `python`: `["train.py", "--lr", "0.1"]` or `["-m", "pkg.train"]`.
+    """
+
+    script: tuple[str, ...]
+    cwd: str = field(default_factory=os.getcwd)
+    python: str = sys.executable
+    environment: tuple[tuple[str, str], ...] = ()
+    level: str = "ops"
+    steps: int | None = None
+    window: tuple[int, int] | None = None
+    timeout: float | None = None
+    watch: tuple[Watch, ...] = ()
+    pinned: tuple[str, ...] = ()
+    varied: tuple[str, ...] = ()
+
+    @property
+    def command(self) -> list[str]:
+        """The command line of the child process."""
+        return [self.python, *self.script]
+
+    def with_environment(self, **variables: str) -> Plan:
+        """The same plan with these variables set in the child."""
+        return replace(self, environment=(*self.environment, *sorted(variables.items())))
+
+    def with_watch(self, *watch: Watch) -> Plan:
+        """The same plan, looking closely at these windows."""
+        return replace(self, watch=watch)
+
+    def with_level(self, level: str, window: tuple[int, int] | None = None) -> Plan:
+        """The same plan recorded at another level; with a window, at level `ops` within these steps only."""
+        return replace(self, level=level, window=window)
+
+    def recorder_settings(self) -> dict[str, Any]:
+        """What the recorder in the child is told, besides where to write."""
+        settings: dict[str, Any] = {"level": self.level, "steps": self.steps, "window": self.window}
+        if self.window is not None:
+            settings["level"] = "ops" if self.window[0] <= 0 < self.window[1] else "steps"
+        if self.watch:
+            settings["watch"] = [asdict(window) for window in self.watch]
+        return settings
+
+    def as_json(self) -> dict[str, Any]:
+        """The plan as it is kept in run.json."""
+        return asdict(self)

@@ -1,0 +1,48 @@
+"""Arms the recorder in a process of the user's program: reads one settings variable, opens the files, installs the probes.
+
+Each probe is installed when its module has finished importing; nothing here imports torch or numpy. When all is in place the
+auditor's names are taken out of `sys.modules` again: a script may have a module called `auditor` of its own.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import sys
+
+from auditor.record import imports
+from auditor.record.probes import files, numpy_rng, python_rng, settings, steps, threads, torch_mode, torch_rng, workers
+from auditor.record.process import Process
+
+VARIABLE = "REPRO_AUDIT"
+
+
+def arm() -> Process:
+    """Install everything in this process, once."""
+    process = Process(json.loads(os.environ[VARIABLE]))
+    process.begin()
+    imports.install()
+    python_rng.install(process)
+    files.install(process)
+    threads.install(process)
+    numpy_rng.install(process)
+    workers.install(process)
+    imports.when_imported("torch", lambda torch: _arm_torch(process, torch))
+    # Registered first, so run last: what the user's own exit handlers do is still recorded.
+    atexit.register(process.close)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=lambda: _count_fork(process), after_in_child=process.forked)
+    for name in [name for name in sys.modules if name == "auditor" or name.startswith("auditor.")]:
+        del sys.modules[name]
+    return process
+
+
+def _count_fork(process: Process) -> None:
+    process.forks += 1
+
+
+def _arm_torch(process: Process, torch: object) -> None:
+    process.torch = torch
+    for probe in (torch_rng, settings, steps, torch_mode):
+        probe.install_torch(process, torch)

@@ -1,0 +1,95 @@
+"""Call a function when a module has finished importing; never import it.
+
+One finder at the head of `sys.meta_path` asks the other finders and lends their loader for the length of one import.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+_waiting: dict[str, list[Callable[[ModuleType], None]]] = {}
+
+
+def when_imported(name: str, then: Callable[[ModuleType], None]) -> None:
+    """Call `then(module)` as soon as the module is there: now, or at the end of its import."""
+    module = sys.modules.get(name)
+    if module is not None and not getattr(getattr(module, "__spec__", None), "_initializing", False):
+        _call(then, module)
+    else:
+        _waiting.setdefault(name, []).append(then)
+
+
+def install() -> None:
+    """Put the finder in place."""
+    sys.meta_path.insert(0, _Finder())
+
+
+def _call(then: Callable[[ModuleType], None], module: ModuleType) -> None:
+    try:
+        then(module)
+    except Exception as error:  # noqa: BLE001  # a probe that does not fit this version must not end the user's program
+        _failed(then, error)
+
+
+_failures: list[tuple[str, str]] = []
+
+
+def _failed(then: Callable[[ModuleType], None], error: Exception) -> None:
+    _failures.append((f"{then.__module__}.{then.__qualname__}", f"{type(error).__name__}: {error}"))
+
+
+def failures() -> list[tuple[str, str]]:
+    """Probes that could not be installed, and why; taken once."""
+    taken = _failures[:]
+    _failures.clear()
+    return taken
+
+
+class _Finder:
+    """Finds nothing by itself: wraps the loader of a module that somebody waits for."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        if name not in _waiting:
+            return None
+        for finder in sys.meta_path:
+            find = getattr(finder, "find_spec", None)
+            if finder is self or find is None:
+                continue
+            spec: ModuleSpec | None = find(name, path, target)
+            if spec is not None:
+                if spec.loader is not None and hasattr(spec.loader, "exec_module"):
+                    spec.loader = _Loader(spec.loader)  # type: ignore[assignment]  # a loader by behaviour, not by class
+                return spec
+        return None
+
+
+class _Loader:
+    """The module's own loader, followed by the functions that wait for it."""
+
+    def __init__(self, loader: Any) -> None:
+        self.loader = loader
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.loader, name)
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        made: ModuleType | None = self.loader.create_module(spec)
+        return made
+
+    def exec_module(self, module: ModuleType) -> None:
+        spec = module.__spec__
+        if spec is not None:
+            spec.loader = self.loader
+        module.__loader__ = self.loader
+        try:
+            self.loader.exec_module(module)
+        except BaseException as error:
+            # A bare `raise` adds no frame, so without ours the traceback is the one the user would have seen.
+            error.__traceback__ = error.__traceback__.tb_next if error.__traceback__ else None
+            raise
+        for then in _waiting.pop(module.__name__, ()):
+            _call(then, module)

@@ -1,0 +1,92 @@
+"""One thread's stream of records and events, as the probes see it.
+
+Before torch is there (a script may draw from `random` first) records are written by `Lane.emit`; when the dispatch mode is
+entered it takes over the numbering and replaces `emit` and `number` by its own, because the hot path keeps them in closure
+cells (see `probes/torch_ops.py`).
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+import time
+from typing import Any
+
+from auditor.record.callsite import Sites, user_frame
+from auditor.trace import LANE_SPAN, RECORD, RECORD_SIZE
+from auditor.trace.writer import LaneWriter
+
+pack = struct.Struct(RECORD).pack_into
+
+
+class Lane:
+    """Tables, numbering and events of one thread."""
+
+    def __init__(self, directory: str, ordinal: int, base_lane: int, role: dict[str, object], identity: list[int]) -> None:
+        """Open the files; `base_lane` counts the lanes of this process and of those it was forked from."""
+        self.role = role
+        self.identity = identity
+        self.base = base_lane * LANE_SPAN
+        self.writer = LaneWriter(directory, ordinal, self.base)
+        self.line = self.writer.line
+        self.sites = Sites(self.line)
+        self.buffer, self.offset, self.end = self.writer.next_segment(self.base + 1)
+        self.last = self.base
+        self.ids: dict[str, int] = {"sig": 0, "module": 0}
+        self.sigs: dict[object, int] = {}
+        self.handler: Any = None
+        #: set between a backward() and the next graph in a script that has no optimizer
+        self.unfinished_step: Any = None
+        self.loss: Any = None
+        self.watched_enough = False
+        self.modules: list[Any] = []
+        self.module_ids: dict[str, int] = {}
+        self.last_draw: object = None
+        self.line({"k": "lane", "base": self.base, "started": time.time(), "role": role, "identity": identity})
+
+    def define(self, table: str, entry: dict[str, object]) -> int:
+        """Write a new line of a table and return its number."""
+        number = self.ids[table] = self.ids[table] + 1
+        self.line({"k": table, "id": number, **entry})
+        return number
+
+    def sig(self, kind: str, **what: object) -> int:
+        """Number of the `sig` of a record that is not an op's output; for kinds with few different ones."""
+        key = (kind, *what.items())
+        found = self.sigs.get(key)
+        if found is None:
+            found = self.sigs[key] = self.define("sig", {"kind": kind, **what})
+        return found
+
+    def emit(self, sig: int, digest: int, site: int, rows: int = 0) -> int:
+        """Write one record that has no producers; returns its number."""
+        if self.offset == self.end:
+            self.buffer, self.offset, self.end = self.writer.next_segment(self.last + 1)
+        self.last += 1
+        pack(self.buffer, self.offset, digest, 0, site, 0, rows & 0xFFFFFFFF, rows >> 32, 0, 0, sig)
+        self.offset += RECORD_SIZE
+        return self.last
+
+    def number(self) -> int:
+        """Number of the last record written."""
+        return self.last
+
+    def event(self, kind: str, where: bool = True, **facts: object) -> None:
+        """Write a rare event: it lies behind the record `at`, and `file`, `line` and `func` are the user's."""
+        event: dict[str, object] = {"k": kind, "at": self.number(), **facts}
+        if where:
+            frame = user_frame(sys._getframe(1))
+            if frame is not None:
+                event["file"] = frame.f_code.co_filename
+                event["line"] = frame.f_lineno
+                event["func"] = getattr(frame.f_code, "co_qualname", frame.f_code.co_name)
+        self.line(event)
+
+    def draw(self, stream: str, function: str, state: int) -> None:
+        """Note that a random stream in this state was drawn from."""
+        site = self.sites.site_of(sys._getframe(2))
+        self.emit(self.sig("draw", stream=stream, function=function), state, site)
+
+    def close(self) -> None:
+        """Write the end mark."""
+        self.writer.close(self.number())

@@ -1,0 +1,121 @@
+"""The second look: within a window of records, digest every input of every op before it runs, and keep the values.
+
+What is kept tells an origin from a carrier: an input that no recorded op changed but that differs between the runs was written by
+somebody else (`hidden-write`) or never written at all (`uninitialized`: it still holds what it was born with).
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from auditor.record import digest
+from auditor.trace import lane_name
+
+if TYPE_CHECKING:
+    from auditor.record.lane import Lane
+    from auditor.record.probes.torch_ops import Handler
+    from auditor.record.process import Process
+
+#: Bytes kept of one tensor and of one lane. A larger tensor has its digest only.
+VALUE_LIMIT = 8 << 20
+LANE_LIMIT = 512 << 20
+_BIRTH_LIMIT = 4 << 20
+
+
+def watch(process: Process, lane: Lane, torch: Any) -> Handler:
+    """The lane's handler, looking closely within the window that the settings give for it; the plain one if they give none."""
+    plain: Handler = lane.handler
+    name = lane_name(lane.role, lane.identity, process.rank)
+    window = next(
+        (w for w in process.settings["watch"] if w["lane"] == name and w["identity"] in (None, lane.identity)), None
+    )
+    if window is None:
+        return plain
+    first, last = window["first"] + lane.base, window["last"] + lane.base
+    folder = os.path.join(process.settings["run"], "values")
+    kept = 0
+
+    def tensors_in(value: Any, found: list[Any]) -> None:
+        if isinstance(value, torch.Tensor):
+            found.append(value)
+        elif isinstance(value, (list, tuple)):
+            for part in value:
+                tensors_in(part, found)
+        elif isinstance(value, dict):
+            tensors_in(list(value.values()), found)
+
+    def save(slot: str, tensor: Any) -> dict[str, object] | None:
+        """Digest a tensor in logical order and keep its bytes."""
+        nonlocal kept
+        if tensor.layout is not torch.strided or tensor.device.type == "meta":
+            return {"slot": slot, "digest": digest.of_tensor(tensor)}
+        flat = tensor.detach()
+        if flat.is_conj() or flat.is_neg():
+            flat = flat.resolve_conj().resolve_neg()
+        flat = flat.contiguous().cpu()
+        fact: dict[str, object] = {
+            "slot": slot, "dtype": str(flat.dtype)[6:], "shape": list(flat.shape), "digest": digest.of_tensor(flat),
+        }  # fmt: skip
+        size = flat.nbytes
+        if size and flat.data_ptr() and size <= VALUE_LIMIT and kept + size <= LANE_LIMIT:
+            file = f"{os.path.basename(process.directory)}-{os.path.basename(lane.writer.path)}-{kept:x}.bin"
+            try:
+                os.makedirs(folder, exist_ok=True)
+                fd = os.open(os.path.join(folder, file), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+                try:
+                    os.write(fd, digest.array_type(size).from_address(flat.data_ptr()))
+                finally:
+                    os.close(fd)
+            except OSError:
+                return fact
+            kept += size
+            fact["file"] = file
+        return fact
+
+    def inputs_of(args: Any, kwargs: Any) -> list[dict[str, object]]:
+        found: list[Any] = []
+        tensors_in(args, found)
+        tensors_in(kwargs, found)
+        facts = []
+        for position, tensor in enumerate(found[:64]):
+            fact = save(f"in{position}", tensor)
+            if fact is None:
+                continue
+            try:
+                storage = tensor.untyped_storage()
+                fact["producer"] = storage._repro_audit
+                born = storage._repro_audit_birth
+                was = torch.empty(0, dtype=tensor.dtype).set_(born, tensor.storage_offset(), tensor.size(), tensor.stride())
+            except Exception:  # noqa: BLE001  # no storage, written by nobody we know, or not born empty
+                facts.append(fact)
+                continue
+            facts.append(fact)
+            birth = save(f"birth{position}", was)
+            if birth is not None:
+                facts.append(birth)
+        return facts
+
+    def look(mode: Any, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        number = lane.number()
+        if number > last:
+            lane.watched_enough = True
+            return plain.dispatch(mode, func, types, args, kwargs)
+        close = number >= first and not types
+        values = inputs_of(args, kwargs) if close else []
+        out = plain.dispatch(mode, func, types, args, kwargs)
+        known = getattr(func, "_repro_audit", None)
+        if known is not None and known[3].empty and isinstance(out, torch.Tensor) and 0 < out.nbytes <= _BIRTH_LIMIT:
+            try:
+                out.untyped_storage()._repro_audit_birth = out.untyped_storage().clone()
+            except Exception:  # noqa: BLE001, S110  # no storage of its own
+                pass
+        if close and out is not NotImplemented and lane.number() > number:
+            found: list[Any] = []
+            tensors_in(out, found)
+            tensors_in([args[w] if isinstance(w, int) and w < len(args) else None for w in (known[3].writes if known else ())], found)
+            outputs = [save(f"out{position}", tensor) for position, tensor in enumerate(found[:64])]
+            lane.line({"k": "value", "at": lane.number(), "values": [v for v in [*values, *outputs] if v is not None]})
+        return out
+
+    return plain._replace(dispatch=look)

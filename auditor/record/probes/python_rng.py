@@ -1,0 +1,89 @@
+"""Draws from and seeds of Python's `random`: the module's functions and the methods of `random.Random`.
+
+`random()` and `getrandbits()` of an own `random.Random` are not seen: every other method is made of them, and a wrapper there would
+cost `shuffle` a call an element.
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from auditor.record.digest import of_bytes
+from auditor.record.imports import when_imported
+from auditor.record.probes.wrapping import telling
+from auditor.record.process import in_standard_library
+
+if TYPE_CHECKING:
+    from auditor.record.process import Process
+
+_DRAWS = (
+    "betavariate", "binomialvariate", "choice", "choices", "expovariate", "gammavariate", "gauss", "lognormvariate",
+    "normalvariate", "paretovariate", "randbytes", "randint", "randrange", "sample", "shuffle", "triangular", "uniform",
+    "vonmisesvariate", "weibullvariate",
+)  # fmt: skip
+_PRIMITIVES = ("random", "getrandbits")
+
+
+def install(process: Process) -> None:
+    """Watch `random` from the moment it is imported."""
+    when_imported("random", lambda module: _install(process, module))
+
+
+def state_digest(generator: Any) -> int:
+    """Digest of a `random.Random`'s state."""
+    version, words, gauss = generator.getstate()
+    return of_bytes(array("Q", words).tobytes() + repr((version, gauss)).encode())
+
+
+def _install(process: Process, module: ModuleType) -> None:
+    shared = module._inst
+    originals = {name: getattr(shared, name) for name in (*_DRAWS, *_PRIMITIVES, "seed", "setstate") if hasattr(shared, name)}
+    nested = [False]
+
+    def note(generator: Any, name: str, stream: str) -> None:
+        lane = process.lane()
+        if lane.last_draw != (stream, name, lane.number()):
+            lane.draw(stream, f"random.{name}", state_digest(generator))
+            lane.last_draw = (stream, name, lane.number())
+
+    def draws_shared(name: str) -> Any:
+        return telling(originals[name], lambda *_a, **_k: note(shared, name, "python"))
+
+    def seeds_shared(name: str) -> Any:
+        def tell(_result: Any, *args: Any, **kwargs: Any) -> None:
+            value = args[0] if args else kwargs.get("a")
+            process.lane().event(
+                "seed", stream="python", function=f"random.{name}", value=repr(value)[:200] if name == "seed" else None,
+                entropy=name == "seed" and value is None, state=state_digest(shared),
+            )  # fmt: skip
+
+        return telling(originals[name], tell, after=True)
+
+    def draws_own(name: str, method: Any) -> Any:
+        def watched(self: Any, *args: Any, **kwargs: Any) -> Any:
+            outermost = not nested[0]
+            if outermost and not in_standard_library(sys._getframe(1).f_code.co_filename):
+                note(self, name, "python-own")
+            nested[0] = True
+            try:
+                return method(self, *args, **kwargs)
+            except BaseException as error:
+                error.__traceback__ = error.__traceback__.tb_next if error.__traceback__ else None  # see wrapping.telling
+                raise
+            finally:
+                if outermost:
+                    nested[0] = False
+
+        watched.__name__, watched.__qualname__, watched.__doc__ = name, method.__qualname__, method.__doc__
+        watched.__module__ = method.__module__
+        return watched
+
+    for name in originals:
+        setattr(module, name, seeds_shared(name) if name in ("seed", "setstate") else draws_shared(name))
+    for name in _DRAWS:
+        method = vars(module.Random).get(name)
+        if method is not None:
+            setattr(module.Random, name, draws_own(name, method))

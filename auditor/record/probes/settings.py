@@ -1,0 +1,79 @@
+"""Determinism switches: their values when torch appears, and each change with the line that made it.
+
+They are polled, because a switch can be reached by many ways; the setters that torch documents are also watched, so that a change
+has its line. A change by another way is noticed at the next step and has no line.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from auditor.record.probes.wrapping import telling
+
+if TYPE_CHECKING:
+    from auditor.record.process import Process
+
+ENVIRONMENT = (
+    "ATEN_CPU_CAPABILITY", "CUBLAS_WORKSPACE_CONFIG", "CUDA_LAUNCH_BLOCKING", "CUDA_VISIBLE_DEVICES", "KMP_DETERMINISTIC_REDUCTION",
+    "MKL_CBWR", "MKL_NUM_THREADS", "NCCL_ALGO", "NVIDIA_TF32_OVERRIDE", "OMP_NUM_THREADS", "ONEDNN_MAX_CPU_ISA",
+    "OPENBLAS_NUM_THREADS", "PYTHONHASHSEED", "PYTORCH_NVFUSER_DISABLE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+)  # fmt: skip
+
+_SETTERS = (
+    "set_default_device", "set_default_dtype", "set_deterministic_debug_mode", "set_float32_matmul_precision",
+    "set_flush_denormal", "set_num_interop_threads", "set_num_threads", "use_deterministic_algorithms",
+)  # fmt: skip
+
+
+def install_torch(process: Process, torch: Any) -> None:
+    """Note all settings, watch their setters, and let `process.poll_settings` find other changes."""
+    readers = _readers(torch)
+    known: dict[str, object] = {}
+
+    def poll(where: bool = True) -> None:
+        lane = process.existing_lane()
+        for name, read in readers.items():
+            try:
+                value = read()
+            except Exception:  # noqa: BLE001, S112  # a switch that this build does not have
+                continue
+            if value != known.get(name, ""):
+                first = name not in known
+                known[name] = value
+                lane = lane or process.lane()
+                lane.event("setting", where and not first, name=name, value=value, first=first)
+
+    poll(where=False)
+    process.poll_settings = poll
+    for name in _SETTERS:
+        setter = getattr(torch, name, None)
+        if setter is not None:
+            setattr(torch, name, telling(setter, lambda *_a, **_k: poll(), after=True))
+    context = torch.backends.ContextProp
+    context.__set__ = telling(context.__set__, lambda *_a, **_k: poll(), after=True)
+
+
+def _readers(torch: Any) -> dict[str, Any]:
+    backends = torch.backends
+    readers: dict[str, Any] = {
+        "torch.backends.cudnn.enabled": torch._C._get_cudnn_enabled,
+        "torch.backends.cudnn.benchmark": torch._C._get_cudnn_benchmark,
+        "torch.backends.cudnn.deterministic": torch._C._get_cudnn_deterministic,
+        "torch.backends.cudnn.allow_tf32": torch._C._get_cudnn_allow_tf32,
+        "torch.backends.cuda.matmul.allow_tf32": torch._C._get_cublas_allow_tf32,
+        "torch.backends.mkldnn.enabled": torch._C._get_mkldnn_enabled,
+        "torch.get_float32_matmul_precision": torch.get_float32_matmul_precision,
+        "torch.are_deterministic_algorithms_enabled": torch._C._get_deterministic_algorithms,
+        "torch.is_deterministic_algorithms_warn_only_enabled": torch._C._get_deterministic_algorithms_warn_only,
+        "torch.utils.deterministic.fill_uninitialized_memory": torch._C._get_deterministic_fill_uninitialized_memory,
+        "torch.get_num_threads": torch.get_num_threads,
+        "torch.get_default_dtype": lambda: str(torch.get_default_dtype()),
+        "torch.get_default_device": lambda: str(torch._GLOBAL_DEVICE_CONTEXT.device_context.device)
+        if getattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", None)
+        else "cpu",
+        "torch.backends.cpu.get_cpu_capability": backends.cpu.get_cpu_capability,
+    }
+    for name in ENVIRONMENT:
+        readers["environ:" + name] = lambda name=name: os.environ.get(name)
+    return readers

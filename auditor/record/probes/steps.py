@@ -1,0 +1,117 @@
+"""Steps: the end of an optimizer's step or, in a script without an optimizer, of a backward pass and what follows it.
+
+At each step the parameters, gradients and optimizer state are digested as three numbers, together with the loss and the random streams
+that were used. Here the level of recording can change, and here a script that was asked for N steps ends.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from auditor.record import digest
+from auditor.record.imports import when_imported
+from auditor.record.probes import torch_rng
+from auditor.record.probes.wrapping import telling
+
+if TYPE_CHECKING:
+    from auditor.record.process import Process
+
+
+def install_torch(process: Process, torch: Any) -> None:
+    """Register the global hooks that torch has for this."""
+    most = process.settings.get("steps")
+    window = process.settings.get("window")
+    running: list[Any] = []
+    state = {"optimizers": 0}
+
+    def finished(lane: Any, optimizer: Any) -> None:
+        lane.writer.steps += 1
+        step = lane.writer.steps
+        facts: dict[str, object] = {"step": step - 1}
+        if optimizer is not None:
+            facts.update(_digests(torch, optimizer))
+        if lane.loss is not None:
+            facts["loss"], facts["loss_digest"] = lane.loss
+        if process.level != "ops":
+            facts["rng"] = torch_rng.state_digest(torch.default_generator)
+        lane.event("step", False, **facts)
+        lane.writer.progress(lane.number())
+        process.poll_settings(where=False)
+        if window and process.lanes and lane is process.lanes[0]:
+            wanted = "ops" if window[0] <= step < window[1] else "steps"
+            if wanted != process.level:
+                process.set_level(wanted)
+        if (most and step >= most) or lane.watched_enough:
+            lane.line({"k": "stopped", "steps": step, "at": lane.number()})
+            raise SystemExit(0)
+
+    def before(optimizer: Any, args: Any, kwargs: Any) -> None:
+        lane = process.lane()
+        running.append(optimizer)
+        if len(running) == 1 and lane.handler is not None:
+            closure = bool(args and args[0] is not None) or kwargs.get("closure") is not None
+            lane.handler.begin_step(lane.sites.site_of(sys._getframe(1)), closure)
+
+    def after(optimizer: Any, _args: Any, _kwargs: Any) -> None:
+        lane = process.lane()
+        while running and running.pop() is not optimizer:  # an inner step that raised never came here
+            pass
+        if running:
+            return
+        if lane.handler is not None:
+            lane.handler.end_step()
+        lane.unfinished_step = None
+        finished(lane, optimizer)
+
+    def backward(lane: Any, outputs: Any, options: Any) -> None:
+        if not options.get("accumulate_grad", True):
+            return  # torch.autograd.grad
+        lane.loss = _loss(torch, outputs)
+        if state["optimizers"]:
+            return
+        if lane.unfinished_step is not None:
+            lane.unfinished_step()  # a second backward pass over the same graph, or a level without ops
+        def finish() -> None:
+            lane.unfinished_step = None
+            if not state["optimizers"]:
+                finished(lane, None)
+
+        lane.unfinished_step = finish
+
+    def made(*_args: Any, **_kwargs: Any) -> None:
+        state["optimizers"] += 1
+
+    process.backward = backward
+
+    def watch_optimizers(module: Any) -> None:
+        module.register_optimizer_step_pre_hook(before)
+        module.register_optimizer_step_post_hook(after)
+        module.Optimizer.__init__ = telling(module.Optimizer.__init__, made)
+
+    when_imported("torch.optim.optimizer", watch_optimizers)
+
+
+def _loss(torch: Any, outputs: Any) -> tuple[float | None, int] | None:
+    first = outputs[0] if outputs else None
+    if not isinstance(first, torch.Tensor) or type(first) not in (torch.Tensor, torch.nn.Parameter):
+        return None
+    if first.device.type != "cpu":
+        return None  # reading it would synchronise the device
+    guard = digest.no_dispatch()  # noqa: F841  # works by living
+    value = first.item() if first.numel() == 1 and first.dtype.is_floating_point else None
+    return value, digest.of_tensor(first)
+
+
+def _digests(torch: Any, optimizer: Any) -> dict[str, object]:
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    of = digest.of_tensor
+    guard = digest.no_dispatch()  # noqa: F841  # works by living
+    return {
+        "optimizer": type(optimizer).__name__,
+        "parameters": digest.of_many([of(p) for p in parameters]),
+        "gradients": digest.of_many([of(p.grad) if p.grad is not None else 0 for p in parameters]),
+        "state": digest.of_many(
+            [of(v) for p in parameters for v in optimizer.state.get(p, {}).values() if isinstance(v, torch.Tensor)]
+        ),
+    }

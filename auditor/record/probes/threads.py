@@ -1,0 +1,43 @@
+"""Threads that the program starts: each enters the dispatch mode by itself, because a mode is seen by one thread only."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from auditor.record.imports import when_imported
+
+if TYPE_CHECKING:
+    from auditor.record.process import Process
+
+
+def install(process: Process) -> None:
+    """Watch threads started through `threading`."""
+    when_imported("threading", lambda module: _install(process, module))
+
+
+def _install(process: Process, threading: ModuleType) -> None:
+    Thread = threading.Thread
+    start, bootstrap = Thread.start, Thread._bootstrap_inner
+    numbers: dict[int, int] = {}
+
+    def watched_start(self: Any, *args: Any, **kwargs: Any) -> Any:
+        # numbered where they are started: the order in which they run is the operating system's
+        process.threads += 1
+        numbers[id(self)] = process.threads
+        return start(self, *args, **kwargs)
+
+    def watched_bootstrap(self: Any) -> None:
+        # Outside of `_bootstrap_inner`, which catches what the thread raises: no traceback shows this frame.
+        process.local.thread = numbers.pop(id(self), 0)
+        mode = process.enter_thread() if process.enter_thread else None
+        try:
+            bootstrap(self)
+        finally:
+            if mode is not None:
+                mode.__exit__(None, None, None)
+
+    watched_start.__name__, watched_start.__qualname__ = "start", "Thread.start"
+    watched_bootstrap.__name__, watched_bootstrap.__qualname__ = "_bootstrap_inner", "Thread._bootstrap_inner"
+    Thread.start = watched_start
+    Thread._bootstrap_inner = watched_bootstrap

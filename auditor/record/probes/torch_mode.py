@@ -1,0 +1,216 @@
+"""Puts the handler of `torch_ops` on each thread's stack of dispatch modes, and takes it off where the level says so.
+
+Two answers that the mode gives are what keeps `torch.compile` as it is: it does not ask for Dynamo's help (the default imports
+`torch._dynamo` at the first op), and it ignores what happens inside compiled code, which therefore runs compiled. Dynamo must not trace
+the handler, so its code objects are marked to be skipped.
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from auditor.record.imports import when_imported
+from auditor.record.probes import close_look, torch_ops, torch_rng
+from auditor.record.probes.wrapping import telling
+
+if TYPE_CHECKING:
+    from auditor.record.process import Process
+
+
+def install_torch(process: Process, torch: Any) -> None:
+    """Enter the mode on this thread and prepare it for others."""
+    from torch.utils import _python_dispatch
+
+    torch_ops.bind(torch)
+
+    class OpRecorder(_python_dispatch.TorchDispatchMode):
+        """The mode; its handler is built when the thread has its first op, and again after a fork."""
+
+        supports_higher_order_operators = True
+
+        @classmethod
+        def _should_skip_dynamo(cls) -> bool:
+            return False
+
+        @classmethod
+        def ignore_compile_internals(cls) -> bool:
+            return True
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            handler = ready(self)
+            return handler.dispatch(self, func, types, args, kwargs)
+
+    def ready(mode: Any) -> Any:
+        """The current thread's handler, which from now on is the mode's."""
+        lane = process.lane()
+        if lane.handler is None:
+            lane.handler = torch_ops.make_handler(lane, torch, lambda args, kwargs: torch_rng.state_of_stream(torch, args, kwargs))
+            if process.settings.get("watch"):
+                lane.handler = close_look.watch(process, lane, torch)
+            skip_in_dynamo(torch, lane.handler)
+        # A method, because torch refuses a plain function here; on the instance, because each thread has its own.
+        mode.__torch_dispatch__ = types.MethodType(lane.handler.dispatch, mode)
+        return lane.handler
+
+    modes: list[weakref.ref[Any]] = []
+
+    def enter() -> Any:
+        mode = OpRecorder()
+        modes.append(weakref.ref(mode))
+        mode.__enter__()
+        return mode
+
+    def enter_thread() -> Any:
+        return enter() if process.level == "ops" else None
+
+    def set_level(level: str) -> bool:
+        """Change the level on this thread, at a step boundary; False if a mode of the user's lies above ours."""
+        top = _python_dispatch._get_current_dispatch_mode()
+        if level == "ops":
+            enter()
+        elif isinstance(top, OpRecorder):
+            top.__exit__(None, None, None)
+        else:
+            return False
+        process.level = level
+        process.lane().event("level", False, level=level)
+        return True
+
+    process.set_level = set_level
+    process.enter_thread = enter_thread
+    process.lane().line({"k": "torch", "version": torch.__version__, "at": process.lane().number()})
+    if process.level == "ops":
+        enter()
+    _watch_engine(process, torch)
+    _watch_modules(process, torch)
+    _after_fork(modes)
+
+
+def skip_in_dynamo(torch: Any, handler: Any) -> None:
+    """Tell Dynamo not to trace the handler and what it calls."""
+    frames = torch._C._dynamo.eval_frame
+    try:
+        strategy = frames._FrameExecStrategy(frames._FrameAction.SKIP, frames._FrameAction.DEFAULT)
+        mark = frames.set_code_exec_strategy
+    except AttributeError:  # before 2.7 or so: there Dynamo skips a mode's handler by itself
+        return
+    for function in handler:
+        for code in _codes(function.__code__):
+            mark(code, strategy)
+
+
+def _codes(code: types.CodeType) -> Any:
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _codes(constant)
+
+
+def _after_fork(modes: list[Any]) -> None:
+    """In a forked child the inherited mode stays on the stack but starts afresh, with a lane of its own."""
+    import os
+
+    def renew() -> None:
+        for reference in modes:
+            mode = reference()
+            if mode is not None:
+                mode.__dict__.pop("__torch_dispatch__", None)
+
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=renew)
+
+
+class _Engine:
+    """Stands for the autograd engine as an attribute: torch fetches it right before each backward pass.
+
+    Asking here leaves no frame of ours on the stack while the backward pass runs, as a wrapper would.
+    """
+
+    def __init__(self, engine: Any, fetched: Any) -> None:
+        self.engine = engine
+        self.fetched = fetched
+
+    def __get__(self, instance: object, owner: type) -> Any:
+        frame = sys._getframe(1)
+        if frame.f_code.co_name == "_engine_run_backward":
+            self.fetched(frame)
+        return self.engine
+
+
+def _watch_engine(process: Process, torch: Any) -> None:
+    def fetched(frame: Any) -> None:
+        lane = process.lane()
+        if lane.handler is not None:
+            lane.handler.begin_backward(lane.sites.site_of(frame))
+        if torch._C._current_graph_task_id() < 0:  # not a backward pass within another
+            process.backward(lane, frame.f_locals.get("t_outputs"), frame.f_locals.get("kwargs") or {})
+
+    variable = torch.autograd.Variable
+    variable._execution_engine = _Engine(variable._execution_engine, fetched)
+
+
+def _watch_modules(process: Process, torch: Any) -> None:
+    """Which module is running: global forward hooks, taken away when Dynamo is about to compile, because it would trace them."""
+    from torch.nn.modules import module as nn_module
+
+    numbers: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
+
+    def path_of(called: Any, root: bool) -> str:
+        path = numbers.get(called)
+        if path is None:
+            if root:
+                top = type(called).__name__
+                for name, child in called.named_modules():
+                    numbers.setdefault(child, f"{top}.{name}" if name else top)
+            path = numbers.setdefault(called, type(called).__name__)
+        return path
+
+    def number_of(lane: Any, called: Any) -> int:
+        path = path_of(called, not lane.modules)
+        number: int = lane.module_ids.get(path, 0)
+        if not number and len(lane.module_ids) < 0xFFFF:
+            number = lane.module_ids[path] = lane.define("module", {"path": path, "class": type(called).__name__})
+        return number
+
+    def entered(called: Any, _args: Any) -> None:
+        lane = process.existing_lane()
+        if lane is None or lane.handler is None or process.level != "ops":
+            return
+        frame = sys._getframe(1)
+        while frame is not None and frame.f_code is not call_impl:
+            frame = frame.f_back  # type: ignore[assignment]  # ends at None
+        lane.modules.append((called, lane.handler.enter_module(number_of(lane, called), frame and frame.f_back)))
+
+    def left(called: Any, _args: Any, _output: Any) -> None:
+        lane = process.existing_lane()
+        if lane is None or lane.handler is None:
+            return
+        while lane.modules:
+            top, outer = lane.modules.pop()
+            lane.handler.leave_module(outer)
+            if top is called:
+                return
+
+    call_impl = torch.nn.Module._call_impl.__code__
+    handles = [
+        nn_module.register_module_forward_pre_hook(entered),
+        nn_module.register_module_forward_hook(left, always_call=True),
+    ]
+
+    def compiling(*_args: Any, **_kwargs: Any) -> None:
+        if handles:
+            for handle in handles:
+                handle.remove()
+            handles.clear()
+            lane = process.lane()
+            while lane.modules:
+                lane.handler.leave_module(lane.modules.pop()[1])
+            lane.line({"k": "lost", "what": "module paths, and ops inside compiled code: torch.compile was used", "count": 1})
+
+    def dynamo_imported(eval_frame: Any) -> None:
+        eval_frame.OptimizeContext.__init__ = telling(eval_frame.OptimizeContext.__init__, compiling)
+
+    when_imported("torch._dynamo.eval_frame", dynamo_imported)

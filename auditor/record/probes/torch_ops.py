@@ -1,0 +1,587 @@
+"""Every dispatched op of a thread, as one record.
+
+**Why the handler is one closure.** It runs once an op, and an op of a small model takes a microsecond. A dispatch mode written
+in Python costs 2 µs by itself; what is measured here is what is added. Closure cells are read and written three times as fast as
+attributes; op facts are an attribute of the OpOverload because its `__hash__` is Python; a signature is looked up by one tuple,
+and what it decides (may the memory be read as it lies, how many bytes) is stored with its number.
+
+**Whose storage is it.** The number of the record that last wrote a storage is an attribute of the storage object. Storages keep
+their Python object for as long as they live, so it survives views, `detach`, saved tensors and collection of the tensor; a table by address does
+not (17 % of the producers of a `from_numpy` loop were wrong), and an attribute of the tensor would be pickled with it.
+
+**What changes under any mode.** Derivative formulas that ask `isTensorSubclassLike` take another branch: `masked_fill` (gradient of
+a tensor value), `prod`, `masked.prod`. The ops are listed in `BRANCHES_UNDER_A_MODE` so that the audit can say so.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from auditor.record import digest
+from auditor.record.callsite import ENGINE, LIBRARY, MODULE, STEP
+from auditor.record.lane import pack
+from auditor.trace import BACKWARD, FORWARD, MORE, MORE_LIMIT, OPTIMIZER, RECORD_SIZE, SETUP
+
+if TYPE_CHECKING:
+    from auditor.record.lane import Lane
+
+#: How an op's output is treated: digested; shares memory that has its digest; nobody has written it yet; needs `slow`; a
+#: query of metadata that is no op.
+NORMAL, VIEW, EMPTY, NUMBER, SLOW, QUERY = range(6)
+
+BRANCHES_UNDER_A_MODE = frozenset({"aten.masked_fill.Tensor", "aten.masked_fill_.Tensor", "aten.prod.default", "aten.prod.dim_int"})
+
+#: Ops that write inputs which their schema does not declare: name -> positions. Batch norm updates its running statistics.
+_UNDECLARED_WRITES = {
+    "aten.native_batch_norm.default": (3, 4),
+    "aten.cudnn_batch_norm.default": (3, 4),
+    "aten.miopen_batch_norm.default": (3, 4),
+}
+
+#: Outputs that are workspaces whose bytes nobody reads: op -> positions. Found by comparing runs whose fresh memory was zero with
+#: runs where it was junk, over every op that torch tests.
+WORKSPACES = {
+    "aten.mkldnn_rnn_layer.default": (3,),
+    "aten.linalg_lstsq.default": (0,),
+    "aten._ctc_loss.default": (1,),
+    "aten._ctc_loss.Tensor": (1,),
+    "aten._cudnn_rnn.default": (3,),
+}
+
+_NO_OPS = ("prim.", "profiler.", "prims.")
+_INTERNED_LIMIT = 200_000
+
+
+class OpFacts:
+    """What an OpOverload's schema says, asked once."""
+
+    __slots__ = ("flag", "name", "random", "writes", "workspaces", "empty")
+
+    def __init__(self, func: Any) -> None:
+        self.name = name = str(func)
+        self.random = False
+        self.empty = False
+        self.writes: tuple[int | str, ...] = ()
+        self.workspaces = WORKSPACES.get(name, ())
+        schema = getattr(func, "_schema", None)
+        if schema is None:  # a HigherOrderOperator
+            self.flag = SLOW
+            return
+        import torch
+
+        self.random = torch.Tag.nondeterministic_seeded in func.tags
+        last = name.split(".")[1]
+        self.empty = last.startswith(("empty", "new_empty")) or last == "_efficientzerotensor"
+        self.writes = tuple(
+            argument.name if argument.kwarg_only else position
+            for position, argument in enumerate(schema.arguments)
+            if argument.alias_info is not None and argument.alias_info.is_write
+        ) + _UNDECLARED_WRITES.get(name, ())
+        returns = schema.returns
+        plain = len(returns) == 1 and str(returns[0].type) == "Tensor"
+        aliased = bool(returns) and all(r.alias_info is not None and not r.alias_info.is_write for r in returns)
+        if name.startswith(_NO_OPS):
+            self.flag = QUERY
+        elif name == "aten._local_scalar_dense.default":
+            self.flag = NUMBER
+        elif self.random or self.workspaces or not plain:
+            self.flag = SLOW
+        elif aliased:
+            self.flag = VIEW
+        elif self.empty:
+            self.flag = EMPTY
+        elif self.writes and (len(self.writes) > 1 or returns[0].alias_info is None):
+            self.flag = SLOW
+        else:
+            self.flag = NORMAL
+
+
+_next_op = 0
+_pack_number = struct.Struct("d").pack
+_x3 = digest.of_bytes
+_getframe = sys._getframe
+
+
+def bind(torch: Any) -> None:
+    """Make the names of torch that the handlers use globals of this module: a closure cell each would be copied at every op."""
+    global _Tensor, _Parameter, _Size, _dtype, _plain_types, _plain_classes, _generator_type
+    global _disabled, _get_seq, _current_node, _graph_task, _with_device, _strided
+    _Tensor, _Parameter, _Size, _dtype = torch.Tensor, torch.nn.Parameter, torch.Size, torch.dtype
+    _plain_types = (torch.Tensor,)
+    _plain_classes = (torch.device, torch.memory_format, torch.layout)
+    _generator_type = torch._C.Generator
+    _strided = torch.strided
+    _disabled = torch._C._disabled_torch_dispatch_impl
+    _get_seq = torch._C._autograd._get_sequence_nr
+    _current_node = torch._C._current_autograd_node
+    _graph_task = torch._C._current_graph_task_id
+    _with_device = bool(torch.version.cuda or torch.version.hip or torch.backends.mps.is_built() or torch.xpu._is_compiled())
+
+
+
+def _learn(func: Any) -> tuple[int, int, Any, OpFacts]:
+    """Ask an op's schema, and keep the answer on the op."""
+    global _next_op
+    facts = OpFacts(func)
+    _next_op += 1
+    known = (_next_op, facts.flag, func._op if hasattr(func, "_op") else func, facts)
+    try:
+        func._repro_audit = known
+    except AttributeError:
+        pass
+    return known
+
+
+class Handler(NamedTuple):
+    """The handler of one thread, and what the other probes tell it."""
+
+    dispatch: Callable[..., Any]
+    begin_backward: Callable[[int], None]
+    begin_step: Callable[[int, bool], None]
+    end_step: Callable[[], None]
+    enter_module: Callable[[int, Any], tuple[int, int]]
+    leave_module: Callable[[tuple[int, int]], None]
+
+
+def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[str, int]]) -> Handler:
+    """Build the `__torch_dispatch__` of one thread; `state_of(args, kwargs)` names and digests the stream that an op draws from."""
+    sites = lane.sites
+    places, learn, define_site = sites.places, sites.learn, sites.define_site
+
+    n, buffer, off, end = lane.last, lane.buffer, lane.offset, lane.end
+    sigs: dict[Any, tuple[int, Any]] = {}
+    number_sigs: dict[Any, int] = {}
+    number_ids: dict[tuple[float, ...], int] = {}
+    last_seq = _get_seq()
+    phase = SETUP
+    outer_phase = FORWARD
+    engine_site = 0
+    closure_site = 0
+    step_site = 0
+    module = 0
+    module_site = 0
+    where = 0
+
+    def roll(number_: int) -> None:
+        nonlocal buffer, off, end
+        buffer, off, end = lane.writer.next_segment(number_)
+
+    def emit(sig: int, digest_: int, site: int, rows: int = 0) -> int:
+        nonlocal n, off
+        n += 1
+        if off == end:
+            roll(n)
+        pack(buffer, off, digest_, 0, site, 0, rows & 0xFFFFFFFF, rows >> 32, 0, where, sig)
+        off += RECORD_SIZE
+        return n
+
+    def number() -> int:
+        return n
+
+    def walk(frame: Any) -> int:
+        while frame is not None:
+            place = places.get(id(frame.f_code))
+            if place is None:
+                place = learn(frame.f_code)
+            if place.__class__ is dict:
+                return place.get(frame.f_lasti) or define_site(place, frame)
+            if place is not LIBRARY:
+                if place == MODULE and module_site:
+                    return module_site
+                if place == ENGINE:
+                    return engine_site
+            frame = frame.f_back
+        return 0
+
+    def external(tensor: Any, site: int) -> int:
+        try:
+            storage = tensor.untyped_storage()
+        except Exception:  # noqa: BLE001  # sparse, opaque and wrapper tensors have no storage; each says so in its own way
+            return 0
+        shape = meta(tensor)
+        key = ("external", shape[0], tuple(shape[1]), shape[2] and tuple(shape[2]), shape[3])
+        known = sigs.get(key)
+        if known is None:
+            known = sigs[key] = (lane.define("sig", {"kind": "external", "out": [shape]}), None)
+        rows = digest.of_rows(tensor) if tensor.dim() else 0
+        number_ = emit(known[0], digest.of_tensor(tensor), site, rows)
+        try:
+            storage._repro_audit = number_
+        except Exception:  # noqa: BLE001  # a storage type without attributes: the tensor stays external
+            pass
+        return number_
+
+    def meta(tensor: Any) -> list[object]:
+        strided = tensor.layout is _strided
+        stride = None if not strided or tensor.is_contiguous() else list(map(int, tensor.stride()))
+        layout = "" if strided else str(tensor.layout)
+        return [str(tensor.dtype)[6:] + layout[5:], list(map(int, tensor.shape)), stride, str(tensor.device)]
+
+    def keep_numbers(floats: tuple[float, ...]) -> int:
+        """Number of a tuple of floats. They change from step to step (a learning rate, Adam's corrections), so they are kept
+        apart from the sig, in binary. A nan is never found again, because its hash is its identity; that costs a few bytes.
+        """
+        if len(number_ids) > _INTERNED_LIMIT:
+            number_ids.clear()  # numbering goes on; equal tuples may then have two numbers
+        found = number_ids[floats] = lane.writer.numbers(floats)
+        return found
+
+    def readable(value: Any) -> object:
+        if value is None or isinstance(value, (bool, int, str)):
+            return value
+        if isinstance(value, (tuple, list)):
+            return [readable(part) for part in value]
+        if isinstance(value, _generator_type):
+            return "generator"
+        return str(value)
+
+    def plain_key(value: Any) -> Any:
+        """A hashable stand-in for a non-tensor argument that holds no tensor."""
+        c = value.__class__
+        if c is list or c is tuple or c is _Size:
+            return tuple([plain_key(part) for part in value])
+        if c is _generator_type:
+            return "generator"
+        if c is float:
+            return repr(value)  # within a list: a nan as a key would never be found again
+        try:
+            hash(value)
+        except TypeError:
+            return repr(value)
+        return value
+
+    def inputs_of(value: Any, site: int, producers: list[int], key: list[Any], floats: list[float]) -> None:
+        """Take apart one argument of an op: a tensor adds its producer, a float itself, everything else adds to the key."""
+        c = value.__class__
+        if c is _Tensor or c is _Parameter or isinstance(value, _Tensor):
+            try:
+                producers.append(value.untyped_storage()._repro_audit)
+            except Exception:  # noqa: BLE001  # no storage, or a storage nobody has written under our eyes
+                producers.append(external(value, site))
+        elif c is list or c is tuple:
+            if value and isinstance(value[0], (_Tensor, list, tuple, type(None))):
+                for part in value:
+                    inputs_of(part, site, producers, key, floats)
+                key.append(len(value))
+            else:
+                key.append(plain_key(value))
+        elif c is dict:
+            for name, part in value.items():
+                key.append(name)
+                inputs_of(part, site, producers, key, floats)
+        elif callable(value) and not isinstance(value, (_dtype, type)):
+            key.append(getattr(value, "__name__", c.__name__))
+        elif c is float:
+            floats.append(value)
+        else:
+            key.append(plain_key(value))
+
+    def outputs_in(value: Any, found: list[Any]) -> None:
+        if isinstance(value, _Tensor):
+            found.append(value)
+        elif isinstance(value, (list, tuple)):
+            for part in value:
+                outputs_in(part, found)
+
+    def slow(func: Any, op: int, facts: OpFacts, args: Any, kwargs: Any, seq: int, site: int) -> Any:
+        """Any op: several outputs, lists of tensors, randomness, undeclared writes, higher-order ops."""
+        nonlocal n, off
+        producers: list[int] = []
+        key: list[Any] = []
+        floats: list[float] = []
+        for a in args:
+            inputs_of(a, site, producers, key, floats)
+        if kwargs:
+            for name, a in kwargs.items():
+                key.append(name)
+                inputs_of(a, site, producers, key, floats)
+        if facts.random:
+            stream, state = state_of(args, kwargs)
+            emit(lane.sig("draw", stream=stream, function=facts.name), state, site)
+        out = func(*args, **kwargs) if kwargs else func(*args)
+        found: list[Any] = []
+        outputs_in(out, found)
+        returned = len(found)
+        for position in facts.writes:
+            if position.__class__ is int:
+                written = args[position] if position < len(args) else None
+            else:
+                written = kwargs.get(position) if kwargs else None
+            parts: list[Any] = []
+            outputs_in(written, parts)
+            found.extend([part for part in parts if not any(part is other for other in found)])
+        digests = []
+        metas = []
+        shares = facts.flag == VIEW
+        for position, tensor in enumerate(found):
+            metas.append(meta(tensor))
+            if shares or (facts.empty and position < returned) or position in facts.workspaces:
+                digests.append(0)
+            else:
+                digests.append(digest.of_tensor(tensor))
+        if not found and out is not None:
+            digests.append(digest.of_bytes(repr(out).encode()))  # .item() and its like: a value that the program may branch on
+        sig_key = (op, tuple(key), *[(m[0], tuple(m[1]), m[2] and tuple(m[2]), m[3]) for m in metas])
+        known = sigs.get(sig_key)
+        if known is None:
+            known = sigs[sig_key] = (
+                lane.define("sig", {"kind": "op", "op": facts.name, "out": metas, "args": readable(key)}),
+                None,
+            )
+        numbers = keep_numbers(tuple(floats)) if floats else 0
+        more = min(max(len(digests) - 1, (len(producers) - 1) // 3, 0), MORE_LIMIT)
+        if len(digests) > more + 1:
+            digests[more:] = [digest.of_many(digests[more:])]
+        digests += [0] * (more + 1 - len(digests))
+        producers = producers[: 3 * (more + 1)]
+        producers += [0] * (3 * (more + 1) - len(producers))
+        first = n + 1
+        n += more + 1
+        if off == end:
+            roll(first)
+        p0, p1, p2 = producers[:3]
+        pack(buffer, off, digests[0], seq, site, numbers, p0, p1, p2, where | more, known[0])
+        off += RECORD_SIZE
+        for k in range(1, more + 1):
+            if off == end:
+                roll(first + k)
+            p0, p1, p2 = producers[3 * k : 3 * k + 3]
+            pack(buffer, off, digests[k], 0, 0, 0, p0, p1, p2, 0, MORE)
+            off += RECORD_SIZE
+        if not shares:
+            for position, tensor in enumerate(found):
+                try:
+                    tensor.untyped_storage()._repro_audit = first
+                except Exception:  # noqa: BLE001  # no storage of its own
+                    pass
+        return out
+
+    def define_number(facts: OpFacts, out: Any) -> int:
+        kind = out.__class__
+        sig = number_sigs[kind] = lane.define("sig", {"kind": "op", "op": facts.name, "out": [[kind.__name__, [], None, ""]]})
+        return sig
+
+    def define_op(facts: OpFacts, out: Any, key: Any) -> tuple[int, Any]:
+        """Give a number to a combination of op and output met for the first time."""
+        dense = out.layout is _strided and out.device.type == "cpu" and not out.is_complex() and _is_dense(out)
+        size = out.nbytes if dense else 0
+        known = (
+            lane.define("sig", {"kind": "op", "op": facts.name, "out": [meta(out)], "args": readable(key[4])}),
+            digest.array_type(size).from_address if size else None,
+        )
+        if len(sigs) > _INTERNED_LIMIT:
+            sigs.clear()
+        sigs[key] = known
+        return known
+
+    def dispatch(mode: Any, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        nonlocal n, off, last_seq, phase, where
+        try:
+            op, flag, call, facts = func._repro_audit
+        except AttributeError:
+            op, flag, call, facts = _learn(func)
+        if types:
+            if types == _plain_types:
+                # SavedVariable's shallow detach: not an op of the program (12 of 109 in a small MLP)
+                return call(*args)
+            for t in types:
+                if getattr(t, "__torch_dispatch__", _disabled) is not _disabled:
+                    return NotImplemented  # a subclass with its own dispatch: it calls us for the ops it is made of
+        # where
+        if step_site:
+            site = step_site
+            seq = 0
+        else:
+            try:
+                frame = _getframe(1)
+                place = places.get(id(frame.f_code))
+            except ValueError:  # an autograd device thread has no Python frame
+                frame = place = None
+            if _graph_task() >= 0:
+                node = _current_node()
+                seq = node._sequence_nr() + 1 & 0xFFFFFFFF if node is not None else 0
+                if phase != BACKWARD:
+                    phase = BACKWARD
+                    where = BACKWARD << 8
+                if place == ENGINE:
+                    site = engine_site
+                elif place.__class__ is dict:
+                    site = place.get(frame.f_lasti) or define_site(place, frame)
+                else:
+                    site = walk(frame) or engine_site
+            else:
+                if phase == BACKWARD:
+                    phase = outer_phase
+                    where = module << 16 | phase << 8
+                seq = _get_seq()
+                if seq != last_seq:
+                    last_seq = seq
+                    if not phase or lane.unfinished_step:
+                        begin_forward()
+                else:
+                    seq = 0
+                if place.__class__ is dict:
+                    site = place.get(frame.f_lasti) or define_site(place, frame)
+                else:
+                    site = walk(frame)
+                if closure_site:
+                    site = in_closure(frame, site)
+        if flag >= SLOW:
+            if flag == QUERY:
+                return func(*args, **kwargs) if kwargs else func(*args)
+            return slow(func, op, facts, args, kwargs, seq, site)
+        # what went in
+        p0 = p1 = p2 = k = 0
+        key = floats = first = storage = None
+        for a in args:
+            c = a.__class__
+            if c is _Tensor or c is _Parameter:
+                try:
+                    storage = a.untyped_storage()
+                    p = storage._repro_audit
+                except Exception:  # noqa: BLE001  # no storage, or one that nobody has written under our eyes
+                    p = external(a, site)
+                if k == 0:
+                    p0 = p
+                    first = a
+                    first_storage = storage
+                elif k == 1:
+                    p1 = p
+                elif k == 2:
+                    p2 = p
+                else:
+                    return slow(func, op, facts, args, kwargs, seq, site)
+                k += 1
+            elif c is int or c is bool or a is None:
+                key = (a,) if key is None else (*key, a)
+            elif c is float:
+                floats = (a,) if floats is None else (*floats, a)
+            elif c is list and (not a or a[0].__class__ is int):
+                key = (tuple(a),) if key is None else (*key, tuple(a))
+            else:
+                return slow(func, op, facts, args, kwargs, seq, site)
+        if kwargs:
+            for name, a in kwargs.items():
+                c = a.__class__
+                if c is float:
+                    floats = (a,) if floats is None else (*floats, a)
+                elif c is int or c is bool or c is _dtype or a is None or c in _plain_classes:
+                    key = (name, a) if key is None else (*key, name, a)
+                else:
+                    return slow(func, op, facts, args, kwargs, seq, site)
+            out = call(*args, **kwargs)
+        else:
+            out = call(*args)
+        # what came out
+        n += 1
+        if flag == NUMBER:
+            # .item() and its like: a value that the program may branch on
+            sig = number_sigs.get(out.__class__) or define_number(facts, out)
+            try:
+                h = _x3(_pack_number(out))
+            except (struct.error, TypeError):  # complex, or an integer beyond 64 bits
+                h = _x3(repr(out).encode())
+        else:
+            shape = (op, out.shape, out.dtype, out.stride(), key)
+            if _with_device:
+                shape = (*shape, out.get_device())
+            known = sigs.get(shape)
+            if known is None:
+                known = define_op(facts, out, shape)
+            sig, read = known
+            if flag == NORMAL:
+                if out is first:
+                    first_storage._repro_audit = n
+                else:
+                    out.untyped_storage()._repro_audit = n
+                pointer = out.data_ptr()
+                h = _x3(read(pointer)) if read is not None and pointer else digest.of_tensor(out)
+            else:
+                if flag == EMPTY:
+                    out.untyped_storage()._repro_audit = n
+                h = 0
+        if off == end:
+            roll(n)
+        pack(buffer, off, h, seq, site, 0 if floats is None else number_ids.get(floats) or keep_numbers(floats), p0, p1, p2, where, sig)
+        off += RECORD_SIZE
+        return out
+
+    def begin_forward() -> None:
+        """The first op of a new graph: setup is over, and so is the step of a script that updates by hand."""
+        nonlocal phase, where
+        if lane.unfinished_step:
+            lane.unfinished_step()
+        phase = FORWARD
+        where = module << 16 | FORWARD << 8
+
+    def begin_backward(site: int) -> None:
+        nonlocal engine_site, outer_phase
+        engine_site = site
+        if phase != BACKWARD:
+            outer_phase = phase or FORWARD
+
+    def begin_step(site: int, closure: bool) -> None:
+        nonlocal phase, step_site, closure_site, where
+        phase = OPTIMIZER
+        where = OPTIMIZER << 8
+        if closure:
+            closure_site = site
+        else:
+            step_site = site
+
+    def end_step() -> None:
+        nonlocal phase, step_site, closure_site, where
+        phase = FORWARD
+        where = module << 16 | FORWARD << 8
+        step_site = closure_site = 0
+
+    def in_closure(frame: Any, site: int) -> int:
+        """Within `step(closure)`: an op belongs to the optimizer unless the user's code is nearer than the optimizer's `step`."""
+        nonlocal phase, where
+        while frame is not None:
+            place = places.get(id(frame.f_code)) or learn(frame.f_code)
+            if place.__class__ is dict:
+                break
+            if place == STEP:
+                phase = OPTIMIZER
+                where = OPTIMIZER << 8
+                return closure_site
+            frame = frame.f_back
+        phase = FORWARD
+        where = module << 16 | FORWARD << 8
+        return site
+
+    def enter_module(number_: int, frame: Any) -> tuple[int, int]:
+        """A module is called from this frame: its ops that come from library code alone happen at the caller's line."""
+        nonlocal module, module_site, where
+        outer = module, module_site
+        module_site = walk(frame)
+        module = number_
+        if phase != BACKWARD:
+            where = module << 16 | phase << 8
+        return outer
+
+    def leave_module(outer: tuple[int, int]) -> None:
+        nonlocal module, module_site, where
+        module, module_site = outer
+        if phase != BACKWARD:
+            where = module << 16 | phase << 8
+
+    lane.emit = emit  # type: ignore[method-assign]  # see the module docstring of lane.py
+    lane.number = number  # type: ignore[method-assign]  # likewise
+    return Handler(dispatch, begin_backward, begin_step, end_step, enter_module, leave_module)
+
+
+def _is_dense(tensor: Any) -> bool:
+    """Whether the elements fill their memory without gaps or overlap, in whatever order."""
+    expected = 1
+    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if size == 1:
+            continue
+        if stride != expected:
+            return False
+        expected *= size
+    return True

@@ -1,0 +1,50 @@
+"""DataLoader workers, forked or spawned: they say which worker they are, and close their files before `os._exit`."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from auditor.record.imports import when_imported
+
+if TYPE_CHECKING:
+    from auditor.record.process import Process
+
+
+def install(process: Process) -> None:
+    """Watch the loop that a worker runs, and the end of every child of multiprocessing."""
+    when_imported("torch.utils.data._utils.worker", lambda module: _install_loop(process, module))
+    when_imported("multiprocessing.util", lambda module: _install_exit(process, module))
+
+
+def _install_loop(process: Process, worker: ModuleType) -> None:
+    loop = worker._worker_loop
+    names = loop.__code__.co_varnames[: loop.__code__.co_argcount]
+    position = names.index("worker_id")
+
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        process.becomes(worker=kwargs.get("worker_id", args[position] if position < len(args) else None))
+        try:
+            return loop(*args, **kwargs)
+        except BaseException as error:
+            error.__traceback__ = error.__traceback__.tb_next if error.__traceback__ else None  # see wrapping.telling
+            raise
+
+    # A spawned worker finds the function again by these names.
+    watched.__module__, watched.__name__, watched.__qualname__ = loop.__module__, loop.__name__, loop.__qualname__
+    watched.__doc__ = loop.__doc__
+    worker._worker_loop = watched
+
+
+def _install_exit(process: Process, util: ModuleType) -> None:
+    leave = util._exit_function
+
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return leave(*args, **kwargs)
+        finally:
+            if process.parent or process.role.get("worker") is not None:
+                process.close()
+
+    watched.__module__, watched.__name__, watched.__qualname__ = leave.__module__, leave.__name__, leave.__qualname__
+    util._exit_function = watched

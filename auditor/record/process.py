@@ -1,0 +1,144 @@
+"""One recorded process: where its files are, which lanes it has, who it is among the processes of the run."""
+
+from __future__ import annotations
+
+import _thread
+import json
+import os
+import sys
+import time
+from typing import Any
+
+from auditor.record import imports
+from auditor.record.callsite import is_user_code
+from auditor.record.lane import Lane
+from auditor.trace import FORMAT, LANE_SPAN
+
+_LANES = (1 << 32) // LANE_SPAN - 1
+
+
+class Process:
+    """Settings, identity and lanes. A fork continues the same object with a new identity (`forked`)."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        """Take the settings; nothing is written before `begin`."""
+        self.settings = settings
+        self.level: str = settings.get("level", "ops")
+        self.directory = ""
+        self.generation = 0  # lanes that this process and its forebears have used: record numbers stay distinct
+        self.lanes: list[Lane] = []
+        self.local = _thread._local()
+        self.role: dict[str, object] = {}
+        self.parent = ""
+        self.forks = 0
+        self.threads = 0
+        self.main_thread = _thread.get_ident()
+        self.rank: str | None = None
+        self.begun = False
+        self.poll_settings: Any = None
+        self.set_level: Any = None
+        self.backward: Any = None
+        self.torch: Any = None
+        self.enter_thread: Any = None  # set by torch_mode: enters the mode of the current thread
+
+    def begin(self) -> None:
+        """Write process.json: from here on the parent knows that this process was armed."""
+        if self.begun:
+            return
+        self.begun = True
+        started = time.time()
+        if not self.parent and os.getppid() != self.settings.get("launcher"):
+            self.role["script"] = os.path.basename(self._script())
+        self.directory = os.path.join(self.settings["spool"], f"{os.getpid()}-{time.time_ns():x}")
+        self.rank = next((os.environ[v] for v in ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK") if v in os.environ), None)
+        facts = {
+            "format": FORMAT,
+            "pid": os.getpid(),
+            "ppid": os.getppid(),
+            "started": started,
+            "argv": getattr(sys, "orig_argv", sys.argv if hasattr(sys, "argv") else []),
+            "executable": sys.executable,
+            "python": sys.version.split()[0],
+            "parent": self.parent,
+            "fork": self.forks,
+            "rank": self.rank,
+        }
+        try:
+            os.makedirs(self.directory, exist_ok=True)
+            fd = os.open(os.path.join(self.directory, "process.json"), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            os.write(fd, json.dumps(facts).encode())
+            os.close(fd)
+        except OSError:
+            pass  # the writer of the first lane meets the same error and keeps the reason
+
+    @staticmethod
+    def _script() -> str:
+        words = getattr(sys, "orig_argv", [])[1:]
+        return next((word for word in words if not word.startswith("-")), "-c")
+
+    def lane(self) -> Lane:
+        """The current thread's lane, opened when it has its first event."""
+        try:
+            lane: Lane = self.local.lane
+        except AttributeError:
+            lane = self.local.lane = self._open_lane()
+        return lane
+
+    def existing_lane(self) -> Lane | None:
+        """The current thread's lane if it has had an event."""
+        return getattr(self.local, "lane", None)
+
+    def _open_lane(self) -> Lane:
+        self.begin()
+        role = dict(self.role)
+        if _thread.get_ident() != self.main_thread:
+            role["thread"] = getattr(self.local, "thread", 0)
+        ordinal = len(self.lanes)
+        lane = Lane(self.directory, ordinal, min(self.generation, _LANES), role, _identity())
+        self.generation += 1
+        if self.generation > _LANES:
+            lane.line({"k": "lost", "what": "more lanes than record numbers", "count": 1})
+            lane.writer.stop("too-long")
+        self.lanes.append(lane)
+        for what, why in imports.failures():
+            lane.line({"k": "lost", "what": f"probe {what} does not fit: {why}", "count": 1})
+        return lane
+
+    def becomes(self, **role: object) -> None:
+        """Say who this process is; the lane of the current thread is told if it is open already."""
+        self.role.update(role)
+        lane = self.existing_lane()
+        if lane is not None:
+            lane.role.update(role)
+            lane.line({"k": "role", "role": role})
+
+    def forked(self) -> None:
+        """Continue as the child of a fork: own files, own lanes; the parent's files are left to the parent."""
+        self.parent = os.path.basename(self.directory)
+        for lane in self.lanes:
+            lane.writer.abandon()
+        self.generation += 1
+        self.role = {"fork": self.forks}
+        self.lanes = []
+        self.local = _thread._local()
+        self.main_thread = _thread.get_ident()
+        self.threads = 0
+        self.begun = False
+
+    def close(self) -> None:
+        """Write the end marks."""
+        for lane in self.lanes:
+            lane.close()
+
+
+def _identity() -> list[int]:
+    """What multiprocessing counts its children by: the same in every run, forked or spawned."""
+    process = sys.modules.get("multiprocessing.process")
+    if process is None:
+        return []
+    return list(getattr(process.current_process(), "_identity", ()))
+
+
+def in_standard_library(filename: str) -> bool:
+    """Whether a file belongs to Python itself."""
+    return not is_user_code(filename) and "site-packages" not in filename and "dist-packages" not in filename

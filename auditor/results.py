@@ -1,0 +1,220 @@
+"""What an audit concluded, as data: pydantic models that are written to JSON and read back. A report is a rendering of an `Audit`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Verdict = Literal["diverged", "no-divergence-seen", "inconclusive"]
+Kind = Literal[
+    "draw", "kernel", "uninitialized", "data", "data-order", "hidden-write", "argument", "structure", "arithmetic", "failed",
+]  # fmt: skip
+Level = Literal["error", "warning", "note"]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$", description="xxh3-64 of the bytes in memory order, in hexadecimal")]
+
+
+class Model(BaseModel):
+    """Unknown keys are kept: an audit written by a newer version loses nothing when it is read and written again."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class RunOutcome(Model):
+    """One execution of the script, as far as it was seen."""
+
+    id: str
+    role: Literal["control", "experiment", "look", "kept"] = "control"
+    device: str = "cpu"
+    pinned: list[str] = []
+    varied: list[str] = []
+    exit: int | None = Field(None, description="exit status; negative: ended by that signal; null: still unknown")
+    seconds: float | None = None
+    ops: int = 0
+    steps: int = 0
+    path: str = ""
+    error: str | None = Field(None, description="last line of the script's own traceback, if it ended with one")
+    stopped: str | None = Field(None, description="why the auditor ended it early: `steps`, `timeout`, `interrupted`")
+
+
+class Place(Model):
+    """A line of the user's code."""
+
+    file: str | None = None
+    line: int | None = None
+    function: str | None = None
+    code: str | None = None
+
+
+class OpLine(Place):
+    """One op (or draw, or first sight of a tensor) near the divergence."""
+
+    index: int
+    op: str
+    phase: str = ""
+    step: int | None = None
+    differs: bool = False
+    note: str = ""
+
+
+class Difference(Model):
+    """How two tensors of equal dtype and shape differ.
+
+    `relative` is |a-b| / max(|a|, |b|), the largest over all elements; `ulp` counts representable numbers between the two
+    (signed-magnitude order, so -0.0 and 0.0 are 0 apart); both are null for dtypes without them.
+    """
+
+    slot: str = Field(description="`in0`, `in1`, ... or `out0`, ...")
+    dtype: str
+    shape: list[int]
+    differs: bool
+    elements: int = 0
+    of: int = 0
+    absolute: float | None = None
+    relative: float | None = None
+    ulp: int | None = None
+    first: list[int] | None = Field(None, description="index of the first element that differs")
+    a: str | None = Field(None, description="that element in the first run")
+    b: str | None = None
+    rows_permuted: bool = False
+    never_written: bool = Field(False, description="every differing element still holds what its memory was born with")
+    note: str = ""
+
+
+class Evidence(Model):
+    """What the second look found at the divergence."""
+
+    runs: list[str] = []
+    inputs: list[Difference] = []
+    outputs: list[Difference] = []
+    sentence: str = ""
+
+
+class Stream(Model):
+    """A random stream, seed or setting that differs before the divergence."""
+
+    name: str
+    what: str
+    a: str | None = None
+    b: str | None = None
+    file: str | None = None
+    line: int | None = None
+
+
+class FileDifference(Model):
+    """A file that both runs opened and that did not hold the same."""
+
+    path: str
+    op: str
+    what: str
+
+
+class Intermittent(Model):
+    """How often a fault showed: `differing` of `pairs` compared pairs of runs, and the runs grouped by what they did."""
+
+    differing: int
+    pairs: int
+    groups: list[list[str]] = []
+
+
+class Detail(Model):
+    """All that helps to understand a divergence and that is not needed to name it."""
+
+    before: list[OpLine] = []
+    carriers: list[OpLine] = []
+    differing_ops: int | None = Field(None, description="ops whose result differs, of those compared behind the first")
+    compared_ops: int | None = None
+    evidence: Evidence | None = None
+    streams: list[Stream] = []
+    files: list[FileDifference] = []
+    seen_at: OpLine | None = Field(None, description="for a draw or seed: the first op that shows it")
+    a: dict[str, Any] = {}
+    b: dict[str, Any] = {}
+    forward: Place | None = Field(None, description="for a backward op: the line of its forward op")
+
+
+class Divergence(Model):
+    """The first difference between two runs, and what it is."""
+
+    runs: list[str]
+    kind: Kind
+    lane: str
+    index: int
+    step: int | None
+    phase: str
+    op: str
+    module: str | None = None
+    file: str | None = None
+    line: int | None = None
+    function: str | None = None
+    code: str | None = None
+    intermittent: Intermittent | None = None
+    sentence: str = ""
+    detail: Detail = Detail()
+
+
+class Cause(Model):
+    """A factor whose pinning alone makes the runs agree."""
+
+    factor: str
+    proved: bool
+    kind: Kind
+    file: str | None = None
+    line: int | None = None
+    message: str
+    fix: str | None = None
+    proof: list[str] = []
+
+
+class Finding(Model):
+    """A rule that matched."""
+
+    rule: str
+    level: Level
+    file: str | None = None
+    line: int | None = None
+    message: str
+    evidence: dict[str, Any] = {}
+
+
+class Lost(Model):
+    """Something that the recorder knows it did not see."""
+
+    what: str
+    count: int = 1
+    lane: str | None = None
+    run: str | None = None
+
+
+class Coverage(Model):
+    """What was compared, and what was not."""
+
+    lanes: int = 0
+    ops: int = 0
+    lost: list[Lost] = []
+
+
+class EnvironmentDifference(Model):
+    """A fact about the machine or its software that is not the same for two runs."""
+
+    name: str
+    a: str | None
+    b: str | None
+
+
+class Audit(Model):
+    """All that one invocation concluded."""
+
+    format: int = 1
+    verdict: Verdict
+    script: list[str]
+    runs: list[RunOutcome]
+    divergence: Divergence | None = None
+    others: list[Divergence] = Field([], description="first divergences of other lanes")
+    causes: list[Cause] = []
+    findings: list[Finding] = []
+    environment: list[EnvironmentDifference] = []
+    coverage: Coverage = Coverage()
+    notes: list[str] = []
+    reason: str | None = Field(None, description="for `inconclusive`: why, with a slug in brackets")
+    version: str = ""

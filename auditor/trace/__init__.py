@@ -1,0 +1,79 @@
+"""The contract between the user's process and everything else: what is recorded, in which bytes.
+
+A run is a directory::
+
+    run.json                      the plan, versions, environment, exit status (written by `launch`)
+    spool/<process>/process.json  one recorded process: pid, role, interpreter, what was imported when
+    spool/<process>/<lane>.jsonl  the lane's tables and its rare events, one JSON object a line
+    spool/<process>/<lane>.<n>.seg  the lane's records, in preallocated memory-mapped segments
+    spool/<process>/<lane>.num  the Python floats that ops were given: groups of a count and as many float64
+    lanes/<k>.parquet             the sealed form of one lane's records, which is kept, shipped and queried
+    lanes/<k>.json                its rare events and what it is
+
+A lane is one thread of one process. Its spool is written through as the program goes: the segments are shared mappings and
+the lines are single `write` calls, so that `kill -9`, `os._exit` and an out-of-memory kill lose nothing.
+
+**Records.** Every op, every first sight of a tensor that no recorded op produced (`external`) and every draw from a
+random stream is one record of `RECORD` bytes; an op with more than one output or three inputs is followed by
+`more` continuation records. `sig`, `site` and `module` are numbers of lines in the `.jsonl` beside it, each of which is
+written before the first record that refers to it; `numbers` is a position in the `.num` file, plus one. An `external` has the digest of
+its rows as a multiset in the first two producers. `sig` is the last field of the record and 0 in untouched memory, so the
+first record whose `sig` is 0 ends a segment that nobody closed.
+
+**What and where.** `sig`, `numbers`, `digest` and the producers are *what* happened and are compared. `site`, `module`, `seq` and
+`phase` are *where* and are only shown. Nothing else of a record exists, so comparing needs no list of things to ignore.
+
+**Record numbers.** A record's number is its position in its lane plus the lane's `base`, a multiple of `LANE_SPAN` that no other
+lane of the same process (or of a process it was forked from) has. A producer's number therefore says whether it lies in
+this lane, and number 0 is nobody's.
+
+Format history. 1: the first.
+"""
+
+from __future__ import annotations
+
+FORMAT = 1
+
+#: Header of a segment: magic, format, bytes of a record, number of the first record, records and steps so far (first segment
+#: only; refreshed at step boundaries, for a progress display), why recording stopped (an index of `STOPPED`).
+HEADER = "<8sIIQQQI"
+HEADER_SIZE = 64
+MAGIC = b"reproaud"
+STOPPED = ("", "disk-full", "run-directory-gone", "recorder-error", "too-long")
+
+#: digest, seq, site, numbers, three producers, where (`more`, then 8 bits of phase, then 16 of module), sig, which comes last:
+#: see above.
+RECORD = "<QIIIIIIII"
+RECORD_SIZE = 40
+#: `sig` of a continuation record.
+MORE = 0xFFFFFFFF
+#: At most this many continuation records an op; the digests of further outputs are folded into the last one.
+MORE_LIMIT = 200
+#: Distance between the record numbers of two lanes. Producers are 32-bit, so a process has at most 31 lanes.
+LANE_SPAN = 1 << 27
+
+PHASES = ("setup", "forward", "backward", "optimizer")
+SETUP, FORWARD, BACKWARD, OPTIMIZER = range(4)
+
+#: Kinds of `sig`: what a record is.
+OP, EXTERNAL, DRAW = "op", "external", "draw"
+
+#: Kinds of a line in the .jsonl. Readers skip and count kinds they do not know.
+TABLES = ("sig", "site", "module")
+EVENTS = ("seed", "setting", "step", "file", "thread", "fork", "value", "level", "lost", "end")
+
+
+def lane_name(role: dict[str, object], identity: list[int], rank: object) -> str:
+    """What a lane is called in every run: by its role, never by its pid."""
+    parts = [] if rank is None else [f"rank {rank}"]
+    if role.get("worker") is not None:
+        parts.append(f"worker {role['worker']}")
+    elif identity:
+        parts.append("process " + ".".join(map(str, identity)))
+    elif role.get("fork"):
+        parts.append(f"fork {role['fork']}")
+    elif role.get("script") and rank is None:
+        parts.append(f"process {role['script']}")
+    if "thread" in role:
+        parts.append(f"thread {role['thread']}")
+    return " ".join(parts) or "main"

@@ -1,0 +1,387 @@
+"""Seals a run: spool -> one Parquet file and one JSON file a lane, which is the form that is kept, shipped and queried.
+
+A spool without its end mark is sealed as far as it goes. Nothing of the spool is removed before its lane is on disk.
+"""
+
+from __future__ import annotations
+
+import json
+import linecache
+import os
+import shutil
+import struct
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from auditor.errors import TraceError
+from auditor.trace import (
+    BACKWARD,
+    EVENTS,
+    FORMAT,
+    HEADER,
+    HEADER_SIZE,
+    MAGIC,
+    MORE,
+    PHASES,
+    RECORD_SIZE,
+    STOPPED,
+    lane_name,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+_FIELDS = ("digest", "seq", "site", "numbers", "p0", "p1", "p2", "where", "sig")
+#: A producer in another lane of the same process.
+ELSEWHERE = -2
+
+COLUMNS = (
+    "row", "record", "index", "kind", "op", "args", "numbers", "out", "digest", "digests", "in0", "in1", "in2", "inputs", "rows", "phase", "step",
+    "module", "file", "line", "function", "code", "forward_file", "forward_line", "forward_code", "site", "what",
+)  # fmt: skip
+
+
+def seal(run: Path) -> None:
+    """Turn the spool of a run into sealed lanes; does nothing where there is no spool."""
+    spool = run / "spool"
+    if not spool.is_dir():
+        return
+    facts = _json(run / "run.json") or {}
+    lanes: list[dict[str, Any]] = []
+    processes = []
+    for folder in sorted(spool.iterdir()):
+        process = _json(folder / "process.json")
+        if process is None:
+            continue
+        if process.get("format", 0) > FORMAT:
+            raise newer(run, process["format"])
+        processes.append(process)
+        for lines in sorted(folder.glob("*.jsonl")):
+            lane = _lane(lines, process)
+            if lane is not None:
+                lanes.append(lane)
+    lanes.sort(key=lambda lane: (lane["name"] != "main", lane["name"], lane["identity"], lane["fork"], lane["started"]))
+    seen: dict[str, int] = {}
+    target = run / "lanes"
+    target.mkdir(exist_ok=True)
+    for k, lane in enumerate(lanes):
+        seen[lane["name"]] = seen.get(lane["name"], 0) + 1
+        if seen[lane["name"]] > 1:
+            lane["name"] += f" ({seen[lane['name']]})"
+        _write_lane(lane, target / f"{k:03d}", facts.get("cwd", ""))
+    (target / "index.json").write_text(json.dumps({"format": FORMAT, "processes": processes, "lanes": len(lanes)}))
+    shutil.rmtree(spool, ignore_errors=True)
+
+
+def newer(run: Path, found: object) -> TraceError:
+    """The error for a trace that a newer version wrote."""
+    return TraceError(
+        "trace-newer", f"{run} was recorded in trace format {found}, this version reads up to {FORMAT}: update repro-audit to read it"
+    )
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _lane(lines: Path, process: dict[str, Any]) -> dict[str, Any] | None:
+    """Read the lines of one lane: its tables and events."""
+    tables: dict[str, dict[int, dict[str, Any]]] = {"sig": {}, "site": {}, "module": {}}
+    events: list[dict[str, Any]] = []
+    lane: dict[str, Any] = {
+        "role": {}, "identity": [], "base": 0, "started": 0.0, "rank": process.get("rank"), "pid": process.get("pid"), "ended": False,
+        "fork": process.get("fork") or 0, "unknown": 0, "torch": None, "stopped": "", "path": lines.with_suffix(""),
+        "executable": process.get("executable"),
+    }  # fmt: skip
+    for raw in lines.read_bytes().split(b"\n"):
+        try:
+            event = json.loads(raw)
+            kind = event["k"]
+        except (ValueError, KeyError, TypeError):
+            lane["unknown"] += bool(raw)  # the line that was being written when the process was killed
+            continue
+        if kind in tables:
+            tables[kind][event["id"]] = event
+        elif kind == "lane":
+            lane.update({key: event[key] for key in ("role", "identity", "base", "started")})
+        elif kind == "role":
+            lane["role"].update(event["role"])
+        elif kind == "torch":
+            lane["torch"] = event["version"]
+        elif kind == "stopped":
+            lane["stopped"] = "steps"
+        elif kind == "end":
+            lane["ended"] = True
+        elif kind in EVENTS:
+            events.append(event)
+        else:
+            lane["unknown"] += 1
+    lane["name"] = lane_name(lane["role"], lane["identity"], lane["rank"])
+    lane["tables"] = tables
+    lane["events"] = events
+    return lane
+
+
+def _records(path: Path) -> tuple[np.ndarray[Any, Any], str]:
+    """All records of a lane's segments up to the first that was never written, and why recording stopped if it did."""
+    import numpy as np
+
+    dtype = np.dtype([(name, "<u8" if name == "digest" else "<u4") for name in _FIELDS])
+    parts = []
+    stopped = ""
+    k = 0
+    while (segment := path.with_name(f"{path.name}.{k}.seg")).exists():
+        data = segment.read_bytes()
+        k += 1
+        if len(data) < HEADER_SIZE:
+            break
+        magic, format_, size, _first, _records_, _steps, why = struct.unpack_from(HEADER, data)
+        if magic != MAGIC or size != RECORD_SIZE:
+            break
+        if format_ > FORMAT:
+            raise newer(path.parent.parent.parent, format_)
+        stopped = stopped or STOPPED[why] if why < len(STOPPED) else "recorder-error"
+        usable = (len(data) - HEADER_SIZE) // RECORD_SIZE
+        records = np.frombuffer(data, dtype, usable, HEADER_SIZE)
+        written = int(np.argmin(records["sig"] != 0)) if usable and (records["sig"] == 0).any() else usable
+        parts.append(records[:written])
+        if written < usable:
+            break
+    return (np.concatenate(parts) if parts else np.zeros(0, dtype)), stopped
+
+
+_P1, _P2, _P3 = 0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9
+
+
+def _mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """The finaliser of splitmix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014)."""
+    import numpy as np
+
+    values = values ^ (values >> np.uint64(30))
+    values = values * np.uint64(0xBF58476D1CE4E5B9)
+    values = values ^ (values >> np.uint64(27))
+    values = values * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+def _write_lane(lane: dict[str, Any], target: Path, cwd: str) -> None:
+    """Compute the columns of one lane and write them."""
+    import numpy as np
+    from xxhash import xxh3_64_intdigest
+
+    records, stopped = _records(lane["path"])
+    lane["stopped"] = stopped or lane["stopped"]
+    sigs = lane["tables"]["sig"]
+    more = records["sig"] == MORE
+    row_of = np.cumsum(~more) - 1
+    main = records[~more]
+    positions = np.flatnonzero(~more)
+    if len(main) and positions[-1] + int(main["where"][-1] & 0xFF) >= len(records):
+        main, positions = main[:-1], positions[:-1]  # the last op's continuation records were never written
+    n = len(main)
+    base = lane["base"]
+
+    # tables
+    top = max(sigs, default=0) + 1
+    kind_of, op_of, args_of, out_of = (np.full(top, "", object) for _ in range(4))
+    hash_of = np.zeros(top, np.uint64)
+    for number, sig in sigs.items():
+        kind_of[number] = sig["kind"]
+        op_of[number] = sig.get("op") or sig.get("function") or sig["kind"]
+        given = sig.get("args")
+        args_of[number] = sig.get("stream", "") if sig["kind"] == "draw" else "" if given is None else _compact(given)
+        out_of[number] = _compact(sig["out"]) if "out" in sig else ""
+        what = {key: value for key, value in sig.items() if key not in ("k", "id")}
+        hash_of[number] = xxh3_64_intdigest(_compact(what).encode())
+    sig = main["sig"].astype(np.int64)
+    sig[sig >= top] = 0
+    kind = kind_of[sig]
+    binding = kind != "draw"
+    index = np.cumsum(binding) - binding
+    is_external = kind == "external"
+
+    # floats given as arguments
+    numbers_text = np.full(n, "", object)
+    numbers_hash = np.zeros(n, np.uint64)
+    given_numbers = main["numbers"]
+    if given_numbers.any():
+        try:
+            pool = np.fromfile(lane["path"].with_suffix(".num"), "<f8")
+        except OSError:
+            pool = np.zeros(0)
+        unique, inverse = np.unique(given_numbers, return_inverse=True)
+        texts, hashes = [], []
+        for at in unique.tolist():
+            group = pool[at : at + int(pool[at - 1])] if 0 < at <= len(pool) else pool[:0]
+            texts.append(" ".join(repr(float(v)) for v in group))
+            hashes.append(xxh3_64_intdigest(group.tobytes()) if at else 0)
+        numbers_text = np.array(texts, object)[inverse]
+        numbers_hash = np.array(hashes, np.uint64)[inverse]
+
+    # what is compared
+    what = _mix(hash_of[sig] + np.uint64(_P1) * _mix(main["digest"] + np.uint64(_P2)) + np.uint64(_P3) * numbers_hash)
+    digests = np.full(n, "", object)
+    inputs = np.full(n, "", object)
+    producers = np.stack([_rows(main[p], base, row_of) for p in ("p0", "p1", "p2")]) if n else np.zeros((3, 0), np.int64)
+    rows_digest = np.where(is_external, main["p0"].astype(np.uint64) | main["p1"].astype(np.uint64) << np.uint64(32), np.uint64(0))
+    producers[:, is_external] = -1
+    for row in np.flatnonzero(main["where"] & 0xFF).tolist():
+        at, extra = int(positions[row]), int(main["where"][row] & 0xFF)
+        tail = records[at + 1 : at + 1 + extra]
+        every = [int(main["digest"][row]), *map(int, tail["digest"])]
+        digests[row] = " ".join(f"{d:016x}" for d in every)
+        what[row] ^= np.uint64(xxh3_64_intdigest(tail["digest"].tobytes()))
+        sources = _rows(np.stack([tail[p] for p in ("p0", "p1", "p2")], 1).reshape(-1), base, row_of)
+        inputs[row] = " ".join(str(v) for v in [*producers[:, row].tolist(), *sources.tolist()] if v != -1)
+
+    # where
+    place = main["where"]
+    phase = np.array(PHASES, object)[np.minimum(place >> 8 & 0xFF, len(PHASES) - 1)]
+    steps = [event["at"] for event in lane["events"] if event["k"] == "step"]
+    step = np.searchsorted(np.array(steps, np.int64), positions + base + 1, "left") if steps else np.zeros(n, np.int64)
+    module = _column(lane["tables"]["module"], "path", place >> 16)
+    sites = _sites(lane["tables"]["site"], cwd)
+    site = main["site"].astype(np.int64)
+    file, line, function, code = (_column(sites, name, site) for name in ("file", "line", "function", "code"))
+    forward = _forward_rows(main, place)
+    forward_site = np.where(forward >= 0, site[forward], 0) if n else site
+    forward_file, forward_line, forward_code = (_column(sites, name, forward_site) for name in ("file", "line", "code"))
+    backward_module = np.where(forward >= 0, module[forward], None) if n else module
+    module = np.where((place >> 8 & 0xFF) == BACKWARD, backward_module, module)
+
+    columns: dict[str, Any] = {
+        "row": np.arange(n), "record": positions + 1, "index": index, "kind": kind, "op": op_of[sig], "args": args_of[sig], "numbers": numbers_text,
+        "out": out_of[sig], "digest": main["digest"], "digests": digests, "in0": producers[0], "in1": producers[1], "in2": producers[2],
+        "inputs": inputs, "rows": rows_digest, "phase": phase, "step": step, "module": module, "file": file, "line": line,
+        "function": function, "code": code, "forward_file": forward_file, "forward_line": forward_line, "forward_code": forward_code,
+        "site": site, "what": what,
+    }  # fmt: skip
+    _write_parquet(columns, target.with_suffix(".parquet"))
+
+    events = []
+    for event in lane["events"]:
+        at = int(event.pop("at", base)) - base
+        event["row"] = int(row_of[min(at, len(row_of)) - 1]) + 1 if at > 0 and len(row_of) else 0
+        if "file" in event:
+            event["file"], event["code"] = _relative(event["file"], cwd), _source(event["file"], event.get("line"))
+        events.append(event)
+    kept = {
+        key: lane[key] for key in ("name", "role", "identity", "rank", "pid", "ended", "unknown", "torch", "stopped", "started", "executable")
+    }
+    kept |= {"format": FORMAT, "records": n, "ops": int((kind == "op").sum()), "steps": len(steps), "events": events}
+    target.with_suffix(".json").write_text(json.dumps(kept))
+
+
+def _compact(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"), sort_keys=True, ensure_ascii=False)
+
+
+def _rows(numbers: npt.NDArray[np.uint32], base: int, row_of: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Record numbers -> rows; -1 nobody, ELSEWHERE another lane."""
+    import numpy as np
+
+    at = numbers.astype(np.int64) - base - 1
+    inside = (at >= 0) & (at < len(row_of))
+    rows = np.where(inside, row_of[np.where(inside, at, 0)], ELSEWHERE) if len(row_of) else np.full(len(at), ELSEWHERE)
+    return np.where(numbers == 0, -1, rows)
+
+
+def _column(table: dict[int, dict[str, Any]], field: str, numbers: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+    import numpy as np
+
+    values = np.full(max(table, default=0) + 1, None, object)
+    for number, entry in table.items():
+        values[number] = entry.get(field)
+    numbers = numbers.astype(np.int64)
+    return values[np.where(numbers < len(values), numbers, 0)]
+
+
+def _forward_rows(main: np.ndarray[Any, Any], place: npt.NDArray[np.uint32]) -> npt.NDArray[np.int64]:
+    """For each backward op the row of the forward op that made its autograd node; -1 where there is none.
+
+    A node's number is stored with the first op that ran after the thread's counter moved to it.
+    """
+    import numpy as np
+
+    seq = main["seq"].astype(np.int64)
+    is_backward = (place >> 8 & 0xFF) == BACKWARD
+    made = np.flatnonzero(~is_backward & (seq > 0))
+    found = np.full(len(main), -1, np.int64)
+    wanted = np.flatnonzero(is_backward & (seq > 0))
+    if not len(made) or not len(wanted):
+        return found
+    order = made[np.argsort(seq[made], kind="stable")]
+    at = np.searchsorted(seq[order], seq[wanted])
+    hit = at < len(order)
+    hit[hit] = seq[order[at[hit]]] == seq[wanted[hit]]
+    found[wanted[hit]] = order[at[hit]]
+    return found
+
+
+def _relative(file: str, cwd: str) -> str:
+    if not cwd or not os.path.isabs(file):
+        return file
+    relative = os.path.relpath(file, cwd)
+    return file if relative.startswith("..") else relative
+
+
+def _source(file: str, line: object) -> str | None:
+    return linecache.getline(file, line).strip() or None if isinstance(line, int) else None
+
+
+def _sites(table: dict[int, dict[str, Any]], cwd: str) -> dict[int, dict[str, Any]]:
+    return {
+        number: {
+            "file": _relative(site["file"], cwd),
+            "line": site["line"],
+            "function": site["func"],
+            "code": _source(os.path.join(cwd, site["file"]), site["line"]),
+        }
+        for number, site in table.items()
+    }
+
+
+def _write_parquet(columns: dict[str, Any], path: Path) -> None:
+    import duckdb
+    import numpy as np
+
+    data = {}
+    types = []
+    for name in COLUMNS:
+        values = columns[name]
+        if values.dtype == object and name in ("line", "forward_line"):
+            values = np.array([-1 if v is None else v for v in values], np.int64)
+        elif values.dtype == object:
+            # strings: as codes of a dictionary, because DuckDB takes an object column one Python string at a time
+            texts_of: dict[str, int] = {"": 0}
+            codes = [texts_of.setdefault(v or "", len(texts_of)) for v in values.tolist()]
+            types.append((name, np.array(list(texts_of), object)))
+            values = np.array(codes, np.int64)
+        data[name] = values
+    con = duckdb.connect()
+    try:
+        con.register("records", data)
+        joins, fields = [], []
+        texts = {name for name, _ in types}
+        for name, unique in types:
+            table = f"t_{name}"
+            con.register(table, {"id": np.arange(len(unique)), "text": unique})
+            joins.append(f"LEFT JOIN {table} ON {table}.id = records.{name}")
+        for name in COLUMNS:
+            if name in texts:
+                fields.append(f"nullif(t_{name}.text, '') AS {name}")
+            elif name in ("line", "forward_line", "in0", "in1", "in2"):
+                fields.append(f'nullif(records."{name}", -1) AS "{name}"')
+            else:
+                fields.append(f'records."{name}"')
+        con.execute(
+            f"COPY (SELECT {', '.join(fields)} FROM records {' '.join(joins)} ORDER BY records.\"row\") "
+            f"TO '{str(path).replace(chr(39), chr(39) * 2)}' (FORMAT parquet, COMPRESSION zstd)"
+        )
+    finally:
+        con.close()

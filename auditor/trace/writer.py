@@ -1,0 +1,170 @@
+"""Writes one lane's spool, inside the user's process: standard library only, and nothing here may raise into the script.
+
+A disk that fills up is noticed before it hurts: segments are allocated with `posix_fallocate`, because a sparse mapping on a
+full disk kills the process with SIGBUS at some later store.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import struct
+
+from auditor.trace import FORMAT, HEADER, HEADER_SIZE, LANE_SPAN, MAGIC, RECORD_SIZE, STOPPED
+
+_pack_header = struct.Struct(HEADER).pack_into
+_FIRST_SEGMENT = 1 << 18
+_POPULATE_WRITE = 23  # MADV_POPULATE_WRITE, Linux 5.14: one call instead of a page fault every 100 records
+_LARGEST_SEGMENT = 1 << 24
+
+encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=repr, check_circular=False).encode
+
+
+class LaneWriter:
+    """The files of one lane: `line` appends a JSON line, `next_segment` hands out memory for records.
+
+    `stopped` is empty while all is well and one of `trace.STOPPED` afterwards; then `line` does nothing and
+    `next_segment` hands out one scratch segment that is written over and over.
+    """
+
+    def __init__(self, directory: str, lane: int, base: int) -> None:
+        """Create the `.jsonl` and the first segment; `base` is the lane's first record number minus one."""
+        self.path = os.path.join(directory, str(lane))
+        self.first = base + 1
+        self.segments = 0
+        self.steps = 0
+        self.stopped = ""
+        self.head: mmap.mmap | None = None
+        self.buffer: mmap.mmap | bytearray = bytearray(HEADER_SIZE + RECORD_SIZE)
+        self._size = _FIRST_SEGMENT
+        self._num: mmap.mmap | None = None
+        self._num_used = self._num_room = 0
+        self._fd = -1
+        try:
+            os.makedirs(directory, exist_ok=True)
+            self._fd = os.open(self.path + ".jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            self._stop(error)
+
+    def line(self, event: dict[str, object]) -> None:
+        """Append one event as a JSON line, in one `write`."""
+        if self._fd < 0:
+            return
+        try:
+            data = (encode(event) + "\n").encode("utf-8", "surrogatepass")
+            written = os.write(self._fd, data)
+            if written != len(data):
+                raise OSError(28, "short write")
+        except OSError as error:
+            self._stop(error)
+        except (ValueError, TypeError, RecursionError):
+            self._stop(None)
+
+    def next_segment(self, number: int) -> tuple[mmap.mmap | bytearray, int, int]:
+        """Map a new segment whose first record has this number: `(buffer, offset of the first record, end)`."""
+        if not self.stopped and number - self.first + self._size // RECORD_SIZE >= LANE_SPAN - 1:
+            self.stop("too-long")
+        if self.stopped:
+            return self._scratch()
+        records = self._size // RECORD_SIZE
+        size = HEADER_SIZE + records * RECORD_SIZE
+        try:
+            fd = os.open(f"{self.path}.{self.segments}.seg", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            try:
+                if hasattr(os, "posix_fallocate"):
+                    os.posix_fallocate(fd, 0, size)
+                else:  # macOS
+                    os.ftruncate(fd, size)
+                buffer = mmap.mmap(fd, size)
+                self._populate(buffer)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            self._stop(error)
+            return self._scratch()
+        _pack_header(buffer, 0, MAGIC, FORMAT, RECORD_SIZE, number, 0, 0, 0)
+        self.buffer = buffer
+        if self.head is None:
+            self.head = buffer
+        self.segments += 1
+        self._size = min(self._size * 2, _LARGEST_SEGMENT)
+        return buffer, HEADER_SIZE, size
+
+    def numbers(self, floats: tuple[float, ...]) -> int:
+        """Append a group of floats to the `.num` file; returns its position plus one, 0 if it cannot be kept."""
+        if self.stopped:
+            return 0
+        need = len(floats) + 1
+        if self._num_used + need > self._num_room:
+            try:
+                self._grow_numbers(need)
+            except OSError as error:
+                self._stop(error)
+                return 0
+        at = self._num_used
+        struct.pack_into(f"<{need}d", self._num, at * 8, need - 1, *floats)  # type: ignore[arg-type]  # set by _grow_numbers
+        self._num_used = at + need
+        return at + 1
+
+    def _grow_numbers(self, need: int) -> None:
+        room = max(self._num_room * 2, 512, self._num_room + need)
+        fd = os.open(self.path + ".num", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(fd, 0, room * 8)
+            else:  # macOS
+                os.ftruncate(fd, room * 8)
+            self._num = mmap.mmap(fd, room * 8)
+        finally:
+            os.close(fd)
+        self._num_room = room
+
+    @staticmethod
+    def _populate(buffer: mmap.mmap) -> None:
+        try:
+            buffer.madvise(_POPULATE_WRITE)
+        except (OSError, ValueError, AttributeError):  # an older kernel, or not Linux
+            pass
+
+    def progress(self, number: int) -> None:
+        """Note in the header how far the lane is, for whoever watches."""
+        if self.head is not None:
+            _pack_header(
+                self.head, 0, MAGIC, FORMAT, RECORD_SIZE, self.first, number - self.first + 1, self.steps,
+                STOPPED.index(self.stopped),
+            )  # fmt: skip
+
+    def close(self, number: int) -> None:
+        """Write the end mark: `number` is the last record's."""
+        self.progress(number)
+        self.line({"k": "end", "records": number - self.first + 1, "segments": self.segments, "steps": self.steps})
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def abandon(self) -> None:
+        """Let go of the files without a word: they belong to the process that this one was forked from."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        self.head = None
+        self.stopped = "abandoned"
+
+    def stop(self, reason: str) -> None:
+        """Stop recording for good; the reason goes into the header, where it needs no further disk."""
+        if not self.stopped:
+            self.stopped = reason
+            self.progress(self.first - 1)
+
+    def _stop(self, error: OSError | None) -> None:
+        if error is None:
+            self.stop("recorder-error")
+        elif error.errno == 2:
+            self.stop("run-directory-gone")
+        else:
+            self.stop("disk-full")
+
+    def _scratch(self) -> tuple[bytearray, int, int]:
+        scratch = bytearray(HEADER_SIZE + RECORD_SIZE * 1024)
+        return scratch, HEADER_SIZE, len(scratch)

@@ -1,0 +1,24 @@
+"""The seed is set, but to the time of day: two runs never share it."""
+
+# repro-audit:
+#   - verdict: diverged
+#     kind: draw
+#     cause: clock
+
+import time
+
+import torch
+from torch import nn
+
+torch.manual_seed(time.time_ns() % 2**31)  # <- diverges
+x = torch.randn(32, 4)
+y = x.sum(dim=1, keepdim=True)
+model = nn.Linear(4, 1)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+for epoch in range(5):
+    loss = nn.functional.mse_loss(model(x), y)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    print(epoch, loss.item())

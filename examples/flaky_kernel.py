@@ -1,0 +1,44 @@
+"""Seeded, same operation, same inputs, other result: column sums whose threads add up in the order they finish."""
+
+# repro-audit:
+#   - verdict: diverged
+
+import threading
+
+import numpy as np
+import torch
+from torch import nn
+
+
+@torch.library.custom_op("flaky_kernel::column_sums", mutates_args=())
+def column_sums(values: torch.Tensor) -> torch.Tensor:
+    chunks = np.array_split(values.numpy(), 32)
+    total = np.zeros(values.shape[1], dtype=np.float32)
+    lock = threading.Lock()
+
+    def add(chunk: np.ndarray) -> None:
+        partial = np.sqrt(np.abs(chunk)).sum(axis=0)
+        with lock:
+            np.add(total, partial, out=total)
+
+    threads = [threading.Thread(target=add, args=(chunk,)) for chunk in chunks]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return torch.from_numpy(total)
+
+
+torch.manual_seed(0)
+x = torch.randn(4096, 256)
+y = x.mean(dim=1, keepdim=True)
+model = nn.Linear(256, 1)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+for step in range(20):
+    scale = column_sums(x) / len(x)  # <- diverges
+    loss = nn.functional.mse_loss(model(x / scale), y)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    print(step, loss.item())
