@@ -63,7 +63,10 @@ def audit(plan: Plan, keep: Path | None = None, screen: Any = None, look: bool =
         return trace
 
     a = make(plan, "control-1", "control")
-    _insist_on_something(a, folder)
+    nothing = why_nothing(a)
+    if nothing is not None:
+        reason = f"{nothing.message} [{nothing.slug}]"
+        return Audit(verdict="inconclusive", script=list(plan.script), runs=[outcome(a)], reason=reason, version=auditor.__version__)
     b = make(plan, "control-2", "control")
     screen.say("comparing")
     comparison = compare(a, b)
@@ -209,11 +212,13 @@ def _second_look(plan: Plan, first: Comparison, runs: list[Trace], make: Any) ->
     watch = first.watch
     divergence = first.divergence
     best = first
+    # A file that one run leaves for the next is written at the end: a run that is cut short would not leave it.
+    to_the_end = divergence is not None and bool(divergence.detail.files)
     for attempt in range(_LOOKS):
         if watch is None or divergence is None:
             break
         names = [f"look-{2 * attempt + 1}", f"look-{2 * attempt + 2}"]
-        pair = [make(plan.with_watch(watch), name, "look") for name in names]
+        pair = [make(plan.with_watch(watch, to_the_end=to_the_end), name, "look") for name in names]
         seen = compare(*pair)
         found = seen.divergence
         if found is None:

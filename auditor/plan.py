@@ -36,6 +36,7 @@ class Plan:
     window: tuple[int, int] | None = None
     timeout: float | None = None
     watch: tuple[Watch, ...] = ()
+    to_the_end: bool = False
     pinned: tuple[str, ...] = ()
     varied: tuple[str, ...] = ()
 
@@ -48,9 +49,9 @@ class Plan:
         """The same plan with these variables set in the child."""
         return replace(self, environment=(*self.environment, *sorted(variables.items())))
 
-    def with_watch(self, *watch: Watch) -> Plan:
-        """The same plan, looking closely at these windows."""
-        return replace(self, watch=watch)
+    def with_watch(self, *watch: Watch, to_the_end: bool = False) -> Plan:
+        """The same plan, looking closely at these windows; it ends at the first step behind them, or goes to the end of the script."""
+        return replace(self, watch=watch, to_the_end=to_the_end)
 
     def with_level(self, level: str, window: tuple[int, int] | None = None) -> Plan:
         """The same plan recorded at another level; with a window, at level `ops` within these steps only."""
@@ -63,6 +64,7 @@ class Plan:
             settings["level"] = "ops" if self.window[0] <= 0 < self.window[1] else "steps"
         if self.watch:
             settings["watch"] = [asdict(window) for window in self.watch]
+            settings["to_the_end"] = self.to_the_end
         return settings
 
     def as_json(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 from auditor.results import Kind
 from auditor.trace.reader import LaneTrace, Trace
 
-#: Ops that take in memory which no op has written: a batch from a worker, a loaded checkpoint.
+#: Ops that take in memory which no op has written.
 ADOPTING = ("aten.set_.source_Storage",)
 #: Ops whose output is not digested, because nobody has written it yet.
 EMPTY = ("aten.empty", "aten.new_empty", "aten._efficientzerotensor")

@@ -11,14 +11,16 @@ import sys
 from types import CodeType, FrameType
 
 #: What a frame's code object means when it is not the user's: keep walking; autograd's engine was called here; a module was
-#: called here; an optimizer stepped here.
-LIBRARY, ENGINE, MODULE, STEP = 1, 2, 3, 4
+#: called here; an optimizer stepped here; a tensor from another process or a file is put together here.
+LIBRARY, ENGINE, MODULE, STEP, TRANSPORT = 1, 2, 3, 4, 5
 
-#: (file name suffix, function) -> meaning, for the few frames of torch that tell something.
+#: (file name suffix, start of the function's name) -> meaning, for the few frames of torch that tell something.
 _TELLING = {
     ("torch/autograd/graph.py", "_engine_run_backward"): ENGINE,
     ("torch/nn/modules/module.py", "_call_impl"): MODULE,
     ("torch/optim/optimizer.py", "wrapper"): STEP,
+    ("torch/_utils.py", "_rebuild"): TRANSPORT,
+    ("torch/multiprocessing/reductions.py", ""): TRANSPORT,
 }
 
 Place = dict[int, int] | int
@@ -41,7 +43,7 @@ class Sites:
         else:
             place = LIBRARY
             for (suffix, name), meaning in _TELLING.items():
-                if code.co_name == name and code.co_filename.replace("\\", "/").endswith(suffix):
+                if code.co_name.startswith(name) and code.co_filename.replace("\\", "/").endswith(suffix):
                     place = meaning
         self.places[id(code)] = place
         self._kept.append(code)

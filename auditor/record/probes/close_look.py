@@ -23,15 +23,16 @@ LANE_LIMIT = 512 << 20
 _BIRTH_LIMIT = 4 << 20
 
 
-def watch(process: Process, lane: Lane, torch: Any) -> Handler:
-    """The lane's handler, looking closely within the window that the settings give for it; the plain one if they give none."""
-    plain: Handler = lane.handler
+def window_of(process: Process, lane: Lane) -> dict[str, Any] | None:
+    """The window that the settings give for this lane; None if they give none."""
     name = lane_name(lane.role, lane.identity, process.rank)
-    window = next(
-        (w for w in process.settings["watch"] if w["lane"] == name and w["identity"] in (None, lane.identity)), None
-    )
-    if window is None:
-        return plain
+    windows = process.settings.get("watch") or ()
+    return next((w for w in windows if w["lane"] == name and w["identity"] in (None, lane.identity)), None)
+
+
+def watch(process: Process, lane: Lane, torch: Any, window: dict[str, Any]) -> Handler:
+    """The lane's handler, looking closely within the window."""
+    plain: Handler = lane.handler
     first, last = window["first"] + lane.base, window["last"] + lane.base
     folder = os.path.join(process.settings["run"], "values")
     kept = 0
@@ -99,7 +100,7 @@ def watch(process: Process, lane: Lane, torch: Any) -> Handler:
     def look(mode: Any, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         number = lane.number()
         if number > last:
-            lane.watched_enough = True
+            lane.watched_enough = not process.settings.get("to_the_end")
             return plain.dispatch(mode, func, types, args, kwargs)
         close = number >= first and not types
         values = inputs_of(args, kwargs) if close else []

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import sys
 from array import array
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, Any
 
+from auditor.record.callsite import is_user_code
 from auditor.record.digest import of_bytes
 from auditor.record.imports import when_imported
 from auditor.record.probes.wrapping import telling
@@ -36,6 +37,17 @@ def state_digest(generator: Any) -> int:
     """Digest of a `random.Random`'s state."""
     version, words, gauss = generator.getstate()
     return of_bytes(array("Q", words).tobytes() + repr((version, gauss)).encode())
+
+
+def _libraries_own(frame: FrameType | None) -> bool:
+    """Whether a draw is a library's private affair: names of temporary files, or symbols that are made while it is imported."""
+    if frame is not None and in_standard_library(frame.f_code.co_filename):
+        return True
+    while frame is not None and not is_user_code(frame.f_code.co_filename):
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _install(process: Process, module: ModuleType) -> None:
@@ -65,7 +77,7 @@ def _install(process: Process, module: ModuleType) -> None:
     def draws_own(name: str, method: Any) -> Any:
         def watched(self: Any, *args: Any, **kwargs: Any) -> Any:
             outermost = not nested[0]
-            if outermost and not in_standard_library(sys._getframe(1).f_code.co_filename):
+            if outermost and not _libraries_own(sys._getframe(1)):
                 note(self, name, "python-own")
             nested[0] = True
             try:

@@ -30,7 +30,9 @@ def _install(process: Process, threading: ModuleType) -> None:
     def watched_bootstrap(self: Any) -> None:
         # Outside of `_bootstrap_inner`, which catches what the thread raises: no traceback shows this frame.
         process.local.thread = numbers.pop(id(self), 0)
-        mode = process.enter_thread() if process.enter_thread else None
+        # DataLoader's pinning thread copies batches in the order in which they arrive; each is met where it is used.
+        carries = getattr(getattr(self, "_target", None), "__name__", "") == "_pin_memory_loop"
+        mode = process.enter_thread() if process.enter_thread and not carries else None
         try:
             bootstrap(self)
         finally:

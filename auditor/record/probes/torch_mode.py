@@ -47,9 +47,12 @@ def install_torch(process: Process, torch: Any) -> None:
         """The current thread's handler, which from now on is the mode's."""
         lane = process.lane()
         if lane.handler is None:
-            lane.handler = torch_ops.make_handler(lane, torch, lambda args, kwargs: torch_rng.state_of_stream(torch, args, kwargs))
-            if process.settings.get("watch"):
-                lane.handler = close_look.watch(process, lane, torch)
+            window = close_look.window_of(process, lane)
+            lane.handler = torch_ops.make_handler(
+                lane, torch, lambda args, kwargs: torch_rng.state_of_stream(torch, args, kwargs), depth=1 if window is None else 2
+            )
+            if window is not None:
+                lane.handler = close_look.watch(process, lane, torch, window)
             skip_in_dynamo(torch, lane.handler)
         # A method, because torch refuses a plain function here; on the instance, because each thread has its own.
         mode.__torch_dispatch__ = types.MethodType(lane.handler.dispatch, mode)

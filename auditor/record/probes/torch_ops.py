@@ -9,6 +9,9 @@ and what it decides (may the memory be read as it lies, how many bytes) is store
 their Python object for as long as they live, so it survives views, `detach`, saved tensors and collection of the tensor; a table by address does
 not (17 % of the producers of a `from_numpy` loop were wrong), and an attribute of the tensor would be pickled with it.
 
+**What is no op.** A tensor that is put together from another process's or a file's bytes (`set_` on a storage) is met as an external one
+where it is first used: batches of several workers arrive in any order, and are used in one.
+
 **What changes under any mode.** Derivative formulas that ask `isTensorSubclassLike` take another branch: `masked_fill` (gradient of
 a tensor value), `prod`, `masked.prod`. The ops are listed in `BRANCHES_UNDER_A_MODE` so that the audit can say so.
 """
@@ -21,7 +24,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from auditor.record import digest
-from auditor.record.callsite import ENGINE, LIBRARY, MODULE, STEP
+from auditor.record.callsite import ENGINE, LIBRARY, MODULE, STEP, TRANSPORT
 from auditor.record.lane import pack
 from auditor.trace import BACKWARD, FORWARD, MORE, MORE_LIMIT, OPTIMIZER, RECORD_SIZE, SETUP
 
@@ -107,12 +110,11 @@ _getframe = sys._getframe
 
 def bind(torch: Any) -> None:
     """Make the names of torch that the handlers use globals of this module: a closure cell each would be copied at every op."""
-    global _Tensor, _Parameter, _Size, _dtype, _plain_types, _plain_classes, _generator_type
+    global _Tensor, _Parameter, _Size, _plain_types, _plain_classes
     global _disabled, _get_seq, _current_node, _graph_task, _with_device, _strided
-    _Tensor, _Parameter, _Size, _dtype = torch.Tensor, torch.nn.Parameter, torch.Size, torch.dtype
+    _Tensor, _Parameter, _Size = torch.Tensor, torch.nn.Parameter, torch.Size
     _plain_types = (torch.Tensor,)
-    _plain_classes = (torch.device, torch.memory_format, torch.layout)
-    _generator_type = torch._C.Generator
+    _plain_classes = (int, bool, str, torch.dtype, torch.device, torch.memory_format, torch.layout)
     _strided = torch.strided
     _disabled = torch._C._disabled_torch_dispatch_impl
     _get_seq = torch._C._autograd._get_sequence_nr
@@ -146,8 +148,12 @@ class Handler(NamedTuple):
     leave_module: Callable[[tuple[int, int]], None]
 
 
-def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[str, int]]) -> Handler:
-    """Build the `__torch_dispatch__` of one thread; `state_of(args, kwargs)` names and digests the stream that an op draws from."""
+def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[str, int]], depth: int = 1) -> Handler:
+    """Build the `__torch_dispatch__` of one thread.
+
+    `state_of(args, kwargs)` names and digests the stream that an op draws from; `depth` is the number of frames between the handler
+    and whoever called the op.
+    """
     sites = lane.sites
     places, learn, define_site = sites.places, sites.learn, sites.define_site
 
@@ -234,24 +240,20 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
             return value
         if isinstance(value, (tuple, list)):
             return [readable(part) for part in value]
-        if isinstance(value, _generator_type):
-            return "generator"
         return str(value)
 
     def plain_key(value: Any) -> Any:
-        """A hashable stand-in for a non-tensor argument that holds no tensor."""
+        """A hashable stand-in for a non-tensor argument that is the same in every run and keeps nothing of the user's alive."""
         c = value.__class__
+        if c in _plain_classes or value is None:
+            return value
         if c is list or c is tuple or c is _Size:
             return tuple([plain_key(part) for part in value])
-        if c is _generator_type:
-            return "generator"
-        if c is float:
+        if c is float or c is complex:
             return repr(value)  # within a list: a nan as a key would never be found again
-        try:
-            hash(value)
-        except TypeError:
-            return repr(value)
-        return value
+        if isinstance(value, (int, str)):
+            return value + 0 if isinstance(value, int) else str(value)
+        return c.__name__
 
     def inputs_of(value: Any, site: int, producers: list[int], key: list[Any], floats: list[float]) -> None:
         """Take apart one argument of an op: a tensor adds its producer, a float itself, everything else adds to the key."""
@@ -272,8 +274,6 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
             for name, part in value.items():
                 key.append(name)
                 inputs_of(part, site, producers, key, floats)
-        elif callable(value) and not isinstance(value, (_dtype, type)):
-            key.append(getattr(value, "__name__", c.__name__))
         elif c is float:
             floats.append(value)
         else:
@@ -396,8 +396,10 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
             seq = 0
         else:
             try:
-                frame = _getframe(1)
+                frame = _getframe(depth)
                 place = places.get(id(frame.f_code))
+                if place is None:
+                    place = learn(frame.f_code)
             except ValueError:  # an autograd device thread has no Python frame
                 frame = place = None
             if _graph_task() >= 0:
@@ -425,6 +427,10 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
                     seq = 0
                 if place.__class__ is dict:
                     site = place.get(frame.f_lasti) or define_site(place, frame)
+                elif place == TRANSPORT:
+                    # Batches of several workers are unpacked in the order in which they happen to arrive, and used in their
+                    # own. The tensor is external: it is met where it is used.
+                    return call(*args, **kwargs) if kwargs else call(*args)
                 else:
                     site = walk(frame)
                 if closure_site:
@@ -468,7 +474,7 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
                 c = a.__class__
                 if c is float:
                     floats = (a,) if floats is None else (*floats, a)
-                elif c is int or c is bool or c is _dtype or a is None or c in _plain_classes:
+                elif a is None or c in _plain_classes:
                     key = (name, a) if key is None else (*key, name, a)
                 else:
                     return slow(func, op, facts, args, kwargs, seq, site)

@@ -1,0 +1,63 @@
+"""The audit itself as JSON: what `repro-audit report` and every other tool reads. The only report that can be read back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, TextIO
+
+from pydantic import ValidationError
+
+from auditor.errors import UsageError
+from auditor.report import Report
+from auditor.results import Audit
+
+FORMAT: int = Audit.model_fields["format"].default
+
+
+def render(audit: Audit, out: TextIO) -> None:
+    """Write the audit; `read` gives it back unchanged."""
+    try:
+        text = audit.model_dump_json(indent=2)
+    except ValueError:
+        # a file name or an argument that is not text in any encoding is held as lone surrogates, which JSON cannot have
+        text = json.dumps(_representable(audit.model_dump()), indent=2, ensure_ascii=False)
+    try:
+        text.encode(out.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(json.loads(text), indent=2)
+    out.write(text + "\n")
+
+
+def read(path: Path) -> Audit:
+    """Read an audit. Raises `UsageError`: `audit-unreadable`, `audit-newer`."""
+    try:
+        data = json.loads(path.read_bytes())
+    except OSError as error:
+        raise UsageError("audit-unreadable", f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError("audit-unreadable", f"{path} is not JSON ({error}): give the file that --json wrote") from error
+    found = data.get("format") if isinstance(data, dict) else None
+    if not isinstance(found, int) or "verdict" not in data:
+        raise UsageError("audit-unreadable", f"{path} is JSON but no audit: give the file that --json wrote")
+    if found > FORMAT:
+        raise UsageError(
+            "audit-newer", f"{path} has format {found}, this repro-audit reads up to {FORMAT}: update it with `pip install -U repro-audit`"
+        )
+    try:
+        return Audit.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UsageError("audit-unreadable", f"{path} is not a whole audit: {where}: {first['msg'].lower()}") from error
+
+
+def _representable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {_representable(key): _representable(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_representable(part) for part in value]
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+
+
+REPORT = Report(name="json", why="everything the audit concluded, to be read by programs and by `repro-audit report`", suffix=".json", render=render)
