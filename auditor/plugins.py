@@ -1,6 +1,6 @@
-"""Finds the members of a set: one file, one member. A file without a member, or two of one name, is refused.
+"""Finds the members of a set: one file, one member; refuses files without one and two members of one name.
 
-A set is a package whose `__init__` defines the type of its members; its files are imported when they are asked for, never before.
+A set is a package whose `__init__` defines the type of its members; its files are imported when they are asked for.
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ M = TypeVar("M", bound=Member)
 
 
 def members(kind: type[M]) -> dict[str, M]:
-    """All members of the set whose type is `kind`, by their names, in order of their files.
+    """All members of the set whose type is `kind`, by name, in order of their files.
 
     Raises `AuditError`: `plugin-empty`, `plugin-crowded`, `plugin-duplicate`.
     """
     package = import_module(kind.__module__)
     found: dict[str, M] = {}
     files: dict[str, str] = {}
-    for info in sorted(pkgutil.iter_modules(package.__path__, package.__name__ + "."), key=lambda info: info.name):
-        constants = {name: value for name, value in vars(import_module(info.name)).items() if isinstance(value, kind)}
+    for file in sorted(info.name for info in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")):
+        constants = [value for value in vars(import_module(file)).values() if isinstance(value, kind)]
         if not constants:
-            raise AuditError("plugin-empty", f"{info.name} has no {kind.__name__}: each file of {package.__name__} is one")
+            raise AuditError("plugin-empty", f"{file} has no {kind.__name__}: each file of {package.__name__} is one")
         if len(constants) > 1:
-            raise AuditError("plugin-crowded", f"{info.name} has {len(constants)} of {kind.__name__} ({', '.join(constants)}): one a file")
-        (member,) = constants.values()
+            raise AuditError("plugin-crowded", f"{file} has {len(constants)} of type {kind.__name__}: one a file")
+        member = constants[0]
         if member.name in found:
-            raise AuditError("plugin-duplicate", f"{files[member.name]} and {info.name} are both named {member.name}: rename one of them")
-        found[member.name], files[member.name] = member, info.name
+            raise AuditError("plugin-duplicate", f"{files[member.name]} and {file} are both named {member.name}")
+        found[member.name], files[member.name] = member, file
     return found
 
 
 def reports() -> dict[str, Report]:
-    """The reports, by name."""
-    from auditor.report import Report  # not at the top: loads rich, and everything else that a report needs
+    """The reports, by name; loads rich, and whatever else a report needs."""
+    from auditor.report import Report
 
     return members(Report)

@@ -60,8 +60,8 @@ class ConvNet(nn.Module):
 def conv() -> tuple[Step, str]:
     """Few ops with much arithmetic and large outputs to digest."""
     model = ConvNet()
-    optimizer = torch.optim.SGD(model.parameters(), lr=RATE, momentum=0.9)
-    batches = _labelled(32, 3, 32, 32)
+    optimizer = torch.optim.Adam(model.parameters(), lr=RATE)
+    batches = _labelled(64, 3, 32, 32)
 
     def step() -> None:
         x, y = next(batches)
@@ -70,7 +70,7 @@ def conv() -> tuple[Step, str]:
         loss.backward()
         optimizer.step()
 
-    return step, "conv-bn-relu x2 + linear, 32x3x32x32, SGD with momentum"
+    return step, "conv-bn-relu x2 + linear, 64x3x32x32, Adam"
 
 
 class Block(nn.Module):
@@ -135,7 +135,7 @@ def lstm() -> tuple[Step, str]:
     """The fused LSTM: few ops, each a whole sequence."""
     model, head = nn.LSTM(64, 128, batch_first=True), nn.Linear(128, 10)
     optimizer = torch.optim.Adam([*model.parameters(), *head.parameters()], lr=RATE)
-    batches = _labelled(32, 48, 64)
+    batches = _labelled(32, 64, 64)
 
     def step() -> None:
         x, y = next(batches)
@@ -145,12 +145,12 @@ def lstm() -> tuple[Step, str]:
         loss.backward()
         optimizer.step()
 
-    return step, "nn.LSTM 64-128, batch 32, 48 steps of time, Adam"
+    return step, "nn.LSTM 64-128, batch 32, 64 steps of time, Adam"
 
 
 def cells() -> tuple[Step, str]:
     """An LSTM made of cells: thousands of small ops from one line of a loop."""
-    time = 60
+    time = 71
     cell, head = nn.LSTMCell(64, 128), nn.Linear(128, 10)
     optimizer = torch.optim.Adam([*cell.parameters(), *head.parameters()], lr=RATE)
     batches = _labelled(32, time, 64)
@@ -166,7 +166,7 @@ def cells() -> tuple[Step, str]:
         loss.backward()
         optimizer.step()
 
-    return step, "LSTM of nn.LSTMCell 64-128, batch 32, 60 steps of time, Adam"
+    return step, "LSTM of nn.LSTMCell 64-128, batch 32, 71 steps of time, Adam"
 
 
 def _labelled(*shape: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -18,6 +18,7 @@ divergence unless it is the main one: workers that are running ahead are stopped
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from auditor.compare.context import context
@@ -82,7 +83,8 @@ def _window(mismatch: Mismatch, lane: LaneTrace) -> Watch | None:
     if mismatch.a is None or mismatch.b is None:
         return None
     at = sorted((mismatch.a["record"], mismatch.b["record"]))
-    return Watch(lane.name, max(at[0] - _AROUND, 0), at[1] + 2 * _AROUND, lane.facts["identity"] or None)
+    name = re.sub(r" \(\d+\)$", "", lane.name)  # the child knows its role, not how many had it before: its identity tells
+    return Watch(name, max(at[0] - _AROUND, 0), at[1] + 2 * _AROUND, lane.facts["identity"] or None)
 
 
 def _to_report(found: list[Divergence]) -> Divergence:

@@ -38,6 +38,7 @@ class Lane:
         #: set between a backward() and the next graph in a script that has no optimizer
         self.unfinished_step: Any = None
         self.loss: Any = None
+        self.stepping: list[Any] = []  # optimizers whose step is running, the outermost first
         self.watched_enough = False
         self.modules: list[Any] = []
         self.module_ids: dict[str, int] = {}

@@ -28,6 +28,7 @@ class Process:
         self.generation = 0  # lanes that this process and its forebears have used: record numbers stay distinct
         self.lanes: list[Lane] = []
         self.local = _thread._local()
+        self.opening = _thread.allocate_lock()  # two threads may have their first op at once
         self.role: dict[str, object] = {}
         self.parent = ""
         self.forks = 0
@@ -81,7 +82,8 @@ class Process:
         try:
             lane: Lane = self.local.lane
         except AttributeError:
-            lane = self.local.lane = self._open_lane()
+            with self.opening:
+                lane = self.local.lane = self._open_lane()
         return lane
 
     def existing_lane(self) -> Lane | None:
@@ -121,6 +123,7 @@ class Process:
         self.role = {"fork": self.forks}
         self.lanes = []
         self.local = _thread._local()
+        self.opening = _thread.allocate_lock()
         self.main_thread = _thread.get_ident()
         self.threads = 0
         self.begun = False

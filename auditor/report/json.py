@@ -1,4 +1,4 @@
-"""The audit itself as JSON: what `repro-audit report` and every other tool reads. The only report that can be read back."""
+"""The audit itself as JSON: what every other tool reads, and `repro-audit report` reads back."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def render(audit: Audit, out: TextIO) -> None:
     try:
         text = audit.model_dump_json(indent=2)
     except ValueError:
-        # a file name or an argument that is not text in any encoding is held as lone surrogates, which JSON cannot have
+        # a file name or an argument that is no text in any encoding is held as lone surrogates, which JSON cannot have
         text = json.dumps(_representable(audit.model_dump()), indent=2, ensure_ascii=False)
     try:
         text.encode(out.encoding or "utf-8")
@@ -36,13 +36,14 @@ def read(path: Path) -> Audit:
     except OSError as error:
         raise UsageError("audit-unreadable", f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:
-        raise UsageError("audit-unreadable", f"{path} is not JSON ({error}): give the file that --json wrote") from error
+        raise UsageError("audit-unreadable", f"{path} is not JSON ({error}): name a file that --json wrote") from error
     found = data.get("format") if isinstance(data, dict) else None
     if not isinstance(found, int) or "verdict" not in data:
-        raise UsageError("audit-unreadable", f"{path} is JSON but no audit: give the file that --json wrote")
+        raise UsageError("audit-unreadable", f"{path} is JSON but no audit: name a file that --json wrote")
     if found > FORMAT:
         raise UsageError(
-            "audit-newer", f"{path} has format {found}, this repro-audit reads up to {FORMAT}: update it with `pip install -U repro-audit`"
+            "audit-newer",
+            f"{path} has format {found}, and this repro-audit reads up to {FORMAT}: pip install -U repro-audit",
         )
     try:
         return Audit.model_validate(data)
@@ -60,4 +61,4 @@ def _representable(value: Any) -> Any:
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
-REPORT = Report(name="json", why="everything the audit concluded, to be read by programs and by `repro-audit report`", suffix=".json", render=render)
+REPORT = Report(name="json", why="for programs: all that the audit concluded", suffix=".json", render=render)

@@ -74,12 +74,17 @@ def watch(process: Process, lane: Lane, torch: Any, window: dict[str, Any]) -> H
             fact["file"] = file
         return fact
 
-    def inputs_of(args: Any, kwargs: Any) -> list[dict[str, object]]:
+    def inputs_of(func: Any, args: Any, kwargs: Any) -> list[dict[str, object]]:
         found: list[Any] = []
         tensors_in(args, found)
-        tensors_in(kwargs, found)
-        facts = []
+        known = getattr(func, "_repro_audit", None)
+        overwritten = known is not None and known[3].overwrites
+        # What is overwritten without being read is no input: the first argument of copy_, and out=.
+        tensors_in({k: v for k, v in (kwargs or {}).items() if known is None or k not in known[3].writes}, found)
+        facts: list[dict[str, object]] = []
         for position, tensor in enumerate(found[:64]):
+            if overwritten and not position:
+                continue
             fact = save(f"in{position}", tensor)
             if fact is None:
                 continue
@@ -103,7 +108,7 @@ def watch(process: Process, lane: Lane, torch: Any, window: dict[str, Any]) -> H
             lane.watched_enough = not process.settings.get("to_the_end")
             return plain.dispatch(mode, func, types, args, kwargs)
         close = number >= first and not types
-        values = inputs_of(args, kwargs) if close else []
+        values = inputs_of(func, args, kwargs) if close else []
         out = plain.dispatch(mode, func, types, args, kwargs)
         known = getattr(func, "_repro_audit", None)
         if known is not None and known[3].empty and isinstance(out, torch.Tensor) and 0 < out.nbytes <= _BIRTH_LIMIT:

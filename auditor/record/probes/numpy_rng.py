@@ -7,6 +7,7 @@ C: their seeds are not seen, their first state is.
 
 from __future__ import annotations
 
+import sys
 import types
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,8 @@ def _install(process: Process, random: Any) -> None:
             lane.last_draw = (stream, name, lane.number())
 
     def seeded(generator: Any, name: str, value: Any, entropy: bool) -> None:
+        if name == "set_state" and "/torch/" in sys._getframe(3).f_code.co_filename.replace("\\", "/"):
+            return  # Dynamo puts the state back that it found
         stream = "numpy" if generator is shared else "numpy-own"
         shown = None if name == "set_state" else repr(value)[:200]
         process.lane().event(

@@ -41,7 +41,7 @@ def state_digest(generator: Any) -> int:
 
 def _libraries_own(frame: FrameType | None) -> bool:
     """Whether a draw is a library's private affair: names of temporary files, or symbols that are made while it is imported."""
-    if frame is not None and in_standard_library(frame.f_code.co_filename):
+    if frame is not None and in_standard_library(frame.f_code.co_filename) and not frame.f_code.co_filename.startswith("<"):
         return True
     while frame is not None and not is_user_code(frame.f_code.co_filename):
         if frame.f_code.co_filename.startswith("<frozen importlib"):
@@ -62,10 +62,16 @@ def _install(process: Process, module: ModuleType) -> None:
             lane.last_draw = (stream, name, lane.number())
 
     def draws_shared(name: str) -> Any:
-        return telling(originals[name], lambda *_a, **_k: note(shared, name, "python"))
+        def tell(*_args: Any, **_kwargs: Any) -> None:
+            if not _libraries_own(sys._getframe(2)):
+                note(shared, name, "python")
+
+        return telling(originals[name], tell)
 
     def seeds_shared(name: str) -> Any:
         def tell(_result: Any, *args: Any, **kwargs: Any) -> None:
+            if name == "setstate" and "/torch/" in sys._getframe(2).f_code.co_filename.replace("\\", "/"):
+                return  # Dynamo and checkpointing put the state back that they found
             value = args[0] if args else kwargs.get("a")
             process.lane().event(
                 "seed", stream="python", function=f"random.{name}", value=repr(value)[:200] if name == "seed" else None,

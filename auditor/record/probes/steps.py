@@ -22,7 +22,6 @@ def install_torch(process: Process, torch: Any) -> None:
     """Register the global hooks that torch has for this."""
     most = process.settings.get("steps")
     window = process.settings.get("window")
-    running: list[Any] = []
     state = {"optimizers": 0}
 
     def finished(lane: Any, optimizer: Any) -> None:
@@ -48,16 +47,16 @@ def install_torch(process: Process, torch: Any) -> None:
 
     def before(optimizer: Any, args: Any, kwargs: Any) -> None:
         lane = process.lane()
-        running.append(optimizer)
-        if len(running) == 1 and lane.handler is not None:
+        lane.stepping.append(optimizer)
+        if len(lane.stepping) == 1 and lane.handler is not None:
             closure = bool(args and args[0] is not None) or kwargs.get("closure") is not None
             lane.handler.begin_step(lane.sites.site_of(sys._getframe(1)), closure)
 
     def after(optimizer: Any, _args: Any, _kwargs: Any) -> None:
         lane = process.lane()
-        while running and running.pop() is not optimizer:  # an inner step that raised never came here
+        while lane.stepping and lane.stepping.pop() is not optimizer:  # an inner step that raised never came here
             pass
-        if running:
+        if lane.stepping:
             return
         if lane.handler is not None:
             lane.handler.end_step()

@@ -54,19 +54,27 @@ WORKSPACES = {
     "aten._cudnn_rnn.default": (3,),
 }
 
-_NO_OPS = ("prim.", "profiler.", "prims.")
+#: Queries, and `set_` on a storage, which moves no data: the storage has its own history or is external where it is used.
+_NO_OPS = ("prim.", "profiler.", "prims.", "aten.set_.source_Storage")
+#: In-place ops that leave nothing of what was in their first argument: unread memory may be given to them.
+_OVERWRITING = (
+    "aten.copy_.", "aten.fill_.", "aten.zero_.", "aten.uniform_.", "aten.normal_.", "aten.random_.", "aten.bernoulli_.", "aten.cauchy_.",
+    "aten.exponential_.", "aten.geometric_.", "aten.log_normal_.", "aten.resize_",
+)  # fmt: skip
+
 _INTERNED_LIMIT = 200_000
 
 
 class OpFacts:
     """What an OpOverload's schema says, asked once."""
 
-    __slots__ = ("flag", "name", "random", "writes", "workspaces", "empty")
+    __slots__ = ("empty", "flag", "name", "overwrites", "random", "workspaces", "writes")
 
     def __init__(self, func: Any) -> None:
         self.name = name = str(func)
         self.random = False
         self.empty = False
+        self.overwrites = name.startswith(_OVERWRITING)
         self.writes: tuple[int | str, ...] = ()
         self.workspaces = WORKSPACES.get(name, ())
         schema = getattr(func, "_schema", None)
@@ -207,20 +215,25 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
             storage = tensor.untyped_storage()
         except Exception:  # noqa: BLE001  # sparse, opaque and wrapper tensors have no storage; each says so in its own way
             return 0
-        shape = meta(tensor)
+        try:
+            shape = meta(tensor)
+            value, rows = digest.of_tensor(tensor), digest.of_rows(tensor) if tensor.dim() else 0
+        except Exception:  # noqa: BLE001  # as in `unusual`
+            return 0
         key = ("external", shape[0], tuple(shape[1]), shape[2] and tuple(shape[2]), shape[3])
         known = sigs.get(key)
         if known is None:
             known = sigs[key] = (lane.define("sig", {"kind": "external", "out": [shape]}), None)
-        rows = digest.of_rows(tensor) if tensor.dim() else 0
-        number_ = emit(known[0], digest.of_tensor(tensor), site, rows)
+        number_ = emit(known[0], value, site, rows)
         try:
             storage._repro_audit = number_
         except Exception:  # noqa: BLE001  # a storage type without attributes: the tensor stays external
             pass
         return number_
 
-    def meta(tensor: Any) -> list[object]:
+    def meta(tensor: Any) -> list[Any]:
+        if tensor.is_nested:
+            return ["nested " + str(tensor.dtype)[6:], [], None, str(tensor.device)]
         strided = tensor.layout is _strided
         stride = None if not strided or tensor.is_contiguous() else list(map(int, tensor.stride()))
         layout = "" if strided else str(tensor.layout)
@@ -279,6 +292,14 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
         else:
             key.append(plain_key(value))
 
+    def producer_of(tensor: Any) -> int:
+        """Number of the record that last wrote a tensor's storage; 0 for an external tensor, which is not digested."""
+        try:
+            number_: int = tensor.untyped_storage()._repro_audit
+        except Exception:  # noqa: BLE001  # no storage, or one that nobody has written under our eyes
+            return 0
+        return number_
+
     def outputs_in(value: Any, found: list[Any]) -> None:
         if isinstance(value, _Tensor):
             found.append(value)
@@ -292,11 +313,16 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
         producers: list[int] = []
         key: list[Any] = []
         floats: list[float] = []
-        for a in args:
+        for position, a in enumerate(args):
+            if not position and facts.overwrites:
+                producers.append(producer_of(a))
+                continue
             inputs_of(a, site, producers, key, floats)
         if kwargs:
             for name, a in kwargs.items():
                 key.append(name)
+                if name in facts.writes:  # out=: what was in it before is no input
+                    continue
                 inputs_of(a, site, producers, key, floats)
         if facts.random:
             stream, state = state_of(args, kwargs)
@@ -317,11 +343,13 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
         metas = []
         shares = facts.flag == VIEW
         for position, tensor in enumerate(found):
-            metas.append(meta(tensor))
-            if shares or (facts.empty and position < returned) or position in facts.workspaces:
+            try:
+                metas.append(meta(tensor))
+                unread = shares or (facts.empty and position < returned) or position in facts.workspaces
+                digests.append(0 if unread else digest.of_tensor(tensor))
+            except Exception:  # noqa: BLE001  # as in `unusual`
+                metas[position:] = [[type(tensor).__name__, [], None, ""]]
                 digests.append(0)
-            else:
-                digests.append(digest.of_tensor(tensor))
         if not found and out is not None:
             digests.append(digest.of_bytes(repr(out).encode()))  # .item() and its like: a value that the program may branch on
         sig_key = (op, tuple(key), *[(m[0], tuple(m[1]), m[2] and tuple(m[2]), m[3]) for m in metas])
@@ -358,6 +386,19 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
                 except Exception:  # noqa: BLE001  # no storage of its own
                     pass
         return out
+
+    def unusual(facts: OpFacts, out: Any, key: Any) -> tuple[int, int]:
+        """Sig and digest of an output that does not answer like a dense tensor; never raises."""
+        try:
+            shape = meta(out)
+            value = 0 if facts.flag in (VIEW, EMPTY) else digest.of_tensor(out)
+        except Exception:  # noqa: BLE001  # a tensor without readable memory, a wrapper, something that is no tensor
+            shape, value = [type(out).__name__, [], None, ""], 0
+        what = ("unusual", facts.name, shape[0], tuple(shape[1]), shape[2] and tuple(shape[2]), shape[3], key)
+        known = sigs.get(what)
+        if known is None:
+            known = sigs[what] = (lane.define("sig", {"kind": "op", "op": facts.name, "out": [shape], "args": readable(key)}), None)
+        return known[0], value
 
     def define_number(facts: OpFacts, out: Any) -> int:
         kind = out.__class__
@@ -449,7 +490,7 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
                     storage = a.untyped_storage()
                     p = storage._repro_audit
                 except Exception:  # noqa: BLE001  # no storage, or one that nobody has written under our eyes
-                    p = external(a, site)
+                    p = 0 if facts.overwrites and not k else external(a, site)
                 if k == 0:
                     p0 = p
                     first = a
@@ -483,32 +524,35 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
             out = call(*args)
         # what came out
         n += 1
-        if flag == NUMBER:
-            # .item() and its like: a value that the program may branch on
-            sig = number_sigs.get(out.__class__) or define_number(facts, out)
-            try:
-                h = _x3(_pack_number(out))
-            except (struct.error, TypeError):  # complex, or an integer beyond 64 bits
-                h = _x3(repr(out).encode())
-        else:
-            shape = (op, out.shape, out.dtype, out.stride(), key)
-            if _with_device:
-                shape = (*shape, out.get_device())
-            known = sigs.get(shape)
-            if known is None:
-                known = define_op(facts, out, shape)
-            sig, read = known
-            if flag == NORMAL:
-                if out is first:
-                    first_storage._repro_audit = n
-                else:
-                    out.untyped_storage()._repro_audit = n
-                pointer = out.data_ptr()
-                h = _x3(read(pointer)) if read is not None and pointer else digest.of_tensor(out)
+        try:
+            if flag == NUMBER:
+                # .item() and its like: a value that the program may branch on
+                sig = number_sigs.get(out.__class__) or define_number(facts, out)
+                try:
+                    h = _x3(_pack_number(out))
+                except (struct.error, TypeError):  # complex, or an integer beyond 64 bits
+                    h = _x3(repr(out).encode())
             else:
-                if flag == EMPTY:
-                    out.untyped_storage()._repro_audit = n
-                h = 0
+                shape = (op, out.shape, out.dtype, out.stride(), key)
+                if _with_device:
+                    shape = (*shape, out.get_device())
+                known = sigs.get(shape)
+                if known is None:
+                    known = define_op(facts, out, shape)
+                sig, read = known
+                if flag == NORMAL:
+                    if out is first:
+                        first_storage._repro_audit = n
+                    else:
+                        out.untyped_storage()._repro_audit = n
+                    pointer = out.data_ptr()
+                    h = _x3(read(pointer)) if read is not None and pointer else digest.of_tensor(out)
+                else:
+                    if flag == EMPTY:
+                        out.untyped_storage()._repro_audit = n
+                    h = 0
+        except Exception:  # noqa: BLE001  # sparse, nested and other tensors that refuse one of these questions
+            sig, h = unusual(facts, out, key)
         if off == end:
             roll(n)
         pack(buffer, off, h, seq, site, 0 if floats is None else number_ids.get(floats) or keep_numbers(floats), p0, p1, p2, where, sig)

@@ -1,0 +1,202 @@
+"""The report for a chat or a pull request: the verdict, the line, the evidence; the runs are folded away.
+
+What comes from the user stands in a fence, in code spans, or escaped: `|` ends no cell, and `<script>` is text.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterator
+from typing import TextIO
+
+from auditor import report as words
+from auditor.report import Report, plain
+from auditor.results import Audit, Cause, Difference, Divergence, Finding
+
+#: Most entries of a list, and of the tensors of one op: together they keep the report within a screen or two.
+_LIST, _TENSORS, _CARRIERS = 5, 4, 3
+#: Most characters of a value in a code span.
+_VALUE = 120
+#: What would be markup in prose: code, cells, emphasis (not within a word), links, and what begins a heading or a list.
+_MARKUP = re.compile(r"[\\`*|~]|(?<![^\W_])_|_(?![^\W_])|\](?=[(\[])|^[\[#+-]|(?<=^\d)[.)]")
+
+
+def render(audit: Audit, out: TextIO) -> None:
+    """Write the audit as GitHub-flavoured Markdown."""
+    blocks = ["\n".join(block) for block in map(list, _blocks(audit)) if block]
+    words.write(out, "\n\n".join(blocks) + "\n")
+
+
+def _blocks(audit: Audit) -> Iterator[list[str] | Iterator[str]]:
+    divergence = audit.divergence
+    environment = _list(
+        f"{text(words.environment_title(audit))}:",
+        [f"{text(fact.name)}: {_either(fact.a, fact.b)}" for fact in audit.environment],
+    )
+    if words.is_diff(audit):
+        yield environment
+    yield [f"**{words.LABELS[audit.verdict]}** {text(words.headline(audit))}"]
+    caveat = words.caveat(audit)
+    if caveat:
+        yield [text(caveat)]
+    if divergence is not None:
+        yield _source(divergence)
+        yield _kind(divergence)
+        yield _evidence(divergence)
+        yield _carriers(divergence)
+        yield _list("Also not the same before it:", [*_streams(divergence), *_files(divergence)])
+    yield _list("Causes:", [_cause(cause) for cause in audit.causes])
+    yield _list("First difference of other lanes:", [_other(lanes, other) for lanes, other in words.others(audit)])
+    yield _list("Findings:", [_finding(finding) for finding in audit.findings])
+    if not words.is_diff(audit):
+        yield environment
+    yield _list("Not covered:", [text(what) for what in words.not_covered(audit)])
+    yield _list("Notes:", [text(note) for note in audit.notes])
+    yield _runs(audit)
+
+
+def _source(divergence: Divergence) -> Iterator[str]:
+    """The line of code, in a fence longer than any run of backticks in it."""
+    if divergence.code:
+        line = plain(divergence.code)
+        fence = "`" * max(3, 1 + max(map(len, re.findall("`+", line)), default=0))
+        yield from (f"{fence}python", line, fence)
+
+
+def _kind(divergence: Divergence) -> Iterator[str]:
+    """The kind, what it means, and what is known of the op: a paragraph, and a list of what is not the same."""
+    detail = divergence.detail
+    sentence = f"; {text(divergence.sentence)}" if divergence.sentence else ""
+    yield f"**{divergence.kind}**: {words.MEANINGS[divergence.kind]}{sentence}."
+    facts = dict(words.facts(divergence))
+    inside = f", in {text(facts['in'])}" if "in" in facts else ""
+    yield f"Op {divergence.index} is {code(words.op_name(divergence.op))}{inside}."
+    if "how often" in facts:
+        yield f"{text(facts['how often'])}."
+    for name, line in (("Forward line", detail.forward), ("Seen at", detail.seen_at)):
+        if line is not None:
+            yield f"{name}: {code(words.place(line.file, line.line))}{f' {code(line.code)}' if line.code else ''}"
+    for what, a, b in words.sides(divergence):
+        yield f"- {text(what)}: {code(a)} against {code(b)}"
+
+
+def _evidence(divergence: Divergence) -> Iterator[str]:
+    evidence = divergence.detail.evidence
+    tensors = [*evidence.inputs, *evidence.outputs] if evidence else []
+    if not evidence or not tensors:
+        return
+    runs = " / ".join(cell(run) for run in evidence.runs or divergence.runs)
+    yield f"| {words.shown_at(divergence)} | tensor | elements | largest | relative | ULP | first: {runs} |"
+    yield "|---|---|---|---|---|---|---|"
+    shown = words.most_telling(tensors, _TENSORS)
+    yield from map(_tensor, shown)
+    if len(shown) < len(tensors):
+        yield f"| | {words.and_more(tensors, shown)} | | | | | |"
+
+
+def _tensor(difference: Difference) -> str:
+    first = f"{difference.first}: {cell(difference.a)} / {cell(difference.b)}" if difference.first is not None else ""
+    cells = (
+        text(difference.slot),
+        cell(words.tensor(difference)),
+        words.elements(difference),
+        words.number(difference.absolute),
+        words.number(difference.relative),
+        words.ulps(difference.ulp),
+        "; ".join(filter(None, [first, *map(text, words.remarks(difference))])),
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def _carriers(divergence: Divergence) -> Iterator[str]:
+    spread = words.spread(divergence)
+    if divergence.detail.carriers:
+        yield f"Carried on by{f' ({spread})' if spread else ''}:"
+        yield ""
+        known = None
+        for line in divergence.detail.carriers[:_CARRIERS]:
+            where = words.place(line.file, line.line)
+            shown = f": {code(line.code)}" if line.code and where != known else ""
+            yield f"- {code(where)} {code(words.op_name(line.op))}{shown}"
+            known = where
+
+
+def _streams(divergence: Divergence) -> Iterator[str]:
+    for stream in divergence.detail.streams:
+        values = f", {_either(stream.a, stream.b)}" if stream.a is not None or stream.b is not None else ""
+        where = f" at {code(words.place(stream.file, stream.line))}" if stream.file else ""
+        yield f"{code(stream.name)}: {text(stream.what)}{where}{values}"
+
+
+def _files(divergence: Divergence) -> Iterator[str]:
+    for file in divergence.detail.files:
+        yield f"file {code(words.path(file.path))} ({text(file.op)}): {text(file.what)}"
+
+
+def _cause(cause: Cause) -> str:
+    where = f" at {code(words.place(cause.file, cause.line))}" if cause.file else ""
+    fix = f" Fix: {text(cause.fix)}" if cause.fix else ""
+    return f"**{text(cause.factor)}**{where}, {text(words.proof(cause))}: {text(cause.message)}{fix}"
+
+
+def _other(lanes: str, other: Divergence) -> str:
+    return f"{text(lanes)}: {other.kind} at {code(words.place(other.file, other.line))} {code(words.op_name(other.op))}"
+
+
+def _finding(finding: Finding) -> str:
+    where = f" {code(words.place(finding.file, finding.line))}" if finding.file else ""
+    return f"{finding.level} **{text(finding.rule)}**{where}: {text(finding.message)}"
+
+
+def _runs(audit: Audit) -> Iterator[str]:
+    together = words.kept_together(audit)
+    yield "<details>"
+    # within an HTML block a backslash is a backslash
+    yield f"<summary>{html.escape(words.runs_title(audit))}, {words.covered(audit)}</summary>"
+    yield ""
+    yield f"| run | ended | seconds | ops | steps |{'' if together else ' kept in |'}"
+    yield f"|---|---|---|---|---|{'' if together else '---|'}"
+    for run in audit.runs:
+        seconds = "" if run.seconds is None else f"{run.seconds:.1f}"
+        ended = f"{words.ending(run)}: {cell(run.error)}" if run.error else words.ending(run)
+        kept = "" if together else f" {cell(words.path(run.path))} |"
+        yield f"| {text(run.id)} | {ended} | {seconds} | {run.ops:,} | {run.steps:,} |{kept}"
+    if together:
+        yield from ("", f"kept in {code(together)}")
+    yield from ("", "</details>")
+
+
+def _list(title: str, entries: list[str]) -> list[str]:
+    """A title and at most `_LIST` entries; none without entries."""
+    more = [f"- and {len(entries) - _LIST} more"] if len(entries) > _LIST else []
+    return [title, "", *(f"- {entry}" for entry in entries[:_LIST]), *more] if entries else []
+
+
+def _either(a: str | None, b: str | None) -> str:
+    shown = words.contrasted(a, b)
+    return " against ".join("none" if value is None else code(text) for value, text in zip((a, b), shown, strict=True))
+
+
+def text(value: object) -> str:
+    """Prose in which nothing is markup, and no more is escaped than must be: a chat shows the source."""
+    return html.escape(_MARKUP.sub(r"\\\g<0>", plain(value)), quote=False)
+
+
+def code(value: object) -> str:
+    """A code span, delimited by more backticks than the value has in a row."""
+    shown = plain(value, _VALUE)
+    ticks = "`" * (1 + max(map(len, re.findall("`+", shown)), default=0))
+    pad = " " if "`" in shown[:1] + shown[-1:] else ""
+    return f"{ticks}{pad}{shown}{pad}{ticks}" if shown else ""
+
+
+def cell(value: object) -> str:
+    """A code span in a table, where a `|` ends the cell even within backticks."""
+    shown = plain(value, _VALUE)
+    if "|" in shown or "`" in shown:
+        return f"<code>{re.sub(r'[^0-9A-Za-z ]', lambda found: f'&#{ord(found[0])};', shown)}</code>"
+    return code(value)
+
+
+REPORT = Report(name="markdown", why="for a chat or a pull request: short, and foldable", suffix=".md", render=render)

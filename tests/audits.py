@@ -1,0 +1,470 @@
+"""Audits to render, as the pipeline makes them: one for each thing that a report must be able to say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from auditor.results import (
+    Audit,
+    Cause,
+    Coverage,
+    Detail,
+    Difference,
+    Divergence,
+    EnvironmentDifference,
+    Evidence,
+    FileDifference,
+    Finding,
+    Intermittent,
+    Lost,
+    OpLine,
+    Place,
+    RunOutcome,
+    Stream,
+)
+
+FOLDER = "/home/ada/.cache/repro-audit/20261121-101500-train"
+
+
+def draw_in_setup() -> Audit:
+    """A model built before anything was seeded: the first op that draws is the origin itself."""
+    line = {"file": "lstm_unseeded.py", "line": 12, "code": "x = torch.randn(10, 1, 5)"}
+    sentence = "the random stream that it draws from was in another state"
+    return Audit(
+        verdict="diverged",
+        script=["lstm_unseeded.py"],
+        runs=_runs(ops=25, steps=0),
+        divergence=Divergence(
+            runs=["control-1", "control-2"],
+            kind="draw",
+            lane="main",
+            index=0,
+            step=0,
+            phase="setup",
+            op="aten.randn.default",
+            function="<module>",
+            sentence=sentence,
+            **line,
+            detail=Detail(
+                carriers=[
+                    _op(17, "aten.mkldnn_rnn_layer.default", "lstm_unseeded.py", 16, "output, _ = lstm(x)"),
+                    _op(18, "aten.stack.default", "lstm_unseeded.py", 16, "output, _ = lstm(x)"),
+                ],
+                differing_ops=11,
+                compared_ops=25,
+                evidence=Evidence(
+                    runs=["look-1", "look-2"],
+                    outputs=[
+                        Difference(
+                            slot="out0",
+                            dtype="float32",
+                            shape=[10, 1, 5],
+                            differs=True,
+                            elements=50,
+                            of=50,
+                            absolute=4.749522924423218,
+                            relative=1.9155026895548848,
+                            ulp=2150498471,
+                            first=[0, 0, 0],
+                            a="0.7168829",
+                            b="0.77359045",
+                        )
+                    ],
+                    sentence=sentence,
+                ),
+                streams=[Stream(name="torch-cpu", what="draw by aten.randn.default", file="lstm_unseeded.py", line=12)],
+                a={"op": "aten.randn.default", "digest": "66ba432abaee8861", **line},
+                b={"op": "aten.randn.default", "digest": "69c921e53a0599eb", **line},
+            ),
+        ),
+        coverage=Coverage(lanes=1, ops=25),
+        version="0.1.0",
+    )
+
+
+def seed_from_the_clock() -> Audit:
+    """A seed that differs, the op that shows it later, the cause with its proof, and findings."""
+    audit = draw_in_setup()
+    audit.script = ["clock_seed.py", "--lr", "0.1"]
+    seed = {"file": "clock_seed.py", "line": 13, "code": "torch.manual_seed(time.time_ns() % 2**31)"}
+    audit.divergence = Divergence(
+        runs=["control-1", "control-2"],
+        kind="draw",
+        lane="main",
+        index=0,
+        step=0,
+        phase="setup",
+        op="torch.manual_seed",
+        sentence="the stream torch-cpu was seeded with 334433327 in one run and with 729740183 in the other",
+        **seed,
+        detail=Detail(
+            seen_at=_op(0, "aten.randn.default", "clock_seed.py", 14, "x = torch.randn(32, 4)"),
+            carriers=[_op(1, "aten.sum.dim_IntList", "clock_seed.py", 15, "y = x.sum(dim=1, keepdim=True)")],
+            differing_ops=86,
+            compared_ops=86,
+            streams=[
+                Stream(
+                    name="torch-cpu",
+                    what="seed by torch.manual_seed",
+                    a="334433327",
+                    b="729740183",
+                    file="clock_seed.py",
+                    line=13,
+                ),
+                Stream(name="torch.backends.cudnn.benchmark", what="setting", a="False", b="True"),
+            ],
+            files=[FileDifference(path="data/train.bin", op="read", what="other content")],
+        ),
+    )
+    audit.causes = [
+        Cause(
+            factor="clock",
+            proved=True,
+            kind="draw",
+            file="clock_seed.py",
+            line=13,
+            message="the seed is taken from the time of day",
+            fix="torch.manual_seed(0)",
+            proof=["control-1", "control-2", "pin-clock-1", "pin-clock-2"],
+        ),
+        Cause(factor="threads", proved=False, kind="kernel", message="the kernel adds up in the order of its threads"),
+    ]
+    audit.findings = [
+        Finding(
+            rule="stale-gradient",
+            level="error",
+            file="clock_seed.py",
+            line=21,
+            message="b1.grad is used for an update and never zeroed; w1, w2 and b2 are",
+        ),
+        Finding(rule="late-seed", level="warning", message="torch was seeded after the first draw"),
+        Finding(rule="in-place-op", level="note", file="clock_seed.py", line=30, message="12 harmless in-place ops"),
+    ]
+    return audit
+
+
+def kernel_in_backward() -> Audit:
+    """A kernel whose result is not always the same, in the backward pass of a later step."""
+    code = "loss.backward()"
+    return Audit(
+        verdict="diverged",
+        script=["-m", "encoder.train", "--width", "256"],
+        runs=[
+            *_runs(ops=48_120, steps=40, seconds=61.5),
+            RunOutcome(id="look-3", role="look", exit=None, seconds=600.0, ops=9_001, steps=7, path=f"{FOLDER}/look-3", stopped="timeout"),
+        ],
+        divergence=Divergence(
+            runs=["control-1", "control-2"],
+            kind="kernel",
+            lane="main",
+            index=4812,
+            step=3,
+            phase="backward",
+            op="aten.index_put_.default",
+            module="encoder.embedding",
+            file="encoder/train.py",
+            line=31,
+            function="Trainer.step",
+            code=code,
+            intermittent=Intermittent(
+                differing=5, pairs=6, groups=[["control-1", "look-2"], ["control-2"], ["look-1"]]
+            ),
+            sentence="all inputs are the same, byte for byte, and the result is not",
+            detail=Detail(
+                before=[
+                    _op(4809, "aten.native_layer_norm_backward.default", "encoder/train.py", 31, code, "backward", 3),
+                    _op(4810, "aten.empty.memory_format", "encoder/train.py", 31, code, "backward", 3, note="not read"),
+                    _op(4811, "aten.zeros.default", "encoder/train.py", 31, code, "backward", 3),
+                ],
+                carriers=[
+                    _op(4815, "aten.add_.Tensor", "encoder/train.py", 31, code, "backward", 3),
+                    _op(4901, "aten._foreach_addcdiv_.ScalarList", "encoder/train.py", 32, "optimizer.step()", "optimizer", 3),
+                    _op(4930, "aten.embedding.default", "encoder/model.py", 77, "tokens = self.embedding(batch)", "forward", 4),
+                ],
+                differing_ops=40_127,
+                compared_ops=43_308,
+                evidence=Evidence(
+                    runs=["look-1", "look-2"],
+                    inputs=[
+                        Difference(slot="in0", dtype="float32", shape=[30522, 256], differs=False, of=7_813_632),
+                        Difference(slot="in1", dtype="int64", shape=[32, 128], differs=False, of=4096),
+                        Difference(slot="in2", dtype="bfloat16", shape=[32, 128, 256], differs=False, of=1_048_576),
+                    ],
+                    outputs=[
+                        Difference(
+                            slot="out0",
+                            dtype="float32",
+                            shape=[30522, 256],
+                            differs=True,
+                            elements=4_711,
+                            of=7_813_632,
+                            absolute=2.9802322e-08,
+                            relative=0.00012,
+                            ulp=1904,
+                            first=[101, 7],
+                            a="-0.00024795532",
+                            b="-0.00024792552",
+                        )
+                    ],
+                    sentence="all inputs are the same, byte for byte, and the result is not",
+                ),
+                forward=Place(file="encoder/model.py", line=77, code="tokens = self.embedding(batch)"),
+            ),
+        ),
+        coverage=Coverage(
+            lanes=1,
+            ops=48_120,
+            lost=[
+                Lost(what="module paths, and ops inside compiled code: torch.compile was used", lane="main", run="control-1"),
+                Lost(what="aten.masked_fill.Tensor: under any mode torch takes another formula", count=12, lane="thread 1"),
+                Lost(what="aten.masked_fill.Tensor: under any mode torch takes another formula", count=9, lane="thread 2"),
+            ],
+        ),
+        notes=["the fault moves: the controls differ first at op 4812, the second look at op 5120"],
+        version="0.1.0",
+    )
+
+
+def data_order() -> Audit:
+    """The same rows in another order, first seen in a worker; all workers differ."""
+    code = "x = torch.tensor([readings[name] for name in names])"
+    permuted = {
+        "dtype": "float32",
+        "shape": [62, 3],
+        "differs": True,
+        "elements": 177,
+        "of": 186,
+        "absolute": 0.90625,
+        "relative": 1.0,
+        "ulp": 1061158912,
+        "first": [1, 0],
+        "a": "0.53125",
+        "b": "0.90625",
+        "rows_permuted": True,
+    }
+    divergence = Divergence(
+        runs=["control-1", "control-2"],
+        kind="data-order",
+        lane="main",
+        index=0,
+        step=0,
+        phase="setup",
+        op="external",
+        file="batch_order.py",
+        line=19,
+        function="<module>",
+        code=code,
+        sentence="the same rows came in in another order",
+        detail=Detail(
+            carriers=[_op(2, "aten.pow.Tensor_Scalar", "batch_order.py", 20, "y = x.square().sum(dim=1, keepdim=True)")],
+            differing_ops=192,
+            compared_ops=393,
+            evidence=Evidence(
+                runs=["look-1", "look-2"],
+                inputs=[Difference(slot="in0", **permuted)],
+                outputs=[Difference(slot="out0", **permuted)],
+            ),
+        ),
+    )
+    others = [
+        divergence.model_copy(update={"lane": f"worker {k}", "kind": "draw", "op": "numpy.default_rng", "line": 23})
+        for k in range(4)
+    ]
+    return Audit(
+        verdict="diverged",
+        script=["batch_order.py"],
+        runs=_runs(ops=392, steps=12),
+        divergence=divergence,
+        others=others,
+        coverage=Coverage(lanes=5, ops=392),
+        version="0.1.0",
+    )
+
+
+def argument() -> Audit:
+    """A number that an op was given differs, and far more tensors than can be listed."""
+    code = "x = nn.functional.dropout(x, p=schedule(time.monotonic()))"
+    side = {"op": "aten.native_dropout.default", "file": "dropout.py", "line": 44, "digest": "66ba432abaee8861"}
+    start = "[[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20],"
+    return Audit(
+        verdict="diverged",
+        script=["dropout.py", "--name", "first try"],
+        runs=_runs(ops=1_000_000, steps=100),
+        divergence=Divergence(
+            runs=["control-1", "control-2"],
+            kind="argument",
+            lane="thread 2",
+            index=731_004,
+            step=99,
+            phase="forward",
+            op="aten.native_dropout.default",
+            file="dropout.py",
+            line=44,
+            code=code,
+            detail=Detail(
+                a={**side, "args": start + '{"p":0.1}]', "phase": "forward"},
+                b={**side, "args": start + '{"p":0.25}]', "phase": "forward"},
+                evidence=Evidence(
+                    inputs=[Difference(slot=f"in{k}", dtype="float16", shape=[], differs=k > 7, of=1) for k in range(20)],
+                    outputs=[
+                        Difference(slot="out0", dtype="uint8", shape=[4], differs=True, of=4, note="known by digest only")
+                    ],
+                    sentence="the values were too many to keep",
+                ),
+            ),
+        ),
+        coverage=Coverage(lanes=3, ops=1_000_000),
+    )
+
+
+def structure() -> Audit:
+    """One run goes on where the other one ended: there is no second side, no line and no code."""
+    return Audit(
+        verdict="diverged",
+        script=["train.py"],
+        runs=[
+            RunOutcome(id="control-1", exit=0, seconds=2.0, ops=40, steps=4, path="/tmp/a"),
+            RunOutcome(
+                id="control-2", exit=-9, seconds=1.0, ops=30, steps=3, path="/tmp/b", device="cuda:0", pinned=["threads"],
+                varied=["hash-seed", "tf32"], error="MemoryError: no more",
+            ),  # fmt: skip
+        ],
+        divergence=Divergence(
+            runs=["control-1", "control-2"],
+            kind="failed",
+            lane="main",
+            index=30,
+            step=None,
+            phase="",
+            op="end of the run",
+            sentence="control-2 ended here with MemoryError: no more, the other run went on",
+            detail=Detail(a={"op": "aten.relu.default", "phase": "forward"}),
+        ),
+        environment=[EnvironmentDifference(name="environment: OMP_NUM_THREADS", a=None, b="2")],
+        coverage=Coverage(lanes=1, ops=30),
+    )
+
+
+def no_divergence() -> Audit:
+    """Two runs that agree."""
+    return Audit(
+        verdict="no-divergence-seen",
+        script=["steady_training.py"],
+        runs=_runs(ops=5544, steps=40)[:2],
+        coverage=Coverage(lanes=1, ops=5544),
+        version="0.1.0",
+    )
+
+
+def inconclusive() -> Audit:
+    """The script failed alike in both runs."""
+    error = "RuntimeError: element 0 of tensors does not require grad and does not have a grad_fn"
+    runs = _runs(ops=3, steps=0)[:2]
+    for run in runs:
+        run.exit, run.error = 1, error
+    return Audit(
+        verdict="inconclusive",
+        script=["no_grad_backward.py"],
+        runs=runs,
+        coverage=Coverage(lanes=1, ops=3),
+        reason=f"the script failed in both runs alike: {error} [script-failed]",
+        version="0.1.0",
+    )
+
+
+def environments_differ() -> Audit:
+    """Two kept runs of two machines."""
+    audit = kernel_in_backward()
+    assert audit.divergence is not None
+    audit.runs = [
+        RunOutcome(id="monday", role="kept", exit=0, seconds=61.5, ops=48_120, steps=40, path="/srv/runs/monday"),
+        RunOutcome(id="friday", role="kept", exit=0, seconds=58.25, ops=48_120, steps=40, path="/home/ada/friday"),
+    ]
+    audit.divergence.runs = ["monday", "friday"]
+    audit.divergence.intermittent = None
+    audit.divergence.detail.evidence = None
+    audit.notes = ["inputs were not digested in these runs: audit the script to have it looked at a second time"]
+    flags = "avx2 bmi1 bmi2 f16c fma sse4_1 sse4_2 "
+    audit.environment = [
+        EnvironmentDifference(name="machine: flags", a=f"{flags}avx512f avx512bw avx512vl", b=f"{flags}sha_ni vaes"),
+        EnvironmentDifference(name="machine: processor", a="Intel(R) Xeon(R) Platinum 8480+", b="AMD EPYC 9654 96-Core"),
+        EnvironmentDifference(name="versions: torch", a="2.12.1", b="2.13.0"),
+        EnvironmentDifference(name="environment: OMP_NUM_THREADS", a=None, b="2"),
+        *(EnvironmentDifference(name=f"environment: MKL_{k}", a=str(k), b=None) for k in range(12)),
+    ]
+    return audit
+
+
+def hostile() -> Audit:
+    """Whatever a script may print, contain or be named: markup of every kind, escape codes, and no end of it."""
+    evil = "[red]|`</code></details><script>alert(1)</script> **b** _i_ [x](http://e.vil) \x1b[31m\r\n# h\u202e\udcff"
+    audit = draw_in_setup()
+    assert audit.divergence is not None
+    divergence = audit.divergence
+    detail = divergence.detail
+    audit.script = [evil, "``"]
+    audit.reason = evil
+    audit.notes = [evil, "# not a heading", "- not a list", "1. not a list", "[x]: http://e.vil"]
+    audit.coverage.lost = [Lost(what=evil, lane=evil, run=evil)]
+    audit.findings = [Finding(rule=evil, level="error", file=evil, line=1, message=evil)]
+    audit.causes = [Cause(factor=evil, proved=False, kind="draw", file=evil, message=evil, fix=evil)]
+    audit.environment = [EnvironmentDifference(name=evil, a=evil, b=evil + "!")]
+    for run in audit.runs:
+        run.error = evil
+        run.path = f"/tmp/{evil}/{run.id}"
+    audit.runs[0].path = evil
+    for name in ("op", "module", "file", "function", "code", "sentence"):
+        setattr(divergence, name, evil)
+    divergence.lane = evil
+    divergence.code = f"x = '''{evil}''' # ``````" + "y" * 1000
+    assert detail.evidence is not None
+    difference = detail.evidence.outputs[0]
+    difference.a = difference.b = difference.note = difference.dtype = evil
+    detail.evidence.sentence = evil
+    detail.streams = [Stream(name=evil, what=evil, a=evil, b=None, file=evil, line=1)]
+    detail.files = [FileDifference(path=evil, op=evil, what=evil)]
+    detail.a, detail.b = {"args": evil, evil: 1}, {"args": evil * 100, evil: 2}
+    detail.carriers = [_op(5, evil, evil, 3, evil, note=evil)]
+    detail.seen_at = _op(4, evil, evil, 2, evil)
+    detail.forward = Place(file=evil, line=9, code=evil)
+    audit.others = [divergence.model_copy(update={"lane": evil})]
+    return audit
+
+
+AUDITS: dict[str, Callable[[], Audit]] = {
+    made.__name__: made
+    for made in (
+        draw_in_setup,
+        seed_from_the_clock,
+        kernel_in_backward,
+        data_order,
+        argument,
+        structure,
+        no_divergence,
+        inconclusive,
+        environments_differ,
+        hostile,
+    )
+}
+
+
+def _runs(ops: int, steps: int, seconds: float = 1.25) -> list[RunOutcome]:
+    """Two controls, and two looks that were ended when they had seen enough."""
+    controls = [
+        RunOutcome(id=f"control-{k}", exit=0, seconds=seconds, ops=ops, steps=steps, path=f"{FOLDER}/control-{k}")
+        for k in (1, 2)
+    ]
+    looks = [
+        RunOutcome(
+            id=f"look-{k}", role="look", exit=0, seconds=seconds / 2, ops=ops // 2, steps=steps // 2,
+            path=f"{FOLDER}/look-{k}", stopped="steps" if steps else None,
+        )
+        for k in (1, 2)
+    ]  # fmt: skip
+    return [*controls, *looks]
+
+
+def _op(
+    index: int, op: str, file: str, line: int, code: str, phase: str = "setup", step: int = 0, note: str = ""
+) -> OpLine:
+    return OpLine(index=index, op=op, file=file, line=line, code=code, phase=phase, step=step, note=note)
