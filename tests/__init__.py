@@ -1,0 +1,1 @@
+"""Tests of repro-audit; see CONTRIBUTING.md for how they are divided."""

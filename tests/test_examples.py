@@ -1,0 +1,89 @@
+"""Every example states its verdict, kind and line in its header, and is held to that."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from auditor.results import Audit
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+_HEADER = re.compile(r"^# repro-audit:\n((?:#   .*\n)+)", re.MULTILINE)
+_KEYS = {"verdict", "kind", "op", "cause", "finds", "args", "reason"}
+
+
+def expectations(script: Path) -> list[dict[str, Any]]:
+    """What the header of an example says."""
+    header = _HEADER.search(script.read_text())
+    assert header is not None, f"{script.name} does not say what is expected of it"
+    stated: list[dict[str, Any]] = yaml.safe_load("".join(line[2:] for line in header.group(1).splitlines(keepends=True)))
+    return stated
+
+
+def marked_lines(script: Path, args: list[str]) -> set[int]:
+    """Lines that carry the mark `# <- diverges`, or `# <- diverges (--args)` for these arguments."""
+    marks = [f"# <- diverges ({' '.join(args)})"] if args else []
+    marks.append("# <- diverges")
+    lines = script.read_text().splitlines()
+    return {n for n, line in enumerate(lines, 1) if line.rstrip().endswith(tuple(marks))}
+
+
+CASES = [
+    pytest.param(script, stated, id="-".join([script.stem, *stated.get("args", [])]))
+    for script in sorted(EXAMPLES.glob("*.py"))
+    for stated in expectations(script)
+]
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(("script", "stated"), CASES)
+def test_an_example_gets_the_verdict_of_its_header(script: Path, stated: dict[str, Any], tmp_path: Path) -> None:
+    args = stated.get("args", [])
+    cwd = tmp_path / "cwd"
+    cwd.mkdir()
+
+    done = subprocess.run(
+        [sys.executable, "-m", "auditor", "--json", str(tmp_path / "audit.json"), "-o", str(tmp_path / "runs"), str(script), *args],
+        cwd=cwd,
+        capture_output=True,
+        timeout=300,
+        check=False,
+    )
+
+    assert set(stated) <= _KEYS
+    audit = Audit.model_validate_json((tmp_path / "audit.json").read_text())
+    assert (audit.verdict, done.returncode) == (
+        stated["verdict"],
+        {"diverged": 1, "no-divergence-seen": 0, "inconclusive": 2}[stated["verdict"]],
+    ), done.stderr.decode()
+    if "reason" in stated:
+        assert f"[{stated['reason']}]" in (audit.reason or "")
+    if stated["verdict"] != "diverged":
+        assert audit.divergence is None
+        return
+    found = audit.divergence
+    assert found is not None
+    if "kind" in stated:
+        assert (found.kind, found.line) == (stated["kind"], *marked_lines(script, args)), found.sentence
+    else:
+        assert found.line in marked_lines(script, args)
+    if "op" in stated:
+        assert re.fullmatch(stated["op"].replace(".", r"\.").replace("*", ".*"), found.op)
+
+
+def test_every_example_has_at_most_one_marked_line_for_each_way_to_call_it() -> None:
+    wanted = {
+        (script.name, tuple(stated.get("args", []))): stated["verdict"] == "diverged"
+        for script in EXAMPLES.glob("*.py")
+        for stated in expectations(script)
+    }
+
+    found = {key: bool(marked_lines(EXAMPLES / key[0], list(key[1]))) for key in wanted}
+
+    assert {key for key, diverges in wanted.items() if diverges} <= {key for key, marked in found.items() if marked}

@@ -1,0 +1,69 @@
+"""Training scripts that use what people use: under audit they end with bitwise the weights, output and exit status of the bare run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from auditor.results import Audit
+
+PROGRAMS = sorted((Path(__file__).parent / "programs").glob("*.py"))
+_NEEDS = {"hf_trainer": ("transformers", "accelerate"), "lightning_trainer": ("lightning",), "pyg_gcn": ("torch_geometric",)}
+
+
+def run(command: list[str], cwd: Path, cache: Path) -> subprocess.CompletedProcess[bytes]:
+    """Run a command in a directory of its own, with an inductor cache that the test shares."""
+    cwd.mkdir(exist_ok=True)
+    environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(cache)}
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, timeout=600, check=False)
+
+
+def bits(value: Any) -> Any:
+    """A nested result of torch.save as plain data that is equal only if every bit is."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        if value.layout is torch.sparse_coo:
+            return "sparse", bits(value._indices()), bits(value._values())
+        flat = value.detach().contiguous().reshape(-1)
+        return str(value.dtype), tuple(value.shape), value.stride(), bytes(flat.view(torch.uint8).numpy()) if flat.numel() else b""
+    if isinstance(value, dict):
+        return {key: bits(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [bits(part) for part in value]
+    return repr(value)
+
+
+@pytest.mark.torch
+@pytest.mark.programs
+@pytest.mark.parametrize("script", PROGRAMS, ids=lambda script: script.stem)
+def test_an_audited_program_does_what_it_does_without_us_and_nothing_is_alleged(script: Path, tmp_path: Path) -> None:
+    import torch
+
+    for module in _NEEDS.get(script.stem, ()):
+        pytest.importorskip(module, reason=f"{module} is in the dependency group `programs`")
+    command = [str(script), "--save", "weights.pt"]
+    cache = tmp_path / "inductor"
+
+    bare = run([sys.executable, *command], tmp_path / "bare", cache)
+    audited = run(
+        [sys.executable, "-m", "auditor", "-o", str(tmp_path / "runs"), "--json", str(tmp_path / "audit.json"), *command],
+        tmp_path / "audited",
+        cache,
+    )
+
+    audit = Audit.model_validate_json((tmp_path / "audit.json").read_text())
+    assert (audit.verdict, audit.divergence, audited.returncode) == ("no-divergence-seen", None, 0)
+    kept = tmp_path / "runs" / "control-1"
+    assert (kept / "stdout").read_bytes() == bare.stdout
+    assert (kept / "stderr").read_bytes() == bare.stderr
+    assert [run.exit for run in audit.runs] == [bare.returncode] * 2 == [0, 0]
+    # the second control ran last: these are its weights
+    saved = [torch.load(tmp_path / which / "weights.pt", weights_only=False) for which in ("bare", "audited")]
+    assert bits(saved[0]) == bits(saved[1])
+    assert all(run.ops > 0 for run in audit.runs)
