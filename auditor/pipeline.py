@@ -177,7 +177,7 @@ def _why_unsure(a: Trace, b: Trace, plan: Plan | None) -> str | None:
         if run.meta.get("stopped"):
             return f"{run.id} was interrupted: the runs agree as far as they went [interrupted]"
         for lane in run.lanes.values():
-            if lane.facts["stopped"] not in ("", "steps"):
+            if lane.facts["stopped"] not in ("", "steps", "look"):
                 return f"recording of {run.id} stopped early: the runs agree as far as they were recorded [{lane.facts['stopped']}]"
     if a.meta.get("exit") and a.meta.get("exit") == b.meta.get("exit"):
         error = a.meta.get("error")
@@ -282,7 +282,7 @@ def _lost(runs: list[Trace]) -> list[Lost]:
         for name, lane in run.lanes.items():
             for event in lane.events_of("lost"):
                 add(event["what"], event.get("count", 1), name, run)
-            if lane.facts["stopped"] not in ("", "steps"):
+            if lane.facts["stopped"] not in ("", "steps", "look"):
                 add(f"everything after recording stopped ({lane.facts['stopped']})", 1, name, run)
             elif not lane.ended and name == "main" and run.meta.get("exit") == 0:
                 add("whatever ran after the process ended without its exit handlers (os._exit)", 1, name, run)

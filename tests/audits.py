@@ -151,7 +151,16 @@ def kernel_in_backward() -> Audit:
         script=["-m", "encoder.train", "--width", "256"],
         runs=[
             *_runs(ops=48_120, steps=40, seconds=61.5),
-            RunOutcome(id="look-3", role="look", exit=None, seconds=600.0, ops=9_001, steps=7, path=f"{FOLDER}/look-3", stopped="timeout"),
+            RunOutcome(
+                id="look-3",
+                role="look",
+                exit=None,
+                seconds=600.0,
+                ops=9_001,
+                steps=7,
+                path=f"{FOLDER}/look-3",
+                stopped="timeout",
+            ),
         ],
         divergence=Divergence(
             runs=["control-1", "control-2"],
@@ -178,8 +187,24 @@ def kernel_in_backward() -> Audit:
                 ],
                 carriers=[
                     _op(4815, "aten.add_.Tensor", "encoder/train.py", 31, code, "backward", 3),
-                    _op(4901, "aten._foreach_addcdiv_.ScalarList", "encoder/train.py", 32, "optimizer.step()", "optimizer", 3),
-                    _op(4930, "aten.embedding.default", "encoder/model.py", 77, "tokens = self.embedding(batch)", "forward", 4),
+                    _op(
+                        4901,
+                        "aten._foreach_addcdiv_.ScalarList",
+                        "encoder/train.py",
+                        32,
+                        "optimizer.step()",
+                        "optimizer",
+                        3,
+                    ),
+                    _op(
+                        4930,
+                        "aten.embedding.default",
+                        "encoder/model.py",
+                        77,
+                        "tokens = self.embedding(batch)",
+                        "forward",
+                        4,
+                    ),
                 ],
                 differing_ops=40_127,
                 compared_ops=43_308,
@@ -215,9 +240,19 @@ def kernel_in_backward() -> Audit:
             lanes=1,
             ops=48_120,
             lost=[
-                Lost(what="module paths, and ops inside compiled code: torch.compile was used", lane="main", run="control-1"),
-                Lost(what="aten.masked_fill.Tensor: under any mode torch takes another formula", count=12, lane="thread 1"),
-                Lost(what="aten.masked_fill.Tensor: under any mode torch takes another formula", count=9, lane="thread 2"),
+                Lost(
+                    what="module paths, and ops inside compiled code: torch.compile was used",
+                    lane="main",
+                    run="control-1",
+                ),
+                Lost(
+                    what="aten.masked_fill.Tensor: under any mode torch takes another formula",
+                    count=12,
+                    lane="thread 1",
+                ),
+                Lost(
+                    what="aten.masked_fill.Tensor: under any mode torch takes another formula", count=9, lane="thread 2"
+                ),
             ],
         ),
         notes=["the fault moves: the controls differ first at op 4812, the second look at op 5120"],
@@ -256,7 +291,9 @@ def data_order() -> Audit:
         code=code,
         sentence="the same rows came in in another order",
         detail=Detail(
-            carriers=[_op(2, "aten.pow.Tensor_Scalar", "batch_order.py", 20, "y = x.square().sum(dim=1, keepdim=True)")],
+            carriers=[
+                _op(2, "aten.pow.Tensor_Scalar", "batch_order.py", 20, "y = x.square().sum(dim=1, keepdim=True)")
+            ],
             differing_ops=192,
             compared_ops=393,
             evidence=Evidence(
@@ -305,9 +342,13 @@ def argument() -> Audit:
                 a={**side, "args": start + '{"p":0.1}]', "phase": "forward"},
                 b={**side, "args": start + '{"p":0.25}]', "phase": "forward"},
                 evidence=Evidence(
-                    inputs=[Difference(slot=f"in{k}", dtype="float16", shape=[], differs=k > 7, of=1) for k in range(20)],
+                    inputs=[
+                        Difference(slot=f"in{k}", dtype="float16", shape=[], differs=k > 7, of=1) for k in range(20)
+                    ],
                     outputs=[
-                        Difference(slot="out0", dtype="uint8", shape=[4], differs=True, of=4, note="known by digest only")
+                        Difference(
+                            slot="out0", dtype="uint8", shape=[4], differs=True, of=4, note="known by digest only"
+                        )
                     ],
                     sentence="the values were too many to keep",
                 ),
@@ -317,17 +358,25 @@ def argument() -> Audit:
     )
 
 
-def structure() -> Audit:
+def failed() -> Audit:
     """One run goes on where the other one ended: there is no second side, no line and no code."""
     return Audit(
         verdict="diverged",
         script=["train.py"],
         runs=[
-            RunOutcome(id="control-1", exit=0, seconds=2.0, ops=40, steps=4, path="/tmp/a"),
+            RunOutcome(id="control-1", exit=0, seconds=2.0, ops=40, steps=4, path="/srv/runs/a"),
             RunOutcome(
-                id="control-2", exit=-9, seconds=1.0, ops=30, steps=3, path="/tmp/b", device="cuda:0", pinned=["threads"],
-                varied=["hash-seed", "tf32"], error="MemoryError: no more",
-            ),  # fmt: skip
+                id="control-2",
+                exit=-9,
+                seconds=1.0,
+                ops=30,
+                steps=3,
+                path="/srv/runs/b",
+                device="cuda:0",
+                pinned=["threads"],
+                varied=["hash-seed", "tf32"],
+                error="MemoryError: no more",
+            ),
         ],
         divergence=Divergence(
             runs=["control-1", "control-2"],
@@ -354,6 +403,15 @@ def no_divergence() -> Audit:
         coverage=Coverage(lanes=1, ops=5544),
         version="0.1.0",
     )
+
+
+def findings_alone() -> Audit:
+    """Two runs that agree on doing something wrong, although the hash seed was varied."""
+    audit = no_divergence()
+    audit.runs[1].role = "experiment"
+    audit.runs[1].varied = ["hash-seed"]
+    audit.findings = seed_from_the_clock().findings
+    return audit
 
 
 def inconclusive() -> Audit:
@@ -387,7 +445,9 @@ def environments_differ() -> Audit:
     flags = "avx2 bmi1 bmi2 f16c fma sse4_1 sse4_2 "
     audit.environment = [
         EnvironmentDifference(name="machine: flags", a=f"{flags}avx512f avx512bw avx512vl", b=f"{flags}sha_ni vaes"),
-        EnvironmentDifference(name="machine: processor", a="Intel(R) Xeon(R) Platinum 8480+", b="AMD EPYC 9654 96-Core"),
+        EnvironmentDifference(
+            name="machine: processor", a="Intel(R) Xeon(R) Platinum 8480+", b="AMD EPYC 9654 96-Core"
+        ),
         EnvironmentDifference(name="versions: torch", a="2.12.1", b="2.13.0"),
         EnvironmentDifference(name="environment: OMP_NUM_THREADS", a=None, b="2"),
         *(EnvironmentDifference(name=f"environment: MKL_{k}", a=str(k), b=None) for k in range(12)),
@@ -411,7 +471,7 @@ def hostile() -> Audit:
     audit.environment = [EnvironmentDifference(name=evil, a=evil, b=evil + "!")]
     for run in audit.runs:
         run.error = evil
-        run.path = f"/tmp/{evil}/{run.id}"
+        run.path = f"/srv/{evil}/{run.id}"
     audit.runs[0].path = evil
     for name in ("op", "module", "file", "function", "code", "sentence"):
         setattr(divergence, name, evil)
@@ -439,8 +499,9 @@ AUDITS: dict[str, Callable[[], Audit]] = {
         kernel_in_backward,
         data_order,
         argument,
-        structure,
+        failed,
         no_divergence,
+        findings_alone,
         inconclusive,
         environments_differ,
         hostile,
@@ -456,11 +517,17 @@ def _runs(ops: int, steps: int, seconds: float = 1.25) -> list[RunOutcome]:
     ]
     looks = [
         RunOutcome(
-            id=f"look-{k}", role="look", exit=0, seconds=seconds / 2, ops=ops // 2, steps=steps // 2,
-            path=f"{FOLDER}/look-{k}", stopped="steps" if steps else None,
+            id=f"look-{k}",
+            role="look",
+            exit=0,
+            seconds=seconds / 2,
+            ops=ops // 2,
+            steps=steps // 2,
+            path=f"{FOLDER}/look-{k}",
+            stopped="steps" if steps else None,
         )
         for k in (1, 2)
-    ]  # fmt: skip
+    ]
     return [*controls, *looks]
 
 

@@ -75,8 +75,8 @@ def refined(mismatch: Mismatch, evidence: Evidence | None, lane: LaneTrace) -> t
     if kind == "draw":
         return kind, sentence
     if any(d.never_written for d in changed):
-        return "uninitialized", f"{_slots(changed)} holds what its memory was born with: it was read before it was written"
-    return "hidden-write", f"{_slots(changed)} changed although no recorded op wrote it"
+        return "uninitialized", f"{_slots(changed)}: read before it was written, it holds what the memory held before"
+    return "hidden-write", f"{_slots(changed)} changed although no recorded op wrote {'it' if len(changed) == 1 else 'them'}"
 
 
 def _slots(changed: list[Difference]) -> str:

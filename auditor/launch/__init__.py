@@ -122,7 +122,7 @@ def outcome(trace: Trace) -> RunOutcome:
     """What is known of a run, read from its directory."""
     meta = trace.meta
     main = trace.main
-    stopped = meta.get("stopped") or (main.facts["stopped"] if main and main.facts["stopped"] == "steps" else None)
+    stopped = meta.get("stopped") or (main.facts["stopped"] if main and main.facts["stopped"] in ("steps", "look") else None)
     return RunOutcome(
         id=trace.id, role=meta.get("role", "kept"), pinned=meta.get("pinned", []), varied=meta.get("varied", []), exit=meta.get("exit"),
         seconds=meta.get("seconds"), ops=sum(lane.ops for lane in trace.lanes.values()), steps=main.steps if main else 0,

@@ -1,0 +1,24 @@
+"""The recorder: everything here runs inside the user's process, which it must not change.
+
+**What it does.** `boot/sitecustomize.py` calls `arm`, which installs probes as their modules are imported. Probes write to the current
+thread's `Lane`; a lane writes records into memory-mapped segments and rare events as JSON lines (`auditor/trace`).
+
+**What it must never do.** Import torch, numpy or anything heavy before the script does; draw a random number; raise into the script;
+leave a frame of its own in a traceback that the script sees; keep a tensor alive; dispatch an op of its own.
+
+**What it cannot see.**
+
+* Ops inside compiled code: a fused kernel is no op, and its result is met as an external tensor where it is next used. Running it
+  eagerly would change the numbers.
+* Ops of threads that Python did not start, and of C++ extensions that do not go through the dispatcher. What they leave behind is
+  found by the second look, when an input has changed that no recorded op wrote (`hidden-write`).
+* A write by NumPy into memory that torch shares, when it happens: it is found in the same way, at the op that reads it.
+* `random()` and `getrandbits()` of an own `random.Random`; the seed of an own NumPy `RandomState` or bit generator (its state is seen at
+  the first draw); draws in C that take no op and no Python call.
+* Files that a library opens in its own native code (safetensors, HDF5, parquet readers). Their content is met as external tensors.
+* Processes of another interpreter, and of one started with `-I`, `-E` or `-S`.
+
+**What a dispatch mode changes**, whoever enters it: torch computes the gradients of `masked_fill` (with a tensor value) and `prod` by another
+formula, accumulates gradients out of place (the same bits in another op), and `linalg.eig` skips one error check. The audit's coverage
+names the ops of the first kind where a script uses them.
+"""

@@ -1,7 +1,7 @@
 """The type of a report, and the words that all reports use for the same thing.
 
-A report is given an audit and a text stream and nothing else, for ever: its options belong to the report itself. What comes
-from the user (code, paths, values, messages) goes through `plain` here; each report then escapes it for its own format.
+A report is given an audit and a text stream and nothing else, for ever: its options belong to the report itself. What
+comes from the user (code, paths, values, messages) goes through `plain`; each report then escapes it for its format.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ LABELS: dict[Verdict, str] = {
 
 #: What a kind of divergence means, as half a sentence.
 MEANINGS: dict[Kind, str] = {
-    "draw": "a random stream was in another state when it was drawn from",
+    "draw": "the runs drew other random numbers",
     "kernel": "same op, same inputs, another result",
-    "uninitialized": "memory was read before anything was written to it",
-    "data": "a tensor came in from outside with other values",
-    "data-order": "a tensor came in from outside with the same rows in another order",
-    "hidden-write": "a tensor changed although no recorded op wrote to it",
+    "uninitialized": "memory was used before it was filled",
+    "data": "other data came in",
+    "data-order": "same data, another order",
+    "hidden-write": "a tensor changed behind torch's back",
     "argument": "an op was given another number or flag",
-    "structure": "from here on the runs do not do the same ops",
-    "arithmetic": "a result is off by more than the rules allow, given what went in",
-    "failed": "the runs are equal up to here, where one of them stopped with an error",
+    "structure": "the runs do not do the same ops",
+    "arithmetic": "a result is off by more than the rules allow",
+    "failed": "one run stopped with an error, the other did not",
 }
 
 #: Most characters of a value that stands beside its twin.
@@ -58,14 +58,17 @@ def headline(audit: Audit) -> str:
         runs = [run for run in audit.runs if run.role != "look"]
         steps = max((run.steps for run in runs), default=0)
         over = f" and {counted(steps, 'step')}" if steps else ""
-        return f"in {counted(len(runs), 'run')} of {counted(audit.coverage.ops, 'op')}{over}"
+        levels = [finding.level for finding in audit.findings if finding.level != "note"]
+        found = [counted(levels.count(level), level) for level in dict.fromkeys(sorted(levels))]
+        but = f", but {listed(found)} among the findings" if found else ""
+        return f"in {counted(len(runs), 'run')} of {counted(audit.coverage.ops, 'op')}{over}{but}"
     if divergence is None:
         return "the runs differ"
-    where = f", first at {place(divergence.file, divergence.line)}" if divergence.file else ""
+    where = place(divergence.file, divergence.line) if divergence.file else f"op {divergence.index}"
     moment = f" ({when(divergence)})" if when(divergence) else ""
     often = divergence.intermittent
     how_often = f", in {often.differing} of {counted(often.pairs, 'pair')} of runs" if often else ""
-    return f"{listed(divergence.runs)} differ{where}{moment}{how_often}"
+    return f"{listed(divergence.runs)} differ, first at {where}{moment}{how_often}"
 
 
 def caveat(audit: Audit) -> str | None:
@@ -79,7 +82,7 @@ def caveat(audit: Audit) -> str | None:
         return f"Varied between the runs: {listed(varied)}. Anything else may still make a difference."
     if is_diff(audit) and audit.environment:
         return "What differs in their environment made no difference to these ops. Another machine may still make one."
-    return "Nothing was varied between the runs: another machine, thread count or hash seed may still change the result."
+    return "Nothing was varied between the runs: another machine, thread count or hash seed may still change them."
 
 
 def is_diff(audit: Audit) -> bool:
@@ -100,7 +103,7 @@ def facts(divergence: Divergence) -> list[tuple[str, str]]:
     if divergence.function and divergence.function != "<module>":
         inside.append(f"function {plain(divergence.function)}")
     found = [
-        ("op", f"{op_name(divergence.op)}, op {divergence.index}{lane}"),
+        ("op", f"{op_name(divergence.op)} (op {divergence.index}{lane})"),
         ("when", when(divergence)),
         ("in", ", ".join(inside)),
         ("how often", rate(divergence.intermittent) if divergence.intermittent else ""),
@@ -233,11 +236,11 @@ def not_covered(audit: Audit) -> list[str]:
     found: dict[str, list[str]] = {}
     for lost in audit.coverage.lost:
         times = counted(lost.count, "time") if lost.count > 1 else ""
-        lane = plain(lost.lane) if lost.lane and lost.lane != "main" else ""
-        run = f"in {plain(lost.run)}" if lost.run else ""
-        found.setdefault(plain(lost.what), []).append(" ".join(filter(None, (times, lane, run))))
-    where = {what: "; ".join(dict.fromkeys(filter(None, seen))) for what, seen in found.items()}
-    return [f"{what} ({seen})" if seen else what for what, seen in where.items()]
+        where = [plain(name) for name in (lost.lane if lost.lane != "main" else None, lost.run) if name]
+        seen = " in ".join(filter(None, [times, " of ".join(where)]))
+        found.setdefault(plain(lost.what), []).append(seen)
+    details = {what: "; ".join(dict.fromkeys(filter(None, seen))) for what, seen in found.items()}
+    return [f"{what} ({seen})" if seen else what for what, seen in details.items()]
 
 
 def runs_title(audit: Audit) -> str:
@@ -276,9 +279,7 @@ def plain(value: object, most: int = 400) -> str:
     that a script prints, contains or is named can act on a terminal, break an encoding or bury the rest of a report.
     """
     text = str(value)[: 2 * most].strip()
-    text = "".join(
-        c if c.isprintable() else " " if c.isspace() else c.encode("unicode_escape").decode() for c in text
-    )
+    text = "".join(c if c.isprintable() else " " if c.isspace() else c.encode("unicode_escape").decode() for c in text)
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 

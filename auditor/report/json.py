@@ -35,7 +35,7 @@ def read(path: Path) -> Audit:
         data = json.loads(path.read_bytes())
     except OSError as error:
         raise UsageError("audit-unreadable", f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError("audit-unreadable", f"{path} is not JSON ({error}): name a file that --json wrote") from error
     found = data.get("format") if isinstance(data, dict) else None
     if not isinstance(found, int) or "verdict" not in data:

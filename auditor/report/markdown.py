@@ -15,11 +15,12 @@ from auditor.report import Report, plain
 from auditor.results import Audit, Cause, Difference, Divergence, Finding
 
 #: Most entries of a list, and of the tensors of one op: together they keep the report within a screen or two.
-_LIST, _TENSORS, _CARRIERS = 5, 4, 3
+_LIST, _TENSORS, _CARRIERS, _RUNS = 5, 4, 3, 12
 #: Most characters of a value in a code span.
 _VALUE = 120
 #: What would be markup in prose: code, cells, emphasis (not within a word), links, and what begins a heading or a list.
-_MARKUP = re.compile(r"[\\`*|~]|(?<![^\W_])_|_(?![^\W_])|\](?=[(\[])|^[\[#+-]|(?<=^\d)[.)]")
+_MARKUP = re.compile(r"[\\`*|~]|(?<![^\W_])_|_(?![^\W_])|\](?=[(\[])|^[\[#+=-]")
+_NUMBERED = re.compile(r"^(\d+)([.)])")
 
 
 def render(audit: Audit, out: TextIO) -> None:
@@ -43,10 +44,11 @@ def _blocks(audit: Audit) -> Iterator[list[str] | Iterator[str]]:
     if divergence is not None:
         yield _source(divergence)
         yield _kind(divergence)
+    yield _list("Causes:", [_cause(cause) for cause in audit.causes])
+    if divergence is not None:
         yield _evidence(divergence)
         yield _carriers(divergence)
         yield _list("Also not the same before it:", [*_streams(divergence), *_files(divergence)])
-    yield _list("Causes:", [_cause(cause) for cause in audit.causes])
     yield _list("First difference of other lanes:", [_other(lanes, other) for lanes, other in words.others(audit)])
     yield _list("Findings:", [_finding(finding) for finding in audit.findings])
     if not words.is_diff(audit):
@@ -71,7 +73,7 @@ def _kind(divergence: Divergence) -> Iterator[str]:
     yield f"**{divergence.kind}**: {words.MEANINGS[divergence.kind]}{sentence}."
     facts = dict(words.facts(divergence))
     inside = f", in {text(facts['in'])}" if "in" in facts else ""
-    yield f"Op {divergence.index} is {code(words.op_name(divergence.op))}{inside}."
+    yield f"Op {divergence.index}: {_op(divergence.op)}{inside}."
     if "how often" in facts:
         yield f"{text(facts['how often'])}."
     for name, line in (("Forward line", detail.forward), ("Seen at", detail.seen_at)):
@@ -113,12 +115,11 @@ def _carriers(divergence: Divergence) -> Iterator[str]:
     spread = words.spread(divergence)
     if divergence.detail.carriers:
         yield f"Carried on by{f' ({spread})' if spread else ''}:"
-        yield ""
         known = None
         for line in divergence.detail.carriers[:_CARRIERS]:
             where = words.place(line.file, line.line)
             shown = f": {code(line.code)}" if line.code and where != known else ""
-            yield f"- {code(where)} {code(words.op_name(line.op))}{shown}"
+            yield f"- {code(where)} {_op(line.op)}{shown}"
             known = where
 
 
@@ -136,12 +137,12 @@ def _files(divergence: Divergence) -> Iterator[str]:
 
 def _cause(cause: Cause) -> str:
     where = f" at {code(words.place(cause.file, cause.line))}" if cause.file else ""
-    fix = f" Fix: {text(cause.fix)}" if cause.fix else ""
+    fix = f"; fix: {code(cause.fix)}" if cause.fix else ""
     return f"**{text(cause.factor)}**{where}, {text(words.proof(cause))}: {text(cause.message)}{fix}"
 
 
 def _other(lanes: str, other: Divergence) -> str:
-    return f"{text(lanes)}: {other.kind} at {code(words.place(other.file, other.line))} {code(words.op_name(other.op))}"
+    return f"{text(lanes)}: {other.kind} at {code(words.place(other.file, other.line))} {_op(other.op)}"
 
 
 def _finding(finding: Finding) -> str:
@@ -153,24 +154,30 @@ def _runs(audit: Audit) -> Iterator[str]:
     together = words.kept_together(audit)
     yield "<details>"
     # within an HTML block a backslash is a backslash
-    yield f"<summary>{html.escape(words.runs_title(audit))}, {words.covered(audit)}</summary>"
+    yield f"<summary>{html.escape(words.runs_title(audit), quote=False)}, {words.covered(audit)}</summary>"
     yield ""
     yield f"| run | ended | seconds | ops | steps |{'' if together else ' kept in |'}"
     yield f"|---|---|---|---|---|{'' if together else '---|'}"
-    for run in audit.runs:
+    for run in audit.runs[:_RUNS]:
         seconds = "" if run.seconds is None else f"{run.seconds:.1f}"
         ended = f"{words.ending(run)}: {cell(run.error)}" if run.error else words.ending(run)
         kept = "" if together else f" {cell(words.path(run.path))} |"
         yield f"| {text(run.id)} | {ended} | {seconds} | {run.ops:,} | {run.steps:,} |{kept}"
     if together:
-        yield from ("", f"kept in {code(together)}")
+        yield from ("", f"kept in {code(together, most=len(together))}")
+    if len(audit.runs) > _RUNS:
+        yield from ("", f"and {len(audit.runs) - _RUNS} more")
     yield from ("", "</details>")
+
+
+def _op(op: str) -> str:
+    return words.op_name(op) if op == "external" else code(op)
 
 
 def _list(title: str, entries: list[str]) -> list[str]:
     """A title and at most `_LIST` entries; none without entries."""
     more = [f"- and {len(entries) - _LIST} more"] if len(entries) > _LIST else []
-    return [title, "", *(f"- {entry}" for entry in entries[:_LIST]), *more] if entries else []
+    return [title, *(f"- {entry}" for entry in entries[:_LIST]), *more] if entries else []
 
 
 def _either(a: str | None, b: str | None) -> str:
@@ -180,12 +187,12 @@ def _either(a: str | None, b: str | None) -> str:
 
 def text(value: object) -> str:
     """Prose in which nothing is markup, and no more is escaped than must be: a chat shows the source."""
-    return html.escape(_MARKUP.sub(r"\\\g<0>", plain(value)), quote=False)
+    return html.escape(_NUMBERED.sub(r"\1\\\2", _MARKUP.sub(r"\\\g<0>", plain(value))), quote=False)
 
 
-def code(value: object) -> str:
+def code(value: object, most: int = _VALUE) -> str:
     """A code span, delimited by more backticks than the value has in a row."""
-    shown = plain(value, _VALUE)
+    shown = plain(value, most)
     ticks = "`" * (1 + max(map(len, re.findall("`+", shown)), default=0))
     pad = " " if "`" in shown[:1] + shown[-1:] else ""
     return f"{ticks}{pad}{shown}{pad}{ticks}" if shown else ""

@@ -22,7 +22,7 @@ from auditor.results import Audit, Cause, Difference, Divergence, Evidence, Find
 #: Columns where there is no terminal, and the most that are used on one: longer lines are hard to read.
 _WIDTH, _WIDEST = 100, 160
 #: Most facts of the environment, and most tensors of one op, that are listed; the others are counted.
-_FACTS = 12
+_FACTS = 8
 _TENSORS = 6
 
 _LABELS = {
@@ -106,7 +106,7 @@ def _facts(divergence: Divergence) -> RenderableType:
         rows.append([_text("forward", "dim"), _source(forward.file, forward.line, _text(forward.code))])
     if seen is not None:
         rows.append([_text("seen at", "dim"), _source(seen.file, seen.line, _text(seen.code))])
-        rows.append([Text(), _text(f"{words.op_name(seen.op)}, op {seen.index}")])
+        rows.append([Text(), _text(f"{words.op_name(seen.op)} (op {seen.index})")])
     return _table(rows)
 
 
@@ -119,7 +119,8 @@ def _explained(divergence: Divergence) -> Iterator[RenderableType]:
         yield _section(f"The two runs at {words.shown_at(divergence)}", _table(rows))
     if detail.evidence is not None and (detail.evidence.inputs or detail.evidence.outputs):
         yield _evidence(detail.evidence, divergence)
-    yield _strip(divergence)
+    if detail.before or detail.seen_at or detail.carriers:
+        yield _strip(divergence)
     if detail.streams:
         yield _section("Random streams, seeds and settings that differ before it", _streams(detail.streams))
     if detail.files:
@@ -138,13 +139,14 @@ def _evidence(evidence: Evidence, divergence: Divergence) -> RenderableType:
             below[len(rows) - 1] = _first_element(difference)
         if len(shown) < len(tensors):
             below[len(rows) - 1].append(_text(words.and_more(tensors, shown), "dim"))
-    runs = " against ".join(evidence.runs or divergence.runs)
+    op, runs = words.shown_at(divergence), " against ".join(evidence.runs or divergence.runs)
     lines: list[RenderableType] = []
     if evidence.sentence and evidence.sentence != divergence.sentence:
         lines.append(_text(evidence.sentence))
     for k, row in enumerate(_aligned(rows)):
         lines += [row, *(_indented(line, 6) for line in below.get(k, ()))]
-    return _section(f"What went into {words.shown_at(divergence)} and what came out: {runs}", *lines)
+    title = f"What went into {op} and what came out" if evidence.inputs else f"What came out of {op}"
+    return _section(f"{title}: {runs}", *lines)
 
 
 def _measured(difference: Difference) -> list[Text]:
@@ -185,9 +187,9 @@ def _strip(divergence: Divergence) -> RenderableType:
             lines.append(_source(line.file, line.line, _text(line.code)))
         entry = Text.assemble("  ", (mark, color), f" {line.index:>{digits}}  ")
         entry.append(words.op_name(line.op), "bold" if line is origin else "")
-        remarks = [words.when(line)] if words.when(line) != moment else []
+        remarks = [words.when(line) if words.when(line) != moment else "", plain(line.note)]
+        entry.append("".join(f"  {remark}" for remark in remarks if remark), "dim")
         moment = words.when(line)
-        entry.append("".join(f"  {plain(remark)}" for remark in (*remarks, line.note)), "dim")
         lines.append(_cropped(entry))
     spread = words.spread(divergence)
     title = Text.assemble(("Around it", "bold"), ("   = same in both runs   → differs first   ≠ carries it on", "dim"))
@@ -307,8 +309,10 @@ def _pair(a: str | None, b: str | None) -> list[Text]:
 
 
 def _table(rows: list[list[Text]], gap: int = 2) -> Table:
-    """Columns that wrap where the terminal is too narrow for them."""
+    """Columns that wrap, and fold words, where the terminal is too narrow for them."""
     grid = Table.grid(padding=(0, gap))
+    for _ in rows[0]:
+        grid.add_column(overflow="fold")
     for row in rows:
         grid.add_row(*row)
     return grid

@@ -114,7 +114,7 @@ def _lane(lines: Path, process: dict[str, Any]) -> dict[str, Any] | None:
         elif kind == "torch":
             lane["torch"] = event["version"]
         elif kind == "stopped":
-            lane["stopped"] = "steps"
+            lane["stopped"] = event.get("why", "steps")
         elif kind == "end":
             lane["ended"] = True
         elif kind in EVENTS:
@@ -267,6 +267,8 @@ def _write_lane(lane: dict[str, Any], target: Path, cwd: str) -> None:
     for event in lane["events"]:
         at = int(event.pop("at", base)) - base
         event["row"] = int(row_of[min(at, len(row_of)) - 1]) + 1 if at > 0 and len(row_of) else 0
+        if "path" in event:
+            event["path"] = _relative(event["path"], cwd)
         if "file" in event:
             event["file"], event["code"] = _relative(event["file"], cwd), _source(event["file"], event.get("line"))
         events.append(event)

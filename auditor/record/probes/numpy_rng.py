@@ -53,7 +53,7 @@ def _install(process: Process, random: Any) -> None:
         if name == "set_state" and "/torch/" in sys._getframe(3).f_code.co_filename.replace("\\", "/"):
             return  # Dynamo puts the state back that it found
         stream = "numpy" if generator is shared else "numpy-own"
-        shown = None if name == "set_state" else repr(value)[:200]
+        shown = None if name == "set_state" or value is None else repr(value)[:200]
         process.lane().event(
             "seed", stream=stream, function=f"numpy.{name}", value=shown, entropy=entropy, state=state_digest(generator)
         )

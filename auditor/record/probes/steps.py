@@ -42,7 +42,7 @@ def install_torch(process: Process, torch: Any) -> None:
             if wanted != process.level:
                 process.set_level(wanted)
         if (most and step >= most) or lane.watched_enough:
-            lane.line({"k": "stopped", "steps": step, "at": lane.number()})
+            lane.line({"k": "stopped", "why": "steps" if most and step >= most else "look", "steps": step, "at": lane.number()})
             raise SystemExit(0)
 
     def before(optimizer: Any, args: Any, kwargs: Any) -> None:

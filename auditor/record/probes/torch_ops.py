@@ -56,6 +56,10 @@ WORKSPACES = {
 
 #: Queries, and `set_` on a storage, which moves no data: the storage has its own history or is external where it is used.
 _NO_OPS = ("prim.", "profiler.", "prims.", "aten.set_.source_Storage")
+#: Collectives hand over their buffers to a thread of their own: what is in them when the call returns is nobody's word. What another
+#: rank sent is external where it is first used, which is after the wait.
+_COLLECTIVES = ("c10d.", "_c10d_functional.", "c10d_functional.")
+
 #: In-place ops that leave nothing of what was in their first argument: unread memory may be given to them.
 _OVERWRITING = (
     "aten.copy_.", "aten.fill_.", "aten.zero_.", "aten.uniform_.", "aten.normal_.", "aten.random_.", "aten.bernoulli_.", "aten.cauchy_.",
@@ -68,13 +72,14 @@ _INTERNED_LIMIT = 200_000
 class OpFacts:
     """What an OpOverload's schema says, asked once."""
 
-    __slots__ = ("empty", "flag", "name", "overwrites", "random", "workspaces", "writes")
+    __slots__ = ("collective", "empty", "flag", "name", "overwrites", "random", "workspaces", "writes")
 
     def __init__(self, func: Any) -> None:
         self.name = name = str(func)
         self.random = False
         self.empty = False
         self.overwrites = name.startswith(_OVERWRITING)
+        self.collective = name.startswith(_COLLECTIVES)
         self.writes: tuple[int | str, ...] = ()
         self.workspaces = WORKSPACES.get(name, ())
         schema = getattr(func, "_schema", None)
@@ -98,7 +103,7 @@ class OpFacts:
             self.flag = QUERY
         elif name == "aten._local_scalar_dense.default":
             self.flag = NUMBER
-        elif self.random or self.workspaces or not plain:
+        elif self.random or self.workspaces or self.collective or not plain:
             self.flag = SLOW
         elif aliased:
             self.flag = VIEW
@@ -310,6 +315,8 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
     def slow(func: Any, op: int, facts: OpFacts, args: Any, kwargs: Any, seq: int, site: int) -> Any:
         """Any op: several outputs, lists of tensors, randomness, undeclared writes, higher-order ops."""
         nonlocal n, off
+        if facts.collective:
+            return collective(func, op, facts, args, kwargs, site)
         producers: list[int] = []
         key: list[Any] = []
         floats: list[float] = []
@@ -385,6 +392,24 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
                     tensor.untyped_storage()._repro_audit = first
                 except Exception:  # noqa: BLE001  # no storage of its own
                     pass
+        return out
+
+    def collective(func: Any, op: int, facts: OpFacts, args: Any, kwargs: Any, site: int) -> Any:
+        """An op between ranks: recorded without values; the tensors that it was given have no history afterwards."""
+        out = func(*args, **kwargs) if kwargs else func(*args)
+        given: list[Any] = []
+        outputs_in([args, list((kwargs or {}).values()), out], given)
+        for tensor in given:
+            try:
+                del tensor.untyped_storage()._repro_audit
+            except Exception:  # noqa: BLE001, S110  # no storage, or one without a history
+                pass
+        metas = [meta(tensor) for tensor in given]
+        key = (op, *[(m[0], tuple(m[1]), m[2] and tuple(m[2]), m[3]) for m in metas])
+        known = sigs.get(key)
+        if known is None:
+            known = sigs[key] = (lane.define("sig", {"kind": "op", "op": facts.name, "out": metas, "args": None}), None)
+        emit(known[0], 0, site)
         return out
 
     def unusual(facts: OpFacts, out: Any, key: Any) -> tuple[int, int]:
