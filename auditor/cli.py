@@ -149,10 +149,9 @@ def show(
     """Print what a run holds: ops, draws, seeds, settings, steps and files, in order."""
     with _plain_errors():
         from auditor import pipeline
-        from auditor.report.listing import print_events
+        from auditor.listing import print_listing
 
-        listing = pipeline.events(run, step=step, op=op, phase=phase, file=file, lane=lane, kinds=kind, limit=limit)
-        print_events(listing, sys.stdout)
+        print_listing(pipeline.events(run, step=step, op=op, phase=phase, file=file, lane=lane, kinds=kind, limit=limit), sys.stdout)
 
 
 @app.command()

@@ -14,6 +14,7 @@ import auditor
 from auditor.compare import Comparison, compare, environment_differences
 from auditor.errors import AuditError, LaunchError, UsageError
 from auditor.launch import Progress, Screen, Stdin, launch, outcome, why_nothing
+from auditor.listing import Listing, listing
 from auditor.plan import Plan, Watch
 from auditor.results import Audit, Coverage, Divergence, Intermittent, Lost, OpLine, RunOutcome
 from auditor.trace.reader import LaneTrace, Trace
@@ -102,6 +103,11 @@ def diff(a: Path, b: Path) -> Audit:
             "audit the script to have it looked at a second time"
         )
     return result
+
+
+def events(run: Path, **conditions: Any) -> Listing:
+    """What a kept run holds; the conditions are those of `listing`."""
+    return listing(Trace(run), **conditions)
 
 
 def check_script(plan: Plan) -> None:
@@ -298,4 +304,4 @@ def _lost(runs: list[Trace]) -> list[Lost]:
     return list(found.values())
 
 
-__all__ = ["AuditError", "OpLine", "Screen", "audit", "conclude", "diff", "record"]
+__all__ = ["AuditError", "OpLine", "Screen", "audit", "conclude", "diff", "events", "record"]

@@ -32,7 +32,12 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    #: Numbers, or codes and the text of each code.
+    _Column = npt.NDArray[Any] | tuple[npt.NDArray[Any], list[str]]
+
 _FIELDS = ("digest", "seq", "site", "numbers", "p0", "p1", "p2", "where", "sig")
+#: What sorting and joining may take beside the records themselves; the rest goes to disk.
+_SEAL_MEMORY = "512MB"
 #: A producer in another lane of the same process.
 ELSEWHERE = -2
 
@@ -188,7 +193,7 @@ def _write_lane(lane: dict[str, Any], target: Path, cwd: str) -> None:
 
     # tables
     top = max(sigs, default=0) + 1
-    kind_of, op_of, args_of, out_of = (np.full(top, "", object) for _ in range(4))
+    kind_of, op_of, args_of, out_of = ([""] * top for _ in range(4))
     hash_of = np.zeros(top, np.uint64)
     for number, sig in sigs.items():
         kind_of[number] = sig["kind"]
@@ -198,35 +203,33 @@ def _write_lane(lane: dict[str, Any], target: Path, cwd: str) -> None:
         out_of[number] = _compact(sig["out"]) if "out" in sig else ""
         what = {key: value for key, value in sig.items() if key not in ("k", "id")}
         hash_of[number] = xxh3_64_intdigest(_compact(what).encode())
-    sig = main["sig"].astype(np.int64)
+    sig = main["sig"].astype(np.int32)
     sig[sig >= top] = 0
-    kind = kind_of[sig]
-    binding = kind != "draw"
-    index = np.cumsum(binding) - binding
-    is_external = kind == "external"
+    is_draw = np.array([kind == "draw" for kind in kind_of])[sig]
+    is_external = np.array([kind == "external" for kind in kind_of])[sig]
+    index = np.cumsum(~is_draw) - ~is_draw
 
     # floats given as arguments
-    numbers_text = np.full(n, "", object)
+    numbers_text = [""]
+    numbers_code = np.zeros(n, np.int32)
     numbers_hash = np.zeros(n, np.uint64)
-    given_numbers = main["numbers"]
-    if given_numbers.any():
+    if main["numbers"].any():
         try:
             pool = np.fromfile(lane["path"].with_suffix(".num"), "<f8")
         except OSError:
             pool = np.zeros(0)
-        unique, inverse = np.unique(given_numbers, return_inverse=True)
-        texts, hashes = [], []
+        unique, numbers_code = np.unique(main["numbers"], return_inverse=True)
+        numbers_text, hashes = [], []
         for at in unique.tolist():
             group = pool[at : at + int(pool[at - 1])] if 0 < at <= len(pool) else pool[:0]
-            texts.append(" ".join(repr(float(v)) for v in group))
+            numbers_text.append(" ".join(repr(float(v)) for v in group))
             hashes.append(xxh3_64_intdigest(group.tobytes()) if at else 0)
-        numbers_text = np.array(texts, object)[inverse]
-        numbers_hash = np.array(hashes, np.uint64)[inverse]
+        numbers_hash = np.array(hashes, np.uint64)[numbers_code]
 
     # what is compared
     what = _mix(hash_of[sig] + np.uint64(_P1) * _mix(main["digest"] + np.uint64(_P2)) + np.uint64(_P3) * numbers_hash)
-    digests = np.full(n, "", object)
-    inputs = np.full(n, "", object)
+    digests, inputs = [""], [""]
+    digests_code, inputs_code = np.zeros(n, np.int32), np.zeros(n, np.int32)
     producers = np.stack([_rows(main[p], base, row_of) for p in ("p0", "p1", "p2")]) if n else np.zeros((3, 0), np.int64)
     rows_digest = np.where(is_external, main["p0"].astype(np.uint64) | main["p1"].astype(np.uint64) << np.uint64(32), np.uint64(0))
     producers[:, is_external] = -1
@@ -234,32 +237,34 @@ def _write_lane(lane: dict[str, Any], target: Path, cwd: str) -> None:
         at, extra = int(positions[row]), int(main["where"][row] & 0xFF)
         tail = records[at + 1 : at + 1 + extra]
         every = [int(main["digest"][row]), *map(int, tail["digest"])]
-        digests[row] = " ".join(f"{d:016x}" for d in every)
+        digests_code[row] = len(digests)
+        digests.append(" ".join(f"{d:016x}" for d in every))
         what[row] ^= np.uint64(xxh3_64_intdigest(tail["digest"].tobytes()))
         sources = _rows(np.stack([tail[p] for p in ("p0", "p1", "p2")], 1).reshape(-1), base, row_of)
-        inputs[row] = " ".join(str(v) for v in [*producers[:, row].tolist(), *sources.tolist()] if v != -1)
+        inputs_code[row] = len(inputs)
+        inputs.append(" ".join(str(v) for v in [*producers[:, row].tolist(), *sources.tolist()] if v != -1))
 
     # where
     place = main["where"]
-    phase = np.array(PHASES, object)[np.minimum(place >> 8 & 0xFF, len(PHASES) - 1)]
+    phase = np.minimum(place >> 8 & 0xFF, len(PHASES) - 1).astype(np.int32)
     steps = [event["at"] for event in lane["events"] if event["k"] == "step"]
     step = np.searchsorted(np.array(steps, np.int64), positions + base + 1, "left") if steps else np.zeros(n, np.int64)
-    module = _column(lane["tables"]["module"], "path", place >> 16)
     sites = _sites(lane["tables"]["site"], cwd)
-    site = main["site"].astype(np.int64)
-    file, line, function, code = (_column(sites, name, site) for name in ("file", "line", "function", "code"))
+    site = main["site"].astype(np.int32)
     forward = _forward_rows(main, place)
     forward_site = np.where(forward >= 0, site[forward], 0) if n else site
-    forward_file, forward_line, forward_code = (_column(sites, name, forward_site) for name in ("file", "line", "code"))
-    backward_module = np.where(forward >= 0, module[forward], None) if n else module
-    module = np.where((place >> 8 & 0xFF) == BACKWARD, backward_module, module)
+    module = (place >> 16).astype(np.int32)
+    if n:
+        module = np.where(phase == BACKWARD, np.where(forward >= 0, module[forward], 0), module)
 
-    columns: dict[str, Any] = {
-        "row": np.arange(n), "record": positions + 1, "index": index, "kind": kind, "op": op_of[sig], "args": args_of[sig], "numbers": numbers_text,
-        "out": out_of[sig], "digest": main["digest"], "digests": digests, "in0": producers[0], "in1": producers[1], "in2": producers[2],
-        "inputs": inputs, "rows": rows_digest, "phase": phase, "step": step, "module": module, "file": file, "line": line,
-        "function": function, "code": code, "forward_file": forward_file, "forward_line": forward_line, "forward_code": forward_code,
-        "site": site, "what": what,
+    columns: dict[str, _Column] = {
+        "row": np.arange(n), "record": positions + 1, "index": index, "kind": (sig, kind_of), "op": (sig, op_of), "args": (sig, args_of),
+        "numbers": (numbers_code, numbers_text), "out": (sig, out_of), "digest": main["digest"], "digests": (digests_code, digests),
+        "in0": producers[0], "in1": producers[1], "in2": producers[2], "inputs": (inputs_code, inputs), "rows": rows_digest,
+        "phase": (phase, list(PHASES)), "step": step, "module": _texts(lane["tables"]["module"], "path", module),
+        "file": _texts(sites, "file", site), "line": _lines(sites, site), "function": _texts(sites, "function", site),
+        "code": _texts(sites, "code", site), "forward_file": _texts(sites, "file", forward_site),
+        "forward_line": _lines(sites, forward_site), "forward_code": _texts(sites, "code", forward_site), "site": site, "what": what,
     }  # fmt: skip
     _write_parquet(columns, target.with_suffix(".parquet"))
 
@@ -275,7 +280,7 @@ def _write_lane(lane: dict[str, Any], target: Path, cwd: str) -> None:
     kept = {
         key: lane[key] for key in ("name", "role", "identity", "rank", "pid", "ended", "unknown", "torch", "stopped", "started", "executable")
     }
-    kept |= {"format": FORMAT, "records": n, "ops": int((kind == "op").sum()), "steps": len(steps), "events": events}
+    kept |= {"format": FORMAT, "records": n, "ops": int((~is_draw & ~is_external & (sig > 0)).sum()), "steps": len(steps), "events": events}
     target.with_suffix(".json").write_text(json.dumps(kept))
 
 
@@ -293,13 +298,23 @@ def _rows(numbers: npt.NDArray[np.uint32], base: int, row_of: npt.NDArray[np.int
     return np.where(numbers == 0, -1, rows)
 
 
-def _column(table: dict[int, dict[str, Any]], field: str, numbers: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+def _texts(table: dict[int, dict[str, Any]], field: str, numbers: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], list[str]]:
+    """A column of a table's texts: the numbers, and the text of each number."""
     import numpy as np
 
-    values = np.full(max(table, default=0) + 1, None, object)
+    values = [""] * (max(table, default=0) + 1)
     for number, entry in table.items():
-        values[number] = entry.get(field)
-    numbers = numbers.astype(np.int64)
+        values[number] = entry.get(field) or ""
+    return np.where(numbers < len(values), numbers, 0), values
+
+
+def _lines(sites: dict[int, dict[str, Any]], numbers: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """Line numbers of sites; -1 where there is none."""
+    import numpy as np
+
+    values = np.full(max(sites, default=0) + 1, -1, np.int64)
+    for number, entry in sites.items():
+        values[number] = entry["line"] if entry["line"] is not None else -1
     return values[np.where(numbers < len(values), numbers, 0)]
 
 
@@ -348,42 +363,30 @@ def _sites(table: dict[int, dict[str, Any]], cwd: str) -> dict[int, dict[str, An
     }
 
 
-def _write_parquet(columns: dict[str, Any], path: Path) -> None:
+def _write_parquet(columns: dict[str, _Column], path: Path) -> None:
+    """Write the columns; texts are joined to their codes by DuckDB, which would take an object column one Python string at a time."""
     import duckdb
     import numpy as np
 
-    data = {}
-    types = []
-    for name in COLUMNS:
-        values = columns[name]
-        if values.dtype == object and name in ("line", "forward_line"):
-            values = np.array([-1 if v is None else v for v in values], np.int64)
-        elif values.dtype == object:
-            # strings: as codes of a dictionary, because DuckDB takes an object column one Python string at a time
-            texts_of: dict[str, int] = {"": 0}
-            codes = [texts_of.setdefault(v or "", len(texts_of)) for v in values.tolist()]
-            types.append((name, np.array(list(texts_of), object)))
-            values = np.array(codes, np.int64)
-        data[name] = values
-    con = duckdb.connect()
+    con = duckdb.connect(config={"memory_limit": _SEAL_MEMORY, "temp_directory": str(path.parent)})
     try:
-        con.register("records", data)
-        joins, fields = [], []
-        texts = {name for name, _ in types}
-        for name, unique in types:
-            table = f"t_{name}"
-            con.register(table, {"id": np.arange(len(unique)), "text": unique})
-            joins.append(f"LEFT JOIN {table} ON {table}.id = records.{name}")
+        data, joins, fields = {}, [], []
         for name in COLUMNS:
-            if name in texts:
+            column = columns[name]
+            if isinstance(column, tuple):
+                data[name], texts = column
+                con.register(f"t_{name}", {"id": np.arange(len(texts)), "text": np.array(texts, object)})
+                joins.append(f"LEFT JOIN t_{name} ON t_{name}.id = records.{name}")
                 fields.append(f"nullif(t_{name}.text, '') AS {name}")
-            elif name in ("line", "forward_line", "in0", "in1", "in2"):
-                fields.append(f'nullif(records."{name}", -1) AS "{name}"')
             else:
-                fields.append(f'records."{name}"')
+                data[name] = column
+                absent = name in ("line", "forward_line", "in0", "in1", "in2")
+                fields.append(f'nullif(records."{name}", -1) AS "{name}"' if absent else f'records."{name}"')
+        con.register("records", data)
+        target = str(path).replace("'", "''")
         con.execute(
             f"COPY (SELECT {', '.join(fields)} FROM records {' '.join(joins)} ORDER BY records.\"row\") "
-            f"TO '{str(path).replace(chr(39), chr(39) * 2)}' (FORMAT parquet, COMPRESSION zstd)"
+            f"TO '{target}' (FORMAT parquet, COMPRESSION zstd)"
         )
     finally:
         con.close()

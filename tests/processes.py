@@ -1,0 +1,103 @@
+"""Starts scripts for the tests: bare, and under the auditor in the same directory."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from auditor.trace.reader import Trace
+
+SCRIPTS = Path(__file__).parent / "scripts"
+#: A safety net, far above what any of these takes.
+PATIENCE = 240.0
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What is seen of a process from outside."""
+
+    status: int
+    out: bytes
+    err: bytes
+
+    @property
+    def said(self) -> str:
+        """What it wrote to stderr."""
+        return self.err.decode("utf-8", "replace")
+
+
+def environment(**changes: str | None) -> dict[str, str]:
+    """The tests' own environment without what pytest and its plug-ins put there; None takes a variable out."""
+    found = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "COV_", "REPRO_AUDIT"))}
+    for name, value in changes.items():
+        if value is None:
+            found.pop(name, None)
+        else:
+            found[name] = value
+    return found
+
+
+def start(command: list[str], cwd: Path, stdin: Any = subprocess.DEVNULL, env: dict[str, str] | None = None, **how: Any) -> Ended:
+    """Run a command to its end; `stdin` is a file, a constant of subprocess, or the bytes to send through a pipe."""
+    given = {"input": stdin} if isinstance(stdin, bytes) else {"stdin": stdin}
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | how
+    done = subprocess.run(command, cwd=cwd, env=environment() if env is None else env, timeout=PATIENCE, check=False, **given, **streams)
+    return Ended(done.returncode, done.stdout or b"", done.stderr or b"")
+
+
+def bare(cwd: Path, *script: str, **how: Any) -> Ended:
+    """Run a script as if there were no auditor."""
+    return start([sys.executable, *script], cwd, **how)
+
+
+def audited(cwd: Path, *words: str, **how: Any) -> Ended:
+    """Run `repro-audit` with these words."""
+    return start([sys.executable, "-m", "auditor", *words], cwd, **how)
+
+
+def kept(run: Path) -> Ended:
+    """How the script of a kept run ended, and the output that was kept of it."""
+    meta = json.loads((run / "run.json").read_text())
+    return Ended(meta["exit"], (run / "stdout").read_bytes(), (run / "stderr").read_bytes())
+
+
+def recorded(cwd: Path, run: Path, *script: str, **how: Any) -> Ended:
+    """Record a script; what is returned is the script's, not ours."""
+    done = audited(cwd, "record", "-o", str(run), *script, **how)
+    assert (run / "run.json").exists(), done.said
+    return kept(run)
+
+
+def write(folder: Path, **sources: str) -> Path:
+    """Write modules into a folder: `write(tmp, train='import torch')`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, source in sources.items():
+        (folder / f"{name}.py").write_text(textwrap.dedent(source).lstrip("\n"))
+    return folder
+
+
+def record_of(folder: Path, script: str, source: str, *words: str) -> Trace:
+    """Record one script, given as text, and open the run; the script must end well."""
+    write(folder, **{script: source})
+    done = audited(folder, "record", "-o", "run", *words, f"{script}.py")
+    assert done.status == 0, done.said
+    return Trace(folder / "run")
+
+
+def line_of(source: str, mark: str) -> int:
+    """Number of the only line of a script that has this text."""
+    lines = [number for number, line in enumerate(textwrap.dedent(source).lstrip("\n").splitlines(), 1) if mark in line]
+    assert len(lines) == 1, f"{mark!r} is on lines {lines}"
+    return lines[0]
+
+
+def ended_by(status: int, how: signal.Signals) -> bool:
+    """Whether a status means that a signal ended the process."""
+    return status == -how

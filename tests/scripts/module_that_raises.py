@@ -1,0 +1,6 @@
+"""Raises while it is imported, after it has drawn."""
+
+import random
+
+random.random()
+raise EnvironmentError("not here")
