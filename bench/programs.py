@@ -14,7 +14,7 @@ from itertools import cycle
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional as F  # noqa: N812  # what everybody calls it
+from torch.nn import functional as F  # what everybody calls it
 
 Step = Callable[[], None]
 Program = Callable[[], tuple[Step, str]]

@@ -221,7 +221,7 @@ class Child:
             settings = {"run": str(spool.parent), "spool": str(spool), "level": "ops", "launcher": os.getpid()}
             environment["REPRO_AUDIT"] = json.dumps(settings)
         command = [sys.executable, __file__, "--child", "--program", name, "--threads", str(options.threads)]
-        self.process = subprocess.Popen(  # noqa: S603  # this very file
+        self.process = subprocess.Popen(  # this very file
             command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
@@ -231,13 +231,13 @@ class Child:
 
     def take(self, variant: str, steps: int, warm: int) -> dict[str, float]:
         """Let it run some steps."""
-        assert self.process.stdin is not None  # noqa: S101  # it was made with a pipe
+        assert self.process.stdin is not None  # it was made with a pipe
         self.process.stdin.write(json.dumps({"variant": variant, "steps": steps, "warm": warm}) + "\n")
         self.process.stdin.flush()
         return self._reply()
 
     def _reply(self) -> dict[str, Any]:
-        assert self.process.stdout is not None  # noqa: S101  # likewise
+        assert self.process.stdout is not None  # likewise
         line = self.process.stdout.readline()
         if not line:
             sys.exit(f"bench: the child of {self.process.args} ended with status {self.process.wait()}")
@@ -246,7 +246,7 @@ class Child:
 
     def end(self) -> None:
         """Let it end by itself, so that the spool gets its end mark."""
-        assert self.process.stdin is not None  # noqa: S101  # likewise
+        assert self.process.stdin is not None  # likewise
         self.process.stdin.close()
         if self.process.wait() != 0:
             sys.exit(f"bench: a child ended with status {self.process.returncode}")

@@ -22,9 +22,7 @@ class NoisySines(Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
 
 torch.manual_seed(0)
-loader = DataLoader(
-    NoisySines(), batch_size=16, shuffle=True, num_workers=2, generator=torch.Generator().manual_seed(0)
-)
+loader = DataLoader(NoisySines(), batch_size=16, shuffle=True, num_workers=2, generator=torch.Generator().manual_seed(0))
 model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 1))
 optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
 

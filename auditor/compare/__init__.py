@@ -61,7 +61,7 @@ def compare(a: Trace, b: Trace) -> Comparison:
             if lane.ops:
                 notes.append(f"lane {name} ({lane.ops} ops) exists only in {a.id}")
             continue
-        leading = lane is a.main or name.startswith("rank") and "worker" not in name and "thread" not in name
+        leading = lane is a.main or (name.startswith("rank") and "worker" not in name and "thread" not in name)
         compared += min(lane.ops, twin.ops)
         mismatch = first_mismatch(lane, twin, a, b)
         if mismatch is None:

@@ -18,7 +18,7 @@ leave a frame of its own in a traceback that the script sees; keep a tensor aliv
 * Files that a library opens in its own native code (safetensors, HDF5, parquet readers). Their content is met as external tensors.
 * Processes of another interpreter, and of one started with `-I`, `-E` or `-S`.
 
-**What a dispatch mode changes**, whoever enters it: torch computes the gradients of `masked_fill` (with a tensor value) and `prod` by another
-formula, accumulates gradients out of place (the same bits in another op), and `linalg.eig` skips one error check. The audit's coverage
-names the ops of the first kind where a script uses them.
+**What a dispatch mode changes**, whoever enters it: torch computes the gradients of `masked_fill` (with a tensor value) and `prod` by
+another formula, accumulates gradients out of place (the same bits in another op), and `linalg.eig` skips one error check. The audit's
+coverage names the ops of the first kind where a script uses them.
 """

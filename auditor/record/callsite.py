@@ -74,7 +74,7 @@ class Sites:
             if place is None:
                 place = self.learn(frame.f_code)
             if place.__class__ is dict:
-                return place.get(frame.f_lasti) or self.define_site(place, frame)  # type: ignore[union-attr]  # a dict
+                return place.get(frame.f_lasti) or self.define_site(place, frame)
             frame = frame.f_back
         return 0
 

@@ -60,7 +60,7 @@ OP, EXTERNAL, DRAW = "op", "external", "draw"
 
 #: Kinds of a line in the .jsonl. Readers skip and count kinds they do not know.
 TABLES = ("sig", "site", "module")
-EVENTS = ("seed", "setting", "step", "file", "thread", "fork", "value", "level", "lost", "end")
+EVENTS = ("seed", "setting", "step", "file", "thread", "value", "level", "lost", "end")
 
 
 def lane_name(role: dict[str, object], identity: list[int], rank: object) -> str:

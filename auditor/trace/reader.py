@@ -56,7 +56,7 @@ class LaneTrace:
     def draws(self) -> list[dict[str, Any]]:
         """All draws: row, stream (`args`), function (`op`), state (`digest`), file, line, code, step, phase."""
         return self.query(
-            "SELECT \"row\", \"index\", op, args AS stream, digest, file, line, function, code, step, phase "
+            'SELECT "row", "index", op, args AS stream, digest, file, line, function, code, step, phase '
             "FROM records WHERE kind = 'draw' ORDER BY \"row\""
         )
 

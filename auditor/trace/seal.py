@@ -278,7 +278,8 @@ def _write_lane(lane: dict[str, Any], target: Path, cwd: str) -> None:
             event["file"], event["code"] = _relative(event["file"], cwd), _source(event["file"], event.get("line"))
         events.append(event)
     kept = {
-        key: lane[key] for key in ("name", "role", "identity", "rank", "pid", "ended", "unknown", "torch", "stopped", "started", "executable")
+        key: lane[key]
+        for key in ("name", "role", "identity", "rank", "pid", "ended", "unknown", "torch", "stopped", "started", "executable")
     }
     kept |= {"format": FORMAT, "records": n, "ops": int((~is_draw & ~is_external & (sig > 0)).sum()), "steps": len(steps), "events": events}
     target.with_suffix(".json").write_text(json.dumps(kept))
@@ -385,7 +386,7 @@ def _write_parquet(columns: dict[str, _Column], path: Path) -> None:
         con.register("records", data)
         target = str(path).replace("'", "''")
         con.execute(
-            f"COPY (SELECT {', '.join(fields)} FROM records {' '.join(joins)} ORDER BY records.\"row\") "
+            f'COPY (SELECT {", ".join(fields)} FROM records {" ".join(joins)} ORDER BY records."row") '
             f"TO '{target}' (FORMAT parquet, COMPRESSION zstd)"
         )
     finally:

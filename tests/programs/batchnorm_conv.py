@@ -24,9 +24,9 @@ def main() -> None:
     torch.manual_seed(0)
     images = torch.randn(64, 3, 16, 16).contiguous(memory_format=torch.channels_last)
     labels = images.mean(dim=(2, 3)).argmax(dim=1)
-    model = nn.Sequential(
-        conv_block(3, 8), conv_block(8, 16), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.1), nn.Linear(16, 3)
-    ).to(memory_format=torch.channels_last)
+    model = nn.Sequential(conv_block(3, 8), conv_block(8, 16), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.1), nn.Linear(16, 3)).to(
+        memory_format=torch.channels_last
+    )
     ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, nesterov=True, weight_decay=1e-4)
     for epoch in range(3):

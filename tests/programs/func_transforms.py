@@ -15,9 +15,7 @@ class Softsign(torch.autograd.Function):
         return x / (1 + x.abs())
 
     @staticmethod
-    def setup_context(
-        ctx: torch.autograd.function.FunctionCtx, inputs: tuple[torch.Tensor], output: torch.Tensor
-    ) -> None:
+    def setup_context(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
         ctx.save_for_backward(*inputs)
 
     @staticmethod

@@ -3,4 +3,4 @@
 import random
 
 random.random()
-raise EnvironmentError("not here")
+raise OSError("not here")

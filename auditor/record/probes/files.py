@@ -63,7 +63,7 @@ def install(process: Process) -> None:
         if not ours(name):
             return
         reads = "r" in mode or "+" in mode or "a" in mode
-        facts: dict[str, object] = {"path": name, "op": "read" if mode.strip("btU") == "r" else "write", "mode": mode}
+        facts: dict[str, Any] = {"path": name, "op": "read" if mode.strip("btU") == "r" else "write", "mode": mode}
         if reads:
             found = digest_of(name)
             if found is None:
@@ -91,7 +91,9 @@ def install(process: Process) -> None:
     builtins.open = io.open = telling(original_open, opened, after=True)
     os.listdir = telling(os.listdir, listed, after=True)
     os.scandir = telling(os.scandir, scanned)
-    builtins.input = telling(builtins.input, lambda line, *_a: process.lane().event("file", path="<stdin>", op="input", text=line), after=True)
+    builtins.input = telling(
+        builtins.input, lambda line, *_a: process.lane().event("file", path="<stdin>", op="input", text=line), after=True
+    )
 
     def saved(_object: Any, path: Any, *_args: Any, **_kwargs: Any) -> None:
         if isinstance(path, (str, os.PathLike)) and ours(os.path.abspath(os.fsdecode(path))):

@@ -54,9 +54,7 @@ def _install(process: Process, random: Any) -> None:
             return  # Dynamo puts the state back that it found
         stream = "numpy" if generator is shared else "numpy-own"
         shown = None if name == "set_state" or value is None else repr(value)[:200]
-        process.lane().event(
-            "seed", stream=stream, function=f"numpy.{name}", value=shown, entropy=entropy, state=state_digest(generator)
-        )
+        process.lane().event("seed", stream=stream, function=f"numpy.{name}", value=shown, entropy=entropy, state=state_digest(generator))
 
     def watched(name: str) -> Any:
         if name in ("seed", "set_state"):
@@ -77,6 +75,7 @@ def _install(process: Process, random: Any) -> None:
         for name, value in list(vars(module).items()):
             if getattr(value, "__self__", None) is shared and name in vars(type(shared)) and name not in _NO_DRAWS - {"seed", "set_state"}:
                 setattr(module, name, types.MethodType(vars(type(shared))[name], shared))
+
     def made(generator: Any, *args: Any, **kwargs: Any) -> None:
         value = args[0] if args else kwargs.get("seed")
         seeded(generator, "default_rng", value, value is None)

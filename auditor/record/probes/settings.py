@@ -69,9 +69,11 @@ def _readers(torch: Any) -> dict[str, Any]:
         "torch.utils.deterministic.fill_uninitialized_memory": torch._C._get_deterministic_fill_uninitialized_memory,
         "torch.get_num_threads": torch.get_num_threads,
         "torch.get_default_dtype": lambda: str(torch.get_default_dtype()),
-        "torch.get_default_device": lambda: str(torch._GLOBAL_DEVICE_CONTEXT.device_context.device)
-        if getattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", None)
-        else "cpu",
+        "torch.get_default_device": lambda: (
+            str(torch._GLOBAL_DEVICE_CONTEXT.device_context.device)
+            if getattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", None)
+            else "cpu"
+        ),
         "torch.backends.cpu.get_cpu_capability": backends.cpu.get_cpu_capability,
     }
     for name in ENVIRONMENT:

@@ -71,6 +71,7 @@ def install_torch(process: Process, torch: Any) -> None:
             return
         if lane.unfinished_step is not None:
             lane.unfinished_step()  # a second backward pass over the same graph, or a level without ops
+
         def finish() -> None:
             lane.unfinished_step = None
             if not state["optimizers"]:
@@ -110,7 +111,5 @@ def _digests(torch: Any, optimizer: Any) -> dict[str, object]:
         "optimizer": type(optimizer).__name__,
         "parameters": digest.of_many([of(p) for p in parameters]),
         "gradients": digest.of_many([of(p.grad) if p.grad is not None else 0 for p in parameters]),
-        "state": digest.of_many(
-            [of(v) for p in parameters for v in optimizer.state.get(p, {}).values() if isinstance(v, torch.Tensor)]
-        ),
+        "state": digest.of_many([of(v) for p in parameters for v in optimizer.state.get(p, {}).values() if isinstance(v, torch.Tensor)]),
     }

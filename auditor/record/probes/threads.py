@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from types import ModuleType
+import sys
 from typing import TYPE_CHECKING, Any
 
+from auditor.record.callsite import is_user_code
 from auditor.record.imports import when_imported
 
 if TYPE_CHECKING:
@@ -16,15 +17,17 @@ def install(process: Process) -> None:
     when_imported("threading", lambda module: _install(process, module))
 
 
-def _install(process: Process, threading: ModuleType) -> None:
-    Thread = threading.Thread
-    start, bootstrap = Thread.start, Thread._bootstrap_inner
+def _install(process: Process, threading: Any) -> None:
+    start, bootstrap = threading.Thread.start, threading.Thread._bootstrap_inner
     numbers: dict[int, int] = {}
 
     def watched_start(self: Any, *args: Any, **kwargs: Any) -> Any:
         # numbered where they are started: the order in which they run is the operating system's
         process.threads += 1
         numbers[id(self)] = process.threads
+        if is_user_code(sys._getframe(1).f_code.co_filename):
+            target = getattr(self, "_target", None) or type(self).run
+            process.lane().event("thread", number=process.threads, name=getattr(target, "__qualname__", type(self).__qualname__))
         return start(self, *args, **kwargs)
 
     def watched_bootstrap(self: Any) -> None:
@@ -41,5 +44,5 @@ def _install(process: Process, threading: ModuleType) -> None:
 
     watched_start.__name__, watched_start.__qualname__ = "start", "Thread.start"
     watched_bootstrap.__name__, watched_bootstrap.__qualname__ = "_bootstrap_inner", "Thread._bootstrap_inner"
-    Thread.start = watched_start
-    Thread._bootstrap_inner = watched_bootstrap
+    threading.Thread.start = watched_start
+    threading.Thread._bootstrap_inner = watched_bootstrap

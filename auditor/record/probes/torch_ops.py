@@ -6,8 +6,8 @@ attributes; op facts are an attribute of the OpOverload because its `__hash__` i
 and what it decides (may the memory be read as it lies, how many bytes) is stored with its number.
 
 **Whose storage is it.** The number of the record that last wrote a storage is an attribute of the storage object. Storages keep
-their Python object for as long as they live, so it survives views, `detach`, saved tensors and collection of the tensor; a table by address does
-not (17 % of the producers of a `from_numpy` loop were wrong), and an attribute of the tensor would be pickled with it.
+their Python object for as long as they live, so it survives views, `detach`, saved tensors and collection of the tensor; a table by
+address does not (17 % of the producers of a `from_numpy` loop were wrong), and an attribute of the tensor would be pickled with it.
 
 **What is no op.** A tensor that is put together from another process's or a file's bytes (`set_` on a storage) is met as an external one
 where it is first used: batches of several workers arrive in any order, and are used in one.
@@ -121,6 +121,20 @@ _x3 = digest.of_bytes
 _getframe = sys._getframe
 
 
+# Names of torch, set by `bind` when torch is there.
+_Tensor: Any
+_Parameter: Any
+_Size: Any
+_plain_types: Any
+_plain_classes: Any
+_disabled: Any
+_get_seq: Any
+_current_node: Any
+_graph_task: Any
+_with_device: bool
+_strided: Any
+
+
 def bind(torch: Any) -> None:
     """Make the names of torch that the handlers use globals of this module: a closure cell each would be copied at every op."""
     global _Tensor, _Parameter, _Size, _plain_types, _plain_classes
@@ -134,7 +148,6 @@ def bind(torch: Any) -> None:
     _current_node = torch._C._current_autograd_node
     _graph_task = torch._C._current_graph_task_id
     _with_device = bool(torch.version.cuda or torch.version.hip or torch.backends.mps.is_built() or torch.xpu._is_compiled())
-
 
 
 def _learn(func: Any) -> tuple[int, int, Any, OpFacts]:
@@ -232,7 +245,7 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
         number_ = emit(known[0], value, site, rows)
         try:
             storage._repro_audit = number_
-        except Exception:  # noqa: BLE001  # a storage type without attributes: the tensor stays external
+        except Exception:  # noqa: BLE001, S110  # a storage type without attributes: the tensor stays external
             pass
         return number_
 
@@ -245,8 +258,10 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
         return [str(tensor.dtype)[6:] + layout[5:], list(map(int, tensor.shape)), stride, str(tensor.device)]
 
     def keep_numbers(floats: tuple[float, ...]) -> int:
-        """Number of a tuple of floats. They change from step to step (a learning rate, Adam's corrections), so they are kept
-        apart from the sig, in binary. A nan is never found again, because its hash is its identity; that costs a few bytes.
+        """Number of a tuple of floats.
+
+        They change from step to step (a learning rate, Adam's corrections), so they are kept apart from the sig, in binary. A nan is never
+        found again, because its hash is its identity; that costs a few bytes.
         """
         if len(number_ids) > _INTERNED_LIMIT:
             number_ids.clear()  # numbering goes on; equal tuples may then have two numbers
@@ -338,11 +353,11 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
         found: list[Any] = []
         outputs_in(out, found)
         returned = len(found)
-        for position in facts.writes:
-            if position.__class__ is int:
-                written = args[position] if position < len(args) else None
+        for place in facts.writes:
+            if isinstance(place, int):
+                written = args[place] if place < len(args) else None
             else:
-                written = kwargs.get(position) if kwargs else None
+                written = kwargs.get(place) if kwargs else None
             parts: list[Any] = []
             outputs_in(written, parts)
             found.extend([part for part in parts if not any(part is other for other in found)])
@@ -387,10 +402,10 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
             pack(buffer, off, digests[k], 0, 0, 0, p0, p1, p2, 0, MORE)
             off += RECORD_SIZE
         if not shares:
-            for position, tensor in enumerate(found):
+            for tensor in found:
                 try:
                     tensor.untyped_storage()._repro_audit = first
-                except Exception:  # noqa: BLE001  # no storage of its own
+                except Exception:  # noqa: BLE001, S110  # no storage of its own
                     pass
         return out
 
@@ -467,7 +482,7 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
                 if place is None:
                     place = learn(frame.f_code)
             except ValueError:  # an autograd device thread has no Python frame
-                frame = place = None
+                frame = place = None  # type: ignore[assignment]  # no frame
             if _graph_task() >= 0:
                 node = _current_node()
                 seq = node._sequence_nr() + 1 & 0xFFFFFFFF if node is not None else 0
@@ -507,7 +522,11 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
             return slow(func, op, facts, args, kwargs, seq, site)
         # what went in
         p0 = p1 = p2 = k = 0
-        key = floats = first = storage = None
+        key: Any = None
+        floats: Any = None
+        first: Any = None
+        first_storage: Any = None
+        storage: Any = None
         for a in args:
             c = a.__class__
             if c is _Tensor or c is _Parameter:
@@ -560,7 +579,7 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
             else:
                 shape = (op, out.shape, out.dtype, out.stride(), key)
                 if _with_device:
-                    shape = (*shape, out.get_device())
+                    shape = (*shape, out.get_device())  # type: ignore[assignment]  # one longer
                 known = sigs.get(shape)
                 if known is None:
                     known = define_op(facts, out, shape)
@@ -645,7 +664,7 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
         if phase != BACKWARD:
             where = module << 16 | phase << 8
 
-    lane.emit = emit  # type: ignore[method-assign]  # see the module docstring of lane.py
+    lane.emit = emit  # type: ignore[method-assign, assignment]  # see the module docstring of lane.py
     lane.number = number  # type: ignore[method-assign]  # likewise
     return Handler(dispatch, begin_backward, begin_step, end_step, enter_module, leave_module)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from auditor.record.imports import when_imported
@@ -17,7 +16,7 @@ def install(process: Process) -> None:
     when_imported("multiprocessing.util", lambda module: _install_exit(process, module))
 
 
-def _install_loop(process: Process, worker: ModuleType) -> None:
+def _install_loop(process: Process, worker: Any) -> None:
     loop = worker._worker_loop
     names = loop.__code__.co_varnames[: loop.__code__.co_argcount]
     position = names.index("worker_id")
@@ -36,7 +35,7 @@ def _install_loop(process: Process, worker: ModuleType) -> None:
     worker._worker_loop = watched
 
 
-def _install_exit(process: Process, util: ModuleType) -> None:
+def _install_exit(process: Process, util: Any) -> None:
     leave = util._exit_function
 
     def watched(*args: Any, **kwargs: Any) -> Any:
