@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from contextlib import contextmanager
@@ -71,6 +72,7 @@ def run(
     timeout: Timeout = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", metavar="DIR", help="keep the runs here (default: in your cache directory)", show_default=False)] = None,
     look: Annotated[bool, typer.Option("--second-look/--no-second-look", help="run twice more to look closely at a divergence")] = True,
+    self_check: Annotated[bool, typer.Option("--self-check", help="run twice more to see whether being recorded changes the script")] = False,
     json: Json = None,
     markdown: Markdown = None,
     fail_on: FailOn = "error",
@@ -86,7 +88,7 @@ def run(
 
         screen = progress.screen()
         try:
-            audit = pipeline.audit(plan, out, screen, look)
+            audit = pipeline.audit(plan, out, screen, look, self_check)
         finally:
             screen.close()
         _finish(audit, json, markdown, fail_on)
@@ -171,9 +173,19 @@ def report(
 
 def main() -> None:
     """Entry point of `repro-audit`."""
+    _hold_closed_streams()
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `repro-audit show RUN | head` ends quietly
     app()
+
+
+def _hold_closed_streams() -> None:
+    """Occupy the numbers of closed streams: a file that we open must not become our stdin, stdout or stderr."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(fd)
+    sys.stdout = sys.stdout or os.fdopen(1, "w")
+    sys.stderr = sys.stderr or os.fdopen(2, "w")
 
 
 def _plan(script: list[str] | None, module: bool, steps: int | None, timeout: float | None, python: Path | None) -> Any:

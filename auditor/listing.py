@@ -16,7 +16,7 @@ from auditor.trace.reader import LaneTrace, Trace
 RECORDS = (OP, EXTERNAL, DRAW)
 KINDS = (*RECORDS, "seed", "setting", "step", "file", "thread", "fork", "level", "lost")
 #: Widest a column becomes.
-_WIDEST = {"op": 44, "detail": 60, "module": 32, "code": 80}
+_WIDEST = {"op": 44, "detail": 72, "module": 32, "code": 80}
 
 
 class Event(NamedTuple):
@@ -121,7 +121,8 @@ def _rare(lane: LaneTrace, step: int | None, op: str | None, file: str | None, k
             continue
         if kind == "setting" and event.get("first") and event.get("value") is None:
             continue  # a variable that is not set
-        if file is not None and not any(fnmatchcase(path, glob) for path in (row.file, event.get("path", "")) for glob in (file, f"*/{file}")):
+        paths = (row.file, str(event.get("path", "")))
+        if file is not None and not any(fnmatchcase(path, glob) for path in paths for glob in (file, f"*/{file}")):
             continue
         found.append((int(event["row"]), row))
     return found
@@ -180,7 +181,8 @@ def print_listing(found: Listing, out: TextIO) -> None:
     for event in found.events:
         where = f"{event.file}:{event.line}" if event.file else ""
         cells = [str(event.index), str(event.step), event.phase, event.kind, plain(event.name, _WIDEST["op"])]
-        cells += [plain(event.detail, _WIDEST["detail"]), plain(event.module, _WIDEST["module"]), plain(where), plain(event.code, _WIDEST["code"])]
+        cells += [plain(event.detail, _WIDEST["detail"]), plain(event.module, _WIDEST["module"])]
+        cells += [plain(where), plain(event.code, _WIDEST["code"])]
         rows.append([*([event.lane] if lanes else []), *cells])
     keep = [k for k in range(len(titles)) if any(row[k] for row in rows[1:])] or list(range(len(titles)))
     widths = {k: max(len(row[k]) for row in rows) for k in keep}

@@ -42,10 +42,11 @@ class Silent:
         """Say nothing."""
 
 
-def audit(plan: Plan, keep: Path | None = None, screen: Any = None, look: bool = True) -> Audit:
+def audit(plan: Plan, keep: Path | None = None, screen: Any = None, look: bool = True, self_check: bool = False) -> Audit:
     """Run the plan twice, compare, and look closely at the first divergence.
 
-    `keep` is the directory for the runs (default: a new one in the user's cache). Raises `AuditError` if a run could not be made or
+    `keep` is the directory for the runs (default: a new one in the user's cache); `look` allows the second look; `self_check` adds two
+    runs that show whether being recorded changed what the script does. Raises `AuditError` if a run could not be made or
     nothing was recorded in it.
     """
     screen = screen or Silent()
@@ -73,7 +74,13 @@ def audit(plan: Plan, keep: Path | None = None, screen: Any = None, look: bool =
     comparison = compare(a, b)
     if comparison.divergence is not None and look and comparison.watch is not None:
         comparison = _second_look(plan, comparison, runs, make)
-    return conclude(list(plan.script), runs, comparison, plan)
+    result = conclude(list(plan.script), runs, comparison, plan)
+    if self_check:
+        make(plan.with_level("off"), "bare", "check")
+        make(plan.with_level("steps"), "steps-only", "check")
+        result.runs = [outcome(run) for run in runs]
+        _self_check(result, a, *runs[-2:])
+    return result
 
 
 def record(plan: Plan, run: Path, screen: Any = None) -> RunOutcome:
@@ -250,6 +257,37 @@ def _second_look(plan: Plan, first: Comparison, runs: list[Trace], make: Any) ->
     return best
 
 
+def _self_check(result: Audit, recorded: Trace, bare: Trace, steps_only: Trace) -> None:
+    """Compare a recorded run with one without us, by output and exit status, and with one without a dispatch mode, by every step."""
+    changed = [
+        what
+        for what, ours, theirs in (
+            ("its stdout", *((run.path / "stdout").read_bytes() for run in (recorded, bare))),
+            ("its stderr", *((run.path / "stderr").read_bytes() for run in (recorded, bare))),
+            ("its exit status", recorded.meta.get("exit"), bare.meta.get("exit")),
+        )
+        if ours != theirs
+    ]
+    facts = ("loss_digest", "gradients", "parameters", "state")
+    lanes = [run.main.events_of("step") if run.main is not None else [] for run in (recorded, steps_only)]
+    if len(lanes[0]) != len(lanes[1]):
+        changed.append(f"its number of steps ({len(lanes[0])} recorded, {len(lanes[1])} with steps only)")
+    for ours, theirs in zip(*lanes, strict=False):
+        different = [fact.replace("loss_digest", "loss") for fact in facts if ours.get(fact) != theirs.get(fact)]
+        if different:
+            changed.append(f"the {' and '.join(different)} at step {ours['step']}")
+            break
+    if not changed:
+        result.notes.append(
+            f"self-check: output and exit status are those of a run without us, and so are losses, gradients, parameters and optimizer "
+            f"state at each of {len(lanes[0])} steps of a run without a dispatch mode"
+        )
+    elif result.verdict == "diverged":
+        result.notes.append("self-check: no answer, because the script does not do the same twice anyway")
+    else:
+        result.coverage.lost.append(Lost(what=f"self-check: being recorded changed {', '.join(changed)}"))
+
+
 def _rate(runs: list[Trace], lane: str) -> Intermittent | None:
     """How often two runs differed in this lane; None if always."""
     lanes = [(run.id, run.lanes[lane]) for run in runs if lane in run.lanes]
@@ -283,6 +321,8 @@ def _lost(runs: list[Trace]) -> list[Lost]:
         known = found.get((what, lane))
         if known is None:
             found[what, lane] = Lost(what=what, count=count, lane=lane, run=run.id)
+        elif known.run != run.id:
+            known.run = None  # both
 
     for run in runs:
         for name, lane in run.lanes.items():

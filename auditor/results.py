@@ -24,7 +24,7 @@ class RunOutcome(Model):
     """One execution of the script, as far as it was seen."""
 
     id: str
-    role: Literal["control", "experiment", "look", "kept"] = "control"
+    role: Literal["control", "experiment", "look", "check", "kept"] = "control"
     device: str = "cpu"
     pinned: list[str] = []
     varied: list[str] = []

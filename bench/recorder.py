@@ -326,8 +326,7 @@ def _measure_pair(measured: Measured, options: Options, scratch: Path) -> None:
     turns: dict[str, tuple[Child, str]] = {"bare": (bare, "bare"), "empty": (bare, "empty")}
     for label, one in armed.items():
         turns[f"ops{label}"] = (one, "ops")
-        if not label:
-            turns["steps"] = (one, "steps")
+        turns[f"steps{label}"] = (one, "steps")
     second = bare.take("bare", 3, 2)["wall"]
     steps = max(1, round(SLICE / second))
     warm = 3 if steps > 20 else 1 if second < 0.1 else 0
@@ -463,9 +462,9 @@ def as_json(all_measured: list[Measured], options: Options) -> dict[str, Any]:
 def rows(all_measured: list[Measured], options: Options) -> tuple[list[str], list[list[str]]]:
     """The table: its head and its lines, as text."""
     clock = options.clock
-    also = [f"ops{label}" for label in options.also]
+    also = [f"{level}{label}" for label in options.also for level in ("steps", "ops")]
     head = ["program", "bare ms", "ops a step", SHOWN["empty"], SHOWN["steps"], SHOWN["ops"], "aim", "met"]
-    head += [f"{SHOWN['ops']}: {label}" for label in options.also]
+    head += [f"{label}: {level}" for label in options.also for level in ("steps", "every op")]
     head += [SHOWN["debug"], "µs an op", "bytes an op", f"≤ {BYTES_AIM:g}"]
     lines = []
     for m in all_measured:
@@ -483,7 +482,7 @@ def rows(all_measured: list[Measured], options: Options) -> tuple[list[str], lis
                 "yes" if ratio <= AIMS[m.name] else "no",
                 *[f"{m.ratio(variant, clock):.2f}" for variant in also],
                 f"{m.ratio('debug', clock):.1f}",
-                " / ".join(f"{m.added(variant, clock):.1f}" for variant in ("ops", *also)),
+                " / ".join(f"{m.added(variant, clock):.1f}" for variant in m.spools),
                 f"{size:.1f}",
                 "yes" if size <= BYTES_AIM else "no",
             ]

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from auditor.errors import LaunchError
 from auditor.launch.machine import describe
-from auditor.launch.streams import Output, Stdin
+from auditor.launch.streams import Output, Stdin, closed_streams
 from auditor.plan import Plan
 from auditor.results import RunOutcome
 from auditor.trace import FORMAT, HEADER, HEADER_SIZE
@@ -75,18 +75,20 @@ def launch(plan: Plan, run: Path, name: str, role: str, screen: Screen, stdin: S
     started = time.monotonic()
     stopped: str | None = None
     interrupted = False
+    closed = closed_streams()
     try:
         child = subprocess.Popen(
-            plan.command, cwd=plan.cwd, env=_environment(plan, run), stdin=source.open(), stdout=output.stdout, stderr=output.stderr
-        )
+            plan.command, cwd=plan.cwd, env=_environment(plan, run), stdin=source.open(), stdout=output.stdout, stderr=output.stderr,
+            preexec_fn=(lambda: [os.close(fd) for fd in closed]) if closed else None,
+        )  # fmt: skip
     except OSError as error:
         output.close()
         source.close()
         raise LaunchError("cannot-start", f"cannot start {plan.command[0]}: {error.strerror}") from error
-    source.started()
-    output.started()
     watcher = _Watcher(run, name, started)
     try:
+        source.started()
+        output.started()
         while child.poll() is None:
             try:
                 child.wait(_TICK)
@@ -107,10 +109,11 @@ def launch(plan: Plan, run: Path, name: str, role: str, screen: Screen, stdin: S
         seconds = time.monotonic() - started
         source.close()
         output.close()
-        _end_orphans(run)
+        if stopped or child.returncode < 0:
+            _end_orphans(run)
     meta |= {"exit": child.returncode, "seconds": round(seconds, 3), "pid": child.pid, "stopped": stopped, "error": output.last_error()}
-    if not run.is_dir():
-        raise LaunchError("run-directory-gone", f"the run directory {run} was removed while the script ran: nothing of the run is left")
+    if not (run / "run.json").exists():  # the recorder may have made the directory anew
+        raise LaunchError("run-directory-gone", f"the run directory {run} was removed while the script ran: what was recorded is gone")
     _write_meta(run, meta)
     trace = Trace(run)
     if interrupted:

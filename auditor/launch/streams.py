@@ -2,7 +2,8 @@
 
 Its output goes through a pseudo-terminal where ours is a terminal and through a pipe elsewhere, so that what the script can ask of them
 (`isatty`, buffering) is as it was; it is passed on untouched and kept. Where stdout and stderr are one file, the child gets one, too:
-their order stays. What the first run read from stdin, every later run is given again.
+their order stays. What the first run read from stdin, every later run is given again. A stream that we were started without, the child is
+started without.
 """
 
 from __future__ import annotations
@@ -24,6 +25,11 @@ _CHUNK = 1 << 16
 #: Seconds for which the output of processes that outlived the script is still waited for.
 _DRAIN = 1.0
 _KEPT = 64 << 20
+
+
+def closed_streams() -> list[int]:
+    """Which of 0, 1 and 2 were closed when we were started; something else may have their numbers by now."""
+    return [fd for fd, stream in enumerate((sys.__stdin__, sys.__stdout__, sys.__stderr__)) if stream is None]
 
 
 class Output:
@@ -51,6 +57,8 @@ class Output:
         self._thread = threading.Thread(target=self._pump, daemon=True)
 
     def _open(self, stream: int) -> int:
+        if stream in closed_streams():
+            return os.open(os.devnull, os.O_WRONLY)  # closed again in the child
         if _isatty(stream):
             import fcntl
             import termios
@@ -157,22 +165,18 @@ class Stdin:
         return self._kind == "terminal"
 
     def open(self) -> int:
-        """A descriptor for the next child."""
+        """A descriptor for the next child; what is no terminal, file or pipe gives every child the same, such as /dev/null."""
         self._runs += 1
-        if self._kind == "terminal" and self._runs == 1:
+        if self._kind == "none" or (self._kind == "terminal" and self._runs == 1):
             return 0
         if self._kind == "file":
             fd = os.open("/dev/fd/0", os.O_RDONLY)
             os.lseek(fd, self._offset, os.SEEK_SET)
             self._to_close.append(fd)
             return fd
-        if self._kind in ("pipe", "terminal"):
-            reader, self._writer = os.pipe()
-            self._to_close.append(reader)
-            return reader
-        fd = os.open(os.devnull, os.O_RDONLY)
-        self._to_close.append(fd)
-        return fd
+        reader, self._writer = os.pipe()
+        self._to_close.append(reader)
+        return reader
 
     def started(self) -> None:
         """The child has its end: close ours and feed it."""

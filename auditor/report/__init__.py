@@ -55,7 +55,7 @@ def headline(audit: Audit) -> str:
     if audit.verdict == "inconclusive":
         return plain(audit.reason or "the audit gives no reason")
     if audit.verdict == "no-divergence-seen":
-        runs = [run for run in audit.runs if run.role != "look"]
+        runs = [run for run in audit.runs if run.role not in ("look", "check")]
         steps = max((run.steps for run in runs), default=0)
         over = f" and {counted(steps, 'step')}" if steps else ""
         levels = [finding.level for finding in audit.findings if finding.level != "note"]

@@ -2,6 +2,7 @@
 
 With `--torch` also what it can see of numpy and torch.
 """
+# ruff: noqa: E402  # what was loaded before is looked at first
 
 import sys
 
@@ -50,7 +51,8 @@ def stream(name):
     value = getattr(sys, name)
     if value is None:
         return None
-    return [value.isatty(), value.encoding, value.errors, value.newlines, value.line_buffering, value.name, value is getattr(sys, f"__{name}__")]
+    same = value is getattr(sys, f"__{name}__")
+    return [value.isatty(), value.encoding, value.errors, value.newlines, value.line_buffering, value.name, same]
 
 
 class Kept:

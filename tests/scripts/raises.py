@@ -327,7 +327,7 @@ def anomaly():
 
 @case
 def missing_file():
-    open("there-is-none.txt")
+    open("there-is-none.txt")  # noqa: SIM115  # the plain call is what is tested
 
 
 @case
@@ -359,22 +359,22 @@ def saved_nowhere():
 
 @case
 def module_that_raises():
-    pass
+    import module_that_raises  # noqa: F401  # as a script would
 
 
 @case
 def module_with_a_syntax_error():
-    pass
+    import module_with_a_syntax_error  # noqa: F401  # as a script would
 
 
 @case
 def module_that_is_missing():
-    pass
+    import module_that_is_missing  # noqa: F401  # as a script would
 
 
 @case
 def module_of_torch_that_is_missing():
-    pass
+    import torch.nothing  # noqa: F401  # as a script would
 
 
 @case
@@ -405,7 +405,7 @@ def raised_again():
 @case
 def with_traceback_of_another():
     try:
-        open("there-is-none.txt")
+        open("there-is-none.txt")  # noqa: SIM115  # the plain call is what is tested
     except FileNotFoundError as error:
         raise ValueError("other").with_traceback(error.__traceback__) from None
 
@@ -476,7 +476,7 @@ def warned_by_an_optimizer():
 @case
 def warned_by_open():
     with contextlib.suppress(FileNotFoundError):
-        open("there-is/none.bin", "wb", 1)
+        open("there-is/none.bin", "wb", 1)  # noqa: SIM115  # the plain call is what is tested
 
 
 @case
