@@ -35,24 +35,42 @@ class _RunByDefault(TyperGroup):
 app = typer.Typer(
     cls=_RunByDefault, add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Find out why two runs of a PyTorch training script differ. `repro-audit train.py ...` runs the script twice, unmodified, and names the first op at which the runs part.",
+    help="Find out why two runs of a PyTorch training script differ. "
+    "`repro-audit train.py ...` runs the script twice, unmodified, and names the first op at which the runs part.",
 )  # fmt: skip
 
 #: Everything behind the script is the script's own.
 _SCRIPT = {"allow_interspersed_args": False, "ignore_unknown_options": False}
 
-Script = Annotated[list[str] | None, typer.Argument(metavar="SCRIPT [ARGS]...", help="the script and its own arguments", show_default=False)]
+Script = Annotated[
+    list[str] | None, typer.Argument(metavar="SCRIPT [ARGS]...", help="the script and its own arguments", show_default=False)
+]
 Module = Annotated[bool, typer.Option("-m", help="SCRIPT is a module, as in python -m")]
 Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="write the audit as JSON (- is stdout)", show_default=False)]
 Markdown = Annotated[
-    Path | None, typer.Option("--markdown", metavar="FILE", help="write a short report for a chat or a pull request (- is stdout)", show_default=False)
+    Path | None,
+    typer.Option("--markdown", metavar="FILE", help="write a short report for a chat or a pull request (- is stdout)", show_default=False),
 ]
-FailOn = Annotated[str, typer.Option("--fail-on", metavar="LEVEL", help="exit with 1 for findings of this level: error, warning, note or never; never also lets a divergence pass")]
+FailOn = Annotated[
+    str,
+    typer.Option(
+        "--fail-on",
+        metavar="LEVEL",
+        help="exit with 1 for findings of this level: error, warning, note or never; never also lets a divergence pass",
+    ),
+]
 Steps = Annotated[int | None, typer.Option("--steps", min=1, metavar="N", help="end the script cleanly after N steps", show_default=False)]
-Timeout = Annotated[float | None, typer.Option("--timeout", min=0.1, metavar="SECONDS", help="end a run that takes longer", show_default=False)]
+Timeout = Annotated[
+    float | None, typer.Option("--timeout", min=0.1, metavar="SECONDS", help="end a run that takes longer", show_default=False)
+]
 Level = Annotated[str, typer.Option("--level", help="what is recorded: ops, or steps only")]
-Window = Annotated[str | None, typer.Option("--window", metavar="A:B", help="record ops in steps A to B-1 only, steps elsewhere", show_default=False)]
-Python = Annotated[Path | None, typer.Option("--python", help="interpreter to run the script with (repro-audit must be installed for it)", show_default=False)]
+Window = Annotated[
+    str | None, typer.Option("--window", metavar="A:B", help="record ops in steps A to B-1 only, steps elsewhere", show_default=False)
+]
+Python = Annotated[
+    Path | None,
+    typer.Option("--python", help="interpreter to run the script with (repro-audit must be installed for it)", show_default=False),
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -70,9 +88,14 @@ def run(
     module: Module = False,
     steps: Steps = None,
     timeout: Timeout = None,
-    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="DIR", help="keep the runs here (default: in your cache directory)", show_default=False)] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", metavar="DIR", help="keep the runs here (default: in your cache directory)", show_default=False),
+    ] = None,
     look: Annotated[bool, typer.Option("--second-look/--no-second-look", help="run twice more to look closely at a divergence")] = True,
-    self_check: Annotated[bool, typer.Option("--self-check", help="run twice more to see whether being recorded changes the script")] = False,
+    self_check: Annotated[
+        bool, typer.Option("--self-check", help="run twice more to see whether being recorded changes the script")
+    ] = False,
     json: Json = None,
     markdown: Markdown = None,
     fail_on: FailOn = "error",
@@ -82,8 +105,6 @@ def run(
     with _plain_errors():
         plan = _plan(script, module, steps, timeout, python)
         _check(fail_on, json, markdown)
-        if out is not None and out.exists() and any(out.iterdir()):
-            raise UsageError("run-exists", f"{out} is not empty: choose another directory for the runs")
         from auditor import pipeline, progress
 
         screen = progress.screen()
@@ -112,12 +133,13 @@ def record(
 
         screen = progress.screen()
         try:
-            made = pipeline.record(plan, out, screen)
+            made, cut_short = pipeline.record(plan, out, screen)
         finally:
             screen.close()
-        print(f"recorded {made.ops:,} ops in {made.steps:,} steps ({made.seconds:.1f} s) in {out}", file=sys.stderr)
-        if made.exit:
-            print(f"the script ended with {made.error or f'status {made.exit}'}", file=sys.stderr)
+        screen.say(f"recorded {made.ops:,} ops in {made.steps:,} steps ({made.seconds:.1f} s) in {out}")
+        if made.exit or cut_short:
+            failed = f"the script ended with {made.error or f'status {made.exit}'} [script-failed]"
+            screen.say(cut_short or failed)
             raise typer.Exit(2)
 
 
@@ -142,10 +164,17 @@ def show(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="a kept run")],
     step: Annotated[int | None, typer.Option("--step", help="only this step", show_default=False)] = None,
     op: Annotated[str | None, typer.Option("--op", help="only ops that match this glob", show_default=False)] = None,
-    phase: Annotated[str | None, typer.Option("--phase", help="only this phase: setup, forward, backward, optimizer", show_default=False)] = None,
+    phase: Annotated[
+        str | None, typer.Option("--phase", help="only this phase: setup, forward, backward, optimizer", show_default=False)
+    ] = None,
     file: Annotated[str | None, typer.Option("--file", help="only lines of files that match this glob", show_default=False)] = None,
     lane: Annotated[str | None, typer.Option("--lane", help="only this lane", show_default=False)] = None,
-    kind: Annotated[list[str] | None, typer.Option("--kind", help="only these: op, external, draw, seed, setting, step, file, thread, lost (repeatable)", show_default=False)] = None,
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--kind", help="only these: op, external, draw, seed, setting, step, file, thread, lost (repeatable)", show_default=False
+        ),
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="at most so many lines")] = 200,
 ) -> None:
     """Print what a run holds: ops, draws, seeds, settings, steps and files, in order."""
@@ -218,11 +247,16 @@ def _check(fail_on: str, *outputs: Path | None) -> None:
     if fail_on not in _FAIL_ON:
         raise UsageError("bad-fail-on", f"--fail-on {fail_on}: one of {', '.join(_FAIL_ON)} is wanted")
     for output in outputs:
-        if output is not None and str(output) != "-":
-            try:
+        if output is None or str(output) == "-":
+            continue
+        try:
+            if output.is_file() or output.is_dir():
+                output.open("ab").close()
+            elif not output.exists():  # what is neither, such as a pipe, would see its only writer come and go
                 output.touch()
-            except OSError as error:
-                raise UsageError("output-unwritable", f"cannot write {output}: {error.strerror}") from error
+                output.unlink()
+        except OSError as error:
+            raise UsageError("output-unwritable", f"cannot write {output}: {error.strerror}") from error
 
 
 def _finish(audit: Audit, json: Path | None, markdown: Path | None, fail_on: str) -> None:

@@ -23,7 +23,7 @@ class Event(NamedTuple):
     """One row: a record or a rare event. `index` counts the lane's ops; a rare event has the index of the op that follows it."""
 
     lane: str
-    index: int
+    index: int  # type: ignore[assignment]  # the word of the trace; nobody looks a row up by value
     kind: str
     name: str
     detail: str

@@ -50,8 +50,10 @@ def audit(plan: Plan, keep: Path | None = None, screen: Any = None, look: bool =
     nothing was recorded in it.
     """
     screen = screen or Silent()
-    folder = keep or new_folder(plan)
     check_script(plan)
+    if keep is not None and keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
+        raise UsageError("run-exists", f"{keep} exists and is not an empty directory: choose another one for the runs")
+    folder = keep or new_folder(plan)
     stdin = Stdin()
     runs: list[Trace] = []
 
@@ -83,13 +85,13 @@ def audit(plan: Plan, keep: Path | None = None, screen: Any = None, look: bool =
     return result
 
 
-def record(plan: Plan, run: Path, screen: Any = None) -> RunOutcome:
-    """Make one run and keep it. Raises `AuditError` if nothing was recorded."""
+def record(plan: Plan, run: Path, screen: Any = None) -> tuple[RunOutcome, str | None]:
+    """Make one run and keep it; also says why it is not whole, if it is not. Raises `AuditError` if nothing was recorded."""
     check_script(plan)
     launch(plan, run, run.name, "kept", screen or Silent())
     trace = Trace(run)
     _insist_on_something(trace, run)
-    return outcome(trace)
+    return outcome(trace), _why_not_whole(trace, plan)
 
 
 def diff(a: Path, b: Path) -> Audit:
@@ -104,7 +106,11 @@ def diff(a: Path, b: Path) -> Audit:
             run.meta["id"] = str(run.path)
     result = conclude(runs[0].meta.get("script") or [], runs, compare(*runs), None)
     result.environment = environment_differences(*runs)
-    if result.divergence is not None and result.divergence.detail.evidence is None and result.divergence.kind in ("kernel", "uninitialized"):
+    if (
+        result.divergence is not None
+        and result.divergence.detail.evidence is None
+        and result.divergence.kind in ("kernel", "uninitialized")
+    ):
         result.notes.append(
             "inputs were not digested in these runs, so a write by something other than torch is not told from another result of the op: "
             "audit the script to have it looked at a second time"
@@ -144,8 +150,9 @@ def new_folder(plan: Plan) -> Path:
     n = 1
     try:
         root.mkdir(parents=True, exist_ok=True)
-        old = sorted(path for path in root.iterdir() if re.match(r"\d{8}-\d{6}-", path.name))
-        for path in old[: max(len(old) - KEPT_AUDITS + 1, 0)]:
+        audits = [path for path in root.iterdir() if re.match(r"\d{8}-\d{6}-", path.name)]
+        audits.sort(key=lambda path: path.stat().st_mtime_ns)
+        for path in audits[: max(len(audits) - KEPT_AUDITS + 1, 0)]:
             shutil.rmtree(path, ignore_errors=True)
         while True:
             try:
@@ -184,19 +191,29 @@ def conclude(script: list[str], runs: list[Trace], comparison: Comparison, plan:
 def _why_unsure(a: Trace, b: Trace, plan: Plan | None) -> str | None:
     """Why equal traces do not mean that the runs agree."""
     for run in (a, b):
-        if run.meta.get("stopped") == "timeout":
-            limit = f" after {plan.timeout:g} s" if plan and plan.timeout else ""
-            return f"{run.id} was ended{limit}: the runs agree as far as they went [timeout]"
-        if run.meta.get("stopped"):
-            return f"{run.id} was interrupted: the runs agree as far as they went [interrupted]"
-        for lane in run.lanes.values():
-            if lane.facts["stopped"] not in ("", "steps", "look"):
-                return f"recording of {run.id} stopped early: the runs agree as far as they were recorded [{lane.facts['stopped']}]"
+        cut_short = _why_not_whole(run, plan)
+        if cut_short is not None:
+            what, _, slug = cut_short.rpartition(" ")
+            return f"{what}; the runs agree as far as they were recorded {slug}"
     if a.meta.get("exit") and a.meta.get("exit") == b.meta.get("exit"):
         error = a.meta.get("error")
         status = a.meta["exit"]
         how = str(error) if error else f"signal {-status}" if status < 0 else f"exit status {status}"
         return f"the script failed in both runs alike: {how} [script-failed]"
+    return None
+
+
+def _why_not_whole(run: Trace, plan: Plan | None) -> str | None:
+    """Why a run is not all that the script would have done; None if it is. A script that was to end after N steps is whole."""
+    if run.meta.get("stopped") == "timeout":
+        limit = f" after {plan.timeout:g} s" if plan and plan.timeout else ""
+        return f"{run.id} was ended{limit} [timeout]"
+    if run.meta.get("stopped"):
+        return f"{run.id} was interrupted [interrupted]"
+    for lane in run.lanes.values():
+        why = lane.facts["stopped"]
+        if why not in ("", "steps", "look"):
+            return f"recording of {run.id} stopped early{', there was no space left' if why == 'disk-full' else ''} [{why}]"
     return None
 
 
@@ -239,7 +256,9 @@ def _second_look(plan: Plan, first: Comparison, runs: list[Trace], make: Any) ->
         if found.detail.evidence is not None:
             best = replace(first, divergence=found, others=first.others, notes=[*first.notes])
             if found.index != divergence.index or found.lane != divergence.lane:
-                best.notes.append(f"the fault moves: the controls differ first at op {divergence.index}, the second look at op {found.index}")
+                best.notes.append(
+                    f"the fault moves: the controls differ first at op {divergence.index}, the second look at op {found.index}"
+                )
             else:
                 found.detail.before = divergence.detail.before
                 if not found.detail.carriers:
@@ -259,15 +278,9 @@ def _second_look(plan: Plan, first: Comparison, runs: list[Trace], make: Any) ->
 
 def _self_check(result: Audit, recorded: Trace, bare: Trace, steps_only: Trace) -> None:
     """Compare a recorded run with one without us, by output and exit status, and with one without a dispatch mode, by every step."""
-    changed = [
-        what
-        for what, ours, theirs in (
-            ("its stdout", *((run.path / "stdout").read_bytes() for run in (recorded, bare))),
-            ("its stderr", *((run.path / "stderr").read_bytes() for run in (recorded, bare))),
-            ("its exit status", recorded.meta.get("exit"), bare.meta.get("exit")),
-        )
-        if ours != theirs
-    ]
+    changed = [f"its {name}" for name in ("stdout", "stderr") if (recorded.path / name).read_bytes() != (bare.path / name).read_bytes()]
+    if recorded.meta.get("exit") != bare.meta.get("exit"):
+        changed.append("its exit status")
     facts = ("loss_digest", "gradients", "parameters", "state")
     lanes = [run.main.events_of("step") if run.main is not None else [] for run in (recorded, steps_only)]
     if len(lanes[0]) != len(lanes[1]):

@@ -172,9 +172,7 @@ def cells() -> tuple[Step, str]:
 def _labelled(*shape: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Batches of random inputs of this shape with one of ten labels each, the same few for ever."""
     rng = np.random.default_rng(0)
-    return cycle(
-        [(rng.standard_normal(shape, dtype=np.float32), rng.integers(0, 10, shape[0])) for _ in range(BATCHES)]
-    )
+    return cycle([(rng.standard_normal(shape, dtype=np.float32), rng.integers(0, 10, shape[0])) for _ in range(BATCHES)])
 
 
 PROGRAMS: dict[str, Program] = {f.__name__: f for f in (mlp, cells, lstm, conv, transformer)}

@@ -175,9 +175,7 @@ def kernel_in_backward() -> Audit:
             line=31,
             function="Trainer.step",
             code=code,
-            intermittent=Intermittent(
-                differing=5, pairs=6, groups=[["control-1", "look-2"], ["control-2"], ["look-1"]]
-            ),
+            intermittent=Intermittent(differing=5, pairs=6, groups=[["control-1", "look-2"], ["control-2"], ["look-1"]]),
             sentence="all inputs are the same, byte for byte, and the result is not",
             detail=Detail(
                 before=[
@@ -250,9 +248,7 @@ def kernel_in_backward() -> Audit:
                     count=12,
                     lane="thread 1",
                 ),
-                Lost(
-                    what="aten.masked_fill.Tensor: under any mode torch takes another formula", count=9, lane="thread 2"
-                ),
+                Lost(what="aten.masked_fill.Tensor: under any mode torch takes another formula", count=9, lane="thread 2"),
             ],
         ),
         notes=["the fault moves: the controls differ first at op 4812, the second look at op 5120"],
@@ -291,9 +287,7 @@ def data_order() -> Audit:
         code=code,
         sentence="the same rows came in in another order",
         detail=Detail(
-            carriers=[
-                _op(2, "aten.pow.Tensor_Scalar", "batch_order.py", 20, "y = x.square().sum(dim=1, keepdim=True)")
-            ],
+            carriers=[_op(2, "aten.pow.Tensor_Scalar", "batch_order.py", 20, "y = x.square().sum(dim=1, keepdim=True)")],
             differing_ops=192,
             compared_ops=393,
             evidence=Evidence(
@@ -304,8 +298,7 @@ def data_order() -> Audit:
         ),
     )
     others = [
-        divergence.model_copy(update={"lane": f"worker {k}", "kind": "draw", "op": "numpy.default_rng", "line": 23})
-        for k in range(4)
+        divergence.model_copy(update={"lane": f"worker {k}", "kind": "draw", "op": "numpy.default_rng", "line": 23}) for k in range(4)
     ]
     return Audit(
         verdict="diverged",
@@ -342,14 +335,8 @@ def argument() -> Audit:
                 a={**side, "args": start + '{"p":0.1}]', "phase": "forward"},
                 b={**side, "args": start + '{"p":0.25}]', "phase": "forward"},
                 evidence=Evidence(
-                    inputs=[
-                        Difference(slot=f"in{k}", dtype="float16", shape=[], differs=k > 7, of=1) for k in range(20)
-                    ],
-                    outputs=[
-                        Difference(
-                            slot="out0", dtype="uint8", shape=[4], differs=True, of=4, note="known by digest only"
-                        )
-                    ],
+                    inputs=[Difference(slot=f"in{k}", dtype="float16", shape=[], differs=k > 7, of=1) for k in range(20)],
+                    outputs=[Difference(slot="out0", dtype="uint8", shape=[4], differs=True, of=4, note="known by digest only")],
                     sentence="the values were too many to keep",
                 ),
             ),
@@ -445,9 +432,7 @@ def environments_differ() -> Audit:
     flags = "avx2 bmi1 bmi2 f16c fma sse4_1 sse4_2 "
     audit.environment = [
         EnvironmentDifference(name="machine: flags", a=f"{flags}avx512f avx512bw avx512vl", b=f"{flags}sha_ni vaes"),
-        EnvironmentDifference(
-            name="machine: processor", a="Intel(R) Xeon(R) Platinum 8480+", b="AMD EPYC 9654 96-Core"
-        ),
+        EnvironmentDifference(name="machine: processor", a="Intel(R) Xeon(R) Platinum 8480+", b="AMD EPYC 9654 96-Core"),
         EnvironmentDifference(name="versions: torch", a="2.12.1", b="2.13.0"),
         EnvironmentDifference(name="environment: OMP_NUM_THREADS", a=None, b="2"),
         *(EnvironmentDifference(name=f"environment: MKL_{k}", a=str(k), b=None) for k in range(12)),
@@ -511,10 +496,7 @@ AUDITS: dict[str, Callable[[], Audit]] = {
 
 def _runs(ops: int, steps: int, seconds: float = 1.25) -> list[RunOutcome]:
     """Two controls, and two looks that were ended when they had seen enough."""
-    controls = [
-        RunOutcome(id=f"control-{k}", exit=0, seconds=seconds, ops=ops, steps=steps, path=f"{FOLDER}/control-{k}")
-        for k in (1, 2)
-    ]
+    controls = [RunOutcome(id=f"control-{k}", exit=0, seconds=seconds, ops=ops, steps=steps, path=f"{FOLDER}/control-{k}") for k in (1, 2)]
     looks = [
         RunOutcome(
             id=f"look-{k}",
@@ -531,7 +513,5 @@ def _runs(ops: int, steps: int, seconds: float = 1.25) -> list[RunOutcome]:
     return [*controls, *looks]
 
 
-def _op(
-    index: int, op: str, file: str, line: int, code: str, phase: str = "setup", step: int = 0, note: str = ""
-) -> OpLine:
+def _op(index: int, op: str, file: str, line: int, code: str, phase: str = "setup", step: int = 0, note: str = "") -> OpLine:
     return OpLine(index=index, op=op, file=file, line=line, code=code, phase=phase, step=step, note=note)

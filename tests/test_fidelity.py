@@ -67,7 +67,9 @@ def test_a_script_sees_of_itself_what_it_sees_without_us(tmp_path: Path) -> None
 
 def test_a_script_sees_of_itself_what_it_sees_without_us_with_a_relative_path_and_interpreter_variables(tmp_path: Path) -> None:
     shutil.copy(SCRIPTS / "mirror.py", tmp_path / "mirror.py")
-    env = environment(PYTHONUTF8="1", PYTHONWARNINGS="ignore::DeprecationWarning", PYTHONHASHSEED="5", PYTHONDONTWRITEBYTECODE="1", LC_ALL="C")
+    env = environment(
+        PYTHONUTF8="1", PYTHONWARNINGS="ignore::DeprecationWarning", PYTHONHASHSEED="5", PYTHONDONTWRITEBYTECODE="1", LC_ALL="C"
+    )
     without, under = mirrored(tmp_path, "./mirror.py", "facts.json", env=env)
     assert under == without
     assert under["file"] == str(tmp_path / "mirror.py")
@@ -89,7 +91,8 @@ def test_a_script_sees_of_itself_what_it_sees_without_us_when_its_streams_are_cl
     facts = []
     for words in ([], ["-m", "auditor", "record", "-o", str(tmp_path / "run")]):
         command = [sys.executable, *words, str(SCRIPTS / "mirror.py"), "facts.json"]
-        subprocess.run(["/bin/sh", "-c", 'exec "$@" <&- >&-', "sh", *command], cwd=tmp_path, env=environment(), check=False, timeout=60)
+        shell = ["/bin/sh", "-c", 'exec "$@" <&- >&-', "sh", *command]
+        subprocess.run(shell, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, check=False, timeout=60)
         facts.append(json.loads((tmp_path / "facts.json").read_text()))
         (tmp_path / "facts.json").unlink()
     without, under = facts
@@ -125,6 +128,27 @@ def test_a_script_sees_the_types_and_numbers_of_numpy_and_torch_that_it_sees_wit
     without, under = mirrored(tmp_path, str(SCRIPTS / "mirror.py"), "facts.json", "--torch")
     assert under == without
     assert all(under["generators"]["types"])
+
+
+def test_a_function_of_the_library_that_a_class_keeps_is_not_bound_to_its_instances(tmp_path: Path) -> None:
+    """`pathlib` of Python 3.10 keeps `io.open` and `os.listdir` so."""
+    write(
+        tmp_path,
+        train="""
+            import io, os, random
+
+            class Kept:
+                open, io_open, listdir, scandir, random, sample = open, io.open, os.listdir, os.scandir, random.random, random.sample
+
+            kept = Kept()
+            random.seed(1)
+            print(kept.open(__file__).read(4), kept.io_open(__file__).read(4), len(kept.listdir(".")) > 0, kept.random(), kept.sample([1, 2], 1))
+            print(sum(1 for _ in kept.scandir(".")) > 0)
+            """,
+    )
+    without, under = both(tmp_path, "train.py")
+    assert without.status == 0, without.said
+    assert under == without
 
 
 def test_a_module_and_a_directory_run_as_without_us(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import Any
 
 from auditor.compare.context import context
 from auditor.compare.environment import environment_differences
@@ -38,8 +39,10 @@ _AROUND = 40
 
 @dataclass(frozen=True)
 class Comparison:
-    """What comparing two traces gave: the divergence to report, those of other lanes, what could not be compared, how many
-    ops were, and where a second look should be taken (None: it would show no more).
+    """What comparing two traces gave.
+
+    The divergence to report, those of other lanes, what could not be compared, how many ops were, and where a second look
+    should be taken (None: it would show no more).
     """
 
     divergence: Divergence | None
@@ -113,8 +116,8 @@ def _divergence(mismatch: Mismatch, lane: LaneTrace, twin: LaneTrace, a: Trace, 
         forward=Place(file=row["forward_file"], line=row["forward_line"], code=row["forward_code"]) if row.get("forward_file") else None,
     )
     detail.before, detail.carriers, detail.differing_ops, detail.compared_ops = context(mismatch, lane, twin)
-    shown = dict(kind=kind, op=_op(row), phase=row.get("phase", ""), step=row.get("step"), file=row.get("file"), line=row.get("line"),
-                 function=row.get("function"), code=row.get("code"))  # fmt: skip
+    shown: dict[str, Any] = {key: row.get(key) for key in ("step", "file", "line", "function", "code")}
+    shown |= {"kind": kind, "op": _op(row), "phase": row.get("phase", "")}
     if entered is not None:
         detail.seen_at = OpLine(
             index=mismatch.index, op=_op(row), phase=row.get("phase", ""), step=row.get("step"), differs=True, file=row.get("file"),
@@ -125,7 +128,7 @@ def _divergence(mismatch: Mismatch, lane: LaneTrace, twin: LaneTrace, a: Trace, 
         shown.update({key: value for key, value in (("phase", entered.phase), ("step", entered.step)) if value is not None})
     return Divergence(
         runs=[a.id, b.id], lane=lane.name, index=mismatch.index if entered is None else entered.index, module=row.get("module"),
-        sentence=sentence, detail=detail, **shown,  # type: ignore[arg-type]  # a dict of mixed values, checked by pydantic
+        sentence=sentence, detail=detail, **shown,
     )  # fmt: skip
 
 

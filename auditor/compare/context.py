@@ -35,9 +35,7 @@ def context(mismatch: Mismatch, lane: LaneTrace, twin: LaneTrace) -> tuple[list[
     return before, carriers, int(np.count_nonzero(differs)), int(both - index)
 
 
-def _carriers(
-    mismatch: Mismatch, lane: LaneTrace, rows_a: Any, rows_b: Any, differs: Any, twin: LaneTrace
-) -> list[OpLine]:
+def _carriers(mismatch: Mismatch, lane: LaneTrace, rows_a: Any, rows_b: Any, differs: Any, twin: LaneTrace) -> list[OpLine]:
     """The first ops that differ and take in what a differing op made, while both lanes still do the same ops."""
     ours = {row["row"]: row for row in lane.rows(int(rows_a[0]), int(rows_a[-1]))}
     theirs = {row["row"]: row for row in twin.rows(int(rows_b[0]), int(rows_b[-1]))}

@@ -29,7 +29,8 @@ def evidence_at(mismatch: Mismatch, lane: LaneTrace, twin: LaneTrace, a: Trace, 
     ours, theirs = _values(lane, mismatch.a), _values(twin, mismatch.b)
     if not ours or not theirs:
         return None
-    inputs, outputs = [], []
+    inputs: list[Difference] = []
+    outputs: list[Difference] = []
     births = [{entry["slot"]: entry for entry in side if entry["slot"].startswith("birth")} for side in (ours, theirs)]
     others = {entry["slot"]: entry for entry in theirs}
     for entry in ours:

@@ -59,9 +59,7 @@ def first_mismatch(lane: LaneTrace, twin: LaneTrace, a: Trace, b: Trace) -> Mism
     (row,) = longer.rows(int(rows[both]), int(rows[both]))
     failed = shorter_run.meta.get("exit") not in (0, None)
     sentence = f"{shorter_run.id} ended here" + (f" with {_how_it_ended(shorter_run)}" if failed else "") + ", the other run went on"
-    return Mismatch(
-        "failed" if failed else "structure", both, row if longer is lane else None, row if longer is twin else None, sentence
-    )
+    return Mismatch("failed" if failed else "structure", both, row if longer is lane else None, row if longer is twin else None, sentence)
 
 
 def _how_it_ended(run: Trace) -> str:

@@ -86,13 +86,19 @@ def differing_files(lane: LaneTrace, twin: LaneTrace, mismatch: Mismatch) -> lis
                 n = sum(1 for key in reads if key[:2] == (event["path"], event["op"]))
                 reads[event["path"], event["op"], n] = event["digest"]
         seen.append(reads)
-    found = []
+    found: list[FileDifference] = []
     for key in [*seen[0], *(key for key in seen[1] if key not in seen[0])]:
         path, op, _ = key
         a, b = seen[0].get(key), seen[1].get(key)
         if a == b:
             continue
-        what = "read by one run only" if a is None or b is None else "listed in another order, or other names" if op == "list" else "other content"
+        what = (
+            "read by one run only"
+            if a is None or b is None
+            else "listed in another order, or other names"
+            if op == "list"
+            else "other content"
+        )
         if (path, op) not in [(f.path, f.op) for f in found]:
             found.append(FileDifference(path=path, op=op, what=what))
     return found
@@ -130,7 +136,7 @@ def _differing(lane: LaneTrace, twin: LaneTrace, mismatch: Mismatch) -> dict[str
     found: dict[str, list[tuple[dict[str, Any], dict[str, Any] | None]]] = {}
     for stream in [*ours, *(s for s in theirs if s not in ours)]:
         a, b = ours.get(stream, []), theirs.get(stream, [])
-        pairs = []
+        pairs: list[tuple[dict[str, Any], dict[str, Any] | None]] = []
         for n in range(max(len(a), len(b))):
             x, y = (a[n] if n < len(a) else None), (b[n] if n < len(b) else None)
             if x is None or y is None:

@@ -13,6 +13,7 @@ import struct
 import subprocess
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -59,9 +60,9 @@ def launch(plan: Plan, run: Path, name: str, role: str, screen: Screen, stdin: S
     KeyboardInterrupt ends the child, seals what it recorded and is raised again.
     """
     try:
+        if run.exists() and (not run.is_dir() or any(run.iterdir())):
+            raise LaunchError("run-exists", f"{run} exists already: choose another name, or remove it")
         (run / "spool").mkdir(parents=True)
-    except FileExistsError as error:
-        raise LaunchError("run-exists", f"{run} exists already: choose another name, or remove it") from error
     except OSError as error:
         raise LaunchError("run-unwritable", f"cannot write to {run}: {error.strerror}") from error
     meta: dict[str, Any] = {
@@ -79,7 +80,7 @@ def launch(plan: Plan, run: Path, name: str, role: str, screen: Screen, stdin: S
     try:
         child = subprocess.Popen(
             plan.command, cwd=plan.cwd, env=_environment(plan, run), stdin=source.open(), stdout=output.stdout, stderr=output.stderr,
-            preexec_fn=(lambda: [os.close(fd) for fd in closed]) if closed else None,
+            preexec_fn=partial(_close, closed) if closed else None,
         )  # fmt: skip
     except OSError as error:
         output.close()
@@ -125,7 +126,7 @@ def outcome(trace: Trace) -> RunOutcome:
     """What is known of a run, read from its directory."""
     meta = trace.meta
     main = trace.main
-    stopped = meta.get("stopped") or (main.facts["stopped"] if main and main.facts["stopped"] in ("steps", "look") else None)
+    stopped = meta.get("stopped") or (main.facts["stopped"] if main else None)
     return RunOutcome(
         id=trace.id, role=meta.get("role", "kept"), pinned=meta.get("pinned", []), varied=meta.get("varied", []), exit=meta.get("exit"),
         seconds=meta.get("seconds"), ops=sum(lane.ops for lane in trace.lanes.values()), steps=main.steps if main else 0,
@@ -148,7 +149,9 @@ def why_nothing(trace: Trace) -> LaunchError | None:
         return LaunchError("torch-never-imported", f"nothing was recorded: the script never imported torch{failed}")
     if (trace.meta.get("plan") or {}).get("level") == "ops":
         return LaunchError("no-ops", f"nothing was recorded: torch was imported but no op ran{failed}")
-    return None if any(lane.steps for lane in trace.lanes.values()) else LaunchError("no-steps", f"nothing was recorded: no step ran{failed}")
+    return (
+        None if any(lane.steps for lane in trace.lanes.values()) else LaunchError("no-steps", f"nothing was recorded: no step ran{failed}")
+    )
 
 
 def _write_meta(run: Path, meta: dict[str, Any]) -> None:
@@ -197,6 +200,11 @@ def _end_orphans(run: Path) -> None:
                 os.kill(pid, signal.SIGTERM)
         except (OSError, ValueError, KeyError):
             continue
+
+
+def _close(fds: list[int]) -> None:
+    for fd in fds:
+        os.close(fd)
 
 
 class _Watcher:

@@ -195,7 +195,7 @@ class Stdin:
                 os.write(writer, "".join(line + "\n" for line in self.typed).encode())
                 return
             if self._spool is None:
-                self._spool = tempfile.TemporaryFile(prefix="repro-audit-stdin-")
+                self._spool = tempfile.TemporaryFile(prefix="repro-audit-stdin-")  # noqa: SIM115  # kept for the next run
             self._spool.seek(0)
             while chunk := self._spool.read(_CHUNK):
                 os.write(writer, chunk)
@@ -231,7 +231,7 @@ def _stdin_kind() -> str:
         return "none"
     if os.isatty(0):
         return "terminal"
-    if stat.S_ISREG(mode) and os.path.exists("/dev/fd/0"):
+    if stat.S_ISREG(mode) and Path("/dev/fd/0").exists():
         return "file"
     return "pipe" if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) else "none"
 

@@ -66,7 +66,9 @@ class LaneTrace:
         con = duckdb.connect()
         try:
             found = con.execute(
-                f'SELECT what, "row" FROM read_parquet(?) WHERE {condition} ORDER BY "row"', [str(self.path.with_suffix(".parquet"))]
+                # the condition is one of two literals above
+                f'SELECT what, "row" FROM read_parquet(?) WHERE {condition} ORDER BY "row"',  # noqa: S608
+                [str(self.path.with_suffix(".parquet"))],
             ).fetchnumpy()
         except duckdb.Error as error:
             raise TraceError("trace-unreadable", f"{self.path.parent.parent} cannot be read: {str(error).splitlines()[0]}") from error

@@ -42,8 +42,8 @@ _SEAL_MEMORY = "512MB"
 ELSEWHERE = -2
 
 COLUMNS = (
-    "row", "record", "index", "kind", "op", "args", "numbers", "out", "digest", "digests", "in0", "in1", "in2", "inputs", "rows", "phase", "step",
-    "module", "file", "line", "function", "code", "forward_file", "forward_line", "forward_code", "site", "what",
+    "row", "record", "index", "kind", "op", "args", "numbers", "out", "digest", "digests", "in0", "in1", "in2", "inputs", "rows", "phase",
+    "step", "module", "file", "line", "function", "code", "forward_file", "forward_line", "forward_code", "site", "what",
 )  # fmt: skip
 
 
@@ -145,7 +145,7 @@ def _records(path: Path) -> tuple[np.ndarray[Any, Any], str]:
         k += 1
         if len(data) < HEADER_SIZE:
             break
-        magic, format_, size, _first, _records_, _steps, why = struct.unpack_from(HEADER, data)
+        magic, format_, size, _first, _written, _steps, why = struct.unpack_from(HEADER, data)
         if magic != MAGIC or size != RECORD_SIZE:
             break
         if format_ > FORMAT:
@@ -201,8 +201,8 @@ def _write_lane(lane: dict[str, Any], target: Path, cwd: str) -> None:
         given = sig.get("args")
         args_of[number] = sig.get("stream", "") if sig["kind"] == "draw" else "" if given is None else _compact(given)
         out_of[number] = _compact(sig["out"]) if "out" in sig else ""
-        what = {key: value for key, value in sig.items() if key not in ("k", "id")}
-        hash_of[number] = xxh3_64_intdigest(_compact(what).encode())
+        fields = {key: value for key, value in sig.items() if key not in ("k", "id")}
+        hash_of[number] = xxh3_64_intdigest(_compact(fields).encode())
     sig = main["sig"].astype(np.int32)
     sig[sig >= top] = 0
     is_draw = np.array([kind == "draw" for kind in kind_of])[sig]
@@ -218,7 +218,8 @@ def _write_lane(lane: dict[str, Any], target: Path, cwd: str) -> None:
             pool = np.fromfile(lane["path"].with_suffix(".num"), "<f8")
         except OSError:
             pool = np.zeros(0)
-        unique, numbers_code = np.unique(main["numbers"], return_inverse=True)
+        unique, where = np.unique(main["numbers"], return_inverse=True)
+        numbers_code = where.astype(np.int32)
         numbers_text, hashes = [], []
         for at in unique.tolist():
             group = pool[at : at + int(pool[at - 1])] if 0 < at <= len(pool) else pool[:0]
@@ -342,7 +343,7 @@ def _forward_rows(main: np.ndarray[Any, Any], place: npt.NDArray[np.uint32]) -> 
 
 
 def _relative(file: str, cwd: str) -> str:
-    if not cwd or not os.path.isabs(file):
+    if not cwd or not Path(file).is_absolute():
         return file
     relative = os.path.relpath(file, cwd)
     return file if relative.startswith("..") else relative
@@ -358,7 +359,7 @@ def _sites(table: dict[int, dict[str, Any]], cwd: str) -> dict[int, dict[str, An
             "file": _relative(site["file"], cwd),
             "line": site["line"],
             "function": site["func"],
-            "code": _source(os.path.join(cwd, site["file"]), site["line"]),
+            "code": _source(str(Path(cwd, site["file"])), site["line"]),
         }
         for number, site in table.items()
     }
@@ -385,8 +386,8 @@ def _write_parquet(columns: dict[str, _Column], path: Path) -> None:
                 fields.append(f'nullif(records."{name}", -1) AS "{name}"' if absent else f'records."{name}"')
         con.register("records", data)
         target = str(path).replace("'", "''")
-        con.execute(
-            f'COPY (SELECT {", ".join(fields)} FROM records {" ".join(joins)} ORDER BY records."row") '
+        con.execute(  # the names are COLUMNS, the path is ours with its quotes doubled
+            f'COPY (SELECT {", ".join(fields)} FROM records {" ".join(joins)} ORDER BY records."row") '  # noqa: S608
             f"TO '{target}' (FORMAT parquet, COMPRESSION zstd)"
         )
     finally:

@@ -55,15 +55,6 @@ def stream(name):
     return [value.isatty(), value.encoding, value.errors, value.newlines, value.line_buffering, value.name, same]
 
 
-class Kept:
-    """Functions kept on a class: what is no Python function is not bound to its instances."""
-
-    open = open
-    io_open = io.open
-    listdir = os.listdir
-    random = random.random
-
-
 def try_(call):
     """A short word on what came of a call."""
     try:
@@ -84,9 +75,14 @@ def generators():
     own, cpu, legacy = np.random.default_rng(3), torch.Generator(), np.random.RandomState(3)
     return {
         "types": [
-            type(own) is np.random.Generator, type(cpu) is torch.Generator, type(legacy) is np.random.RandomState,
-            type(random.Random(1)) is random.Random, type(torch.nn.Parameter(torch.ones(1))) is torch.nn.Parameter,
-            type(torch.ones(1)) is torch.Tensor, isinstance(cpu, torch._C.Generator), type(random._inst) is random.Random,
+            type(own) is np.random.Generator,
+            type(cpu) is torch.Generator,
+            type(legacy) is np.random.RandomState,
+            type(random.Random(1)) is random.Random,
+            type(torch.nn.Parameter(torch.ones(1))) is torch.nn.Parameter,
+            type(torch.ones(1)) is torch.Tensor,
+            isinstance(cpu, torch._C.Generator),
+            type(random._inst) is random.Random,
         ],
         "draws": [own.random(), legacy.rand(), np.random.rand(), random.random(), torch.rand(1).item(), float(cpu.initial_seed())],
         "after": [random.random(), float(np.random.rand()), torch.rand(1).item()],
@@ -141,12 +137,6 @@ facts = {
     "session": os.getsid(0) == os.getsid(os.getppid()),
     "builtins": sorted(vars(builtins)),
     "names": [open.__name__, io.open is open, os.listdir.__name__, random.random.__name__, input.__name__],
-    "kept": {
-        "open": try_(lambda: Kept().open(__file__).close()),
-        "io_open": try_(lambda: Kept().io_open(__file__).close()),
-        "listdir": try_(lambda: Kept().listdir(".")),
-        "random": try_(lambda: Kept().random()),
-    },
     "random": (random.seed(5), random.random(), random.sample(range(100), 5))[1:],
     "stack": sys._getframe(0).f_back is None,
     "exit_handlers": hasattr(atexit, "register"),
