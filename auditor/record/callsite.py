@@ -17,7 +17,7 @@ LIBRARY, ENGINE, MODULE, STEP, TRANSPORT = 1, 2, 3, 4, 5
 #: (file name suffix, start of the function's name) -> meaning, for the few frames of torch that tell something.
 _TELLING = {
     ("torch/autograd/graph.py", "_engine_run_backward"): ENGINE,
-    ("torch/nn/modules/module.py", "_call_impl"): MODULE,
+    ("torch/nn/modules/module.py", "_wrapped_call_impl"): MODULE,
     ("torch/optim/optimizer.py", "wrapper"): STEP,
     ("torch/_utils.py", "_rebuild"): TRANSPORT,
     ("torch/multiprocessing/reductions.py", ""): TRANSPORT,
@@ -84,6 +84,14 @@ def user_frame(frame: FrameType | None) -> FrameType | None:
     while frame is not None and not is_user_code(frame.f_code.co_filename):
         frame = frame.f_back
     return frame
+
+
+def hide_us(error: BaseException) -> None:
+    """Take our innermost frames off a traceback; for an `except` that ends with a bare `raise`, which adds none (3.11 and later)."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_AUDITOR):
+        trace = trace.tb_next
+    error.__traceback__ = trace
 
 
 def _directory(path: str | None) -> str:

@@ -11,6 +11,8 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
+from auditor.record.callsite import hide_us
+
 _waiting: dict[str, list[Callable[[ModuleType], None]]] = {}
 
 
@@ -88,8 +90,7 @@ class _Loader:
         try:
             self.loader.exec_module(module)
         except BaseException as error:
-            # A bare `raise` adds no frame, so without ours the traceback is the one the user would have seen.
-            error.__traceback__ = error.__traceback__.tb_next if error.__traceback__ else None
+            hide_us(error)
             raise
         for then in _waiting.pop(module.__name__, ()):
             _call(then, module)

@@ -40,8 +40,6 @@ class Lane:
         self.loss: Any = None
         self.stepping: list[Any] = []  # optimizers whose step is running, the outermost first
         self.watched_enough = False
-        self.modules: list[Any] = []
-        self.module_ids: dict[str, int] = {}
         self.last_draw: object = None
         self.line({"k": "lane", "base": self.base, "started": time.time(), "role": role, "identity": identity})
 

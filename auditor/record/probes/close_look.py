@@ -10,6 +10,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from auditor.record import digest
+from auditor.record.callsite import hide_us
 from auditor.trace import lane_name
 
 if TYPE_CHECKING:
@@ -103,27 +104,31 @@ def watch(process: Process, lane: Lane, torch: Any, window: dict[str, Any]) -> H
         return facts
 
     def look(mode: Any, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        number = lane.number()
-        if number > last:
-            lane.watched_enough = not process.settings.get("to_the_end")
-            return plain.dispatch(mode, func, types, args, kwargs)
-        known = getattr(func, "_repro_audit", None)
-        close = number >= first and not types and not (known is not None and known[3].collective)
-        values = inputs_of(func, args, kwargs) if close else []
-        out = plain.dispatch(mode, func, types, args, kwargs)
-        known = known or getattr(func, "_repro_audit", None)
-        if known is not None and known[3].empty and isinstance(out, torch.Tensor) and 0 < out.nbytes <= _BIRTH_LIMIT:
-            try:
-                out.untyped_storage()._repro_audit_birth = out.untyped_storage().clone()
-            except Exception:  # noqa: BLE001, S110  # no storage of its own
-                pass
-        if close and out is not NotImplemented and lane.number() > number:
-            found: list[Any] = []
-            tensors_in(out, found)
-            tensors_in([args[w] if isinstance(w, int) and w < len(args) else None for w in (known[3].writes if known else ())], found)
-            different = [tensor for k, tensor in enumerate(found[:64]) if not any(tensor is other for other in found[:k])]
-            outputs = [save(f"out{position}", tensor) for position, tensor in enumerate(different)]
-            lane.line({"k": "value", "at": lane.number(), "values": [v for v in [*values, *outputs] if v is not None]})
-        return out
+        try:
+            number = lane.number()
+            if number > last:
+                lane.watched_enough = not process.settings.get("to_the_end")
+                return plain.dispatch(mode, func, types, args, kwargs)
+            known = getattr(func, "_repro_audit", None)
+            close = number >= first and not types and not (known is not None and known[3].collective)
+            values = inputs_of(func, args, kwargs) if close else []
+            out = plain.dispatch(mode, func, types, args, kwargs)
+            known = known or getattr(func, "_repro_audit", None)
+            if known is not None and known[3].empty and isinstance(out, torch.Tensor) and 0 < out.nbytes <= _BIRTH_LIMIT:
+                try:
+                    out.untyped_storage()._repro_audit_birth = out.untyped_storage().clone()
+                except Exception:  # noqa: BLE001, S110  # no storage of its own
+                    pass
+            if close and out is not NotImplemented and lane.number() > number:
+                found: list[Any] = []
+                tensors_in(out, found)
+                tensors_in([args[w] if isinstance(w, int) and w < len(args) else None for w in (known[3].writes if known else ())], found)
+                different = [tensor for k, tensor in enumerate(found[:64]) if not any(tensor is other for other in found[:k])]
+                outputs = [save(f"out{position}", tensor) for position, tensor in enumerate(different)]
+                lane.line({"k": "value", "at": lane.number(), "values": [v for v in [*values, *outputs] if v is not None]})
+            return out
+        except BaseException as error:
+            hide_us(error)
+            raise
 
     return plain._replace(dispatch=look)

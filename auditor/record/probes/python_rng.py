@@ -11,7 +11,7 @@ from array import array
 from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, Any
 
-from auditor.record.callsite import is_user_code
+from auditor.record.callsite import hide_us, is_user_code
 from auditor.record.digest import of_bytes
 from auditor.record.imports import when_imported
 from auditor.record.probes.wrapping import telling
@@ -89,7 +89,7 @@ def _install(process: Process, module: ModuleType) -> None:
             try:
                 return method(self, *args, **kwargs)
             except BaseException as error:
-                error.__traceback__ = error.__traceback__.tb_next if error.__traceback__ else None  # see wrapping.telling
+                hide_us(error)
                 raise
             finally:
                 if outermost:

@@ -12,9 +12,8 @@ import types
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from auditor.record.imports import when_imported
-from auditor.record.probes import close_look, torch_ops, torch_rng
-from auditor.record.probes.wrapping import telling
+from auditor.record.callsite import hide_us
+from auditor.record.probes import close_look, modules, torch_ops, torch_rng
 
 if TYPE_CHECKING:
     from auditor.record.process import Process
@@ -40,8 +39,11 @@ def install_torch(process: Process, torch: Any) -> None:
             return True
 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            handler = ready(self)
-            return handler.dispatch(self, func, types, args, kwargs)
+            try:
+                return ready(self).dispatch(self, func, types, args, kwargs)
+            except BaseException as error:
+                hide_us(error)
+                raise
 
     def ready(mode: Any) -> Any:
         """The current thread's handler, which from now on is the mode's."""
@@ -58,11 +60,11 @@ def install_torch(process: Process, torch: Any) -> None:
         mode.__torch_dispatch__ = types.MethodType(lane.handler.dispatch, mode)
         return lane.handler
 
-    modes: list[weakref.ref[Any]] = []
+    entered: list[weakref.ref[Any]] = []
 
     def enter() -> Any:
         mode = OpRecorder()
-        modes.append(weakref.ref(mode))
+        entered.append(weakref.ref(mode))
         mode.__enter__()
         return mode
 
@@ -88,8 +90,8 @@ def install_torch(process: Process, torch: Any) -> None:
     if process.level == "ops":
         enter()
     _watch_engine(process, torch)
-    _watch_modules(process, torch)
-    _after_fork(modes)
+    modules.install_torch(process, torch)
+    _after_fork(entered)
 
 
 def skip_in_dynamo(torch: Any, handler: Any) -> None:
@@ -153,67 +155,3 @@ def _watch_engine(process: Process, torch: Any) -> None:
 
     variable = torch.autograd.Variable
     variable._execution_engine = _Engine(variable._execution_engine, fetched)
-
-
-def _watch_modules(process: Process, torch: Any) -> None:
-    """Which module is running: global forward hooks, taken away when Dynamo is about to compile, because it would trace them."""
-    from torch.nn.modules import module as nn_module
-
-    numbers: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
-
-    def path_of(called: Any, root: bool) -> str:
-        path = numbers.get(called)
-        if path is None:
-            if root:
-                top = type(called).__name__
-                for name, child in called.named_modules():
-                    numbers.setdefault(child, f"{top}.{name}" if name else top)
-            path = numbers.setdefault(called, type(called).__name__)
-        return path
-
-    def number_of(lane: Any, called: Any) -> int:
-        path = path_of(called, not lane.modules)
-        number: int = lane.module_ids.get(path, 0)
-        if not number and len(lane.module_ids) < 0xFFFF:
-            number = lane.module_ids[path] = lane.define("module", {"path": path, "class": type(called).__name__})
-        return number
-
-    def entered(called: Any, _args: Any) -> None:
-        lane = process.existing_lane()
-        if lane is None or lane.handler is None or process.level != "ops":
-            return
-        frame = sys._getframe(1)
-        while frame is not None and frame.f_code is not call_impl:
-            frame = frame.f_back  # type: ignore[assignment]  # ends at None
-        lane.modules.append((called, lane.handler.enter_module(number_of(lane, called), frame and frame.f_back)))
-
-    def left(called: Any, _args: Any, _output: Any) -> None:
-        lane = process.existing_lane()
-        if lane is None or lane.handler is None:
-            return
-        while lane.modules:
-            top, outer = lane.modules.pop()
-            lane.handler.leave_module(outer)
-            if top is called:
-                return
-
-    call_impl = torch.nn.Module._call_impl.__code__
-    handles = [
-        nn_module.register_module_forward_pre_hook(entered),
-        nn_module.register_module_forward_hook(left, always_call=True),
-    ]
-
-    def compiling(*_args: Any, **_kwargs: Any) -> None:
-        if handles:
-            for handle in handles:
-                handle.remove()
-            handles.clear()
-            lane = process.lane()
-            while lane.modules:
-                lane.handler.leave_module(lane.modules.pop()[1])
-            lane.line({"k": "lost", "what": "module paths, and ops inside compiled code: torch.compile was used", "count": 1})
-
-    def dynamo_imported(eval_frame: Any) -> None:
-        eval_frame.OptimizeContext.__init__ = telling(eval_frame.OptimizeContext.__init__, compiling)
-
-    when_imported("torch._dynamo.eval_frame", dynamo_imported)

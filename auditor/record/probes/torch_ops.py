@@ -24,8 +24,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from auditor.record import digest
-from auditor.record.callsite import ENGINE, LIBRARY, MODULE, STEP, TRANSPORT
+from auditor.record.callsite import ENGINE, LIBRARY, MODULE, STEP, TRANSPORT, hide_us
 from auditor.record.lane import pack
+from auditor.record.probes.modules import ModulePaths
 from auditor.trace import BACKWARD, FORWARD, MORE, MORE_LIMIT, OPTIMIZER, RECORD_SIZE, SETUP
 
 if TYPE_CHECKING:
@@ -170,8 +171,8 @@ class Handler(NamedTuple):
     begin_backward: Callable[[int], None]
     begin_step: Callable[[int, bool], None]
     end_step: Callable[[], None]
-    enter_module: Callable[[int, Any], tuple[int, int]]
-    leave_module: Callable[[tuple[int, int]], None]
+    enter_module: Callable[[Any], None]
+    leave_module: Callable[[], None]
 
 
 def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[str, int]], depth: int = 1) -> Handler:
@@ -193,8 +194,10 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
     engine_site = 0
     closure_site = 0
     step_site = 0
+    modules = ModulePaths(lane)
+    running: list[tuple[int, int]] = []  # modules around the current one: number, site
     module = 0
-    module_site = 0
+    module_site = 0  # where the current module was called, once an op had to ask
     where = 0
 
     def roll(number_: int) -> None:
@@ -214,16 +217,23 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
         return n
 
     def walk(frame: Any) -> int:
+        nonlocal module_site
+        within = True  # nearer than the call of the current module
         while frame is not None:
             place = places.get(id(frame.f_code))
             if place is None:
                 place = learn(frame.f_code)
             if place.__class__ is dict:
-                return place.get(frame.f_lasti) or define_site(place, frame)
+                site = place.get(frame.f_lasti) or define_site(place, frame)
+                if not within:
+                    module_site = site
+                return site
             if place is not LIBRARY:
-                if place == MODULE and module_site:
-                    return module_site
-                if place == ENGINE:
+                if place == MODULE and within and running:
+                    if module_site:
+                        return module_site
+                    within = False
+                elif place == ENGINE:
                     return engine_site
             frame = frame.f_back
         return 0
@@ -461,147 +471,151 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
     def dispatch(mode: Any, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         nonlocal n, off, last_seq, phase, where
         try:
-            op, flag, call, facts = func._repro_audit
-        except AttributeError:
-            op, flag, call, facts = _learn(func)
-        if types:
-            if types == _plain_types:
-                # SavedVariable's shallow detach: not an op of the program (12 of 109 in a small MLP)
-                return call(*args)
-            for t in types:
-                if getattr(t, "__torch_dispatch__", _disabled) is not _disabled:
-                    return NotImplemented  # a subclass with its own dispatch: it calls us for the ops it is made of
-        # where
-        if step_site:
-            site = step_site
-            seq = 0
-        else:
             try:
-                frame = _getframe(depth)
-                place = places.get(id(frame.f_code))
-                if place is None:
-                    place = learn(frame.f_code)
-            except ValueError:  # an autograd device thread has no Python frame
-                frame = place = None  # type: ignore[assignment]  # no frame
-            if _graph_task() >= 0:
-                node = _current_node()
-                seq = node._sequence_nr() + 1 & 0xFFFFFFFF if node is not None else 0
-                if phase != BACKWARD:
-                    phase = BACKWARD
-                    where = BACKWARD << 8
-                if place == ENGINE:
-                    site = engine_site
-                elif place.__class__ is dict:
-                    site = place.get(frame.f_lasti) or define_site(place, frame)
-                else:
-                    site = walk(frame) or engine_site
+                op, flag, call, facts = func._repro_audit
+            except AttributeError:
+                op, flag, call, facts = _learn(func)
+            if types:
+                if types == _plain_types:
+                    # SavedVariable's shallow detach: not an op of the program (12 of 109 in a small MLP)
+                    return call(*args)
+                for t in types:
+                    if getattr(t, "__torch_dispatch__", _disabled) is not _disabled:
+                        return NotImplemented  # a subclass with its own dispatch: it calls us for the ops it is made of
+            # where
+            if step_site:
+                site = step_site
+                seq = 0
             else:
-                if phase == BACKWARD:
-                    phase = outer_phase
-                    where = module << 16 | phase << 8
-                seq = _get_seq()
-                if seq != last_seq:
-                    last_seq = seq
-                    if not phase or lane.unfinished_step:
-                        begin_forward()
-                else:
-                    seq = 0
-                if place.__class__ is dict:
-                    site = place.get(frame.f_lasti) or define_site(place, frame)
-                elif place == TRANSPORT:
-                    # Batches of several workers are unpacked in the order in which they happen to arrive, and used in their
-                    # own. The tensor is external: it is met where it is used.
-                    return call(*args, **kwargs) if kwargs else call(*args)
-                else:
-                    site = walk(frame)
-                if closure_site:
-                    site = in_closure(frame, site)
-        if flag >= SLOW:
-            if flag == QUERY:
-                return func(*args, **kwargs) if kwargs else func(*args)
-            return slow(func, op, facts, args, kwargs, seq, site)
-        # what went in
-        p0 = p1 = p2 = k = 0
-        key: Any = None
-        floats: Any = None
-        first: Any = None
-        first_storage: Any = None
-        storage: Any = None
-        for a in args:
-            c = a.__class__
-            if c is _Tensor or c is _Parameter:
                 try:
-                    storage = a.untyped_storage()
-                    p = storage._repro_audit
-                except Exception:  # noqa: BLE001  # no storage, or one that nobody has written under our eyes
-                    p = 0 if facts.overwrites and not k else external(a, site)
-                if k == 0:
-                    p0 = p
-                    first = a
-                    first_storage = storage
-                elif k == 1:
-                    p1 = p
-                elif k == 2:
-                    p2 = p
-                else:
-                    return slow(func, op, facts, args, kwargs, seq, site)
-                k += 1
-            elif c is int or c is bool or a is None:
-                key = (a,) if key is None else (*key, a)
-            elif c is float:
-                floats = (a,) if floats is None else (*floats, a)
-            elif c is list and (not a or a[0].__class__ is int):
-                key = (tuple(a),) if key is None else (*key, tuple(a))
-            else:
-                return slow(func, op, facts, args, kwargs, seq, site)
-        if kwargs:
-            for name, a in kwargs.items():
-                c = a.__class__
-                if c is float:
-                    floats = (a,) if floats is None else (*floats, a)
-                elif a is None or c in _plain_classes:
-                    key = (name, a) if key is None else (*key, name, a)
-                else:
-                    return slow(func, op, facts, args, kwargs, seq, site)
-            out = call(*args, **kwargs)
-        else:
-            out = call(*args)
-        # what came out
-        n += 1
-        try:
-            if flag == NUMBER:
-                # .item() and its like: a value that the program may branch on
-                sig = number_sigs.get(out.__class__) or define_number(facts, out)
-                try:
-                    h = _x3(_pack_number(out))
-                except (struct.error, TypeError):  # complex, or an integer beyond 64 bits
-                    h = _x3(repr(out).encode())
-            else:
-                shape = (op, out.shape, out.dtype, out.stride(), key)
-                if _with_device:
-                    shape = (*shape, out.get_device())  # type: ignore[assignment]  # one longer
-                known = sigs.get(shape)
-                if known is None:
-                    known = define_op(facts, out, shape)
-                sig, read = known
-                if flag == NORMAL:
-                    if out is first:
-                        first_storage._repro_audit = n
+                    frame = _getframe(depth)
+                    place = places.get(id(frame.f_code))
+                    if place is None:
+                        place = learn(frame.f_code)
+                except ValueError:  # an autograd device thread has no Python frame
+                    frame = place = None  # type: ignore[assignment]  # no frame
+                if _graph_task() >= 0:
+                    node = _current_node()
+                    seq = node._sequence_nr() + 1 & 0xFFFFFFFF if node is not None else 0
+                    if phase != BACKWARD:
+                        phase = BACKWARD
+                        where = BACKWARD << 8
+                    if place == ENGINE:
+                        site = engine_site
+                    elif place.__class__ is dict:
+                        site = place.get(frame.f_lasti) or define_site(place, frame)
                     else:
-                        out.untyped_storage()._repro_audit = n
-                    pointer = out.data_ptr()
-                    h = _x3(read(pointer)) if read is not None and pointer else digest.of_tensor(out)
+                        site = walk(frame) or engine_site
                 else:
-                    if flag == EMPTY:
-                        out.untyped_storage()._repro_audit = n
-                    h = 0
-        except Exception:  # noqa: BLE001  # sparse, nested and other tensors that refuse one of these questions
-            sig, h = unusual(facts, out, key)
-        if off == end:
-            roll(n)
-        pack(buffer, off, h, seq, site, 0 if floats is None else number_ids.get(floats) or keep_numbers(floats), p0, p1, p2, where, sig)
-        off += RECORD_SIZE
-        return out
+                    if phase == BACKWARD:
+                        phase = outer_phase
+                        where = module << 16 | phase << 8
+                    seq = _get_seq()
+                    if seq != last_seq:
+                        last_seq = seq
+                        if not phase or lane.unfinished_step:
+                            begin_forward()
+                    else:
+                        seq = 0
+                    if place.__class__ is dict:
+                        site = place.get(frame.f_lasti) or define_site(place, frame)
+                    elif place == TRANSPORT:
+                        # Batches of several workers are unpacked in the order in which they happen to arrive, and used in their
+                        # own. The tensor is external: it is met where it is used.
+                        return call(*args, **kwargs) if kwargs else call(*args)
+                    else:
+                        site = walk(frame)
+                    if closure_site:
+                        site = in_closure(frame, site)
+            if flag >= SLOW:
+                if flag == QUERY:
+                    return func(*args, **kwargs) if kwargs else func(*args)
+                return slow(func, op, facts, args, kwargs, seq, site)
+            # what went in
+            p0 = p1 = p2 = k = 0
+            key: Any = None
+            floats: Any = None
+            first: Any = None
+            first_storage: Any = None
+            storage: Any = None
+            for a in args:
+                c = a.__class__
+                if c is _Tensor or c is _Parameter:
+                    try:
+                        storage = a.untyped_storage()
+                        p = storage._repro_audit
+                    except Exception:  # noqa: BLE001  # no storage, or one that nobody has written under our eyes
+                        p = 0 if facts.overwrites and not k else external(a, site)
+                    if k == 0:
+                        p0 = p
+                        first = a
+                        first_storage = storage
+                    elif k == 1:
+                        p1 = p
+                    elif k == 2:
+                        p2 = p
+                    else:
+                        return slow(func, op, facts, args, kwargs, seq, site)
+                    k += 1
+                elif c is int or c is bool or a is None:
+                    key = (a,) if key is None else (*key, a)
+                elif c is float:
+                    floats = (a,) if floats is None else (*floats, a)
+                elif c is list and (not a or a[0].__class__ is int):
+                    key = (tuple(a),) if key is None else (*key, tuple(a))
+                else:
+                    return slow(func, op, facts, args, kwargs, seq, site)
+            if kwargs:
+                for name, a in kwargs.items():
+                    c = a.__class__
+                    if c is float:
+                        floats = (a,) if floats is None else (*floats, a)
+                    elif a is None or c in _plain_classes:
+                        key = (name, a) if key is None else (*key, name, a)
+                    else:
+                        return slow(func, op, facts, args, kwargs, seq, site)
+                out = call(*args, **kwargs)
+            else:
+                out = call(*args)
+            # what came out
+            n += 1
+            try:
+                if flag == NUMBER:
+                    # .item() and its like: a value that the program may branch on
+                    sig = number_sigs.get(out.__class__) or define_number(facts, out)
+                    try:
+                        h = _x3(_pack_number(out))
+                    except (struct.error, TypeError):  # complex, or an integer beyond 64 bits
+                        h = _x3(repr(out).encode())
+                else:
+                    shape = (op, out.shape, out.dtype, out.stride(), key)
+                    if _with_device:
+                        shape = (*shape, out.get_device())  # type: ignore[assignment]  # one longer
+                    known = sigs.get(shape)
+                    if known is None:
+                        known = define_op(facts, out, shape)
+                    sig, read = known
+                    if flag == NORMAL:
+                        if out is first:
+                            first_storage._repro_audit = n
+                        else:
+                            out.untyped_storage()._repro_audit = n
+                        pointer = out.data_ptr()
+                        h = _x3(read(pointer)) if read is not None and pointer else digest.of_tensor(out)
+                    else:
+                        if flag == EMPTY:
+                            out.untyped_storage()._repro_audit = n
+                        h = 0
+            except Exception:  # noqa: BLE001  # sparse, nested and other tensors that refuse one of these questions
+                sig, h = unusual(facts, out, key)
+            if off == end:
+                roll(n)
+            pack(buffer, off, h, seq, site, 0 if floats is None else number_ids.get(floats) or keep_numbers(floats), p0, p1, p2, where, sig)
+            off += RECORD_SIZE
+            return out
+        except BaseException as error:
+            hide_us(error)
+            raise
 
     def begin_forward() -> None:
         """The first op of a new graph: setup is over, and so is the step of a script that updates by hand."""
@@ -648,21 +662,23 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
         where = module << 16 | FORWARD << 8
         return site
 
-    def enter_module(number_: int, frame: Any) -> tuple[int, int]:
-        """A module is called from this frame: its ops that come from library code alone happen at the caller's line."""
+    def enter_module(called: Any) -> None:
         nonlocal module, module_site, where
-        outer = module, module_site
-        module_site = walk(frame)
-        module = number_
+        running.append((module, module_site))
+        found = modules.known.get(id(called))
+        if found is None or found[0]() is not called:
+            found = modules.learn(called, len(running) == 1)
+        module = found[1]
+        module_site = 0
         if phase != BACKWARD:
             where = module << 16 | phase << 8
-        return outer
 
-    def leave_module(outer: tuple[int, int]) -> None:
+    def leave_module() -> None:
         nonlocal module, module_site, where
-        module, module_site = outer
-        if phase != BACKWARD:
-            where = module << 16 | phase << 8
+        if running:  # a module that was entered before this thread's first op is left without having been entered here
+            module, module_site = running.pop()
+            if phase != BACKWARD:
+                where = module << 16 | phase << 8
 
     lane.emit = emit  # type: ignore[method-assign, assignment]  # see the module docstring of lane.py
     lane.number = number  # type: ignore[method-assign]  # likewise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from auditor.record.callsite import hide_us
 from auditor.record.imports import when_imported
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def _install_loop(process: Process, worker: Any) -> None:
         try:
             return loop(*args, **kwargs)
         except BaseException as error:
-            error.__traceback__ = error.__traceback__.tb_next if error.__traceback__ else None  # see wrapping.telling
+            hide_us(error)
             raise
 
     # A spawned worker finds the function again by these names.
