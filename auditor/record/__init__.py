@@ -18,6 +18,9 @@ leave a frame of its own in a traceback that the script sees; keep a tensor aliv
 * Files that a library opens in its own native code (safetensors, HDF5, parquet readers). Their content is met as external tensors.
 * Processes of another interpreter, and of one started with `-I`, `-E` or `-S`.
 
+**What of us can be seen.** Functions that are watched are stand-ins: a warning that they raise for their caller names a line of ours,
+`type()` of one is not a function's, and a profiler counts every op twice.
+
 **What a dispatch mode changes**, whoever enters it: torch computes the gradients of `masked_fill` (with a tensor value) and `prod` by
 another formula, accumulates gradients out of place (the same bits in another op), and `linalg.eig` skips one error check. The audit's
 coverage names the ops of the first kind where a script uses them.

@@ -10,9 +10,11 @@ import atexit
 import json
 import os
 import sys
+from functools import partial
+from typing import Any
 
 from auditor.record import imports
-from auditor.record.probes import files, numpy_rng, python_rng, settings, steps, threads, torch_mode, torch_rng, workers
+from auditor.record.probes import files, modules, numpy_rng, python_rng, settings, steps, threads, torch_mode, torch_rng, workers
 from auditor.record.process import Process
 
 VARIABLE = "REPRO_AUDIT"
@@ -28,7 +30,9 @@ def arm() -> Process:
     threads.install(process)
     numpy_rng.install(process)
     workers.install(process)
-    imports.when_imported("torch", lambda torch: _arm_torch(process, torch))
+    # One by one: a probe that does not fit a version of torch is reported and leaves the others alone.
+    for probe in (torch_rng, settings, steps, torch_mode, modules, threads):
+        imports.when_imported("torch", partial(_install_torch, probe.install_torch, process))
     # Registered first, so run last: what the user's own exit handlers do is still recorded.
     atexit.register(process.close)
     if hasattr(os, "register_at_fork"):
@@ -42,7 +46,6 @@ def _count_fork(process: Process) -> None:
     process.forks += 1
 
 
-def _arm_torch(process: Process, torch: object) -> None:
+def _install_torch(install: Any, process: Process, torch: object) -> None:
     process.torch = torch
-    for probe in (torch_rng, settings, steps, torch_mode):
-        probe.install_torch(process, torch)
+    install(process, torch)

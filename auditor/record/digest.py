@@ -66,6 +66,16 @@ def of_tensor(tensor: torch.Tensor) -> int:
     return of_bytes((array_types.get(size) or array_type(size)).from_address(address))
 
 
+def float_of(tensor: torch.Tensor) -> float | None:
+    """The value of a CPU tensor with one element of float32 or float64, read without an op: a profiler would count it."""
+    import torch
+
+    kind = {torch.float32: ctypes.c_float, torch.float64: ctypes.c_double}.get(tensor.dtype)
+    if kind is None or tensor.numel() != 1 or tensor.layout is not torch.strided or tensor.is_neg() or not tensor.data_ptr():
+        return None
+    return kind.from_address(tensor.data_ptr()).value
+
+
 def of_many(digests: list[int]) -> int:
     """One order-sensitive digest of several."""
     return of_bytes(b"".join(d.to_bytes(8, "little") for d in digests))

@@ -40,6 +40,7 @@ class Process:
         self.set_level: Any = None
         self.backward: Any = None
         self.torch: Any = None
+        self.thread_number: Any = None  # set by threads: the number of the current one
         self.enter_thread: Any = None  # set by torch_mode: enters the mode of the current thread
 
     def begin(self) -> None:
@@ -94,7 +95,7 @@ class Process:
         self.begin()
         role = dict(self.role)
         if _thread.get_ident() != self.main_thread:
-            role["thread"] = getattr(self.local, "thread", 0)
+            role["thread"] = self.thread_number() if self.thread_number else 0
         ordinal = len(self.lanes)
         lane = Lane(self.directory, ordinal, min(self.generation, _LANES), role, _identity())
         self.generation += 1

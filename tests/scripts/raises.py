@@ -474,12 +474,6 @@ def warned_by_an_optimizer():
 
 
 @case
-def warned_by_open():
-    with contextlib.suppress(FileNotFoundError):
-        open("there-is/none.bin", "wb", 1)  # noqa: SIM115  # the plain call is what is tested
-
-
-@case
 def warned_by_a_backward():
     x = torch.ones(2, requires_grad=True)
     x.sum().backward(create_graph=True)

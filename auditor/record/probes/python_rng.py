@@ -96,7 +96,7 @@ def _install(process: Process, module: ModuleType) -> None:
                     nested[0] = False
 
         watched.__name__, watched.__qualname__, watched.__doc__ = name, method.__qualname__, method.__doc__
-        watched.__module__ = method.__module__
+        watched.__module__, watched.__wrapped__ = method.__module__, method  # type: ignore[attr-defined]  # as functools.wraps does
         return watched
 
     for name in originals:

@@ -98,9 +98,7 @@ def _loss(torch: Any, outputs: Any) -> tuple[float | None, int] | None:
         return None
     if first.device.type != "cpu":
         return None  # reading it would synchronise the device
-    guard = digest.no_dispatch()  # noqa: F841  # works by living
-    value = first.item() if first.numel() == 1 and first.dtype.is_floating_point else None
-    return value, digest.of_tensor(first)
+    return digest.float_of(first), digest.of_tensor(first)
 
 
 def _digests(torch: Any, optimizer: Any) -> dict[str, object]:

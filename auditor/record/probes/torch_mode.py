@@ -13,7 +13,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from auditor.record.callsite import hide_us
-from auditor.record.probes import close_look, modules, torch_ops, torch_rng
+from auditor.record.probes import close_look, torch_ops, torch_rng
 
 if TYPE_CHECKING:
     from auditor.record.process import Process
@@ -90,7 +90,6 @@ def install_torch(process: Process, torch: Any) -> None:
     if process.level == "ops":
         enter()
     _watch_engine(process, torch)
-    modules.install_torch(process, torch)
     _after_fork(entered)
 
 

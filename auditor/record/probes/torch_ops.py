@@ -337,11 +337,11 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
             for part in value:
                 outputs_in(part, found)
 
-    def slow(func: Any, op: int, facts: OpFacts, args: Any, kwargs: Any, seq: int, site: int) -> Any:
+    def slow(call: Any, op: int, facts: OpFacts, args: Any, kwargs: Any, seq: int, site: int) -> Any:
         """Any op: several outputs, lists of tensors, randomness, undeclared writes, higher-order ops."""
         nonlocal n, off
         if facts.collective:
-            return collective(func, op, facts, args, kwargs, site)
+            return collective(call, op, facts, args, kwargs, site)
         producers: list[int] = []
         key: list[Any] = []
         floats: list[float] = []
@@ -359,7 +359,7 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
         if facts.random:
             stream, state = state_of(args, kwargs)
             emit(lane.sig("draw", stream=stream, function=facts.name), state, site)
-        out = func(*args, **kwargs) if kwargs else func(*args)
+        out = call(*args, **kwargs) if kwargs else call(*args)
         found: list[Any] = []
         outputs_in(out, found)
         returned = len(found)
@@ -419,9 +419,9 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
                     pass
         return out
 
-    def collective(func: Any, op: int, facts: OpFacts, args: Any, kwargs: Any, site: int) -> Any:
+    def collective(call: Any, op: int, facts: OpFacts, args: Any, kwargs: Any, site: int) -> Any:
         """An op between ranks: recorded without values; the tensors that it was given have no history afterwards."""
-        out = func(*args, **kwargs) if kwargs else func(*args)
+        out = call(*args, **kwargs) if kwargs else call(*args)
         given: list[Any] = []
         outputs_in([args, list((kwargs or {}).values()), out], given)
         for tensor in given:
@@ -529,8 +529,8 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
                         site = in_closure(frame, site)
             if flag >= SLOW:
                 if flag == QUERY:
-                    return func(*args, **kwargs) if kwargs else func(*args)
-                return slow(func, op, facts, args, kwargs, seq, site)
+                    return call(*args, **kwargs) if kwargs else call(*args)
+                return slow(call, op, facts, args, kwargs, seq, site)
             # what went in
             p0 = p1 = p2 = k = 0
             key: Any = None
@@ -555,7 +555,7 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
                     elif k == 2:
                         p2 = p
                     else:
-                        return slow(func, op, facts, args, kwargs, seq, site)
+                        return slow(call, op, facts, args, kwargs, seq, site)
                     k += 1
                 elif c is int or c is bool or a is None:
                     key = (a,) if key is None else (*key, a)
@@ -564,7 +564,7 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
                 elif c is list and (not a or a[0].__class__ is int):
                     key = (tuple(a),) if key is None else (*key, tuple(a))
                 else:
-                    return slow(func, op, facts, args, kwargs, seq, site)
+                    return slow(call, op, facts, args, kwargs, seq, site)
             if kwargs:
                 for name, a in kwargs.items():
                     c = a.__class__
@@ -573,7 +573,7 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
                     elif a is None or c in _plain_classes:
                         key = (name, a) if key is None else (*key, name, a)
                     else:
-                        return slow(func, op, facts, args, kwargs, seq, site)
+                        return slow(call, op, facts, args, kwargs, seq, site)
                 out = call(*args, **kwargs)
             else:
                 out = call(*args)

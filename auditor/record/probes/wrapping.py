@@ -4,56 +4,95 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import sys
 from collections.abc import Callable
+from types import MethodType
 from typing import Any
 
 from auditor.record.callsite import hide_us
 
 
-def telling(function: Callable[..., Any], tell: Callable[..., None], after: bool = False) -> Callable[..., Any]:
-    """A stand-in for `function` that calls `tell` with the same arguments, before it or (with the result put first) after it."""
-    if after:
+class _StandIn:
+    """Passes for the function that it stands in for: its attributes, its signature, its place in a pickle.
 
-        def stand_in(*args: Any, **kwargs: Any) -> Any:
-            try:
-                result = function(*args, **kwargs)
-            except BaseException as error:
-                hide_us(error)
-                raise
-            tell(result, *args, **kwargs)
-            return result
-    else:
+    A function of C kept on a class is not bound to the instances (`pathlib` of Python 3.10 keeps `io.open` so), hence the two kinds below.
+    """
 
-        def stand_in(*args: Any, **kwargs: Any) -> Any:
-            tell(*args, **kwargs)
-            try:
-                return function(*args, **kwargs)
-            except BaseException as error:
-                hide_us(error)
-                raise
+    __slots__ = ("__weakref__", "_after", "_function", "_tell")
 
-    for name in ("__module__", "__name__", "__qualname__", "__doc__", "__text_signature__"):
+    def __init__(self, function: Any, tell: Callable[..., None], after: bool) -> None:
+        for name, value in (("_function", function), ("_tell", tell), ("_after", after)):
+            object.__setattr__(self, name, value)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if not self._after:
+            self._tell(*args, **kwargs)
         try:
-            setattr(stand_in, name, getattr(function, name))
-        except (AttributeError, TypeError):
-            pass
-    return stand_in
+            result = self._function(*args, **kwargs)
+        except BaseException as error:
+            hide_us(error)
+            raise
+        if self._after:
+            self._tell(result, *args, **kwargs)
+        return result
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._function, name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        setattr(self._function, name, value)
+
+    def __repr__(self) -> str:
+        return repr(self._function)
+
+    def __reduce__(self) -> Any:
+        name = getattr(self, "__qualname__", "")
+        if getattr(sys.modules.get(str(self.__module__)), name, None) is self:
+            return name
+        import copy  # pickle has imported it
+
+        return copy.copy, (self._function,)
+
+    # Read from the function, because a class has these of its own.
+    __doc__ = property(lambda self: self._function.__doc__)
+    __module__ = property(lambda self: self._function.__module__)
+
+    __wrapped__ = property(lambda self: self._function)
+
+
+# Within a function that Dynamo compiles, a call of a stand-in is left to Python.
+_StandIn.__call__._torchdynamo_disable = True  # type: ignore[attr-defined]  # as torch.compiler.disable does
+
+
+class _BoundStandIn(_StandIn):
+    __slots__ = ()
+    __doc__ = vars(_StandIn)["__doc__"]  # every class body begins with new ones
+    __module__ = vars(_StandIn)["__module__"]
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        return self if instance is None else MethodType(self, instance)
+
+
+def telling(function: Any, tell: Callable[..., None], after: bool = False) -> Any:
+    """A stand-in for `function` that calls `tell` with the same arguments, before it or (with the result put first) after it.
+
+    To `tell`, `sys._getframe(2)` is the caller.
+    """
+    binds = hasattr(type(function), "__get__") and not isinstance(function, MethodType)
+    return (_BoundStandIn if binds else _StandIn)(function, tell, after)
 
 
 def bracket(function: Any, enter: Callable[[Any], None], leave: Callable[[], None]) -> Callable[[], None]:
     """Give a Python function another body: `enter(first argument)`, what it did before, and `leave()` however it ends.
 
     The function stays the same object with the same file, lines and columns, so stacks and tracebacks stay as they are. Returns what
-    undoes it; without source, nothing is done.
+    undoes it. Raises OSError where there is no source.
     """
     import ast  # torch has imported both
     import inspect
 
     original = function.__code__
-    try:
-        lines, first = inspect.getsourcelines(function)
-    except OSError:
-        return lambda: None
+    lines, first = inspect.getsourcelines(function)
     # The line that is put before it keeps the columns of an indented method.
     tree = ast.increment_lineno(ast.parse("if 1:\n" + "".join(lines) if lines[0][:1].isspace() else "\n" + "".join(lines)), first - 2)
     definition = next(node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))

@@ -1,0 +1,89 @@
+"""Which module is running: told by `Module.__call__` itself.
+
+Global forward hooks would do too, but they send every call through torch's slow path, where tracebacks have other lines. When Dynamo is
+about to compile, what we put into `__call__` is taken out again, because it would be traced.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from auditor.record.imports import when_imported
+from auditor.record.probes.wrapping import bracket, telling
+
+if TYPE_CHECKING:
+    from auditor.record.lane import Lane
+    from auditor.record.process import Process
+
+_MOST = 0xFFFF
+
+
+class ModulePaths:
+    """Numbers of a lane's module paths; `known` maps `id(module)` to the module's weak reference and number.
+
+    By identity, because `==` and `hash` of a module may be the user's.
+    """
+
+    def __init__(self, lane: Lane) -> None:
+        self.lane = lane
+        self.known: dict[int, tuple[weakref.ref[Any], int]] = {}
+        self._ids: dict[str, int] = {}
+
+    def learn(self, called: Any, outermost: bool) -> tuple[weakref.ref[Any], int]:
+        """Name a module that is called for the first time and, if no other is running, all that it holds."""
+        top = type(called).__name__
+        if outermost:
+            for name, child in list(called.named_modules()):
+                if child is not called and not self._is_known(child):
+                    self._note(child, f"{top}.{name}")
+        return self._note(called, top)
+
+    def _is_known(self, module: Any) -> bool:
+        found = self.known.get(id(module))
+        return found is not None and found[0]() is module
+
+    def _note(self, module: Any, path: str) -> tuple[weakref.ref[Any], int]:
+        number = self._ids.get(path, 0)
+        if not number and len(self._ids) < _MOST:
+            number = self._ids[path] = self.lane.define("module", {"path": path, "class": type(module).__name__})
+        known, key = self.known, id(module)
+        found = known[key] = (weakref.ref(module, lambda reference: _forget(known, key, reference)), number)
+        return found
+
+
+def _forget(known: dict[int, tuple[weakref.ref[Any], int]], key: int, reference: weakref.ref[Any]) -> None:
+    if key in known and known[key][0] is reference:  # the address may have been given to another module since
+        del known[key]
+
+
+def install_torch(process: Process, torch: Any) -> None:
+    """Bracket `Module.__call__`."""
+
+    def entered(called: Any) -> None:
+        try:
+            handler = process.local.lane.handler
+        except AttributeError:  # a thread that had no event yet
+            return
+        if handler is not None:
+            handler.enter_module(called)
+
+    def left() -> None:
+        try:
+            handler = process.local.lane.handler
+        except AttributeError:
+            return
+        if handler is not None:
+            handler.leave_module()
+
+    undo = [bracket(torch.nn.Module.__call__, entered, left)]
+
+    def compiling(*_args: Any, **_kwargs: Any) -> None:
+        if undo:
+            undo.pop()()
+            process.lane().line({"k": "lost", "what": "module paths, and ops inside compiled code: torch.compile was used", "count": 1})
+
+    def dynamo_imported(eval_frame: Any) -> None:
+        eval_frame.OptimizeContext.__init__ = telling(eval_frame.OptimizeContext.__init__, compiling)
+
+    when_imported("torch._dynamo.eval_frame", dynamo_imported)
