@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import struct
 import subprocess
@@ -29,6 +30,8 @@ __all__ = ["Progress", "Screen", "Stdin", "launch"]
 
 _BOOT = Path(__file__).resolve().parent.parent / "record" / "boot"
 _TICK = 0.1
+#: Less than this does not hold the first records of a lane.
+_LEAST_SPACE = 1 << 20
 #: Seconds that a child has between being asked to end and being ended.
 _GRACE = 5.0
 
@@ -139,6 +142,8 @@ def why_nothing(trace: Trace) -> LaunchError | None:
     if any(lane.ops for lane in trace.lanes.values()):
         return None
     failed = f" (it ended with {trace.meta.get('error') or 'status ' + str(trace.meta.get('exit'))})" if trace.meta.get("exit") else ""
+    if shutil.disk_usage(trace.path).free < _LEAST_SPACE:
+        return LaunchError("disk-full", f"nothing was recorded: there is no space left for {trace.path}{failed}")
     if not trace.processes:
         return LaunchError(
             "recorder-not-armed",

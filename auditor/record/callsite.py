@@ -116,7 +116,7 @@ def is_user_code(filename: str) -> bool:
 
 
 def _judge(filename: str) -> bool:
-    if filename.startswith("<frozen") or filename.startswith(("<string>", "<__array_function__ internals>", "<eval_with_key>")):
+    if filename.startswith(("<frozen", "<string>", "<__array_function__ internals>", "<eval_with_key>")):
         # <string> is what namedtuple, dataclasses and attrs compile their methods under, <eval_with_key> what torch.fx makes of a graph
         return False
     path = os.path.abspath(filename) if filename[:1] != "<" else filename

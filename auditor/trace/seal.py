@@ -48,7 +48,9 @@ COLUMNS = (
 
 
 def seal(run: Path) -> None:
-    """Turn the spool of a run into sealed lanes; does nothing where there is no spool."""
+    """Turn the spool of a run into sealed lanes; does nothing where there is no spool. Raises TraceError `disk-full`, `seal-failed`."""
+    import duckdb
+
     spool = run / "spool"
     if not spool.is_dir():
         return
@@ -69,13 +71,22 @@ def seal(run: Path) -> None:
     lanes.sort(key=lambda lane: (lane["name"] != "main", lane["name"], lane["identity"], lane["fork"], lane["started"]))
     seen: dict[str, int] = {}
     target = run / "lanes"
-    target.mkdir(exist_ok=True)
-    for k, lane in enumerate(lanes):
-        seen[lane["name"]] = seen.get(lane["name"], 0) + 1
-        if seen[lane["name"]] > 1:
-            lane["name"] += f" ({seen[lane['name']]})"
-        _write_lane(lane, target / f"{k:03d}", facts.get("cwd", ""))
-    (target / "index.json").write_text(json.dumps({"format": FORMAT, "processes": processes, "lanes": len(lanes)}))
+    try:
+        target.mkdir(exist_ok=True)
+        for k, lane in enumerate(lanes):
+            seen[lane["name"]] = seen.get(lane["name"], 0) + 1
+            if seen[lane["name"]] > 1:
+                lane["name"] += f" ({seen[lane['name']]})"
+            _write_lane(lane, target / f"{k:03d}", facts.get("cwd", ""))
+        (target / "index.json").write_text(json.dumps({"format": FORMAT, "processes": processes, "lanes": len(lanes)}))
+    except (OSError, duckdb.IOException) as error:
+        shutil.rmtree(target, ignore_errors=True)
+        full = "No space left" in str(error)
+        why = "there is no space left" if full else str(error).splitlines()[0]
+        raise TraceError(
+            "disk-full" if full else "seal-failed",
+            f"cannot write to {run}: {why}; what was recorded is kept in {spool} and will be read by the next command that reads this run",
+        ) from error
     shutil.rmtree(spool, ignore_errors=True)
 
 
