@@ -33,11 +33,14 @@ class _RunByDefault(TyperGroup):
 
 
 app = typer.Typer(
-    cls=_RunByDefault, add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
+    cls=_RunByDefault, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Find out why two runs of a PyTorch training script differ. "
     "`repro-audit train.py ...` runs the script twice, unmodified, and names the first op at which the runs part.",
 )  # fmt: skip
+
+#: What typer raises for a command line that it does not understand; typer exports only this child of it.
+_WrongUsage: Any = typer.BadParameter.__base__
 
 #: Everything behind the script is the script's own.
 _SCRIPT = {"allow_interspersed_args": False, "ignore_unknown_options": False}
@@ -74,12 +77,16 @@ Python = Annotated[
 
 
 @app.callback(invoke_without_command=True)
-def _main(version: Annotated[bool, typer.Option("--version", help="print the version and end")] = False) -> None:
+def _main(context: typer.Context, version: Annotated[bool, typer.Option("--version", help="print the version and end")] = False) -> None:
     if version:
         from auditor import __version__
 
         print(f"repro-audit {__version__}")
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help(), end="\n\n", file=sys.stderr)
+        with _plain_errors():
+            raise UsageError("no-script", "no script was given: repro-audit train.py ...")
 
 
 @app.command(context_settings=_SCRIPT)
@@ -112,6 +119,7 @@ def run(
             audit = pipeline.audit(plan, out, screen, look, self_check)
         finally:
             screen.close()
+        screen.make_room()
         _finish(audit, json, markdown, fail_on)
 
 
@@ -182,7 +190,9 @@ def show(
         from auditor import pipeline
         from auditor.listing import print_listing
 
-        print_listing(pipeline.events(run, step=step, op=op, phase=phase, file=file, lane=lane, kinds=kind, limit=limit), sys.stdout)
+        found = pipeline.events(run, step=step, op=op, phase=phase, file=file, lane=lane, kinds=kind, limit=limit)
+        with _writing():
+            print_listing(found, sys.stdout)
 
 
 @app.command()
@@ -203,9 +213,15 @@ def report(
 def main() -> None:
     """Entry point of `repro-audit`."""
     _hold_closed_streams()
-    if hasattr(signal, "SIGPIPE"):
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `repro-audit show RUN | head` ends quietly
-    app()
+    try:
+        ended = app(standalone_mode=False)
+    except _WrongUsage as error:
+        if error.ctx is not None:
+            print(error.ctx.get_usage(), f"Try '{error.ctx.command_path} --help' for help.", sep="\n", end="\n\n", file=sys.stderr)
+        said = error.format_message().rstrip(".")
+        print(f"repro-audit: {said[:1].lower()}{said[1:]} [wrong-usage]", file=sys.stderr)
+        ended = UsageError.exit_status
+    sys.exit(ended)
 
 
 def _hold_closed_streams() -> None:
@@ -246,8 +262,11 @@ def _check(fail_on: str, *outputs: Path | None) -> None:
     """Refuse what would only fail after the runs."""
     if fail_on not in _FAIL_ON:
         raise UsageError("bad-fail-on", f"--fail-on {fail_on}: one of {', '.join(_FAIL_ON)} is wanted")
-    for output in outputs:
-        if output is None or str(output) == "-":
+    named = [output for output in outputs if output is not None]
+    if len({os.path.abspath(output) for output in named}) < len(named):  # noqa: PTH100  # not through links: what was typed twice
+        raise UsageError("same-output", f"two reports cannot both be written to {'stdout' if str(named[0]) == '-' else named[0]}")
+    for output in named:
+        if str(output) == "-":
             continue
         try:
             if output.is_file() or output.is_dir():
@@ -270,7 +289,8 @@ def _finish(audit: Audit, json: Path | None, markdown: Path | None, fail_on: str
         if path is None:
             continue
         if str(path) == "-":
-            render(audit, sys.stdout)
+            with _writing():
+                render(audit, sys.stdout)
             taken = True
             continue
         try:
@@ -278,7 +298,8 @@ def _finish(audit: Audit, json: Path | None, markdown: Path | None, fail_on: str
                 render(audit, file)
         except OSError as error:
             raise UsageError("output-unwritable", f"cannot write {path}: {error.strerror}") from error
-    terminal.render(audit, sys.stderr if taken else sys.stdout)
+    with _writing():
+        terminal.render(audit, sys.stderr if taken else sys.stdout)
     raise typer.Exit(status(audit, fail_on))
 
 
@@ -289,6 +310,22 @@ def status(audit: Audit, fail_on: str) -> int:
         if audit.verdict == "diverged" or any(finding.level in levels for finding in audit.findings):
             return 1
     return 2 if audit.verdict == "inconclusive" else 0
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    """Write what was asked for: where nobody reads on, end quietly (`repro-audit show RUN | head`); where there is no space, say so.
+
+    Only here: a run goes on to its end and is kept although nobody reads what the script prints.
+    """
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    try:
+        yield
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left in the buffer is not written once more when Python ends
+        raise UsageError("output-unwritable", f"cannot write to stdout: {error.strerror}") from error
 
 
 @contextmanager

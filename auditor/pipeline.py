@@ -16,6 +16,8 @@ from auditor.errors import AuditError, LaunchError, UsageError
 from auditor.launch import Progress, Screen, Stdin, launch, outcome, why_nothing
 from auditor.listing import Listing, listing
 from auditor.plan import Plan, Watch
+from auditor.progress import write_all
+from auditor.report import counted, listed
 from auditor.results import Audit, Coverage, Divergence, Intermittent, Lost, OpLine, RunOutcome
 from auditor.trace.reader import LaneTrace, Trace
 
@@ -33,7 +35,7 @@ class Silent:
 
     def output(self, stream: int, data: bytes) -> None:
         """Write to our own stdout or stderr."""
-        os.write(stream, data)
+        write_all(stream, data)
 
     def progress(self, progress: Progress) -> None:
         """Show nothing."""
@@ -78,10 +80,11 @@ def audit(plan: Plan, keep: Path | None = None, screen: Any = None, look: bool =
         comparison = _second_look(plan, comparison, runs, make)
     result = conclude(list(plan.script), runs, comparison, plan)
     if self_check:
-        make(plan.with_level("off"), "bare", "check")
-        make(plan.with_level("steps"), "steps-only", "check")
+        # without us nobody ends the script after N steps
+        bare = make(plan.with_level("off"), "bare", "check") if plan.steps is None else None
+        steps_only = make(plan.with_level("steps"), "steps-only", "check")
         result.runs = [outcome(run) for run in runs]
-        _self_check(result, a, *runs[-2:])
+        _self_check(result, a, b, bare, steps_only)
     return result
 
 
@@ -104,8 +107,11 @@ def diff(a: Path, b: Path) -> Audit:
     if runs[0].id == runs[1].id:
         for run in runs:
             run.meta["id"] = str(run.path)
-    result = conclude(runs[0].meta.get("script") or [], runs, compare(*runs), None)
+    alike = _recorded(runs[0]) == _recorded(runs[1])
+    result = conclude(runs[0].meta.get("script") or [], runs, compare(*runs) if alike else Comparison(None), None)
     result.environment = environment_differences(*runs)
+    if not alike:
+        result.coverage.lost.append(Lost(what="single ops: the runs were not recorded at the same level, so their steps were compared"))
     if (
         result.divergence is not None
         and result.divergence.detail.evidence is None
@@ -179,6 +185,11 @@ def conclude(script: list[str], runs: list[Trace], comparison: Comparison, plan:
     )  # fmt: skip
     if divergence is not None:
         return result
+    if any(_recorded(run) != ("ops", None) for run in (a, b)):
+        step = _first_differing_step(a, b)
+        if step is not None:
+            result.notes.append(f"the runs differ in {step}: to see the op, record the ops of that step (--window)")
+            return result
     reason = _why_unsure(a, b, plan)
     if reason is None and a.meta.get("exit") != b.meta.get("exit"):
         result.divergence = _failed(a, b)
@@ -276,29 +287,62 @@ def _second_look(plan: Plan, first: Comparison, runs: list[Trace], make: Any) ->
     return best
 
 
-def _self_check(result: Audit, recorded: Trace, bare: Trace, steps_only: Trace) -> None:
-    """Compare a recorded run with one without us, by output and exit status, and with one without a dispatch mode, by every step."""
-    changed = [f"its {name}" for name in ("stdout", "stderr") if (recorded.path / name).read_bytes() != (bare.path / name).read_bytes()]
-    if recorded.meta.get("exit") != bare.meta.get("exit"):
-        changed.append("its exit status")
-    facts = ("loss_digest", "gradients", "parameters", "state")
-    lanes = [run.main.events_of("step") if run.main is not None else [] for run in (recorded, steps_only)]
-    if len(lanes[0]) != len(lanes[1]):
-        changed.append(f"its number of steps ({len(lanes[0])} recorded, {len(lanes[1])} with steps only)")
-    for ours, theirs in zip(*lanes, strict=False):
-        different = [fact.replace("loss_digest", "loss") for fact in facts if ours.get(fact) != theirs.get(fact)]
-        if different:
-            changed.append(f"the {' and '.join(different)} at step {ours['step']}")
-            break
-    if not changed:
-        result.notes.append(
-            f"self-check: output and exit status are those of a run without us, and so are losses, gradients, parameters and optimizer "
-            f"state at each of {len(lanes[0])} steps of a run without a dispatch mode"
-        )
-    elif result.verdict == "diverged":
-        result.notes.append("self-check: no answer, because the script does not do the same twice anyway")
+def _self_check(result: Audit, recorded: Trace, again: Trace, bare: Trace | None, steps_only: Trace) -> None:
+    """Compare a recorded run with one without us, by output and exit status, and with one without a dispatch mode, by every step.
+
+    Output that the two recorded runs do not share, such as a process id or a duration, shows nothing.
+    """
+    if result.verdict == "diverged" or any(run.meta.get("stopped") for run in (bare, steps_only) if run is not None):
+        why = "the script does not do the same twice anyway" if result.verdict == "diverged" else "a run was ended early"
+        result.notes.append(f"self-check: no answer, because {why}")
+        return
+    changed: list[str] = []
+    same: list[str] = []
+    unknown: list[str] = []
+    for name in ("stdout", "stderr"):
+        printed = (recorded.path / name).read_bytes()
+        if bare is None or (again.path / name).read_bytes() != printed:
+            unknown.append(f"its {name}")
+        else:
+            (same if (bare.path / name).read_bytes() == printed else changed).append(f"its {name}")
+    if bare is None:
+        unknown.append("its exit status")
     else:
-        result.coverage.lost.append(Lost(what=f"self-check: being recorded changed {', '.join(changed)}"))
+        (same if bare.meta.get("exit") == recorded.meta.get("exit") else changed).append("its exit status")
+    step = _first_differing_step(recorded, steps_only)
+    if step is not None:
+        changed.append(step)
+    if changed:
+        result.coverage.lost.append(Lost(what=f"self-check: being recorded changed {listed(changed)}"))
+        return
+    said = [f"{listed(same)} are those of a run without us"] if same else []
+    steps = recorded.main.steps if recorded.main is not None else 0
+    if steps:
+        said.append(
+            f"losses, gradients, parameters and optimizer state at each of {steps} steps are those of a run without a dispatch mode"
+        )
+    if unknown:
+        why = "not the same in two recorded runs" if bare is not None else "without us nobody ends the script after so many steps"
+        said.append(f"{listed(unknown)} could not be checked: {why}")
+    result.notes.append(f"self-check: {'; '.join(said)}")
+
+
+def _recorded(run: Trace) -> tuple[str, tuple[int, ...] | None]:
+    """At which level a run was recorded, and in which window of steps."""
+    plan = run.meta.get("plan") or {}
+    return plan.get("level", "ops"), tuple(plan["window"]) if plan.get("window") else None
+
+
+def _first_differing_step(a: Trace, b: Trace) -> str | None:
+    """The first step of the main lane after which the two runs do not hold the same, and what is not the same."""
+    lanes = [run.main.events_of("step") if run.main is not None else [] for run in (a, b)]
+    for ours, theirs in zip(*lanes, strict=False):
+        facts = {"loss_digest": "loss", "gradients": "gradients", "parameters": "parameters", "state": "optimizer state"}
+        different = [name for fact, name in facts.items() if ours.get(fact) != theirs.get(fact)]
+        if different:
+            return f"the {listed(different)} at step {ours['step']}"
+    counts = [f"{counted(len(steps), 'step')} in {run.id}" for steps, run in zip(lanes, (a, b), strict=True)]
+    return None if len(lanes[0]) == len(lanes[1]) else f"the number of steps ({listed(counts)})"
 
 
 def _rate(runs: list[Trace], lane: str) -> Intermittent | None:

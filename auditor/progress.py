@@ -17,10 +17,15 @@ class PlainScreen:
 
     def __init__(self) -> None:
         self._last = time.monotonic()
+        self._lock = threading.Lock()
+        self._open: set[int] = set()  # streams on which the script is in the middle of a line
 
     def output(self, stream: int, data: bytes) -> None:
         """Pass on what the script wrote."""
-        write_all(stream, data)
+        with self._lock:
+            self._clear()
+            write_all(stream, data)
+            (self._open.discard if data.endswith(b"\n") else self._open.add)(stream)
 
     def progress(self, progress: Progress) -> None:
         """Say now and then how far the run is."""
@@ -30,10 +35,28 @@ class PlainScreen:
 
     def say(self, text: str) -> None:
         """A line on stderr."""
-        write_all(2, f"repro-audit: {text}\n".encode())
+        with self._lock:
+            self._end_line(2)
+            write_all(2, f"repro-audit: {text}\n".encode())
 
     def close(self) -> None:
-        """Nothing to clear."""
+        """Leave stderr at the beginning of a line: an error may follow."""
+        with self._lock:
+            self._clear()
+            self._end_line(2)
+
+    def make_room(self) -> None:
+        """Begin a line on stdout: a report follows. What is only passed on stays as it is, with or without an end of its last line."""
+        with self._lock:
+            self._end_line(1)
+
+    def _clear(self) -> None:
+        """Take away what is shown between the script's lines."""
+
+    def _end_line(self, stream: int) -> None:
+        if stream in self._open:
+            write_all(stream, b"\n")
+            self._open.discard(stream)
 
 
 class LiveScreen(PlainScreen):
@@ -41,40 +64,32 @@ class LiveScreen(PlainScreen):
 
     def __init__(self) -> None:
         super().__init__()
-        self._lock = threading.Lock()
         self._shown = False
-        self._at_line_start = True
-
-    def output(self, stream: int, data: bytes) -> None:
-        """Pass on what the script wrote, without our line in it."""
-        with self._lock:
-            self._clear()
-            write_all(stream, data)
-            self._at_line_start = data.endswith(b"\n")
+        self._here = {stream for stream in (1, 2) if os.isatty(stream)}
 
     def progress(self, progress: Progress) -> None:
         """Redraw the status line."""
         with self._lock:
-            if not self._at_line_start:
+            if self._open & self._here:
                 return
             self._clear()
-            width = os.get_terminal_size(2).columns if os.isatty(2) else 80
-            write_all(2, ("\x1b[2m" + f"repro-audit  {status(progress)}"[: width - 1] + "\x1b[0m").encode())
+            width = os.get_terminal_size(2).columns or 80  # some terminals do not know theirs
+            write_all(2, _dim(f"repro-audit  {status(progress)}"[: width - 1]).encode())
             self._shown = True
 
     def say(self, text: str) -> None:
         """A line of its own."""
         with self._lock:
             self._clear()
-            if not self._at_line_start:
-                write_all(2, b"\n")
-                self._at_line_start = True
-            write_all(2, f"\x1b[2mrepro-audit  {text}\x1b[0m\n".encode())
+            self._end_line(2)
+            write_all(2, (_dim(f"repro-audit  {text}") + "\n").encode())
 
-    def close(self) -> None:
-        """Take the status line away."""
-        with self._lock:
-            self._clear()
+    def _end_line(self, stream: int) -> None:
+        """On one terminal, a line that the script left open on either stream is the same one."""
+        together = self._here if stream in self._here else {stream}
+        if self._open & together:
+            write_all(stream, b"\n")
+            self._open -= together
 
     def _clear(self) -> None:
         if self._shown:
@@ -82,9 +97,14 @@ class LiveScreen(PlainScreen):
             self._shown = False
 
 
+def _dim(text: str) -> str:
+    return text if os.environ.get("NO_COLOR") else f"\x1b[2m{text}\x1b[0m"
+
+
 def status(progress: Progress) -> str:
     """How far a run is, in a few words."""
-    far = f"  {progress.steps:,} steps  {progress.records:,} ops" if progress.steps else ""
+    steps = f"{progress.steps:,} step{'' if progress.steps == 1 else 's'}"
+    far = f"  {steps}  {progress.records:,} events" if progress.steps else ""
     return f"{progress.run}  {progress.seconds:.0f} s{far}"
 
 

@@ -67,7 +67,7 @@ def refined(mismatch: Mismatch, evidence: Evidence | None, lane: LaneTrace) -> t
         if kind == "data" and any(d.rows_permuted for d in adopted):
             return "data-order", "the same rows came in in another order"
         return kind, sentence
-    if kind not in ("kernel", "uninitialized", "draw"):
+    if kind not in ("kernel", "uninitialized", "draw") and not (mismatch.on_other_tensors and evidence.inputs and not changed):
         return kind, sentence
     if not changed:
         if kind == "draw":
@@ -88,8 +88,8 @@ def _difference(a: dict[str, Any], b: dict[str, Any], run_a: Trace, run_b: Trace
     """Measure one pair of tensors."""
     shape = a.get("shape", [])
     difference = Difference(
-        slot=a["slot"], dtype=a.get("dtype", ""), shape=shape, differs=a["digest"] != b["digest"] or shape != b.get("shape", []),
-        of=prod(shape),
+        slot=a["slot"], dtype=a.get("dtype", ""), shape=shape, of=prod(shape),
+        differs=any(a.get(key) != b.get(key) for key in ("digest", "dtype", "shape")),
     )  # fmt: skip
     if not difference.differs:
         return difference
@@ -103,8 +103,7 @@ def _difference(a: dict[str, Any], b: dict[str, Any], run_a: Trace, run_b: Trace
     measure(difference, x, y)
     born = [array_of(run.value(entry), entry) if entry else None for run, entry in zip((run_a, run_b), births, strict=True)]
     if born[0] is not None and born[1] is not None and born[0].shape == x.shape:
-        where = _bits(x) != _bits(y)
-        difference.never_written = bool(((_bits(x) == _bits(born[0])) & (_bits(y) == _bits(born[1])))[where].all())
+        difference.never_written = not (_unequal(x, y) & (_unequal(x, born[0]) | _unequal(y, born[1]))).any()
     return difference
 
 
@@ -122,9 +121,11 @@ def array_of(data: bytes | None, entry: dict[str, Any]) -> Array | None:
     return array
 
 
-def _bits(array: Array) -> Array:
-    """Real floats as unsigned integers, so that nan equals itself and 0.0 differs from -0.0; anything else as it is."""
-    return array.view(f"<u{array.dtype.itemsize}") if array.dtype.kind == "f" else array
+def _unequal(x: Array, y: Array) -> npt.NDArray[np.bool_]:
+    """Where two arrays of one dtype hold other bytes: nan equals itself, and 0.0 differs from -0.0."""
+    words = np.dtype(f"<u{min(x.dtype.itemsize, 8)}")
+    different = [np.asarray(array, order="C")[..., None].view(words) for array in (x, y)]
+    return (different[0] != different[1]).any(-1)  # type: ignore[no-any-return]  # numpy's any() is Any
 
 
 def measure(difference: Difference, x: Array, y: Array) -> None:
@@ -134,7 +135,7 @@ def measure(difference: Difference, x: Array, y: Array) -> None:
     mapping sign-magnitude to a monotone integer (Bruce Dawson, Comparing Floating Point Numbers, 2012).
     """
     kind = x.dtype.kind
-    unequal = _bits(x) != _bits(y)
+    unequal = _unequal(x, y)
     where = np.argwhere(unequal)
     difference.elements = len(where)
     if not len(where):
@@ -142,23 +143,34 @@ def measure(difference: Difference, x: Array, y: Array) -> None:
     at = tuple(int(i) for i in where[0])
     difference.first = list(at)
     difference.a, difference.b = (_text(value, difference.dtype) for value in (x[at], y[at]))
-    if kind in "fciu":
-        wide = np.complex128 if kind == "c" else np.float64
-        xs, ys = x[unequal].astype(wide), y[unequal].astype(wide)
+    xs, ys = x[unequal], y[unequal]
+    if kind in "iu":
+        gaps = _distance(xs, ys)
+        sizes = np.maximum(*(np.abs(side.astype(np.float64)) for side in (xs, ys)))
+        difference.absolute = float(gaps.max())
+        difference.relative = float((gaps / sizes).max())
+    elif kind in "fc":
+        xs, ys = (side.astype(np.complex128 if kind == "c" else np.float64) for side in (xs, ys))
         with np.errstate(all="ignore"):
             gap = np.abs(xs - ys)
             size = np.maximum(np.abs(xs), np.abs(ys))
-            ratio = np.where(size > 0, gap / size, 0.0)
+            # halved, so that the distance of two large numbers of opposite sign does not overflow
+            ratio = np.where(size > 0, np.where(np.isinf(gap), np.abs(xs / 2 - ys / 2) / (size / 2), gap / size), 0.0)
         difference.absolute = _largest(gap)
         difference.relative = _largest(ratio)
-        if np.isnan(gap).any() or np.isinf(gap).any():
-            difference.note = f"{int((~np.isfinite(gap)).sum())} of them are not finite in one of the runs"
-    if kind == "f":
-        finite = np.isfinite(x[unequal]) & np.isfinite(y[unequal])
-        if finite.any():
-            ulps = _ordered(x[unequal][finite], difference.dtype) - _ordered(y[unequal][finite], difference.dtype)
-            difference.ulp = int(np.abs(ulps.astype(object)).max())
+        finite = np.isfinite(xs) & np.isfinite(ys)
+        if not finite.all():
+            difference.note = f"{int((~finite).sum())} of them are not finite in one of the runs"
+        if kind == "f" and finite.any():
+            ordered = [_ordered(side[unequal][finite], difference.dtype) for side in (x, y)]
+            difference.ulp = int(_distance(*ordered).max())
     difference.rows_permuted = rows_permuted(x, y)
+
+
+def _distance(x: Array, y: Array) -> npt.NDArray[np.uint64]:
+    """|x - y| of integers, exactly: the distance of two 64-bit integers need not fit into one that has a sign."""
+    low, high = np.minimum(x, y), np.maximum(x, y)
+    return high.astype(np.uint64) - low.astype(np.uint64)
 
 
 def _ordered(values: Array, dtype: str) -> Array:

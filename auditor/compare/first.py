@@ -14,6 +14,11 @@ from auditor.trace.reader import LaneTrace, Trace
 ADOPTING = ("aten.set_.source_Storage",)
 #: Ops whose output is not digested, because nobody has written it yet.
 EMPTY = ("aten.empty", "aten.new_empty", "aten._efficientzerotensor")
+#: Ops that leave nothing of what was in their first argument, which is therefore no input.
+OVERWRITING = (
+    "aten.copy_.", "aten.fill_.", "aten.zero_.", "aten.uniform_.", "aten.normal_.", "aten.random_.", "aten.bernoulli_.", "aten.cauchy_.",
+    "aten.exponential_.", "aten.geometric_.", "aten.log_normal_.", "aten.resize_",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,12 @@ class Mismatch:
     def ended(self) -> bool:
         """Whether one lane simply stopped here."""
         return self.a is None or self.b is None
+
+    @property
+    def on_other_tensors(self) -> bool:
+        """Whether both lanes do the same here, and do it on tensors of different origin."""
+        same = ("kind", "op", "args", "out", "numbers")
+        return self.kind == "structure" and not self.ended and all((self.a or {})[key] == (self.b or {})[key] for key in same)
 
     @property
     def row_a(self) -> int:
@@ -85,9 +96,12 @@ def _kind(a: dict[str, Any], b: dict[str, Any], lane: LaneTrace, twin: LaneTrace
     if a["op"].startswith(ADOPTING):
         return "data", "memory that no recorded op wrote came in with other values"
     states = [_state_before(row, which) for row, which in ((a, lane), (b, twin))]
-    if states[0] is not None or states[1] is not None:
-        if states[0] != states[1]:
-            return "draw", "the random stream that it draws from was in another state"
+    if states[0] != states[1]:
+        return "draw", "the random stream that it draws from was in another state"
+    given = [_given(row, which) for row, which in ((a, lane), (b, twin))]
+    if given[0] != given[1]:
+        return "structure", f"{a['op']} was given {_named(given[0])} in one run and {_named(given[1])} in the other"
+    if states[0] is not None:
         return "kernel", "the random stream was in the same state, and so were the inputs as far as recorded ops made them"
     if any(_born_empty(row, which) for row, which in ((a, lane), (b, twin))):
         return "uninitialized", "an input was made by torch.empty and no recorded op has written it"
@@ -102,8 +116,23 @@ def _state_before(row: dict[str, Any], lane: LaneTrace) -> int | None:
     return None
 
 
+def _made_by(row: dict[str, Any]) -> list[int]:
+    """Rows of the records that made an op's inputs; negative for those of other lanes."""
+    first = [row[name] for name in ("in0", "in1", "in2") if row[name] is not None]
+    made_by = list(map(int, row["inputs"].split())) if row["inputs"] else first
+    return made_by[1:] if row["in0"] is not None and row["op"].startswith(OVERWRITING) else made_by
+
+
+def _given(row: dict[str, Any], lane: LaneTrace) -> list[int | None]:
+    """The index of each op that made an input; None for an op of another lane."""
+    rows = lane.compared[1]
+    return [int(np.searchsorted(rows, made_by)) if made_by >= 0 else None for made_by in _made_by(row)]
+
+
+def _named(given: list[int | None]) -> str:
+    return "the result of " + " and ".join("another thread" if index is None else f"op {index}" for index in given) if given else "nothing"
+
+
 def _born_empty(row: dict[str, Any], lane: LaneTrace) -> bool:
     """Whether an input's memory was last written by nobody: its producer is the op that allocated it."""
-    makers = [row[name] for name in ("in0", "in1", "in2") if row[name] is not None and row[name] >= 0]
-    written = row["op"].split(".")[1].endswith("_")
-    return any(maker["op"].startswith(EMPTY) for made_by in makers[written:] for maker in lane.rows(made_by, made_by))
+    return any(maker["op"].startswith(EMPTY) for made_by in _made_by(row) if made_by >= 0 for maker in lane.rows(made_by, made_by))

@@ -35,14 +35,17 @@ def origin(kind: Kind, mismatch: Mismatch, lane: LaneTrace, twin: LaneTrace) -> 
         return None
     differing = _differing(lane, twin, mismatch)
     if kind == "draw":
-        own = _stream_of(mismatch, lane)
+        own = _stream_at(mismatch.row_a, lane) or _stream_at(mismatch.row_b, twin)
         differing = {stream: events for stream, events in differing.items() if stream == own}
     if not differing:
         return None
-    nearest = max(differing, key=lambda stream: differing[stream][-1][0]["row"])
+    nearest = max(differing, key=lambda stream: (max(event["row"] for event in differing[stream][-1] if event is not None), stream))
     first, other = differing[nearest][0]
-    if kind == "draw" and mismatch.a is not None and first["k"] == "draw" and first["row"] >= mismatch.a["row"] - 1:
-        return None  # the op is itself the first draw that differs
+    if first["k"] == "draw":
+        if kind == "draw" and first["row"] >= mismatch.row_a - 1 and (other is None or other["row"] >= mismatch.row_b - 1):
+            return None  # the op is itself the first draw that differs
+        if other is not None and other["index"] < first["index"]:
+            first, other = other, first
     return Origin(
         nearest, first["function"], first.get("index", mismatch.index), first.get("file"), first.get("line"), first.get("func"),
         first.get("code"), first.get("phase"), first.get("step"), _sentence(first, other, nearest),
@@ -53,8 +56,10 @@ def _sentence(first: dict[str, Any], other: dict[str, Any] | None, stream: str) 
     if first["k"] == "seed":
         if other is None:
             return f"the stream {stream} was seeded here in one run and not in the other"
-        if first.get("entropy"):
+        if first.get("entropy") or other.get("entropy"):
             return f"the stream {stream} was seeded from the operating system's entropy"
+        if first.get("value") == other.get("value"):
+            return f"the stream {stream} was put into another state here"
         return f"the stream {stream} was seeded with {first['value']} in one run and with {other['value']} in the other"
     return f"the stream {stream} was in another state when it was drawn from here: it was never seeded, or not with the same seed"
 
@@ -108,10 +113,9 @@ def _settings(lane: LaneTrace, row: int) -> dict[str, Any]:
     return {event["name"]: event["value"] for event in lane.events_of("setting") if event["row"] <= row}
 
 
-def _stream_of(mismatch: Mismatch, lane: LaneTrace) -> str | None:
-    row = mismatch.row_a
-    drawn = [draw["stream"] for draw in lane.draws if draw["row"] == row - 1]
-    return drawn[0] if drawn else None
+def _stream_at(row: int, lane: LaneTrace) -> str | None:
+    """The stream that the op at this row drew from."""
+    return next((str(draw["stream"]) for draw in lane.draws if draw["row"] == row - 1), None)
 
 
 def _timeline(lane: LaneTrace, until: int) -> dict[str, list[dict[str, Any]]]:
@@ -141,6 +145,8 @@ def _differing(lane: LaneTrace, twin: LaneTrace, mismatch: Mismatch) -> dict[str
             x, y = (a[n] if n < len(a) else None), (b[n] if n < len(b) else None)
             if x is None or y is None:
                 pairs.append((x or y or {}, None))
+            elif x["k"] != y["k"]:
+                pairs.append((x if x["k"] == "seed" else y, None))  # one run was seeded where the other already drew
             elif (x["k"], x["function"], x["state"]) != (y["k"], y["function"], y["state"]):
                 pairs.append((x, y))
         if pairs:

@@ -20,8 +20,10 @@ written before the first record that refers to it; `numbers` is a position in th
 its rows as a multiset in the first two producers. `sig` is the last field of the record and 0 in untouched memory, so the
 first record whose `sig` is 0 ends a segment that nobody closed.
 
-**What and where.** `sig`, `numbers`, `digest` and the producers are *what* happened and are compared. `site`, `module`, `seq` and
-`phase` are *where* and are only shown. Nothing else of a record exists, so comparing needs no list of things to ignore.
+**What and where.** `sig`, `numbers`, the digests and how many records an op takes are *what* happened and are compared. `site`, `module`,
+`seq` and `phase` are *where* and are only shown. The producers tell what an op was given: they are asked for when its result differs,
+because equal tensors that change places make no difference to the numbers. Nothing else of a record exists, so comparing needs no list
+of things to ignore.
 
 **Record numbers.** A record's number is its position in its lane plus the lane's `base`, a multiple of `LANE_SPAN` that no other
 lane of the same process (or of a process it was forked from) has. A producer's number therefore says whether it lies in

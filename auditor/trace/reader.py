@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from auditor.errors import TraceError
-from auditor.trace import FORMAT
-from auditor.trace.seal import newer, seal
+from auditor.trace.seal import is_known, newer, seal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,7 +49,19 @@ class LaneTrace:
     @cached_property
     def compared(self) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
         """`what` and row of each op and external, in order: what two runs are compared by."""
-        return self._pair("kind <> 'draw'")
+        import duckdb
+
+        con = duckdb.connect()
+        try:
+            found = con.execute(
+                "SELECT what, \"row\" FROM read_parquet(?) WHERE kind IN ('op', 'external') ORDER BY \"row\"",
+                [str(self.path.with_suffix(".parquet"))],
+            ).fetchnumpy()
+        except duckdb.Error as error:
+            raise TraceError("trace-unreadable", f"{self.path.parent.parent} cannot be read: {str(error).splitlines()[0]}") from error
+        finally:
+            con.close()
+        return found["what"], found["row"]
 
     @cached_property
     def draws(self) -> list[dict[str, Any]]:
@@ -59,22 +70,6 @@ class LaneTrace:
             'SELECT "row", "index", op, args AS stream, digest, file, line, function, code, step, phase '
             "FROM records WHERE kind = 'draw' ORDER BY \"row\""
         )
-
-    def _pair(self, condition: str) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
-        import duckdb
-
-        con = duckdb.connect()
-        try:
-            found = con.execute(
-                # the condition is one of two literals above
-                f'SELECT what, "row" FROM read_parquet(?) WHERE {condition} ORDER BY "row"',  # noqa: S608
-                [str(self.path.with_suffix(".parquet"))],
-            ).fetchnumpy()
-        except duckdb.Error as error:
-            raise TraceError("trace-unreadable", f"{self.path.parent.parent} cannot be read: {str(error).splitlines()[0]}") from error
-        finally:
-            con.close()
-        return found["what"], found["row"]
 
     def events_of(self, *kinds: str) -> list[dict[str, Any]]:
         """Rare events of these kinds, in order; `row` is that of the record that follows."""
@@ -104,18 +99,20 @@ class Trace:
         try:
             self.meta: dict[str, Any] = json.loads((run / "run.json").read_text())
             found = self.meta["format"]
+            if not isinstance(found, int):
+                raise ValueError
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise TraceError("trace-foreign", f"{run} is not a run of repro-audit: its run.json is missing or no such file") from error
-        if not isinstance(found, int) or found > FORMAT:
+        if not is_known(found):
             raise newer(run, found)
         seal(run)
         try:
             index = json.loads((run / "lanes" / "index.json").read_text())
-            if index["format"] > FORMAT:
+            if not is_known(index["format"]):
                 raise newer(run, index["format"])
             self.processes: list[dict[str, Any]] = index["processes"]
             self.lanes = {lane.name: lane for lane in (LaneTrace(run / "lanes" / f"{k:03d}") for k in range(index["lanes"]))}
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise TraceError("trace-truncated", f"{run} is not whole: {type(error).__name__} while reading its lanes") from error
 
     @property

@@ -1,6 +1,7 @@
 """Seals a run: spool -> one Parquet file and one JSON file a lane, which is the form that is kept, shipped and queried.
 
-A spool without its end mark is sealed as far as it goes. Nothing of the spool is removed before its lane is on disk.
+A spool without its end mark is sealed as far as it goes. Nothing of the spool is removed before all lanes are on disk: their index is
+written last, and where it is, a spool is a remainder (its removal was cut short, or a process outlived the run) and is not sealed again.
 """
 
 from __future__ import annotations
@@ -16,12 +17,15 @@ from typing import TYPE_CHECKING, Any
 from auditor.errors import TraceError
 from auditor.trace import (
     BACKWARD,
+    DRAW,
     EVENTS,
+    EXTERNAL,
     FORMAT,
     HEADER,
     HEADER_SIZE,
     MAGIC,
     MORE,
+    OP,
     PHASES,
     RECORD_SIZE,
     STOPPED,
@@ -48,26 +52,29 @@ COLUMNS = (
 
 
 def seal(run: Path) -> None:
-    """Turn the spool of a run into sealed lanes; does nothing where there is no spool. Raises TraceError `disk-full`, `seal-failed`."""
+    """Turn the spool of a run into sealed lanes, once. Raises TraceError `disk-full`, `seal-failed`."""
     import duckdb
 
     spool = run / "spool"
+    index = run / "lanes" / "index.json"
     if not spool.is_dir():
+        return
+    if index.exists():
+        shutil.rmtree(spool, ignore_errors=True)
         return
     facts = _json(run / "run.json") or {}
     lanes: list[dict[str, Any]] = []
     processes = []
     for folder in sorted(spool.iterdir()):
         process = _json(folder / "process.json")
-        if process is None:
+        found = sorted(folder.glob("*.jsonl"))
+        if process is None and not found:
             continue
-        if process.get("format", 0) > FORMAT:
+        process = process or {}
+        if not is_known(process.get("format", FORMAT)):
             raise newer(run, process["format"])
         processes.append(process)
-        for lines in sorted(folder.glob("*.jsonl")):
-            lane = _lane(lines, process)
-            if lane is not None:
-                lanes.append(lane)
+        lanes += [_lane(lines, process) for lines in found]
     lanes.sort(key=lambda lane: (lane["name"] != "main", lane["name"], lane["identity"], lane["fork"], lane["started"]))
     seen: dict[str, int] = {}
     target = run / "lanes"
@@ -78,7 +85,9 @@ def seal(run: Path) -> None:
             if seen[lane["name"]] > 1:
                 lane["name"] += f" ({seen[lane['name']]})"
             _write_lane(lane, target / f"{k:03d}", facts.get("cwd", ""))
-        (target / "index.json").write_text(json.dumps({"format": FORMAT, "processes": processes, "lanes": len(lanes)}))
+        written = index.with_suffix(".tmp")
+        written.write_text(json.dumps({"format": FORMAT, "processes": processes, "lanes": len(lanes)}))
+        written.replace(index)
     except (OSError, duckdb.IOException) as error:
         shutil.rmtree(target, ignore_errors=True)
         full = "No space left" in str(error)
@@ -88,6 +97,11 @@ def seal(run: Path) -> None:
             f"cannot write to {run}: {why}; what was recorded is kept in {spool} and will be read by the next command that reads this run",
         ) from error
     shutil.rmtree(spool, ignore_errors=True)
+
+
+def is_known(found: object) -> bool:
+    """Whether this version reads a format."""
+    return isinstance(found, int) and found <= FORMAT
 
 
 def newer(run: Path, found: object) -> TraceError:
@@ -105,7 +119,13 @@ def _json(path: Path) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _lane(lines: Path, process: dict[str, Any]) -> dict[str, Any] | None:
+#: What a line of a table must have to be of use.
+_NEEDED = {"sig": ("kind",), "site": ("file", "line", "func"), "module": ("path",)}
+#: What of a `sig` is compared. A key that a later version adds is not: the runs of two versions stay comparable.
+_COMPARED = ("kind", "op", "out", "args", "stream", "function")
+
+
+def _lane(lines: Path, process: dict[str, Any]) -> dict[str, Any]:
     """Read the lines of one lane: its tables and events."""
     tables: dict[str, dict[int, dict[str, Any]]] = {"sig": {}, "site": {}, "module": {}}
     events: list[dict[str, Any]] = []
@@ -118,57 +138,62 @@ def _lane(lines: Path, process: dict[str, Any]) -> dict[str, Any] | None:
         try:
             event = json.loads(raw)
             kind = event["k"]
+            if kind in tables:
+                tables[kind][event["id"]] = {key: event[key] for key in _NEEDED[kind]} | event
+            elif kind == "lane":
+                lane.update({key: event[key] for key in ("role", "identity", "base", "started")})
+            elif kind == "role":
+                lane["role"].update(event["role"])
+            elif kind == "torch":
+                lane["torch"] = event["version"]
+            elif kind == "stopped":
+                lane["stopped"] = event.get("why", "steps")
+            elif kind == "end":
+                lane["ended"] = True
+            elif kind in EVENTS:
+                events.append(event)
+            else:
+                lane["unknown"] += 1
         except (ValueError, KeyError, TypeError):
             lane["unknown"] += bool(raw)  # the line that was being written when the process was killed
-            continue
-        if kind in tables:
-            tables[kind][event["id"]] = event
-        elif kind == "lane":
-            lane.update({key: event[key] for key in ("role", "identity", "base", "started")})
-        elif kind == "role":
-            lane["role"].update(event["role"])
-        elif kind == "torch":
-            lane["torch"] = event["version"]
-        elif kind == "stopped":
-            lane["stopped"] = event.get("why", "steps")
-        elif kind == "end":
-            lane["ended"] = True
-        elif kind in EVENTS:
-            events.append(event)
-        else:
-            lane["unknown"] += 1
     lane["name"] = lane_name(lane["role"], lane["identity"], lane["rank"])
     lane["tables"] = tables
     lane["events"] = events
     return lane
 
 
-def _records(path: Path) -> tuple[np.ndarray[Any, Any], str]:
-    """All records of a lane's segments up to the first that was never written, and why recording stopped if it did."""
+def _records(path: Path) -> tuple[np.ndarray[Any, Any], int | None, str]:
+    """A lane's records up to the first that was never written, the number of the first, and why recording stopped if it did."""
     import numpy as np
 
     dtype = np.dtype([(name, "<u8" if name == "digest" else "<u4") for name in _FIELDS])
     parts = []
     stopped = ""
-    k = 0
+    k = total = 0
+    start = None
     while (segment := path.with_name(f"{path.name}.{k}.seg")).exists():
         data = segment.read_bytes()
         k += 1
         if len(data) < HEADER_SIZE:
             break
-        magic, format_, size, _first, _written, _steps, why = struct.unpack_from(HEADER, data)
+        magic, format_, size, first, _written, _steps, why = struct.unpack_from(HEADER, data)
         if magic != MAGIC or size != RECORD_SIZE:
             break
         if format_ > FORMAT:
             raise newer(path.parent.parent.parent, format_)
+        if start is None:
+            start = first
+        elif first != start + total:
+            break  # the segment before this one is not whole
         stopped = stopped or STOPPED[why] if why < len(STOPPED) else "recorder-error"
         usable = (len(data) - HEADER_SIZE) // RECORD_SIZE
         records = np.frombuffer(data, dtype, usable, HEADER_SIZE)
         written = int(np.argmin(records["sig"] != 0)) if usable and (records["sig"] == 0).any() else usable
         parts.append(records[:written])
+        total += written
         if written < usable:
             break
-    return (np.concatenate(parts) if parts else np.zeros(0, dtype)), stopped
+    return (np.concatenate(parts) if parts else np.zeros(0, dtype)), start, stopped
 
 
 _P1, _P2, _P3 = 0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9
@@ -190,17 +215,17 @@ def _write_lane(lane: dict[str, Any], target: Path, cwd: str) -> None:
     import numpy as np
     from xxhash import xxh3_64_intdigest
 
-    records, stopped = _records(lane["path"])
+    records, first, stopped = _records(lane["path"])
     lane["stopped"] = stopped or lane["stopped"]
     sigs = lane["tables"]["sig"]
+    pool = _pool(lane["path"])
+    records = records[: _whole(records, sigs, pool)]
     more = records["sig"] == MORE
     row_of = np.cumsum(~more) - 1
     main = records[~more]
     positions = np.flatnonzero(~more)
-    if len(main) and positions[-1] + int(main["where"][-1] & 0xFF) >= len(records):
-        main, positions = main[:-1], positions[:-1]  # the last op's continuation records were never written
     n = len(main)
-    base = lane["base"]
+    base = lane["base"] if first is None else first - 1
 
     # tables
     top = max(sigs, default=0) + 1
@@ -212,28 +237,24 @@ def _write_lane(lane: dict[str, Any], target: Path, cwd: str) -> None:
         given = sig.get("args")
         args_of[number] = sig.get("stream", "") if sig["kind"] == "draw" else "" if given is None else _compact(given)
         out_of[number] = _compact(sig["out"]) if "out" in sig else ""
-        fields = {key: value for key, value in sig.items() if key not in ("k", "id")}
-        hash_of[number] = xxh3_64_intdigest(_compact(fields).encode())
+        fields = {key: sig[key] for key in _COMPARED if key in sig}
+        hash_of[number] = xxh3_64_intdigest(_compact(fields).encode("utf-8", "surrogatepass"))
     sig = main["sig"].astype(np.int32)
-    sig[sig >= top] = 0
-    is_draw = np.array([kind == "draw" for kind in kind_of])[sig]
-    is_external = np.array([kind == "external" for kind in kind_of])[sig]
-    index = np.cumsum(~is_draw) - ~is_draw
+    is_op, is_external, is_draw = (np.array([kind == wanted for kind in kind_of])[sig] for wanted in (OP, EXTERNAL, DRAW))
+    is_compared = is_op | is_external
+    index = np.cumsum(is_compared) - is_compared
+    lane["unknown"] += int(np.count_nonzero(~is_compared & ~is_draw))
 
     # floats given as arguments
     numbers_text = [""]
     numbers_code = np.zeros(n, np.int32)
     numbers_hash = np.zeros(n, np.uint64)
     if main["numbers"].any():
-        try:
-            pool = np.fromfile(lane["path"].with_suffix(".num"), "<f8")
-        except OSError:
-            pool = np.zeros(0)
         unique, where = np.unique(main["numbers"], return_inverse=True)
         numbers_code = where.astype(np.int32)
         numbers_text, hashes = [], []
         for at in unique.tolist():
-            group = pool[at : at + int(pool[at - 1])] if 0 < at <= len(pool) else pool[:0]
+            group = pool[at : at + int(pool[at - 1])] if at else pool[:0]
             numbers_text.append(" ".join(repr(float(v)) for v in group))
             hashes.append(xxh3_64_intdigest(group.tobytes()) if at else 0)
         numbers_hash = np.array(hashes, np.uint64)[numbers_code]
@@ -293,8 +314,39 @@ def _write_lane(lane: dict[str, Any], target: Path, cwd: str) -> None:
         key: lane[key]
         for key in ("name", "role", "identity", "rank", "pid", "ended", "unknown", "torch", "stopped", "started", "executable")
     }
-    kept |= {"format": FORMAT, "records": n, "ops": int((~is_draw & ~is_external & (sig > 0)).sum()), "steps": len(steps), "events": events}
+    kept |= {"format": FORMAT, "records": n, "ops": int(is_op.sum()), "steps": len(steps), "events": events}
     target.with_suffix(".json").write_text(json.dumps(kept))
+
+
+def _pool(path: Path) -> npt.NDArray[np.float64]:
+    """The floats that the ops of a lane were given; empty if there is no such file."""
+    import numpy as np
+
+    try:
+        return np.fromfile(path.with_suffix(".num"), "<f8")
+    except OSError:
+        return np.zeros(0)
+
+
+def _whole(records: np.ndarray[Any, Any], sigs: dict[int, dict[str, Any]], pool: npt.NDArray[np.float64]) -> int:
+    """How many records are whole: up to the first whose sig, floats or continuation records are missing.
+
+    A process that is killed leaves no such record but the last; a copy that was cut short may, and so may a disk that was full for one of
+    the files.
+    """
+    import numpy as np
+
+    positions = np.flatnonzero(records["sig"] != MORE)
+    main = records[positions]
+    known = np.zeros(max(sigs, default=0) + 1, bool)
+    known[list(sigs)] = True
+    whole = known[np.minimum(main["sig"], len(known) - 1)] & (main["sig"] < len(known))
+    whole &= positions + (main["where"] & 0xFF) < len(records)
+    at = main["numbers"].astype(np.int64)
+    counts = np.append(pool, 0)[np.minimum(at - 1, len(pool))]
+    with np.errstate(invalid="ignore"):
+        whole &= (at == 0) | (counts >= 1) & (at + counts <= len(pool))
+    return len(records) if whole.all() else int(positions[np.argmin(whole)])
 
 
 def _compact(value: object) -> str:
@@ -388,7 +440,9 @@ def _write_parquet(columns: dict[str, _Column], path: Path) -> None:
             column = columns[name]
             if isinstance(column, tuple):
                 data[name], texts = column
-                con.register(f"t_{name}", {"id": np.arange(len(texts)), "text": np.array(texts, object)})
+                # a file name that is no UTF-8 is held as lone surrogates, which Parquet does not have
+                text = np.array([text.encode("utf-8", "backslashreplace").decode() for text in texts], object)
+                con.register(f"t_{name}", {"id": np.arange(len(texts)), "text": text})
                 joins.append(f"LEFT JOIN t_{name} ON t_{name}.id = records.{name}")
                 fields.append(f"nullif(t_{name}.text, '') AS {name}")
             else:

@@ -6,6 +6,7 @@ full disk kills the process with SIGBUS at some later store.
 
 from __future__ import annotations
 
+import errno
 import json
 import mmap
 import os
@@ -55,7 +56,7 @@ class LaneWriter:
             data = (encode(event) + "\n").encode("utf-8", "surrogatepass")
             written = os.write(self._fd, data)
             if written != len(data):
-                raise OSError(28, "short write")
+                raise OSError(errno.ENOSPC, "short write")
         except OSError as error:
             self._stop(error)
         except (ValueError, TypeError, RecursionError):
@@ -158,12 +159,13 @@ class LaneWriter:
             self.progress(self.first - 1)
 
     def _stop(self, error: OSError | None) -> None:
-        if error is None:
-            self.stop("recorder-error")
-        elif error.errno == 2:
+        number = None if error is None else error.errno
+        if number in (errno.ENOENT, errno.ENOTDIR):
             self.stop("run-directory-gone")
-        else:
+        elif number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             self.stop("disk-full")
+        else:
+            self.stop("recorder-error")
 
     def _scratch(self) -> tuple[bytearray, int, int]:
         scratch = bytearray(HEADER_SIZE + RECORD_SIZE * 1024)

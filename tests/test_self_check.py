@@ -1,0 +1,122 @@
+"""`--self-check`: whether being recorded changed what the script does, told from what the script itself does not do twice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from auditor.results import Audit
+from tests.processes import Ended, audited, bare, write
+
+STEADY = """
+    import torch
+    torch.manual_seed(0)
+    model = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    for step in range(3):
+        optimizer.zero_grad()
+        loss = model(torch.randn(5, 3)).square().mean()
+        loss.backward()
+        optimizer.step()
+        print(step, loss.item().hex())
+    """
+#: The gradient of a value that is filled in is a sum, which torch takes in another way under any dispatch mode.
+FILLED = """
+    import torch
+    torch.manual_seed(0)
+    value = torch.tensor(0.5, requires_grad=True)
+    optimizer = torch.optim.SGD([value], lr=0.1)
+    for step in range(2):
+        optimizer.zero_grad()
+        x = torch.randn(100_000)
+        (x.masked_fill(x > 0, value) * torch.randn(100_000)).sum().backward()
+        optimizer.step()
+    print(value.item().hex())
+    """
+
+
+class Checked(NamedTuple):
+    """What `--self-check` came to."""
+
+    done: Ended
+    audit: Audit
+    runs: list[str]
+    said: str
+    """What is said of the self-check among the notes."""
+    changed: list[str]
+    """What is said of it among what is not covered."""
+
+
+def checked(folder: Path, source: str, *words: str) -> Checked:
+    """Audit a script with `--self-check`."""
+    write(folder, train=source)
+    done = audited(folder, "--self-check", "-o", "runs", "--json", "audit.json", *words, "train.py")
+    audit = Audit.model_validate_json((folder / "audit.json").read_text())
+    notes = [note for note in audit.notes if note.startswith("self-check: ")]
+    changed = [lost.what for lost in audit.coverage.lost if lost.what.startswith("self-check: ")]
+    assert len(notes) + len(changed) == 1, done.said
+    return Checked(done, audit, [run.id for run in audit.runs], "".join(notes).removeprefix("self-check: "), changed)
+
+
+@pytest.mark.torch
+def test_a_script_that_recording_does_not_change_is_told_so(tmp_path: Path) -> None:
+    found = checked(tmp_path, STEADY)
+    assert (found.audit.verdict, found.done.status) == ("no-divergence-seen", 0)
+    assert found.runs == ["control-1", "control-2", "bare", "steps-only"]
+    assert {run.role for run in found.audit.runs[2:]} == {"check"}
+    assert [(run.ops > 0, run.steps) for run in found.audit.runs] == [(True, 3), (True, 3), (False, 0), (False, 3)]
+    assert found.said == (
+        "its stdout, its stderr and its exit status are those of a run without us; losses, gradients, parameters and optimizer state "
+        "at each of 3 steps are those of a run without a dispatch mode"
+    )
+    # the run without us is one: nothing of the recorder is in it
+    assert (tmp_path / "runs" / "bare" / "stdout").read_bytes() == bare(tmp_path, "train.py").out
+    assert not list((tmp_path / "runs" / "bare").glob("spool/*"))
+    # and it is not shown twice
+    assert found.done.out.count(b"2 0x") == 1
+
+
+@pytest.mark.torch
+def test_a_script_whose_gradients_are_others_under_a_dispatch_mode_is_told_where_they_change(tmp_path: Path) -> None:
+    found = checked(tmp_path, FILLED)
+    under = (tmp_path / "runs" / "control-1" / "stdout").read_bytes()
+    assert under != bare(tmp_path, "train.py").out, "on this machine both formulas give the same bits: choose another op"
+    # both recorded runs do the same: this is no divergence of the script
+    assert (found.audit.verdict, found.done.status) == ("no-divergence-seen", 0)
+    assert found.changed == ["self-check: being recorded changed its stdout and the gradients and parameters at step 0"]
+    assert any(lost.what.startswith("aten.masked_fill.Tensor: under any dispatch mode") for lost in found.audit.coverage.lost)
+    assert b"being recorded changed its stdout" in b" ".join(found.done.out.split())
+
+
+@pytest.mark.torch
+def test_output_that_no_two_runs_share_is_not_blamed_on_the_recorder(tmp_path: Path) -> None:
+    found = checked(tmp_path, STEADY + "import os; print('process', os.getpid())\n")
+    assert (found.audit.verdict, found.done.status) == ("no-divergence-seen", 0)
+    assert found.changed == []
+    assert found.said == (
+        "its stderr and its exit status are those of a run without us; losses, gradients, parameters and optimizer state at each of 3 "
+        "steps are those of a run without a dispatch mode; its stdout could not be checked: not the same in two recorded runs"
+    )
+
+
+@pytest.mark.torch
+def test_a_script_that_is_ended_after_some_steps_is_checked_as_far_as_they_go(tmp_path: Path) -> None:
+    found = checked(tmp_path, STEADY + "print('behind the end')\n", "--steps", "2")
+    assert (found.audit.verdict, found.done.status) == ("no-divergence-seen", 0)
+    assert found.runs == ["control-1", "control-2", "steps-only"]
+    assert found.changed == []
+    assert found.said.startswith(
+        "losses, gradients, parameters and optimizer state at each of 2 steps are those of a run without a dispatch mode"
+    )
+    assert found.said.endswith("could not be checked: without us nobody ends the script after so many steps")
+    assert b"behind the end" not in found.done.out
+
+
+@pytest.mark.torch
+def test_a_script_that_does_not_do_the_same_twice_gets_no_answer(tmp_path: Path) -> None:
+    found = checked(tmp_path, STEADY.replace("torch.manual_seed(0)", "torch.seed()"), "--no-second-look")
+    assert (found.audit.verdict, found.done.status) == ("diverged", 1)
+    assert found.changed == []
+    assert found.said == "no answer, because the script does not do the same twice anyway"
