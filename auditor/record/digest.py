@@ -7,9 +7,10 @@ compared. Which memory may be read for which kind of tensor, and which reads cra
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from xxhash import xxh3_64_intdigest
+from xxhash import xxh3_64, xxh3_64_intdigest
 
 if TYPE_CHECKING:
     import torch
@@ -79,6 +80,26 @@ def float_of(tensor: torch.Tensor) -> float | None:
 def of_many(digests: list[int]) -> int:
     """One order-sensitive digest of several."""
     return of_bytes(b"".join(d.to_bytes(8, "little") for d in digests))
+
+
+def of_all(values: Iterable[object]) -> int:
+    """One order-sensitive digest of many tensors, as they lie in memory; what is no tensor counts as absent.
+
+    Made for each step of a small model too: one running hash, and of each tensor only the questions on which memory safety depends.
+    """
+    running = xxh3_64()
+    add = running.update
+    for value in values:
+        try:
+            if value.is_contiguous() and value.is_cpu:  # type: ignore[attr-defined]  # or not a tensor, see below
+                size = value.nbytes  # type: ignore[attr-defined]
+                address = value.data_ptr()  # type: ignore[attr-defined]
+                add((array_types.get(size) or array_type(size)).from_address(address) if size and address else b"empty")
+                continue
+        except (AttributeError, RuntimeError):  # None, a number; a sparse tensor has no memory of its own
+            pass
+        add(of_tensor(value).to_bytes(8, "little") if hasattr(value, "untyped_storage") else b"none")  # type: ignore[arg-type]
+    return running.intdigest()
 
 
 def physical(tensor: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...] | None:

@@ -28,23 +28,37 @@ _SETTERS = (
 
 def install_torch(process: Process, torch: Any) -> None:
     """Note all settings, watch their setters, and let `process.poll_settings` find other changes."""
-    readers = _readers(torch)
+    readers = list(_readers(torch).items())
     known: dict[str, object] = {}
+    environment: dict[object, object] = {}
+    variables = _variables()
 
     def poll(where: bool = True) -> None:
-        lane = process.existing_lane()
-        for name, read in readers.items():
+        for name, read in readers:
             try:
                 value = read()
-            except Exception:  # noqa: BLE001, S112  # a switch that this build does not have
+            except Exception:  # noqa: BLE001, S112  # a switch that this build does not have, or set by both of its interfaces
                 continue
-            if value != known.get(name, ""):
-                first = name not in known
-                known[name] = value
-                lane = lane or process.lane()
-                lane.event("setting", where and not first, name=name, value=value, first=first)
+            if value != known.get(name, known):
+                note(name, value, where)
+        if variables != environment:
+            environment.clear()
+            environment.update(variables)
+            for name in ENVIRONMENT:
+                value = os.environ.get(name)
+                if value != known.get("environ:" + name):
+                    note("environ:" + name, value, where)
+
+    def note(name: str, value: object, where: bool) -> None:
+        first = process.poll_settings is None
+        known[name] = value
+        shown = value if value is None or isinstance(value, (bool, int, str)) else str(value)
+        process.lane().event("setting", where and not first, name=name, value=shown, first=first)
 
     poll(where=False)
+    process.lane().event(
+        "setting", False, name="torch.backends.cpu.get_cpu_capability", value=torch.backends.cpu.get_cpu_capability(), first=True
+    )
     process.poll_settings = poll
     for name in _SETTERS:
         setter = getattr(torch, name, None)
@@ -55,27 +69,27 @@ def install_torch(process: Process, torch: Any) -> None:
 
 
 def _readers(torch: Any) -> dict[str, Any]:
-    backends = torch.backends
-    readers: dict[str, Any] = {
+    return {
         "torch.backends.cudnn.enabled": torch._C._get_cudnn_enabled,
         "torch.backends.cudnn.benchmark": torch._C._get_cudnn_benchmark,
         "torch.backends.cudnn.deterministic": torch._C._get_cudnn_deterministic,
         "torch.backends.cudnn.allow_tf32": torch._C._get_cudnn_allow_tf32,
         "torch.backends.cuda.matmul.allow_tf32": torch._C._get_cublas_allow_tf32,
         "torch.backends.mkldnn.enabled": torch._C._get_mkldnn_enabled,
-        "torch.get_float32_matmul_precision": torch.get_float32_matmul_precision,
+        "torch.get_float32_matmul_precision": getattr(torch._C, "_get_float32_matmul_precision", torch.get_float32_matmul_precision),
         "torch.are_deterministic_algorithms_enabled": torch._C._get_deterministic_algorithms,
         "torch.is_deterministic_algorithms_warn_only_enabled": torch._C._get_deterministic_algorithms_warn_only,
         "torch.utils.deterministic.fill_uninitialized_memory": torch._C._get_deterministic_fill_uninitialized_memory,
         "torch.get_num_threads": torch.get_num_threads,
-        "torch.get_default_dtype": lambda: str(torch.get_default_dtype()),
+        "torch.get_default_dtype": torch.get_default_dtype,
         "torch.get_default_device": lambda: (
             str(torch._GLOBAL_DEVICE_CONTEXT.device_context.device)
             if getattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", None)
             else "cpu"
         ),
-        "torch.backends.cpu.get_cpu_capability": backends.cpu.get_cpu_capability,
     }
-    for name in ENVIRONMENT:
-        readers["environ:" + name] = lambda name=name: os.environ.get(name)
-    return readers
+
+
+def _variables() -> Any:
+    """The dict behind `os.environ`, which is compared as a whole faster than one variable is read."""
+    return getattr(os.environ, "_data", os.environ)

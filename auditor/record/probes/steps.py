@@ -29,7 +29,7 @@ def install_torch(process: Process, torch: Any) -> None:
         step = lane.writer.steps
         facts: dict[str, object] = {"step": step - 1}
         if optimizer is not None:
-            facts.update(_digests(torch, optimizer))
+            facts.update(_digests(optimizer))
         if lane.loss is not None:
             facts["loss"], facts["loss_digest"] = lane.loss
         if process.level != "ops":
@@ -49,7 +49,8 @@ def install_torch(process: Process, torch: Any) -> None:
         lane = process.lane()
         lane.stepping.append(optimizer)
         if len(lane.stepping) == 1 and lane.handler is not None:
-            closure = bool(args and args[0] is not None) or kwargs.get("closure") is not None
+            given = args[1:] if args and args[0] is optimizer else args  # the hook is called with all that `step` was, itself included
+            closure = (given[0] if given else kwargs.get("closure")) is not None
             lane.handler.begin_step(lane.sites.site_of(sys._getframe(1)), closure)
 
     def after(optimizer: Any, _args: Any, _kwargs: Any) -> None:
@@ -101,13 +102,13 @@ def _loss(torch: Any, outputs: Any) -> tuple[float | None, int] | None:
     return digest.float_of(first), digest.of_tensor(first)
 
 
-def _digests(torch: Any, optimizer: Any) -> dict[str, object]:
+def _digests(optimizer: Any) -> dict[str, object]:
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    of = digest.of_tensor
+    state = optimizer.state
     guard = digest.no_dispatch()  # noqa: F841  # works by living
     return {
         "optimizer": type(optimizer).__name__,
-        "parameters": digest.of_many([of(p) for p in parameters]),
-        "gradients": digest.of_many([of(p.grad) if p.grad is not None else 0 for p in parameters]),
-        "state": digest.of_many([of(v) for p in parameters for v in optimizer.state.get(p, {}).values() if isinstance(v, torch.Tensor)]),
+        "parameters": digest.of_all(parameters),
+        "gradients": digest.of_all([p.grad for p in parameters]),
+        "state": digest.of_all([value for p in parameters if p in state for value in state[p].values()]),
     }

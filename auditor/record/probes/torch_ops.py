@@ -27,95 +27,13 @@ from auditor.record import digest
 from auditor.record.callsite import ENGINE, LIBRARY, MODULE, STEP, TRANSPORT, hide_us
 from auditor.record.lane import pack
 from auditor.record.probes.modules import ModulePaths
+from auditor.record.probes.op_facts import EMPTY, NORMAL, NUMBER, QUERY, SLOW, OpFacts
 from auditor.trace import BACKWARD, FORWARD, MORE, MORE_LIMIT, OPTIMIZER, RECORD_SIZE, SETUP
 
 if TYPE_CHECKING:
     from auditor.record.lane import Lane
 
-#: How an op's output is treated: digested; shares memory that has its digest; nobody has written it yet; needs `slow`; a
-#: query of metadata that is no op.
-NORMAL, VIEW, EMPTY, NUMBER, SLOW, QUERY = range(6)
-
-BRANCHES_UNDER_A_MODE = frozenset({"aten.masked_fill.Tensor", "aten.masked_fill_.Tensor", "aten.prod.default", "aten.prod.dim_int"})
-
-#: Ops that write inputs which their schema does not declare: name -> positions. Batch norm updates its running statistics.
-_UNDECLARED_WRITES = {
-    "aten.native_batch_norm.default": (3, 4),
-    "aten.cudnn_batch_norm.default": (3, 4),
-    "aten.miopen_batch_norm.default": (3, 4),
-}
-
-#: Outputs that are workspaces whose bytes nobody reads: op -> positions. Found by comparing runs whose fresh memory was zero with
-#: runs where it was junk, over every op that torch tests.
-WORKSPACES = {
-    "aten.mkldnn_rnn_layer.default": (3,),
-    "aten.linalg_lstsq.default": (0,),
-    "aten._ctc_loss.default": (1,),
-    "aten._ctc_loss.Tensor": (1,),
-    "aten._cudnn_rnn.default": (3,),
-}
-
-#: Queries, and `set_` on a storage, which moves no data: the storage has its own history or is external where it is used.
-_NO_OPS = ("prim.", "profiler.", "prims.", "aten.set_.source_Storage")
-#: Collectives hand over their buffers to a thread of their own: what is in them when the call returns is nobody's word. What another
-#: rank sent is external where it is first used, which is after the wait.
-_COLLECTIVES = ("c10d.", "_c10d_functional.", "c10d_functional.")
-
-#: In-place ops that leave nothing of what was in their first argument: unread memory may be given to them.
-_OVERWRITING = (
-    "aten.copy_.", "aten.fill_.", "aten.zero_.", "aten.uniform_.", "aten.normal_.", "aten.random_.", "aten.bernoulli_.", "aten.cauchy_.",
-    "aten.exponential_.", "aten.geometric_.", "aten.log_normal_.", "aten.resize_",
-)  # fmt: skip
-
 _INTERNED_LIMIT = 200_000
-
-
-class OpFacts:
-    """What an OpOverload's schema says, asked once."""
-
-    __slots__ = ("collective", "empty", "flag", "name", "overwrites", "random", "workspaces", "writes")
-
-    def __init__(self, func: Any) -> None:
-        self.name = name = str(func)
-        self.random = False
-        self.empty = False
-        self.overwrites = name.startswith(_OVERWRITING)
-        self.collective = name.startswith(_COLLECTIVES)
-        self.writes: tuple[int | str, ...] = ()
-        self.workspaces = WORKSPACES.get(name, ())
-        schema = getattr(func, "_schema", None)
-        if schema is None:  # a HigherOrderOperator
-            self.flag = SLOW
-            return
-        import torch
-
-        self.random = torch.Tag.nondeterministic_seeded in func.tags
-        last = name.split(".")[1]
-        self.empty = last.startswith(("empty", "new_empty")) or last == "_efficientzerotensor"
-        self.writes = tuple(
-            argument.name if argument.kwarg_only else position
-            for position, argument in enumerate(schema.arguments)
-            if argument.alias_info is not None and argument.alias_info.is_write
-        ) + _UNDECLARED_WRITES.get(name, ())
-        returns = schema.returns
-        plain = len(returns) == 1 and str(returns[0].type) == "Tensor"
-        aliased = bool(returns) and all(r.alias_info is not None and not r.alias_info.is_write for r in returns)
-        if name.startswith(_NO_OPS):
-            self.flag = QUERY
-        elif name == "aten._local_scalar_dense.default":
-            self.flag = NUMBER
-        elif self.random or self.workspaces or self.collective or not plain:
-            self.flag = SLOW
-        elif aliased:
-            self.flag = VIEW
-        elif self.empty:
-            self.flag = EMPTY
-        elif self.writes and (len(self.writes) > 1 or returns[0].alias_info is None):
-            self.flag = SLOW
-        else:
-            self.flag = NORMAL
-
-
 _next_op = 0
 _pack_number = struct.Struct("d").pack
 _x3 = digest.of_bytes
@@ -164,6 +82,10 @@ def _learn(func: Any) -> tuple[int, int, Any, OpFacts]:
     return known
 
 
+#: Of a tensor: dtype (and layout), shape, stride if not contiguous, device.
+_Meta = tuple[str, tuple[int, ...], "tuple[int, ...] | None", str]
+
+
 class Handler(NamedTuple):
     """The handler of one thread, and what the other probes tell it."""
 
@@ -185,7 +107,7 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
     places, learn, define_site = sites.places, sites.learn, sites.define_site
 
     n, buffer, off, end = lane.last, lane.buffer, lane.offset, lane.end
-    sigs: dict[Any, tuple[int, Any]] = {}
+    sigs: dict[Any, tuple[int, Any, bool]] = {}
     number_sigs: dict[Any, int] = {}
     number_ids: dict[tuple[float, ...], int] = {}
     last_seq = _get_seq()
@@ -248,10 +170,10 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
             value, rows = digest.of_tensor(tensor), digest.of_rows(tensor) if tensor.dim() else 0
         except Exception:  # noqa: BLE001  # as in `unusual`
             return 0
-        key = ("external", shape[0], tuple(shape[1]), shape[2] and tuple(shape[2]), shape[3])
+        key = ("external", shape)
         known = sigs.get(key)
         if known is None:
-            known = sigs[key] = (lane.define("sig", {"kind": "external", "out": [shape]}), None)
+            known = sigs[key] = (lane.define("sig", {"kind": "external", "out": [shape]}), None, False)
         number_ = emit(known[0], value, site, rows)
         try:
             storage._repro_audit = number_
@@ -259,13 +181,13 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
             pass
         return number_
 
-    def meta(tensor: Any) -> list[Any]:
+    def meta(tensor: Any) -> _Meta:
         if tensor.is_nested:
-            return ["nested " + str(tensor.dtype)[6:], [], None, str(tensor.device)]
+            return "nested " + str(tensor.dtype)[6:], (), None, str(tensor.device)
         strided = tensor.layout is _strided
-        stride = None if not strided or tensor.is_contiguous() else list(map(int, tensor.stride()))
-        layout = "" if strided else str(tensor.layout)
-        return [str(tensor.dtype)[6:] + layout[5:], list(map(int, tensor.shape)), stride, str(tensor.device)]
+        stride = None if not strided or tensor.is_contiguous() else tuple(map(int, tensor.stride()))
+        layout = "" if strided else str(tensor.layout)[5:]
+        return str(tensor.dtype)[6:] + layout, tuple(map(int, tensor.shape)), stride, str(tensor.device)
 
     def keep_numbers(floats: tuple[float, ...]) -> int:
         """Number of a tuple of floats.
@@ -371,26 +293,17 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
             parts: list[Any] = []
             outputs_in(written, parts)
             found.extend([part for part in parts if not any(part is other for other in found)])
-        digests = []
-        metas = []
-        shares = facts.flag == VIEW
-        for position, tensor in enumerate(found):
-            try:
-                metas.append(meta(tensor))
-                unread = shares or (facts.empty and position < returned) or position in facts.workspaces
-                digests.append(0 if unread else digest.of_tensor(tensor))
-            except Exception:  # noqa: BLE001  # as in `unusual`
-                metas[position:] = [[type(tensor).__name__, [], None, ""]]
-                digests.append(0)
+        digests: list[int]
+        try:
+            shapes = [(t.shape, t.dtype, t.stride(), t.get_device(), t.is_meta) for t in found]
+            sig_key = (op, tuple(key), tuple(shapes))
+            known = sigs.get(sig_key) or define_slow(facts, found, returned, sig_key)
+            sig, readers, _ = known
+            digests = [0 if read is None else read(tensor) for read, tensor in zip(readers, found, strict=True)]
+        except Exception:  # noqa: BLE001  # sparse, nested and other tensors that refuse one of these questions
+            sig, digests = unusual_outputs(facts, found, returned, key)
         if not found and out is not None:
             digests.append(digest.of_bytes(repr(out).encode()))  # .item() and its like: a value that the program may branch on
-        sig_key = (op, tuple(key), *[(m[0], tuple(m[1]), m[2] and tuple(m[2]), m[3]) for m in metas])
-        known = sigs.get(sig_key)
-        if known is None:
-            known = sigs[sig_key] = (
-                lane.define("sig", {"kind": "op", "op": facts.name, "out": metas, "args": readable(key)}),
-                None,
-            )
         numbers = keep_numbers(tuple(floats)) if floats else 0
         more = min(max(len(digests) - 1, (len(producers) - 1) // 3, 0), MORE_LIMIT)
         if len(digests) > more + 1:
@@ -403,7 +316,7 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
         if off == end:
             roll(first)
         p0, p1, p2 = producers[:3]
-        pack(buffer, off, digests[0], seq, site, numbers, p0, p1, p2, where | more, known[0])
+        pack(buffer, off, digests[0], seq, site, numbers, p0, p1, p2, where | more, sig)
         off += RECORD_SIZE
         for k in range(1, more + 1):
             if off == end:
@@ -411,7 +324,7 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
             p0, p1, p2 = producers[3 * k : 3 * k + 3]
             pack(buffer, off, digests[k], 0, 0, 0, p0, p1, p2, 0, MORE)
             off += RECORD_SIZE
-        if not shares:
+        if not facts.shares:
             for tensor in found:
                 try:
                     tensor.untyped_storage()._repro_audit = first
@@ -429,44 +342,60 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
                 del tensor.untyped_storage()._repro_audit
             except Exception:  # noqa: BLE001, S110  # no storage, or one without a history
                 pass
-        metas = [meta(tensor) for tensor in given]
-        key = (op, *[(m[0], tuple(m[1]), m[2] and tuple(m[2]), m[3]) for m in metas])
-        known = sigs.get(key)
-        if known is None:
-            known = sigs[key] = (lane.define("sig", {"kind": "op", "op": facts.name, "out": metas, "args": None}), None)
-        emit(known[0], 0, site)
+        emit(sig_of(facts, [meta(tensor) for tensor in given], None), 0, site)
         return out
+
+    def sig_of(facts: OpFacts, metas: list[_Meta], key: Any) -> int:
+        """Number of the sig of an op whose outputs had to be asked one by one."""
+        what = ("asked", facts.name, tuple(metas), key)
+        known = sigs.get(what)
+        if known is None:
+            sig = lane.define("sig", {"kind": "op", "op": facts.name, "out": metas, "args": readable(key)})
+            known = sigs[what] = (sig, None, False)
+        return known[0]
 
     def unusual(facts: OpFacts, out: Any, key: Any) -> tuple[int, int]:
         """Sig and digest of an output that does not answer like a dense tensor; never raises."""
-        try:
-            shape = meta(out)
-            value = 0 if facts.flag in (VIEW, EMPTY) else digest.of_tensor(out)
-        except Exception:  # noqa: BLE001  # a tensor without readable memory, a wrapper, something that is no tensor
-            shape, value = [type(out).__name__, [], None, ""], 0
-        what = ("unusual", facts.name, shape[0], tuple(shape[1]), shape[2] and tuple(shape[2]), shape[3], key)
-        known = sigs.get(what)
-        if known is None:
-            known = sigs[what] = (lane.define("sig", {"kind": "op", "op": facts.name, "out": [shape], "args": readable(key)}), None)
-        return known[0], value
+        sig, digests = unusual_outputs(facts, [out], 1, key)
+        return sig, digests[0]
+
+    def unusual_outputs(facts: OpFacts, found: list[Any], returned: int, key: Any) -> tuple[int, list[int]]:
+        """Sig and digests of outputs of which some do not answer like dense tensors; never raises."""
+        metas: list[_Meta] = []
+        digests = []
+        for position, tensor in enumerate(found):
+            try:
+                metas.append(meta(tensor))
+                digests.append(0 if unread(facts, position, returned) else digest.of_tensor(tensor))
+            except Exception:  # noqa: BLE001  # a tensor without readable memory, a wrapper, something that is no tensor
+                metas[position:] = [(type(tensor).__name__, (), None, "")]
+                digests.append(0)
+        return sig_of(facts, metas, plain_key(key)), digests
 
     def define_number(facts: OpFacts, out: Any) -> int:
         kind = out.__class__
         sig = number_sigs[kind] = lane.define("sig", {"kind": "op", "op": facts.name, "out": [[kind.__name__, [], None, ""]]})
         return sig
 
-    def define_op(facts: OpFacts, out: Any, key: Any) -> tuple[int, Any]:
+    def define_op(facts: OpFacts, out: Any, key: Any) -> tuple[int, Any, bool]:
         """Give a number to a combination of op and output met for the first time."""
-        dense = out.layout is _strided and out.device.type == "cpu" and not out.is_complex() and _is_dense(out)
-        size = out.nbytes if dense else 0
-        known = (
-            lane.define("sig", {"kind": "op", "op": facts.name, "out": [meta(out)], "args": readable(key[4])}),
-            digest.array_type(size).from_address if size else None,
-        )
         if len(sigs) > _INTERNED_LIMIT:
             sigs.clear()
-        sigs[key] = known
+        sig = lane.define("sig", {"kind": "op", "op": facts.name, "out": [meta(out)], "args": readable(key[4])})
+        known = sigs[key] = (sig, *_way_to_read(out))
         return known
+
+    def define_slow(facts: OpFacts, found: list[Any], returned: int, key: Any) -> tuple[int, Any, bool]:
+        """The same for an op with any number of outputs; its second part is a digesting function for each, None where unread."""
+        if len(sigs) > _INTERNED_LIMIT:
+            sigs.clear()
+        sig = lane.define("sig", {"kind": "op", "op": facts.name, "out": [meta(t) for t in found], "args": readable(key[1])})
+        readers = [None if unread(facts, position, returned) else _reader(tensor) for position, tensor in enumerate(found)]
+        known = sigs[key] = (sig, readers, False)
+        return known
+
+    def unread(facts: OpFacts, position: int, returned: int) -> bool:
+        return facts.shares or (facts.empty and position < returned) or position in facts.workspaces
 
     def dispatch(mode: Any, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         nonlocal n, off, last_seq, phase, where
@@ -594,14 +523,21 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
                     known = sigs.get(shape)
                     if known is None:
                         known = define_op(facts, out, shape)
-                    sig, read = known
+                    sig, read, copied = known
                     if flag == NORMAL:
                         if out is first:
                             first_storage._repro_audit = n
                         else:
                             out.untyped_storage()._repro_audit = n
-                        pointer = out.data_ptr()
-                        h = _x3(read(pointer)) if read is not None and pointer else digest.of_tensor(out)
+                        if read is None:
+                            h = digest.of_tensor(out)
+                        else:
+                            source = out.contiguous() if copied else out
+                            pointer = source.data_ptr()
+                            if pointer:
+                                h = _x3(read(pointer))
+                            else:  # a meta tensor, or no elements
+                                sig, h = unusual(facts, out, key)
                     else:
                         if flag == EMPTY:
                             out.untyped_storage()._repro_audit = n
@@ -685,13 +621,31 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
     return Handler(dispatch, begin_backward, begin_step, end_step, enter_module, leave_module)
 
 
-def _is_dense(tensor: Any) -> bool:
-    """Whether the elements fill their memory without gaps or overlap, in whatever order."""
+def _way_to_read(tensor: Any) -> tuple[Any, bool]:
+    """`(from_address, copied)`: how the bytes of tensors of this type, shape and stride are read; `(None, False)`: by `digest.of_tensor`.
+
+    Elements that fill their memory without gaps or overlap are read as they lie, in whatever order; with gaps, from a contiguous copy.
+    """
+    if tensor.layout is not _strided or tensor.device.type != "cpu" or tensor.is_complex() or not tensor.nbytes:
+        return None, False
+    dims = [(stride, size) for stride, size in zip(tensor.stride(), tensor.shape, strict=True) if size != 1]
     expected = 1
-    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
-        if size == 1:
-            continue
+    for stride, size in sorted(dims):
         if stride != expected:
-            return False
+            in_order = dims == sorted(dims, key=lambda dim: -dim[0])  # else its physical order is not that of a contiguous copy
+            return (digest.array_type(tensor.nbytes).from_address, True) if in_order else (None, False)
         expected *= size
-    return True
+    return digest.array_type(tensor.nbytes).from_address, False
+
+
+def _reader(tensor: Any) -> Callable[[Any], int]:
+    """A function from tensors like this one to their digests."""
+    read, copied = _way_to_read(tensor)
+    if read is None or copied:
+        return digest.of_tensor
+
+    def of_dense(dense: Any) -> int:
+        pointer = dense.data_ptr()
+        return _x3(read(pointer)) if pointer else digest.of_tensor(dense)
+
+    return of_dense

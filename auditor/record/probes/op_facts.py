@@ -1,0 +1,87 @@
+"""What is known of an op before it runs: from its schema, and from the lists below what its schema does not say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+#: How an op's output is treated: digested; shares memory that has its digest; nobody has written it yet; needs `slow`; a
+#: query of metadata that is no op.
+NORMAL, VIEW, EMPTY, NUMBER, SLOW, QUERY = range(6)
+
+BRANCHES_UNDER_A_MODE = frozenset({"aten.masked_fill.Tensor", "aten.masked_fill_.Tensor", "aten.prod.default", "aten.prod.dim_int"})
+
+#: Ops that write inputs which their schema does not declare: name -> positions. Batch norm updates its running statistics.
+_UNDECLARED_WRITES = {
+    "aten.native_batch_norm.default": (3, 4),
+    "aten.cudnn_batch_norm.default": (3, 4),
+    "aten.miopen_batch_norm.default": (3, 4),
+}
+
+#: Outputs that are workspaces whose bytes nobody reads: op -> positions. Found by comparing runs whose fresh memory was zero with
+#: runs where it was junk, over every op that torch tests.
+WORKSPACES = {
+    "aten.mkldnn_rnn_layer.default": (3,),
+    "aten.linalg_lstsq.default": (0,),
+    "aten._ctc_loss.default": (1,),
+    "aten._ctc_loss.Tensor": (1,),
+    "aten._cudnn_rnn.default": (3,),
+}
+
+#: Queries, and `set_` on a storage, which moves no data: the storage has its own history or is external where it is used.
+_NO_OPS = ("prim.", "profiler.", "prims.", "aten.set_.source_Storage")
+#: Collectives hand over their buffers to a thread of their own: what is in them when the call returns is nobody's word. What another
+#: rank sent is external where it is first used, which is after the wait.
+_COLLECTIVES = ("c10d.", "_c10d_functional.", "c10d_functional.")
+
+#: In-place ops that leave nothing of what was in their first argument: unread memory may be given to them.
+_OVERWRITING = (
+    "aten.copy_.", "aten.fill_.", "aten.zero_.", "aten.uniform_.", "aten.normal_.", "aten.random_.", "aten.bernoulli_.", "aten.cauchy_.",
+    "aten.exponential_.", "aten.geometric_.", "aten.log_normal_.", "aten.resize_",
+)  # fmt: skip
+
+
+class OpFacts:
+    """What an OpOverload's schema says, asked once."""
+
+    __slots__ = ("collective", "empty", "flag", "name", "overwrites", "random", "shares", "workspaces", "writes")
+
+    def __init__(self, func: Any) -> None:
+        self.name = name = str(func)
+        self.random = False
+        self.empty = False
+        self.shares = False  # all that it returns is memory of what it was given
+        self.overwrites = name.startswith(_OVERWRITING)
+        self.collective = name.startswith(_COLLECTIVES)
+        self.writes: tuple[int | str, ...] = ()
+        self.workspaces = WORKSPACES.get(name, ())
+        schema = getattr(func, "_schema", None)
+        if schema is None:  # a HigherOrderOperator
+            self.flag = SLOW
+            return
+        import torch
+
+        self.random = torch.Tag.nondeterministic_seeded in func.tags
+        last = name.split(".")[1]
+        self.empty = last.startswith(("empty", "new_empty")) or last == "_efficientzerotensor"
+        self.writes = tuple(
+            argument.name if argument.kwarg_only else position
+            for position, argument in enumerate(schema.arguments)
+            if argument.alias_info is not None and argument.alias_info.is_write
+        ) + _UNDECLARED_WRITES.get(name, ())
+        returns = schema.returns
+        plain = len(returns) == 1 and str(returns[0].type) == "Tensor"
+        self.shares = bool(returns) and all(r.alias_info is not None and not r.alias_info.is_write for r in returns)
+        if name.startswith(_NO_OPS):
+            self.flag = QUERY
+        elif name == "aten._local_scalar_dense.default":
+            self.flag = NUMBER
+        elif self.random or self.workspaces or self.collective or not plain:
+            self.flag = SLOW
+        elif self.shares:
+            self.flag = VIEW
+        elif self.empty:
+            self.flag = EMPTY
+        elif self.writes and (len(self.writes) > 1 or returns[0].alias_info is None):
+            self.flag = SLOW
+        else:
+            self.flag = NORMAL
