@@ -19,6 +19,7 @@ from auditor.plan import Plan, Watch
 from auditor.progress import write_all
 from auditor.report import counted, listed
 from auditor.results import Audit, Coverage, Divergence, Intermittent, Lost, OpLine, RunOutcome
+from auditor.trace.ops import BRANCHES_UNDER_A_MODE
 from auditor.trace.reader import LaneTrace, Trace
 
 #: Audits that are kept in the cache directory; older ones are removed.
@@ -26,8 +27,6 @@ KEPT_AUDITS = 20
 #: Second looks at most: a fault that moves is looked at once more where it was seen then.
 _LOOKS = 2
 _WIDEST_WATCH = 20_000
-#: Ops whose gradient torch computes by another formula under any dispatch mode (`recorder/probes/torch_ops.py`).
-_BRANCHING = ("aten.masked_fill.Tensor", "aten.masked_fill_.Tensor", "aten.prod.default", "aten.prod.dim_int")
 
 
 class Silent:
@@ -392,7 +391,7 @@ def _lost(runs: list[Trace]) -> list[Lost]:
             if lane.facts["unknown"]:
                 add("lines of the trace that this version does not know", lane.facts["unknown"], name, run)
             for row in lane.query(
-                "SELECT op, count(*) AS n FROM records WHERE list_contains(?, op) GROUP BY op ORDER BY op", list(_BRANCHING)
+                "SELECT op, count(*) AS n FROM records WHERE list_contains(?, op) GROUP BY op ORDER BY op", list(BRANCHES_UNDER_A_MODE)
             ):
                 add(f"{row['op']}: under any dispatch mode torch takes another formula for its gradient", row["n"], name, run)
             for row in lane.query("SELECT count(*) AS n FROM records WHERE out LIKE '%cuda%'"):

@@ -2,8 +2,8 @@
 
 The table is that of the design, with what the house departed from it:
 
-* `trace`, `launch` and `compare` are packages. Their parts may import one another, and only `trace` itself and its `writer` come into the
-  user's process, so these two are held to the standard library.
+* `trace`, `launch` and `compare` are packages. Their parts may import one another, and only `trace` itself, its `writer` and
+  its `ops` come into the user's process, so these three are held to the standard library.
 * `listing` (what `show` prints) and `progress` (what is seen while runs are made) are modules of their own: neither is a verb.
 * `cli` builds the plan that it parsed and hands it the screen; it writes the three reports that it has options for, and takes no other.
 * `plugins` names the type of a report where it finds them.
@@ -28,7 +28,7 @@ import auditor
 from tests.processes import audited, environment, start, write
 
 HOUSE = Path(auditor.__file__).parent
-NOUNS = ("auditor.errors", "auditor.plan", "auditor.results", "auditor.trace", "auditor.trace.reader")
+NOUNS = ("auditor.errors", "auditor.plan", "auditor.results", "auditor.trace", "auditor.trace.ops", "auditor.trace.reader")
 VERBS = ("launch", "compare", "judge", "experiment", "diagnose", "match")
 
 
@@ -57,6 +57,7 @@ TABLE: dict[str, Allowed] = {
     "auditor.errors": Allowed(only_standard_library=("__future__",)),
     "auditor.plan": Allowed(("auditor.errors",)),
     "auditor.trace": Allowed(only_standard_library=("__future__",)),
+    "auditor.trace.ops": Allowed(only_standard_library=("__future__",)),
     "auditor.trace.writer": Allowed(("auditor.trace",), only_standard_library=_CHEAP),
     "auditor.trace.*": Allowed(("auditor.errors", "auditor.trace", "auditor.trace.*"), others_lazily=("numpy", "duckdb", "xxhash")),
     "auditor.results": Allowed(("auditor.errors",), ("pydantic",)),
@@ -64,7 +65,7 @@ TABLE: dict[str, Allowed] = {
         auditor_lazily=("auditor.record.arm",), others_lazily=("sitecustomize",), only_standard_library=("os", "sys")
     ),
     "auditor.record*": Allowed(
-        ("auditor.record.*", "auditor.trace", "auditor.trace.writer"), ("xxhash",),
+        ("auditor.record.*", "auditor.trace", "auditor.trace.ops", "auditor.trace.writer"), ("xxhash",),
         others_lazily=("torch", "numpy"), only_standard_library=_CHEAP,
     ),
     "auditor.factors*": Allowed(("auditor.factors", "auditor.plan"), others_lazily=("*",)),

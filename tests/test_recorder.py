@@ -315,7 +315,6 @@ def test_an_op_has_the_path_of_the_module_that_was_running(tmp_path: Path) -> No
     assert {r.module for r in sines} == {"Net.layers.1"}
 
 
-@pytest.mark.xfail(strict=True, reason="modules that are entered before the first op of a thread are not noted")
 def test_an_op_that_is_the_first_of_its_thread_has_the_path_of_the_module_that_was_running(tmp_path: Path) -> None:
     source = """
         import threading

@@ -213,7 +213,6 @@ def test_each_worker_of_a_data_loader_has_a_lane_with_its_draws_and_its_batches_
         assert used == [made[zero][0], made[one][0], made[zero][1], made[one][1]]
 
 
-@pytest.mark.xfail(strict=True, reason="its lane is opened before multiprocessing has told it who it is")
 def test_a_spawned_process_has_a_lane_named_by_its_number(tmp_path: Path) -> None:
     source = """
         import multiprocessing as mp
@@ -234,7 +233,6 @@ def test_a_spawned_process_has_a_lane_named_by_its_number(tmp_path: Path) -> Non
     assert lane_of(recorded, "cosh") == "process 1"
 
 
-@pytest.mark.xfail(strict=True, reason="multiprocessing clears up a directory with a name that is new in every run")
 def test_directories_that_the_library_makes_for_itself_are_not_recorded(tmp_path: Path) -> None:
     recorded = record(tmp_path, WORKERS.replace("METHOD", "fork"))
 

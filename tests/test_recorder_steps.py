@@ -212,7 +212,6 @@ def test_without_an_optimizer_a_backward_and_the_update_after_it_are_a_step_and_
     assert first == {recorded.line("for a gradient")}
 
 
-@pytest.mark.xfail(strict=True, reason="a node that a backward pass makes is ascribed to the next forward op")
 def test_a_node_made_in_a_backward_pass_is_not_ascribed_to_the_forward_op_that_happens_to_follow(tmp_path: Path) -> None:
     source = """
         import torch
@@ -236,7 +235,6 @@ def test_a_node_made_in_a_backward_pass_is_not_ascribed_to_the_forward_op_that_h
     assert recorded.line("unrelated as well") not in lines
 
 
-@pytest.mark.xfail(strict=True, reason="the step is ended by the next graph, and there is none")
 def test_the_last_backward_of_a_script_without_an_optimizer_is_a_step_as_well(tmp_path: Path) -> None:
     source = """
         import torch
@@ -295,7 +293,6 @@ def test_an_error_within_a_backward_pass_that_the_script_catches_leaves_the_phas
     assert recorded.main.steps == 2
 
 
-@pytest.mark.xfail(strict=True, reason="the optimizer is thought to be stepping for ever after")
 def test_an_error_within_a_step_that_the_script_catches_leaves_the_phases_in_order(tmp_path: Path) -> None:
     source = """
         import torch

@@ -230,11 +230,10 @@ def test_nothing_in_a_trace_depends_on_the_hash_seed_nor_on_what_fresh_memory_ho
         pytest.param("torch.empty(500).view(5, 100).t()", False, id="viewed"),
         pytest.param("torch.empty(500) + 0", True, id="read"),
         pytest.param(
-            "torch.empty(0).resize_(500)", False, id="resized", marks=pytest.mark.xfail(strict=True, reason="resize_ is taken for a write")
+            "torch.empty(0).resize_(500)", False, id="resized"
         ),
         pytest.param(
             "torch._empty_affine_quantized([500], scale=1.0, zero_point=0, dtype=torch.qint8)", False, id="quantized",
-            marks=pytest.mark.xfail(strict=True, reason="the name of the op does not begin with empty"),
         ),
     ],
 )  # fmt: skip

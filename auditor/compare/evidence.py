@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from auditor.compare.first import ADOPTING, Mismatch
+from auditor.compare.first import Mismatch
 from auditor.results import Difference, Evidence, Kind
+from auditor.trace.ops import ADOPTING
 from auditor.trace.reader import LaneTrace, Trace
 
 Array = npt.NDArray[Any]

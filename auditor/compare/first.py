@@ -8,17 +8,8 @@ from typing import Any
 import numpy as np
 
 from auditor.results import Kind
+from auditor.trace.ops import ADOPTING, OVERWRITING, leaves_unwritten
 from auditor.trace.reader import LaneTrace, Trace
-
-#: Ops that take in memory which no op has written.
-ADOPTING = ("aten.set_.source_Storage",)
-#: Ops whose output is not digested, because nobody has written it yet.
-EMPTY = ("aten.empty", "aten.new_empty", "aten._efficientzerotensor")
-#: Ops that leave nothing of what was in their first argument, which is therefore no input.
-OVERWRITING = (
-    "aten.copy_.", "aten.fill_.", "aten.zero_.", "aten.uniform_.", "aten.normal_.", "aten.random_.", "aten.bernoulli_.", "aten.cauchy_.",
-    "aten.exponential_.", "aten.geometric_.", "aten.log_normal_.", "aten.resize_",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -135,4 +126,4 @@ def _named(given: list[int | None]) -> str:
 
 def _born_empty(row: dict[str, Any], lane: LaneTrace) -> bool:
     """Whether an input's memory was last written by nobody: its producer is the op that allocated it."""
-    return any(maker["op"].startswith(EMPTY) for made_by in _made_by(row) if made_by >= 0 for maker in lane.rows(made_by, made_by))
+    return any(leaves_unwritten(maker["op"]) for made_by in _made_by(row) if made_by >= 0 for maker in lane.rows(made_by, made_by))

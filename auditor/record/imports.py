@@ -34,19 +34,23 @@ def _call(then: Callable[[ModuleType], None], module: ModuleType) -> None:
     try:
         then(module)
     except Exception as error:  # noqa: BLE001  # a probe that does not fit this version must not end the user's program
-        _failed(then, error)
+        failed(then, error)
 
 
-_failures: list[tuple[str, str]] = []
+_failures: dict[str, int] = {}
 
 
-def _failed(then: Callable[[ModuleType], None], error: Exception) -> None:
-    _failures.append((f"{then.__module__}.{then.__qualname__}", f"{type(error).__name__}: {error}"))
+def failed(part: Callable[..., object], error: Exception) -> None:
+    """Keep what a part of ours failed with, for the trace."""
+    part = getattr(part, "func", part)
+    name = f"{part.__module__.removeprefix('auditor.record.')}.{getattr(part, '__qualname__', part)}"
+    what = f"{name} failed: {type(error).__name__}: {error}"
+    _failures[what] = _failures.get(what, 0) + 1
 
 
-def failures() -> list[tuple[str, str]]:
-    """Probes that could not be installed, and why; taken once."""
-    taken = _failures[:]
+def failures() -> list[tuple[str, int]]:
+    """What failed and how often; taken once."""
+    taken = list(_failures.items())
     _failures.clear()
     return taken
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from auditor.record.callsite import Sites, user_frame
@@ -40,7 +41,7 @@ class Lane:
         self.loss: Any = None
         self.stepping: list[Any] = []  # optimizers whose step is running, the outermost first
         self.watched_enough = False
-        self.last_draw: object = None
+        self._last_draw: tuple[object, str, int] = (None, "", -1)
         self.line({"k": "lane", "base": self.base, "started": time.time(), "role": role, "identity": identity})
 
     def define(self, table: str, entry: dict[str, object]) -> int:
@@ -81,11 +82,32 @@ class Lane:
                 event["func"] = getattr(frame.f_code, "co_qualname", frame.f_code.co_name)
         self.line(event)
 
-    def draw(self, stream: str, function: str, state: int) -> None:
-        """Note that a random stream in this state was drawn from."""
+    def draw(self, generator: object, stream: str, function: str, state_of: Callable[[Any], int]) -> None:
+        """Note that a generator is drawn from; of many draws by one function with nothing in between, only the first."""
+        last, by, at = self._last_draw
+        if last is generator and by == function and at == self.number():
+            return
         site = self.sites.site_of(sys._getframe(2))
-        self.emit(self.sig("draw", stream=stream, function=function), state, site)
+        self.emit(self.sig("draw", stream=stream, function=function), state_of(generator), site)
+        self._last_draw = (generator, function, self.number())  # held, because an id is given to another generator later
+
+    def seed(self, stream: str, function: str, value: object, entropy: bool, state: int) -> None:
+        """Note that a generator was seeded; `entropy`: by the operating system."""
+        self._last_draw = (None, "", -1)
+        self.event("seed", stream=stream, function=function, value=_seed_text(value), entropy=entropy, state=state)
 
     def close(self) -> None:
         """Write the end mark."""
         self.writer.close(self.number())
+
+
+def _seed_text(value: object) -> str | None:
+    """A seed as the script would write it; by its type if it is an object, whose repr is the user's and may have an address in it."""
+    if value is None:
+        return None
+    kind = type(value)
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    if kind.__module__ != "builtins" and not kind.__module__.startswith("numpy"):
+        return name
+    text = repr(value)
+    return name if " at 0x" in text else text[:200]

@@ -39,6 +39,7 @@ class Process:
         self.poll_settings: Any = None
         self.set_level: Any = None
         self.backward: Any = None
+        self.handler: Any = None  # set by torch_mode: the handler of the current thread, None where its ops are not recorded
         self.torch: Any = None
         self.thread_number: Any = None  # set by threads: the number of the current one
         self.enter_thread: Any = None  # set by torch_mode: enters the mode of the current thread
@@ -75,8 +76,17 @@ class Process:
 
     @staticmethod
     def _script() -> str:
-        words = getattr(sys, "orig_argv", [])[1:]
-        return next((word for word in words if not word.startswith("-")), "-c")
+        words: Any = iter(getattr(sys, "orig_argv", [])[1:])
+        for word in words:
+            if word in ("-W", "-X"):
+                next(words, None)
+            elif word == "-m":
+                return f"-m {next(words, '')}"
+            elif not word.startswith("-"):
+                return str(word)
+            elif word == "-c" or (word[1] != "-" and word.endswith("c")):
+                break  # the code itself can hold numbers that are new in every run
+        return "-c"
 
     def lane(self) -> Lane:
         """The current thread's lane, opened when it has its first event."""
@@ -103,8 +113,7 @@ class Process:
             lane.line({"k": "lost", "what": "more lanes than record numbers", "count": 1})
             lane.writer.stop("too-long")
         self.lanes.append(lane)
-        for what, why in imports.failures():
-            lane.line({"k": "lost", "what": f"probe {what} does not fit: {why}", "count": 1})
+        _tell_failures(lane)
         return lane
 
     def becomes(self, **role: object) -> None:
@@ -113,7 +122,8 @@ class Process:
         lane = self.existing_lane()
         if lane is not None:
             lane.role.update(role)
-            lane.line({"k": "role", "role": role})
+            lane.identity = _identity()  # a spawned process has lanes before multiprocessing has told it who it is
+            lane.line({"k": "role", "role": role, "identity": lane.identity})
 
     def forked(self) -> None:
         """Continue as the child of a fork: own files, own lanes; the parent's files are left to the parent."""
@@ -130,9 +140,20 @@ class Process:
         self.begun = False
 
     def close(self) -> None:
-        """Write the end marks."""
+        """End what is unfinished and write the end marks."""
         for lane in self.lanes:
+            try:
+                if lane.unfinished_step is not None:
+                    lane.unfinished_step()
+            except SystemExit:  # that was the last of the steps asked for
+                pass
+            _tell_failures(lane)
             lane.close()
+
+
+def _tell_failures(lane: Lane) -> None:
+    for what, count in imports.failures():
+        lane.line({"k": "lost", "what": f"what a part of the recorder would have noted: {what}", "count": count})
 
 
 def _identity() -> list[int]:

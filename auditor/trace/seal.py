@@ -144,6 +144,7 @@ def _lane(lines: Path, process: dict[str, Any]) -> dict[str, Any]:
                 lane.update({key: event[key] for key in ("role", "identity", "base", "started")})
             elif kind == "role":
                 lane["role"].update(event["role"])
+                lane["identity"] = event.get("identity", lane["identity"])
             elif kind == "torch":
                 lane["torch"] = event["version"]
             elif kind == "stopped":

@@ -11,6 +11,7 @@ import io
 import os
 import stat
 import sys
+from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 from xxhash import xxh3_64
@@ -72,18 +73,20 @@ def install(process: Process) -> None:
         process.lane().event("file", **facts)
 
     def listed(names: Any, path: Any = ".") -> None:
-        if isinstance(path, int) or _importing(sys._getframe(2).f_code.co_filename):
-            return
+        if not isinstance(path, int) and _for_the_program(sys._getframe(2).f_code):
+            note_list(names, path)
+
+    def note_list(names: Any, path: Any) -> None:
         where = os.path.abspath(os.fsdecode(path if path is not None else "."))
         if ours(os.path.join(where, "")):
             order = "\n".join(os.fsdecode(n) for n in names)
             process.lane().event("file", path=where, op="list", digest=of_bytes(order.encode("utf-8", "surrogateescape")), size=len(names))
 
     def scanned(path: Any = ".") -> None:
-        if isinstance(path, int):
+        if isinstance(path, int) or not _for_the_program(sys._getframe(2).f_code):
             return
         try:
-            listed(original_listdir(path if path is not None else "."), path)
+            note_list(original_listdir(path if path is not None else "."), path)
         except OSError:
             return
 
@@ -103,8 +106,11 @@ def install(process: Process) -> None:
     when_imported("torch.serialization", lambda module: setattr(module, "save", telling(module.save, saved)))
 
 
-def _importing(filename: str) -> bool:
-    return filename.startswith("<frozen") or filename.endswith(("pkgutil.py", "inspect.py", "linecache.py")) or "importlib" in filename
+def _for_the_program(code: CodeType) -> bool:
+    """Whether a directory is listed for what is in it: not to import a module, nor to remove a temporary directory with all its files."""
+    name = code.co_filename
+    looks_for_modules = name.endswith(("pkgutil.py", "inspect.py", "linecache.py")) or "importlib" in name
+    return not looks_for_modules and not (code.co_name.startswith("_rmtree") and name.endswith("shutil.py"))
 
 
 def _digest_file(path: str, size: int) -> int:

@@ -62,9 +62,9 @@ def install_torch(process: Process, torch: Any) -> None:
 
     def entered(called: Any) -> None:
         try:
-            handler = process.local.lane.handler
+            handler = process.local.lane.handler or process.handler()
         except AttributeError:  # a thread that had no event yet
-            return
+            handler = process.handler() if process.handler else None
         if handler is not None:
             handler.enter_module(called)
 

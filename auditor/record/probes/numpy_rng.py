@@ -44,17 +44,14 @@ def _install(process: Process, random: Any) -> None:
 
     def note(generator: Any, name: str) -> None:
         stream = "numpy" if generator is shared else "numpy-own"
-        lane = process.lane()
-        if lane.last_draw != (stream, name, lane.number()):
-            lane.draw(stream, f"numpy.{name}", state_digest(generator))
-            lane.last_draw = (stream, name, lane.number())
+        process.lane().draw(generator, stream, f"numpy.{name}", state_digest)
 
     def seeded(generator: Any, name: str, value: Any, entropy: bool) -> None:
         if name == "set_state" and "/torch/" in sys._getframe(3).f_code.co_filename.replace("\\", "/"):
             return  # Dynamo puts the state back that it found
         stream = "numpy" if generator is shared else "numpy-own"
-        shown = None if name == "set_state" or value is None else repr(value)[:200]
-        process.lane().event("seed", stream=stream, function=f"numpy.{name}", value=shown, entropy=entropy, state=state_digest(generator))
+        shown = None if name == "set_state" else value
+        process.lane().seed(stream, f"numpy.{name}", shown, entropy, state_digest(generator))
 
     def watched(name: str) -> Any:
         if name in ("seed", "set_state"):

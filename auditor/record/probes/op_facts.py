@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from auditor.trace.ops import OVERWRITING, leaves_unwritten
+
 #: How an op's output is treated: digested; shares memory that has its digest; nobody has written it yet; needs `slow`; a
 #: query of metadata that is no op.
 NORMAL, VIEW, EMPTY, NUMBER, SLOW, QUERY = range(6)
-
-BRANCHES_UNDER_A_MODE = frozenset({"aten.masked_fill.Tensor", "aten.masked_fill_.Tensor", "aten.prod.default", "aten.prod.dim_int"})
 
 #: Ops that write inputs which their schema does not declare: name -> positions. Batch norm updates its running statistics.
 _UNDECLARED_WRITES = {
@@ -33,12 +33,6 @@ _NO_OPS = ("prim.", "profiler.", "prims.", "aten.set_.source_Storage")
 #: rank sent is external where it is first used, which is after the wait.
 _COLLECTIVES = ("c10d.", "_c10d_functional.", "c10d_functional.")
 
-#: In-place ops that leave nothing of what was in their first argument: unread memory may be given to them.
-_OVERWRITING = (
-    "aten.copy_.", "aten.fill_.", "aten.zero_.", "aten.uniform_.", "aten.normal_.", "aten.random_.", "aten.bernoulli_.", "aten.cauchy_.",
-    "aten.exponential_.", "aten.geometric_.", "aten.log_normal_.", "aten.resize_",
-)  # fmt: skip
-
 
 class OpFacts:
     """What an OpOverload's schema says, asked once."""
@@ -50,7 +44,7 @@ class OpFacts:
         self.random = False
         self.empty = False
         self.shares = False  # all that it returns is memory of what it was given
-        self.overwrites = name.startswith(_OVERWRITING)
+        self.overwrites = name.startswith(OVERWRITING)
         self.collective = name.startswith(_COLLECTIVES)
         self.writes: tuple[int | str, ...] = ()
         self.workspaces = WORKSPACES.get(name, ())
@@ -61,8 +55,7 @@ class OpFacts:
         import torch
 
         self.random = torch.Tag.nondeterministic_seeded in func.tags
-        last = name.split(".")[1]
-        self.empty = last.startswith(("empty", "new_empty")) or last == "_efficientzerotensor"
+        self.empty = leaves_unwritten(name)
         self.writes = tuple(
             argument.name if argument.kwarg_only else position
             for position, argument in enumerate(schema.arguments)

@@ -34,9 +34,12 @@ def install(process: Process) -> None:
 
 
 def state_digest(generator: Any) -> int:
-    """Digest of a `random.Random`'s state."""
-    version, words, gauss = generator.getstate()
-    return of_bytes(array("Q", words).tobytes() + repr((version, gauss)).encode())
+    """Digest of a `random.Random`'s state; 0 where it has none to tell, as the operating system's generator."""
+    try:
+        version, words, gauss = generator.getstate()
+        return of_bytes(array("Q", words).tobytes() + repr((version, gauss)).encode())
+    except (NotImplementedError, TypeError, ValueError):  # SystemRandom; a class of the user's with a state of its own
+        return 0
 
 
 def _libraries_own(frame: FrameType | None) -> bool:
@@ -55,16 +58,10 @@ def _install(process: Process, module: ModuleType) -> None:
     originals = {name: getattr(shared, name) for name in (*_DRAWS, *_PRIMITIVES, "seed", "setstate") if hasattr(shared, name)}
     nested = [False]
 
-    def note(generator: Any, name: str, stream: str) -> None:
-        lane = process.lane()
-        if lane.last_draw != (stream, name, lane.number()):
-            lane.draw(stream, f"random.{name}", state_digest(generator))
-            lane.last_draw = (stream, name, lane.number())
-
     def draws_shared(name: str) -> Any:
         def tell(*_args: Any, **_kwargs: Any) -> None:
             if not _libraries_own(sys._getframe(2)):
-                note(shared, name, "python")
+                process.lane().draw(shared, "python", f"random.{name}", state_digest)
 
         return telling(originals[name], tell)
 
@@ -73,10 +70,8 @@ def _install(process: Process, module: ModuleType) -> None:
             if name == "setstate" and "/torch/" in sys._getframe(2).f_code.co_filename.replace("\\", "/"):
                 return  # Dynamo and checkpointing put the state back that they found
             value = args[0] if args else kwargs.get("a")
-            process.lane().event(
-                "seed", stream="python", function=f"random.{name}", value=repr(value)[:200] if name == "seed" else None,
-                entropy=name == "seed" and value is None, state=state_digest(shared),
-            )  # fmt: skip
+            value = value if name == "seed" else None
+            process.lane().seed("python", f"random.{name}", value, name == "seed" and value is None, state_digest(shared))
 
         return telling(originals[name], tell, after=True)
 
@@ -84,7 +79,8 @@ def _install(process: Process, module: ModuleType) -> None:
         def watched(self: Any, *args: Any, **kwargs: Any) -> Any:
             outermost = not nested[0]
             if outermost and not _libraries_own(sys._getframe(1)):
-                note(self, name, "python-own")
+                stream = "os-entropy" if isinstance(self, module.SystemRandom) else "python-own"
+                process.lane().draw(self, stream, f"random.{name}", state_digest)
             nested[0] = True
             try:
                 return method(self, *args, **kwargs)

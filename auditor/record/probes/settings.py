@@ -46,7 +46,7 @@ def install_torch(process: Process, torch: Any) -> None:
             environment.update(variables)
             for name in ENVIRONMENT:
                 value = os.environ.get(name)
-                if value != known.get("environ:" + name):
+                if value != known.get("environ:" + name, known):
                     note("environ:" + name, value, where)
 
     def note(name: str, value: object, where: bool) -> None:

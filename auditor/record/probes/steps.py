@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from auditor.record import digest
+from auditor.record.callsite import STEP
 from auditor.record.imports import when_imported
 from auditor.record.probes import torch_rng
 from auditor.record.probes.wrapping import telling
@@ -45,8 +46,21 @@ def install_torch(process: Process, torch: Any) -> None:
             lane.line({"k": "stopped", "why": "steps" if most and step >= most else "look", "steps": step, "at": lane.number()})
             raise SystemExit(0)
 
+    def forget_failed(lane: Any, frame: Any, running: int = 0) -> None:
+        """Leave the steps that ended with an error, of which torch does not tell: those that are no longer on the stack."""
+        while frame is not None:
+            place = lane.sites.places.get(id(frame.f_code)) or lane.sites.learn(frame.f_code)
+            running += place == STEP
+            frame = frame.f_back
+        if running < len(lane.stepping):
+            del lane.stepping[running:]
+            if not lane.stepping and lane.handler is not None:
+                lane.handler.end_step()
+
     def before(optimizer: Any, args: Any, kwargs: Any) -> None:
         lane = process.lane()
+        if lane.stepping:
+            forget_failed(lane, sys._getframe(1), -1)  # the step that begins is on the stack as well
         lane.stepping.append(optimizer)
         if len(lane.stepping) == 1 and lane.handler is not None:
             given = args[1:] if args and args[0] is optimizer else args  # the hook is called with all that `step` was, itself included
@@ -64,7 +78,9 @@ def install_torch(process: Process, torch: Any) -> None:
         lane.unfinished_step = None
         finished(lane, optimizer)
 
-    def backward(lane: Any, outputs: Any, options: Any) -> None:
+    def backward(lane: Any, frame: Any, outputs: Any, options: Any) -> None:
+        if lane.stepping:
+            forget_failed(lane, frame)
         if not options.get("accumulate_grad", True):
             return  # torch.autograd.grad
         lane.loss = _loss(torch, outputs)

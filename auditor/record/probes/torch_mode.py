@@ -7,6 +7,7 @@ the handler, so its code objects are marked to be skipped.
 
 from __future__ import annotations
 
+import _thread
 import sys
 import types
 import weakref
@@ -45,8 +46,15 @@ def install_torch(process: Process, torch: Any) -> None:
                 hide_us(error)
                 raise
 
-    def ready(mode: Any) -> Any:
-        """The current thread's handler, which from now on is the mode's."""
+    def handler() -> Any:
+        """The current thread's handler, made when it is first asked for; None in a thread that has not entered the mode."""
+        lane = process.existing_lane()
+        if lane is not None and lane.handler is not None:
+            return lane.handler
+        entered_here = _thread.get_ident() == process.main_thread or getattr(process.local, "mode", None) is not None
+        return made() if process.level == "ops" and entered_here else None
+
+    def made() -> Any:
         lane = process.lane()
         if lane.handler is None:
             window = close_look.window_of(process, lane)
@@ -56,9 +64,14 @@ def install_torch(process: Process, torch: Any) -> None:
             if window is not None:
                 lane.handler = close_look.watch(process, lane, torch, window)
             skip_in_dynamo(torch, lane.handler)
-        # A method, because torch refuses a plain function here; on the instance, because each thread has its own.
-        mode.__torch_dispatch__ = types.MethodType(lane.handler.dispatch, mode)
         return lane.handler
+
+    def ready(mode: Any) -> Any:
+        """The current thread's handler, which from now on is the mode's."""
+        handler = made()
+        # A method, because torch refuses a plain function here; on the instance, because each thread has its own.
+        mode.__torch_dispatch__ = types.MethodType(handler.dispatch, mode)
+        return handler
 
     entered: list[weakref.ref[Any]] = []
 
@@ -84,6 +97,7 @@ def install_torch(process: Process, torch: Any) -> None:
         process.lane().event("level", False, level=level)
         return True
 
+    process.handler = handler
     process.set_level = set_level
     process.enter_thread = enter_thread
     process.lane().line({"k": "torch", "version": torch.__version__, "at": process.lane().number()})
@@ -150,7 +164,7 @@ def _watch_engine(process: Process, torch: Any) -> None:
         if lane.handler is not None:
             lane.handler.begin_backward(lane.sites.site_of(frame))
         if torch._C._current_graph_task_id() < 0:  # not a backward pass within another
-            process.backward(lane, frame.f_locals.get("t_outputs"), frame.f_locals.get("kwargs") or {})
+            process.backward(lane, frame, frame.f_locals.get("t_outputs"), frame.f_locals.get("kwargs") or {})
 
     variable = torch.autograd.Variable
     variable._execution_engine = _Engine(variable._execution_engine, fetched)

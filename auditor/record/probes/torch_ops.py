@@ -12,8 +12,7 @@ address does not (17 % of the producers of a `from_numpy` loop were wrong), and 
 **What is no op.** A tensor that is put together from another process's or a file's bytes (`set_` on a storage) is met as an external one
 where it is first used: batches of several workers arrive in any order, and are used in one.
 
-**What changes under any mode.** Derivative formulas that ask `isTensorSubclassLike` take another branch: `masked_fill` (gradient of
-a tensor value), `prod`, `masked.prod`. The ops are listed in `BRANCHES_UNDER_A_MODE` so that the audit can say so.
+**What changes under any mode.** A few derivative formulas, see `trace/ops.py`.
 """
 
 from __future__ import annotations
@@ -109,7 +108,7 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
     n, buffer, off, end = lane.last, lane.buffer, lane.offset, lane.end
     sigs: dict[Any, tuple[int, Any, bool]] = {}
     number_sigs: dict[Any, int] = {}
-    number_ids: dict[tuple[float, ...], int] = {}
+    number_ids: dict[tuple[float, ...] | str, int] = {}
     last_seq = _get_seq()
     phase = SETUP
     outer_phase = FORWARD
@@ -193,11 +192,14 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
         """Number of a tuple of floats.
 
         They change from step to step (a learning rate, Adam's corrections), so they are kept apart from the sig, in binary. A nan is never
-        found again, because its hash is its identity; that costs a few bytes.
+        found again, because its hash is its identity; that costs a few bytes. Zeros are found by their text, because -0.0 equals 0.0.
         """
-        if len(number_ids) > _INTERNED_LIMIT:
-            number_ids.clear()  # numbering goes on; equal tuples may then have two numbers
-        found = number_ids[floats] = lane.writer.numbers(floats)
+        key: Any = repr(floats) if 0.0 in floats else floats
+        found = number_ids.get(key)
+        if found is None:
+            if len(number_ids) > _INTERNED_LIMIT:
+                number_ids.clear()  # numbering goes on; equal tuples may then have two numbers
+            found = number_ids[key] = lane.writer.numbers(floats)
         return found
 
     def readable(value: Any) -> object:
@@ -429,6 +431,8 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
                     if phase != BACKWARD:
                         phase = BACKWARD
                         where = BACKWARD << 8
+                    if frame is not None:
+                        last_seq = _get_seq()  # nodes made here are not those of the next forward op
                     if place == ENGINE:
                         site = engine_site
                     elif place.__class__ is dict:
@@ -551,7 +555,14 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
             return out
         except BaseException as error:
             hide_us(error)
+            if step_site:
+                look_for_the_step()
             raise
+
+    def look_for_the_step() -> None:
+        """An op failed within a step, which may end by it: from now on the stack is asked, op by op."""
+        nonlocal step_site, closure_site
+        closure_site, step_site = step_site, 0
 
     def begin_forward() -> None:
         """The first op of a new graph: setup is over, and so is the step of a script that updates by hand."""

@@ -17,10 +17,8 @@ def install_torch(process: Process, torch: Any) -> None:
     def seeded(name: str) -> Any:
         def tell(result: Any, generator: Any, *args: Any, **kwargs: Any) -> None:
             value = args[0] if args else kwargs.get("seed", result if name == "seed" else None)
-            process.lane().event(
-                "seed", stream=stream_of(torch, generator), function=f"torch.Generator.{name}",
-                value=None if name == "set_state" else repr(value)[:200], entropy=name == "seed", state=state_digest(generator),
-            )  # fmt: skip
+            shown = None if name == "set_state" else value
+            process.lane().seed(stream_of(torch, generator), f"torch.Generator.{name}", shown, name == "seed", state_digest(generator))
 
         return lambda method: telling(method, tell, after=True)
 

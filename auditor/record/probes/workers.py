@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from auditor.record.callsite import hide_us
 from auditor.record.imports import when_imported
+from auditor.record.probes.wrapping import telling
 
 if TYPE_CHECKING:
     from auditor.record.process import Process
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 def install(process: Process) -> None:
     """Watch the loop that a worker runs, and the end of every child of multiprocessing."""
     when_imported("torch.utils.data._utils.worker", lambda module: _install_loop(process, module))
-    when_imported("multiprocessing.util", lambda module: _install_exit(process, module))
+    when_imported("multiprocessing.util", lambda module: _install_ends(process, module))
 
 
 def _install_loop(process: Process, worker: Any) -> None:
@@ -36,7 +38,12 @@ def _install_loop(process: Process, worker: Any) -> None:
     worker._worker_loop = watched
 
 
-def _install_exit(process: Process, util: Any) -> None:
+def _install_ends(process: Process, util: Any) -> None:
+    def said(*_args: Any) -> None:
+        if sys._getframe(2).f_code.co_name == "_bootstrap":  # a child, which knows by now which of its parent's it is
+            process.becomes()
+
+    util.info = telling(util.info, said)
     leave = util._exit_function
 
     def watched(*args: Any, **kwargs: Any) -> Any:

@@ -10,6 +10,7 @@ from types import MethodType
 from typing import Any
 
 from auditor.record.callsite import hide_us
+from auditor.record.imports import failed
 
 
 class _StandIn:
@@ -26,14 +27,20 @@ class _StandIn:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if not self._after:
-            self._tell(*args, **kwargs)
+            try:
+                self._tell(*args, **kwargs)
+            except Exception as error:  # noqa: BLE001  # what we fail to note must not end the user's program
+                failed(self._tell, error)
         try:
             result = self._function(*args, **kwargs)
         except BaseException as error:
             hide_us(error)
             raise
         if self._after:
-            self._tell(result, *args, **kwargs)
+            try:
+                self._tell(result, *args, **kwargs)
+            except Exception as error:  # noqa: BLE001  # likewise
+                failed(self._tell, error)
         return result
 
     def __getattr__(self, name: str) -> Any:

@@ -1,0 +1,23 @@
+"""What the names of ops in a trace mean: what the recorder and the readers of a trace must agree on, and no schema says."""
+
+from __future__ import annotations
+
+#: Ops that take in memory which no op has written.
+ADOPTING = ("aten.set_.source_Storage",)
+
+#: In-place ops that leave nothing of what was in their first argument, which is therefore no input: unread memory may be given to them.
+OVERWRITING = (
+    "aten.copy_.", "aten.fill_.", "aten.zero_.", "aten.uniform_.", "aten.normal_.", "aten.random_.", "aten.bernoulli_.", "aten.cauchy_.",
+    "aten.exponential_.", "aten.geometric_.", "aten.log_normal_.", "aten.resize_.", "aten.resize_as_.",
+)  # fmt: skip
+
+#: Ops whose gradient torch computes by another formula under any dispatch mode, because the formula asks `isTensorSubclassLike`:
+#: `masked_fill` (gradient of a tensor value), `prod`, `masked.prod`.
+BRANCHES_UNDER_A_MODE = ("aten.masked_fill.Tensor", "aten.masked_fill_.Tensor", "aten.prod.default", "aten.prod.dim_int")
+
+_EMPTY = ("empty", "new_empty", "_empty", "_efficientzerotensor", "resize_.", "resize_as_.")
+
+
+def leaves_unwritten(name: str) -> bool:
+    """Whether what an op returns is (at least in part) memory that nobody has written yet, and is not digested."""
+    return name.partition(".")[2].startswith(_EMPTY)
