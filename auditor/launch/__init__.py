@@ -129,11 +129,13 @@ def outcome(trace: Trace) -> RunOutcome:
     """What is known of a run, read from its directory."""
     meta = trace.meta
     main = trace.main
-    stopped = meta.get("stopped") or (main.facts["stopped"] if main else None)
+    # A look ends the rank that has seen enough, and the launcher of the others then fails as it would for any rank that is gone.
+    seen = any(lane.facts["stopped"] == "look" for lane in trace.lanes.values())
+    stopped = meta.get("stopped") or ("look" if seen else main.facts["stopped"] if main else None)
     return RunOutcome(
         id=trace.id, role=meta.get("role", "kept"), pinned=meta.get("pinned", []), varied=meta.get("varied", []), exit=meta.get("exit"),
         seconds=meta.get("seconds"), ops=sum(lane.ops for lane in trace.lanes.values()), steps=main.steps if main else 0,
-        path=str(trace.path), error=meta.get("error"), stopped=stopped or None,
+        path=str(trace.path), error=None if seen else meta.get("error"), stopped=stopped or None,
     )  # fmt: skip
 
 

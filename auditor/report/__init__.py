@@ -254,7 +254,7 @@ def ending(run: RunOutcome) -> str:
     if run.stopped == "steps":
         return f"stopped after {counted(run.steps, 'step')}"
     if run.stopped:
-        return {"timeout": "ended by --timeout", "interrupted": "interrupted"}.get(run.stopped, plain(run.stopped))
+        return {"timeout": "ended by --timeout", "interrupted": "interrupted", "look": "seen enough"}.get(run.stopped, plain(run.stopped))
     if run.exit is None:
         return "exit unknown"
     if run.exit < 0:

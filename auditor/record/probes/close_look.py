@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from auditor.record import digest
 from auditor.record.callsite import hide_us
+from auditor.record.probes.torch_ops import learn_op
 from auditor.trace import lane_name
 
 if TYPE_CHECKING:
     from auditor.record.lane import Lane
+    from auditor.record.probes.op_facts import OpFacts
     from auditor.record.probes.torch_ops import Handler
     from auditor.record.process import Process
 
@@ -75,16 +77,14 @@ def watch(process: Process, lane: Lane, torch: Any, window: dict[str, Any]) -> H
             fact["file"] = file
         return fact
 
-    def inputs_of(func: Any, args: Any, kwargs: Any) -> list[dict[str, object]]:
+    def inputs_of(op: OpFacts, args: Any, kwargs: Any) -> list[dict[str, object]]:
         found: list[Any] = []
         tensors_in(args, found)
-        known = getattr(func, "_repro_audit", None)
-        overwritten = known is not None and known[3].overwrites
         # What is overwritten without being read is no input: the first argument of copy_, and out=.
-        tensors_in({k: v for k, v in (kwargs or {}).items() if known is None or k not in known[3].writes}, found)
+        tensors_in({k: v for k, v in (kwargs or {}).items() if k not in op.writes}, found)
         facts: list[dict[str, object]] = []
         for position, tensor in enumerate(found[:64]):
-            if overwritten and not position:
+            if op.overwrites and not position:
                 continue
             fact = save(f"in{position}", tensor)
             if fact is None:
@@ -109,12 +109,11 @@ def watch(process: Process, lane: Lane, torch: Any, window: dict[str, Any]) -> H
             if number > last:
                 lane.watched_enough = not process.settings.get("to_the_end")
                 return plain.dispatch(mode, func, types, args, kwargs)
-            known = getattr(func, "_repro_audit", None)
-            close = number >= first and not types and not (known is not None and known[3].collective)
-            values = inputs_of(func, args, kwargs) if close else []
+            facts = (getattr(func, "_repro_audit", None) or learn_op(func))[3]
+            close = number >= first and not types and not facts.collective
+            values = inputs_of(facts, args, kwargs) if close else []
             out = plain.dispatch(mode, func, types, args, kwargs)
-            known = known or getattr(func, "_repro_audit", None)
-            if known is not None and known[3].empty and isinstance(out, torch.Tensor) and 0 < out.nbytes <= _BIRTH_LIMIT:
+            if facts.empty and isinstance(out, torch.Tensor) and 0 < out.nbytes <= _BIRTH_LIMIT:
                 try:
                     out.untyped_storage()._repro_audit_birth = out.untyped_storage().clone()
                 except Exception:  # noqa: BLE001, S110  # no storage of its own
@@ -122,7 +121,7 @@ def watch(process: Process, lane: Lane, torch: Any, window: dict[str, Any]) -> H
             if close and out is not NotImplemented and lane.number() > number:
                 found: list[Any] = []
                 tensors_in(out, found)
-                tensors_in([args[w] if isinstance(w, int) and w < len(args) else None for w in (known[3].writes if known else ())], found)
+                tensors_in([args[w] if isinstance(w, int) and w < len(args) else None for w in facts.writes], found)
                 different = [tensor for k, tensor in enumerate(found[:64]) if not any(tensor is other for other in found[:k])]
                 outputs = [save(f"out{position}", tensor) for position, tensor in enumerate(different)]
                 lane.line({"k": "value", "at": lane.number(), "values": [v for v in [*values, *outputs] if v is not None]})

@@ -68,7 +68,7 @@ def bind(torch: Any) -> None:
     _with_device = bool(torch.version.cuda or torch.version.hip or torch.backends.mps.is_built() or torch.xpu._is_compiled())
 
 
-def _learn(func: Any) -> tuple[int, int, Any, OpFacts]:
+def learn_op(func: Any) -> tuple[int, int, Any, OpFacts]:
     """Ask an op's schema, and keep the answer on the op."""
     global _next_op
     facts = OpFacts(func)
@@ -405,7 +405,7 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
             try:
                 op, flag, call, facts = func._repro_audit
             except AttributeError:
-                op, flag, call, facts = _learn(func)
+                op, flag, call, facts = learn_op(func)
             if types:
                 if types == _plain_types:
                     # SavedVariable's shallow detach: not an op of the program (12 of 109 in a small MLP)
