@@ -7,6 +7,7 @@ compared. Which memory may be read for which kind of tensor, and which reads cra
 from __future__ import annotations
 
 import ctypes
+from array import array
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -140,26 +141,29 @@ def physical(tensor: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...] | 
 
 
 def of_rows(tensor: torch.Tensor) -> int:
-    """Digest of the tensor's rows as a multiset: the same rows in another order give the same number. 0 if not taken."""
-    if tensor.dim() == 0 or not 1 < tensor.shape[0] <= ROWS_LIMIT:
-        return 0
-    rows = row_digests(tensor)
-    return sum(rows) & 0xFFFFFFFFFFFFFFFF if rows else 0
+    """Digest of the tensor's rows as a multiset: the same rows in another order give the same number. 0 if not taken.
 
-
-def row_digests(tensor: torch.Tensor) -> list[int]:
-    """One digest for each entry along the first dimension, in logical order."""
+    A row is an entry along the first dimension. Called with dispatch modes out of the way.
+    """
     import torch
 
-    if tensor.layout is not torch.strided or tensor.device.type == "meta":
-        return []
+    if tensor.dim() == 0 or not 1 < tensor.shape[0] <= ROWS_LIMIT or tensor.layout is not torch.strided or tensor.device.type == "meta":
+        return 0
     flat = tensor.detach()
     if flat.is_conj() or flat.is_neg():
         flat = flat.resolve_conj().resolve_neg()
-    flat = flat.contiguous().cpu()
+    if not flat.is_contiguous() or flat.device.type != "cpu":
+        flat = flat.contiguous().cpu()
     size = flat.nbytes
     if not size or not flat.data_ptr():
-        return []
-    view = memoryview((array_types.get(size) or array_type(size)).from_address(flat.data_ptr())).cast("B")
+        return 0
     row = size // flat.shape[0]
-    return [of_bytes(view[start : start + row]) for start in range(0, size, row)]
+    entries = memoryview((array_types.get(size) or array_type(size)).from_address(flat.data_ptr())).cast("B")
+    word = _WORDS.get(row)
+    if word is not None:  # labels: a hash of each would take longer than sorting them
+        return of_bytes(array(word, sorted(entries.cast(word))))
+    return sum([of_bytes(entries[start : start + row]) for start in range(0, size, row)]) & 0xFFFFFFFFFFFFFFFF
+
+
+#: bytes of a row -> format of unsigned integers of that size
+_WORDS: dict[int, Any] = {1: "B", 2: "H", 4: "I", 8: "Q"}

@@ -297,7 +297,7 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
             found.extend([part for part in parts if not any(part is other for other in found)])
         digests: list[int]
         try:
-            shapes = [(t.shape, t.dtype, t.stride(), t.get_device(), t.is_meta) for t in found]
+            shapes = [(t.shape, t.dtype, t.is_contiguous() or t.stride(), t.get_device(), t.is_meta) for t in found]
             sig_key = (op, tuple(key), tuple(shapes))
             known = sigs.get(sig_key) or define_slow(facts, found, returned, sig_key)
             sig, readers, _ = known
@@ -521,7 +521,7 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
                     except (struct.error, TypeError):  # complex, or an integer beyond 64 bits
                         h = _x3(repr(out).encode())
                 else:
-                    shape = (op, out.shape, out.dtype, out.stride(), key)
+                    shape = (op, out.shape, out.dtype, out.is_contiguous() or out.stride(), key)
                     if _with_device:
                         shape = (*shape, out.get_device())  # type: ignore[assignment]  # one longer
                     known = sigs.get(shape)
