@@ -56,6 +56,8 @@ def test_a_random_op_of_torch_is_preceded_by_its_draw_with_the_stream_and_its_st
         x = torch.randn(2, generator=own)  # own after entropy
         torch.seed()  # entropy
         state = torch.get_rng_state()
+        torch.set_rng_state(state)  # as it was
+        torch.rand(1)
         torch.set_rng_state(state)  # restored
         with torch.random.fork_rng():
             torch.manual_seed(1)
@@ -123,7 +125,10 @@ def test_draws_and_seeds_of_pythons_random_are_recorded_by_whatever_name_they_ar
         op()
         random.seed()  # entropy
         random.gauss(0, 1)  # gauss
-        random.setstate(random.getstate())  # restored
+        state = random.getstate()
+        random.setstate(state)  # as it was
+        random.random()
+        random.setstate(state)  # restored
         own = random.Random(4)
         own.randint(1, 5)  # own
         op()
@@ -160,6 +165,7 @@ def test_draws_and_seeds_of_pythons_random_are_recorded_by_whatever_name_they_ar
     assert said("seed") == said("the first seed again") == [("python", "3", False)]
     assert said("a text") == [("python", "'text'", False)]
     assert [(e["stream"], e["entropy"]) for e in seeds(recorded, "entropy")] == [("python", True)]
+    assert seeds(recorded, "as it was") == []
     assert [(e["function"], e["value"]) for e in seeds(recorded, "restored")] == [("random.setstate", None)]
     assert seeds(recorded, "seed")[0]["state"] == state("after the seed")
     assert len(recorded.events("seed")) == 5
@@ -183,7 +189,10 @@ def test_draws_and_seeds_of_numpy_are_recorded_of_the_global_stream_and_of_own_g
         op()
         np.random.seed()  # entropy
         np.random.normal()  # normal
-        np.random.set_state(np.random.get_state())  # restored
+        state = np.random.get_state()
+        np.random.set_state(state)  # as it was
+        np.random.rand()
+        np.random.set_state(state)  # restored
         a = default_rng(5)  # made
         a.normal(size=3)  # own normal
         op()
@@ -239,6 +248,7 @@ def test_draws_and_seeds_of_numpy_are_recorded_of_the_global_stream_and_of_own_g
     (sequence,) = seeds(recorded, "made of a sequence")
     assert "entropy=5" in sequence["value"]
     assert [e["state"] for m in ("made", "made of a sequence") for e in seeds(recorded, m)] == [state("own normal")] * 2
+    assert seeds(recorded, "as it was") == []
     assert [(e["function"], e["value"]) for e in seeds(recorded, "restored")] == [("numpy.set_state", None)]
 
 

@@ -37,8 +37,8 @@ def arm() -> Process:
     atexit.register(process.close)
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(before=lambda: _count_fork(process), after_in_child=process.forked)
-    for name in [name for name in sys.modules if name == "auditor" or name.startswith("auditor.")]:
-        del sys.modules[name]
+    ours = [name for name in sys.modules if name == "auditor" or name.startswith("auditor.")]
+    process.modules = [sys.modules.pop(name) for name in ours]
     return process
 
 

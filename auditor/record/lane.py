@@ -41,7 +41,7 @@ class Lane:
         self.loss: Any = None
         self.stepping: list[Any] = []  # optimizers whose step is running, the outermost first
         self.watched_enough = False
-        self._last_draw: tuple[object, str, int] = (None, "", -1)
+        self._last_draw = _NO_DRAW
         self.line({"k": "lane", "base": self.base, "started": time.time(), "role": role, "identity": identity})
 
     def define(self, table: str, entry: dict[str, object]) -> int:
@@ -84,21 +84,36 @@ class Lane:
 
     def draw(self, generator: object, stream: str, function: str, state_of: Callable[[Any], int]) -> None:
         """Note that a generator is drawn from; of many draws by one function with nothing in between, only the first."""
-        last, by, at = self._last_draw
-        if last is generator and by == function and at == self.number():
+        last, by, state, at = self._last_draw
+        again = last is generator and at == self.number()
+        if (again and by == function) or _dynamo_traces():
             return
+        was, state = state, state_of(generator)
+        if again and was == state != 0:
+            return  # one function of the library calls another
         site = self.sites.site_of(sys._getframe(2))
-        self.emit(self.sig("draw", stream=stream, function=function), state_of(generator), site)
-        self._last_draw = (generator, function, self.number())  # held, because an id is given to another generator later
+        self.emit(self.sig("draw", stream=stream, function=function), state, site)
+        self._last_draw = (generator, function, state, self.number())  # held, because an id is given to another generator later
 
-    def seed(self, stream: str, function: str, value: object, entropy: bool, state: int) -> None:
-        """Note that a generator was seeded; `entropy`: by the operating system."""
-        self._last_draw = (None, "", -1)
+    def seed(self, stream: str, function: str, value: object, entropy: bool, state: int, was: int | None = None) -> None:
+        """Note that a generator was seeded; `entropy`: by the operating system; `was`: its state before, if that may have been the same."""
+        if was == state or _dynamo_traces():
+            return
+        self._last_draw = _NO_DRAW
         self.event("seed", stream=stream, function=function, value=_seed_text(value), entropy=entropy, state=state)
 
     def close(self) -> None:
         """Write the end mark."""
         self.writer.close(self.number())
+
+
+_NO_DRAW: tuple[object, str, int, int] = (None, "", 0, -1)
+
+
+def _dynamo_traces() -> bool:
+    """Whether what happens is Dynamo looking ahead: it takes back what it drew."""
+    guards = sys.modules.get("torch._guards")
+    return guards is not None and guards.CompileContext.try_get() is not None
 
 
 def _seed_text(value: object) -> str | None:

@@ -41,6 +41,7 @@ class Process:
         self.backward: Any = None
         self.handler: Any = None  # set by torch_mode: the handler of the current thread, None where its ops are not recorded
         self.torch: Any = None
+        self.modules: list[Any] = []  # set by arm: all of ours that are in this process
         self.thread_number: Any = None  # set by threads: the number of the current one
         self.enter_thread: Any = None  # set by torch_mode: enters the mode of the current thread
 

@@ -7,13 +7,12 @@ C: their seeds are not seen, their first state is.
 
 from __future__ import annotations
 
-import sys
 import types
 from typing import TYPE_CHECKING, Any
 
 from auditor.record.digest import of_bytes
 from auditor.record.imports import when_imported
-from auditor.record.probes.wrapping import replace_in_type, telling
+from auditor.record.probes.wrapping import replace_in_type, telling, telling_of_a_change
 
 if TYPE_CHECKING:
     from auditor.record.process import Process
@@ -42,26 +41,26 @@ def _flat(value: Any) -> bytes:
 def _install(process: Process, random: Any) -> None:
     shared = random.mtrand._rand
 
-    def note(generator: Any, name: str) -> None:
-        stream = "numpy" if generator is shared else "numpy-own"
-        process.lane().draw(generator, stream, f"numpy.{name}", state_digest)
+    def stream_of(generator: Any) -> str:
+        return "numpy" if generator is shared else "numpy-own"
 
-    def seeded(generator: Any, name: str, value: Any, entropy: bool) -> None:
-        if name == "set_state" and "/torch/" in sys._getframe(3).f_code.co_filename.replace("\\", "/"):
-            return  # Dynamo puts the state back that it found
-        stream = "numpy" if generator is shared else "numpy-own"
-        shown = None if name == "set_state" else value
-        process.lane().seed(stream, f"numpy.{name}", shown, entropy, state_digest(generator))
+    def seeded(generator: Any, name: str, args: Any, kwargs: Any) -> None:
+        value = args[0] if args else kwargs.get("seed")
+        process.lane().seed(stream_of(generator), f"numpy.{name}", value, value is None, state_digest(generator))
+
+    def put_back(_result: Any, was: int, generator: Any, *_args: Any, **_kwargs: Any) -> None:
+        process.lane().seed(stream_of(generator), "numpy.set_state", None, False, state_digest(generator), was)
 
     def watched(name: str) -> Any:
-        if name in ("seed", "set_state"):
+        if name == "seed":
+            return lambda method: telling(method, lambda _result, self, *args, **kwargs: seeded(self, name, args, kwargs), after=True)
+        if name == "set_state":
+            return lambda method: telling_of_a_change(method, lambda self, *_a, **_k: state_digest(self), put_back)
 
-            def tell_seed(_result: Any, self: Any, *args: Any, **kwargs: Any) -> None:
-                value = args[0] if args else kwargs.get("seed")
-                seeded(self, name, value, name == "seed" and value is None)
+        def drawn(generator: Any, *_args: Any, **_kwargs: Any) -> None:
+            process.lane().draw(generator, stream_of(generator), f"numpy.{name}", state_digest)
 
-            return lambda method: telling(method, tell_seed, after=True)
-        return lambda method: telling(method, lambda self, *_a, **_k: note(self, name))
+        return lambda method: telling(method, drawn)
 
     fitted = True
     for cls in (random.Generator, random.RandomState):
@@ -73,11 +72,7 @@ def _install(process: Process, random: Any) -> None:
             if getattr(value, "__self__", None) is shared and name in vars(type(shared)) and name not in _NO_DRAWS - {"seed", "set_state"}:
                 setattr(module, name, types.MethodType(vars(type(shared))[name], shared))
 
-    def made(generator: Any, *args: Any, **kwargs: Any) -> None:
-        value = args[0] if args else kwargs.get("seed")
-        seeded(generator, "default_rng", value, value is None)
-
-    made_by = telling(random.default_rng, made, after=True)
+    made_by = telling(random.default_rng, lambda made, *args, **kwargs: seeded(made, "default_rng", args, kwargs), after=True)
     random.default_rng = made_by
     random._generator.default_rng = made_by
     if not fitted:

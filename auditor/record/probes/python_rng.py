@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from auditor.record.callsite import hide_us, is_user_code
 from auditor.record.digest import of_bytes
 from auditor.record.imports import when_imported
-from auditor.record.probes.wrapping import telling
+from auditor.record.probes.wrapping import telling, telling_of_a_change
 from auditor.record.process import in_standard_library
 
 if TYPE_CHECKING:
@@ -65,15 +65,12 @@ def _install(process: Process, module: ModuleType) -> None:
 
         return telling(originals[name], tell)
 
-    def seeds_shared(name: str) -> Any:
-        def tell(_result: Any, *args: Any, **kwargs: Any) -> None:
-            if name == "setstate" and "/torch/" in sys._getframe(2).f_code.co_filename.replace("\\", "/"):
-                return  # Dynamo and checkpointing put the state back that they found
-            value = args[0] if args else kwargs.get("a")
-            value = value if name == "seed" else None
-            process.lane().seed("python", f"random.{name}", value, name == "seed" and value is None, state_digest(shared))
+    def seeded(_result: Any, *args: Any, **kwargs: Any) -> None:
+        value = args[0] if args else kwargs.get("a")
+        process.lane().seed("python", "random.seed", value, value is None, state_digest(shared))
 
-        return telling(originals[name], tell, after=True)
+    def put_back(_result: Any, was: int, *_args: Any) -> None:
+        process.lane().seed("python", "random.setstate", None, False, state_digest(shared), was)
 
     def draws_own(name: str, method: Any) -> Any:
         def watched(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -96,7 +93,10 @@ def _install(process: Process, module: ModuleType) -> None:
         return watched
 
     for name in originals:
-        setattr(module, name, seeds_shared(name) if name in ("seed", "setstate") else draws_shared(name))
+        if name not in ("seed", "setstate"):
+            setattr(module, name, draws_shared(name))
+    module.seed = telling(originals["seed"], seeded, after=True)  # type: ignore[attr-defined]  # these two are those of `random`
+    module.setstate = telling_of_a_change(originals["setstate"], lambda *_a: state_digest(shared), put_back)  # type: ignore[attr-defined]
     for name in _DRAWS:
         method = vars(module.Random).get(name)
         if method is not None:

@@ -2,7 +2,7 @@
 
 Two answers that the mode gives are what keeps `torch.compile` as it is: it does not ask for Dynamo's help (the default imports
 `torch._dynamo` at the first op), and it ignores what happens inside compiled code, which therefore runs compiled. Dynamo must not trace
-the handler, so its code objects are marked to be skipped.
+anything of ours, so all our code objects are marked to be skipped.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ def install_torch(process: Process, torch: Any) -> None:
     from torch.utils import _python_dispatch
 
     torch_ops.bind(torch)
+    skip_in_dynamo(process, torch)
 
     class OpRecorder(_python_dispatch.TorchDispatchMode):
         """The mode; its handler is built when the thread has its first op, and again after a fork."""
@@ -63,7 +64,6 @@ def install_torch(process: Process, torch: Any) -> None:
             )
             if window is not None:
                 lane.handler = close_look.watch(process, lane, torch, window)
-            skip_in_dynamo(torch, lane.handler)
         return lane.handler
 
     def ready(mode: Any) -> Any:
@@ -107,20 +107,25 @@ def install_torch(process: Process, torch: Any) -> None:
     _after_fork(entered)
 
 
-def skip_in_dynamo(torch: Any, handler: Any) -> None:
-    """Tell Dynamo not to trace the handler and what it calls."""
+def skip_in_dynamo(process: Process, torch: Any) -> None:
+    """Tell Dynamo to run our functions as they are: behind a graph break it would compile the next Python frame, whosoever it is."""
     frames = torch._C._dynamo.eval_frame
     try:
         strategy = frames._FrameExecStrategy(frames._FrameAction.SKIP, frames._FrameAction.DEFAULT)
         mark = frames.set_code_exec_strategy
     except AttributeError:  # before 2.7 or so: there Dynamo skips a mode's handler by itself
         return
-    for function in handler:
-        for code in _codes(function.__code__):
-            mark(code, strategy)
+    for module in process.modules:
+        for value in vars(module).values():
+            for function in vars(value).values() if isinstance(value, type) else (value,):
+                code = getattr(getattr(function, "fget", function), "__code__", None)  # of a property, its getter
+                if isinstance(code, types.CodeType) and code.co_filename == module.__file__:
+                    for one in _codes(code):
+                        mark(one, strategy)
 
 
 def _codes(code: types.CodeType) -> Any:
+    """A function's code and that of all functions within it: closures that are made later share it."""
     yield code
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):

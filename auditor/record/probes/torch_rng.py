@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from auditor.record import digest
-from auditor.record.probes.wrapping import replace_in_type, telling
+from auditor.record.probes.wrapping import replace_in_type, telling, telling_of_a_change
 
 if TYPE_CHECKING:
     from auditor.record.process import Process
@@ -17,13 +17,17 @@ def install_torch(process: Process, torch: Any) -> None:
     def seeded(name: str) -> Any:
         def tell(result: Any, generator: Any, *args: Any, **kwargs: Any) -> None:
             value = args[0] if args else kwargs.get("seed", result if name == "seed" else None)
-            shown = None if name == "set_state" else value
-            process.lane().seed(stream_of(torch, generator), f"torch.Generator.{name}", shown, name == "seed", state_digest(generator))
+            process.lane().seed(stream_of(torch, generator), f"torch.Generator.{name}", value, name == "seed", state_digest(generator))
 
         return lambda method: telling(method, tell, after=True)
 
-    for name in ("manual_seed", "seed", "set_state"):
-        if not replace_in_type(torch._C.Generator, name, seeded(name)):
+    def put_back(_result: Any, was: int, generator: Any, *_args: Any) -> None:
+        process.lane().seed(stream_of(torch, generator), "torch.Generator.set_state", None, False, state_digest(generator), was)
+
+    watched = {name: seeded(name) for name in ("manual_seed", "seed")}
+    watched["set_state"] = lambda method: telling_of_a_change(method, lambda generator, *_a: state_digest(generator), put_back)
+    for name, made in watched.items():
+        if not replace_in_type(torch._C.Generator, name, made):
             process.lane().line({"k": "lost", "what": f"torch.Generator.{name}: the type could not be watched", "count": 1})
 
 

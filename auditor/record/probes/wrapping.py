@@ -89,6 +89,16 @@ def telling(function: Any, tell: Callable[..., None], after: bool = False) -> An
     return (_BoundStandIn if binds else _StandIn)(function, tell, after)
 
 
+def telling_of_a_change(function: Any, state_of: Callable[..., int], tell: Callable[..., None]) -> Any:
+    """A stand-in that calls `tell` with the result, the state before, and the same arguments."""
+    before = [0]
+
+    def remember(*args: Any, **kwargs: Any) -> None:
+        before[0] = state_of(*args, **kwargs)
+
+    return telling(telling(function, remember), lambda result, *args, **kwargs: tell(result, before[0], *args, **kwargs), after=True)
+
+
 def bracket(function: Any, enter: Callable[[Any], None], leave: Callable[[], None]) -> Callable[[], None]:
     """Give a Python function another body: `enter(first argument)`, what it did before, and `leave()` however it ends.
 
