@@ -17,6 +17,7 @@ from auditor.errors import AuditError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from auditor.config import Config
     from auditor.results import Audit
 
 _FAIL_ON = ("error", "warning", "note", "never")
@@ -39,6 +40,9 @@ app = typer.Typer(
     "`repro-audit train.py ...` runs the script twice, unmodified, and names the first op at which the runs part.",
 )  # fmt: skip
 
+rules_app = typer.Typer(help="What risky runs are judged by.", no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+app.add_typer(rules_app, name="rules")
+
 #: What typer raises for a command line that it does not understand; typer exports only this child of it.
 _WrongUsage: Any = typer.BadParameter.__base__
 
@@ -54,8 +58,23 @@ Markdown = Annotated[
     Path | None,
     typer.Option("--markdown", metavar="FILE", help="write a short report for a chat or a pull request (- is stdout)", show_default=False),
 ]
+Rules = Annotated[
+    list[Path] | None,
+    typer.Option("--rules", metavar="DIR", help="a folder of rules beside the shipped ones (repeatable)", show_default=False),
+]
+Select = Annotated[
+    list[str] | None,
+    typer.Option("--select", metavar="RULE", help="only these rules: names, globs or tags (repeatable)", show_default=False),
+]
+Ignore = Annotated[list[str] | None, typer.Option("--ignore", metavar="RULE", help="not these rules (repeatable)", show_default=False)]
+Baseline = Annotated[
+    Path | None, typer.Option("--baseline", metavar="FILE", help="leave out the findings in this file", show_default=False)
+]
+WriteBaseline = Annotated[
+    Path | None, typer.Option("--write-baseline", metavar="FILE", help="keep today's findings in this file", show_default=False)
+]
 FailOn = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--fail-on",
         metavar="LEVEL",
@@ -105,18 +124,30 @@ def run(
     ] = False,
     json: Json = None,
     markdown: Markdown = None,
-    fail_on: FailOn = "error",
+    fail_on: FailOn = None,
+    rules: Rules = None,
+    select: Select = None,
+    ignore: Ignore = None,
+    baseline: Baseline = None,
+    write_baseline: WriteBaseline = None,
     python: Python = None,
 ) -> None:
-    """Run a script twice and name the first op at which the runs differ (the default command)."""
+    """Run a script twice, name the first op at which the runs differ, and judge the run by the rules (the default command)."""
     with _plain_errors():
         plan = _plan(script, module, steps, timeout, python)
+        config = _config()
+        fail_on = fail_on or config.fail_on
         _check(fail_on, json, markdown)
         from auditor import pipeline, progress
+        from auditor.plan import Selection
 
+        selection = Selection(
+            folders=(*config.rules, *(rules or ())), select=tuple(select or config.select), ignore=tuple(ignore or config.ignore),
+            baseline=baseline or (None if write_baseline else config.baseline), write_baseline=write_baseline,
+        )  # fmt: skip
         screen = progress.screen()
         try:
-            audit = pipeline.audit(plan, out, screen, look, self_check)
+            audit = pipeline.audit(plan, out, screen, look, self_check, selection)
         finally:
             screen.close()
         screen.make_room()
@@ -157,10 +188,11 @@ def diff(
     b: Annotated[Path, typer.Argument(metavar="RUN", help="another")],
     json: Json = None,
     markdown: Markdown = None,
-    fail_on: FailOn = "error",
+    fail_on: FailOn = None,
 ) -> None:
     """Compare two kept runs, also ones made on different days or machines."""
     with _plain_errors():
+        fail_on = fail_on or _config().fail_on
         _check(fail_on, json, markdown)
         from auditor import pipeline
 
@@ -200,14 +232,107 @@ def report(
     audit: Annotated[Path, typer.Argument(metavar="AUDIT", help="a file written by --json")],
     json: Json = None,
     markdown: Markdown = None,
-    fail_on: FailOn = "error",
+    fail_on: FailOn = None,
 ) -> None:
     """Show an audit that was written with --json."""
     with _plain_errors():
+        fail_on = fail_on or _config().fail_on
         _check(fail_on, json, markdown)
         from auditor.report.json import read
 
         _finish(read(audit), json, markdown, fail_on)
+
+
+@app.command()
+def explain(
+    rule: Annotated[str, typer.Argument(metavar="RULE", help="name of a rule")],
+    rules: Rules = None,
+) -> None:
+    """Say what a rule finds, why it matters, and what to do instead."""
+    with _plain_errors():
+        from auditor import pipeline
+        from auditor.rulebook import print_rule
+
+        found = pipeline.one_rule(rule, _folders(rules))
+        with _writing():
+            print_rule(found, sys.stdout)
+
+
+@app.command()
+def query(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="a kept run")],
+    sql: Annotated[str, typer.Argument(metavar="SQL", help='a SELECT over the tables records, events and "all"')],
+) -> None:
+    """Ask a kept run a question of your own, in SQL."""
+    with _plain_errors():
+        from auditor import pipeline
+
+        names, rows = pipeline.answer(run, sql)
+        with _writing():
+            print("\t".join(names))
+            for row in rows:
+                print("\t".join("" if value is None else str(value) for value in row))
+
+
+@rules_app.command("list")
+def list_rules(rules: Rules = None) -> None:
+    """Print the name, level, tags and title of each rule."""
+    with _plain_errors():
+        from auditor import pipeline
+        from auditor.rulebook import print_rules
+
+        found = pipeline.all_rules(_folders(rules))
+        with _writing():
+            print_rules([file.rule for file in found.values()], sys.stdout)
+
+
+@rules_app.command("check")
+def check_rules(folders: Annotated[list[Path] | None, typer.Argument(metavar="[DIR]...", help="folders of rules")] = None) -> None:
+    """Read rule files and say all that is wrong with them."""
+    with _plain_errors():
+        from auditor import pipeline
+
+        found = pipeline.all_rules(folders or ())
+        print(f"{len(found)} rules, and nothing wrong with them")
+
+
+@rules_app.command("test")
+def try_rules(
+    folders: Annotated[list[Path] | None, typer.Argument(metavar="[DIR]...", help="folders of rules (default: the shipped ones)")] = None,
+) -> None:
+    """Run the script beside each rule and see that it is found where it is marked, and nowhere else."""
+    with _plain_errors():
+        from auditor import pipeline, progress
+
+        screen = progress.screen()
+        try:
+            complaints = pipeline.try_rules(folders or (), screen)
+        finally:
+            screen.close()
+        for name, said in complaints.items():
+            print(f"{'failed' if said else 'passed'}  {name}", *(f"        {one}" for one in said), sep="\n")
+        if any(complaints.values()):
+            raise typer.Exit(1)
+
+
+@rules_app.command()
+def schema() -> None:
+    """Print the JSON Schema of a rule file, for editors."""
+    import json
+
+    from auditor.judge import schema as made
+
+    print(json.dumps(made(), indent=2))
+
+
+def _config() -> Config:
+    from auditor.config import read_config
+
+    return read_config(Path.cwd())
+
+
+def _folders(rules: list[Path] | None) -> list[Path]:
+    return [*_config().rules, *(rules or ())]
 
 
 def main() -> None:

@@ -91,10 +91,10 @@ def _of_lane(
         conditions.append("(file GLOB ? OR file GLOB ?)")
         parameters += [file, f"*/{file}"]
     where = " AND ".join(conditions)
-    count = lane.query(f"SELECT count(*) AS n FROM records WHERE {where}", *parameters)[0]["n"]  # noqa: S608  # made of our own words
+    count = lane.query(f"SELECT count(*) AS n FROM records WHERE {where}", *parameters)[0]["n"]  # made of our own words
     rare = [] if phase is not None else _rare(lane, step, op, file, kinds)
     rows = lane.query(
-        f'SELECT * FROM records WHERE {where} ORDER BY "row" LIMIT ?',  # noqa: S608  # as above
+        f'SELECT * FROM records WHERE {where} ORDER BY "row" LIMIT ?',  # as above
         *parameters,
         max(room, 0),
     )

@@ -6,21 +6,28 @@ import os
 import re
 import shutil
 import time
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import auditor
+from auditor import plugins
 from auditor.compare import Comparison, compare, environment_differences
 from auditor.errors import AuditError, LaunchError, UsageError
+from auditor.judge import Rule, RuleFile, accepted, chosen, judge, load_rules, without_baseline, write_baseline
+from auditor.judge.neighbour import read_neighbour
 from auditor.launch import Progress, Screen, Stdin, launch, outcome, why_nothing
 from auditor.listing import Listing, listing
-from auditor.plan import Plan, Watch
+from auditor.plan import Plan, Selection, Watch
 from auditor.progress import write_all
 from auditor.report import counted, listed
-from auditor.results import Audit, Coverage, Divergence, Intermittent, Lost, OpLine, RunOutcome
+from auditor.results import Audit, Coverage, Divergence, Finding, Intermittent, Lost, OpLine, RunOutcome
 from auditor.trace.ops import BRANCHES_UNDER_A_MODE
 from auditor.trace.reader import LaneTrace, Trace
+from auditor.trace.tables import Tables
 
 #: Audits that are kept in the cache directory; older ones are removed.
 KEPT_AUDITS = 20
@@ -43,15 +50,19 @@ class Silent:
         """Say nothing."""
 
 
-def audit(plan: Plan, keep: Path | None = None, screen: Any = None, look: bool = True, self_check: bool = False) -> Audit:
-    """Run the plan twice, compare, and look closely at the first divergence.
+def audit(
+    plan: Plan, keep: Path | None = None, screen: Any = None, look: bool = True, self_check: bool = False, rules: Selection | None = None
+) -> Audit:
+    """Run the plan twice, compare, look closely at the first divergence, and judge the first run by the rules.
 
     `keep` is the directory for the runs (default: a new one in the user's cache); `look` allows the second look; `self_check` adds two
-    runs that show whether being recorded changed what the script does. Raises `AuditError` if a run could not be made or
-    nothing was recorded in it.
+    runs that show whether being recorded changed what the script does; `rules` chooses among the rules (default: all that are shipped).
+    Raises `AuditError` if a rule is wrong, a run could not be made or nothing was recorded in it.
     """
     screen = screen or Silent()
     check_script(plan)
+    selection = rules or Selection()
+    book = _rules_of(selection)
     if keep is not None and keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
         raise UsageError("run-exists", f"{keep} exists and is not an empty directory: choose another one for the runs")
     folder = keep or new_folder(plan)
@@ -78,6 +89,8 @@ def audit(plan: Plan, keep: Path | None = None, screen: Any = None, look: bool =
     if comparison.divergence is not None and look and comparison.watch is not None:
         comparison = _second_look(plan, comparison, runs, make)
     result = conclude(list(plan.script), runs, comparison, plan)
+    screen.say("judging")
+    result.findings = _judged([a, b], book, selection)
     if self_check:
         # without us nobody ends the script after N steps
         bare = make(plan.with_level("off"), "bare", "check") if plan.steps is None else None
@@ -85,6 +98,73 @@ def audit(plan: Plan, keep: Path | None = None, screen: Any = None, look: bool =
         result.runs = [outcome(run) for run in runs]
         _self_check(result, a, b, bare, steps_only)
     return result
+
+
+def shipped_rules() -> Path:
+    """The folder of the rules that come with this package."""
+    inside = Path(auditor.__file__).parent / "_rules"
+    return inside if inside.is_dir() else Path(auditor.__file__).parent.parent / "rules"
+
+
+def all_rules(folders: Sequence[Path] = ()) -> dict[str, RuleFile]:
+    """The shipped rules and those of further folders, by name. Raises `UsageError` with every fault of every file."""
+    return load_rules([shipped_rules(), *folders], plugins.detectors())
+
+
+def one_rule(name: str, folders: Sequence[Path] = ()) -> RuleFile:
+    """A rule by its name. Raises `UsageError` `no-such-rule`."""
+    rules = all_rules(folders)
+    chosen(rules, [name], [])  # says what is near if there is none
+    if name not in rules:
+        raise UsageError("no-such-rule", f"no rule is named {name}: repro-audit rules list")
+    return rules[name]
+
+
+def answer(run: Path, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """Names and rows that answer a question to a kept run. Raises `UsageError` `bad-query`."""
+    with Tables(Trace(run), held=True) as tables:
+        return tables.answer(sql)
+
+
+def _rules_of(selection: Selection) -> list[Rule]:
+    return chosen(all_rules(selection.folders), selection.select, selection.ignore)
+
+
+def _judged(runs: Sequence[Trace], rules: Sequence[Rule], selection: Selection) -> list[Finding]:
+    """What the rules find in the first of the runs and the user has not accepted."""
+    with ExitStack() as open_tables:
+        tables = [open_tables.enter_context(Tables(run)) for run in runs]
+        findings = accepted(judge(tables, rules, plugins.detectors()), tables[0], rules)
+    if selection.baseline is not None:
+        findings = without_baseline(findings, selection.baseline)
+    if selection.write_baseline is not None:
+        write_baseline(findings, selection.write_baseline)
+    return findings
+
+
+def try_rules(folders: Sequence[Path], screen: Any = None) -> dict[str, list[str]]:
+    """Run the script beside each rule of the folders (default: the shipped ones) and say, by rule, what is otherwise than it is marked."""
+    rules = all_rules(folders)
+    own = {name: file for name, file in rules.items() if any(folder in file.path.parents for folder in folders)} if folders else rules
+    return {name: complaints_of(file, screen) for name, file in own.items()}
+
+
+def complaints_of(file: RuleFile, screen: Any = None) -> list[str]:
+    """What a rule finds otherwise than the script beside it is marked, in a real run of it; empty if all is well."""
+    screen = screen or Silent()
+    neighbour = read_neighbour(file.path.with_suffix(".py"))
+    screen.say(f"{file.rule.id}: {neighbour.path}")
+    with TemporaryDirectory(prefix="repro-audit-") as work, ExitStack() as open_tables:
+        plan = Plan((str(neighbour.path.absolute()),), cwd=work)
+        tables = []
+        for k in range(neighbour.runs):
+            folder = Path(work, f"run-{k + 1}")
+            launch(plan, folder, folder.name, "kept", screen, quiet=True)
+            run = Trace(folder)
+            if run.meta.get("exit"):
+                return [f"{neighbour.path.name} failed: {run.meta.get('error') or run.meta['exit']}"]
+            tables.append(open_tables.enter_context(Tables(run)))
+        return neighbour.complaints(file.rule.id, judge(tables, [file.rule], plugins.detectors()))
 
 
 def record(plan: Plan, run: Path, screen: Any = None) -> tuple[RunOutcome, str | None]:

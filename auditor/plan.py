@@ -1,10 +1,11 @@
-"""What to run and how to watch it, as a value: each `with_...` returns a new plan."""
+"""What to run, how to watch it and what to judge it by, as values: each `with_...` of a plan returns a new one."""
 
 from __future__ import annotations
 
 import os
 import sys
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 LEVELS = ("off", "steps", "ops")
@@ -70,3 +71,18 @@ class Plan:
     def as_json(self) -> dict[str, Any]:
         """The plan as it is kept in run.json."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which rules judge a run, and which of their findings the user has accepted.
+
+    `folders` are the user's own rules, beside those that are shipped. `select` and `ignore` are names of rules (globs) or tags; nothing
+    selected means all.
+    """
+
+    folders: tuple[Path, ...] = ()
+    select: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    baseline: Path | None = None
+    write_baseline: Path | None = None

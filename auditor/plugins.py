@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from auditor.errors import AuditError
 
 if TYPE_CHECKING:
+    from auditor.detectors import Detector
     from auditor.report import Report
 
 
@@ -45,6 +46,13 @@ def members(kind: type[M]) -> dict[str, M]:
             raise AuditError("plugin-duplicate", f"{files[member.name]} and {file} are both named {member.name}")
         found[member.name], files[member.name] = member, file
     return found
+
+
+def detectors() -> dict[str, Detector]:
+    """The detectors, by name."""
+    from auditor.detectors import Detector
+
+    return members(Detector)
 
 
 def reports() -> dict[str, Report]:

@@ -173,7 +173,10 @@ class Finding(Model):
     level: Level
     file: str | None = None
     line: int | None = None
+    code: str | None = None
+    count: int = Field(1, description="how often it happened there")
     message: str
+    instead: str | None = Field(None, description="what to do about it")
     evidence: dict[str, Any] = {}
 
 

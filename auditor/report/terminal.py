@@ -218,8 +218,14 @@ def _cause(cause: Cause) -> RenderableType:
 
 
 def _finding(finding: Finding) -> RenderableType:
-    title = Text.assemble(_text(finding.level, _LEVELS[finding.level]), "  ", _text(finding.rule, "bold"), "  ")
-    return Group(title.append_text(_where(finding.file, finding.line)), _indented(_text(finding.message)))
+    title = Text.assemble(_text(finding.level, _LEVELS[finding.level]), "  ", _text(finding.rule, "bold"))
+    lines: list[RenderableType] = [title]
+    if finding.file:
+        lines.append(_indented(_source(finding.file, finding.line, _text(finding.code))))
+    lines.append(_indented(_text(finding.message)))
+    if finding.instead and finding.level != "note":
+        lines.append(_indented(_table([[Text("instead", "dim"), _text(finding.instead)]])))
+    return Group(*lines)
 
 
 def _environment(audit: Audit) -> RenderableType:

@@ -453,7 +453,7 @@ def _write_parquet(columns: dict[str, _Column], path: Path) -> None:
         con.register("records", data)
         target = str(path).replace("'", "''")
         con.execute(  # the names are COLUMNS, the path is ours with its quotes doubled
-            f'COPY (SELECT {", ".join(fields)} FROM records {" ".join(joins)} ORDER BY records."row") '  # noqa: S608
+            f'COPY (SELECT {", ".join(fields)} FROM records {" ".join(joins)} ORDER BY records."row") '
             f"TO '{target}' (FORMAT parquet, COMPRESSION zstd)"
         )
     finally:

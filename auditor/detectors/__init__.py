@@ -1,0 +1,39 @@
+"""Detectors: what rules find that a condition on one happening cannot say, because order matters, or more than one run.
+
+A file here is one detector: a `Detector` constant. It reads runs and yields hits, and knows nothing of rules, levels or messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from auditor.trace.tables import Tables
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One fault, where it is, and what a message may say of it."""
+
+    file: str | None
+    line: int | None
+    values: dict[str, object] = field(default_factory=dict)
+    """What the message's placeholders stand for; also the finding's evidence."""
+    count: int = 1
+    """How often it happened, where it happened more than once."""
+
+
+@dataclass(frozen=True)
+class Detector:
+    """One way to look at runs.
+
+    `find(runs, params)` gets the controls, the first of which is the one to look at, and an instance of `params`, a frozen dataclass whose
+    fields are the settings that a rule file may give. `values` are the names that its hits always have.
+    """
+
+    name: str
+    find: Callable[[Sequence[Tables], Any], Iterator[Hit]]
+    params: type
+    values: frozenset[str]

@@ -1,0 +1,131 @@
+"""The `match` of a rule: conditions on what happened in a run, as SQL with parameters.
+
+A condition is a mapping of fields to what they must be, all of them; `all`, `any` and `none` combine conditions. There is no expression
+language: the words of a rule file never become SQL, only parameters of it, so a stranger's rule can be slow or wrong, but does nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
+
+Kind = Literal["op", "external", "draw", "seed", "setting", "step", "file", "thread"]
+Phase = Literal["setup", "forward", "backward", "optimizer"]
+
+
+class Compare(BaseModel):
+    """Comparison of a number."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    eq: int | float | None = None
+    ne: int | float | None = None
+    lt: int | float | None = None
+    le: int | float | None = None
+    gt: int | float | None = None
+    ge: int | float | None = None
+
+    @model_validator(mode="after")
+    def _something(self) -> Compare:
+        if not self.model_fields_set:
+            raise ValueError("a comparison has at least one of eq, ne, lt, le, gt, ge")
+        return self
+
+
+class Not(BaseModel):
+    """Anything but this; of a missing value, true."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    no: str | list[str]
+
+
+_OPERATORS = {"eq": "=", "ne": "<>", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
+
+_Text = Annotated[str | list[str] | Not, Field(description="a text or glob (* ? [...]), or several of which one must fit, or {no: ...}")]
+_Number = Annotated[int | Compare, Field(description="a number, or comparisons such as {ge: 1}")]
+_Flag = Annotated[bool, Field(description="true or false")]
+
+#: What can be asked of a happening -> how, and what it is.
+FIELDS: dict[str, tuple[Any, str]] = {
+    "kind": (Kind | list[Kind], "what happened"),
+    "op": (_Text, "name of the op, of the function that drew or seeded, or what was done with a file"),
+    "stream": (_Text, "random stream: torch-cpu, torch-cuda:0, torch-own, numpy, numpy-own, python, python-own, os-entropy"),
+    "name": (_Text, "name of a setting"),
+    "value": (_Text, "a seed, or the value of a setting, as text"),
+    "path": (_Text, "file or folder"),
+    "mode": (_Text, "how a file was opened"),
+    "entropy": (_Flag, "seeded by the operating system"),
+    "first": (_Flag, "the value that a setting had at first"),
+    "args": (_Text, "arguments of an op that are no tensors and no floats, as JSON"),
+    "out": (_Text, "dtype, shape, stride and device of the results, as JSON"),
+    "module": (_Text, "path of the module that was running"),
+    "phase": (Phase | list[Phase], "phase"),
+    "step": (_Number, "step, from 0"),
+    "lane": (_Text, "thread or process"),
+    "file": (_Text, "the user's file"),
+    "line": (_Number, "line in it"),
+    "function": (_Text, "the user's function"),
+    "code": (_Text, "the line's text"),
+}
+
+Fields: type[BaseModel] = create_model(
+    "Condition",
+    __config__=ConfigDict(extra="forbid", frozen=True),
+    __doc__="Fields and what they must be, all of them.",
+    **{name: (Annotated[kind | None, Field(description=what)], None) for name, (kind, what) in FIELDS.items()},  # type: ignore[call-overload]
+)
+
+
+class Match(Fields):  # made above, from the same table as the SQL
+    """Conditions on one happening. Beside fields: `all`, `any` and `none` of further conditions."""
+
+    all: Annotated[list[Match] | None, Field(min_length=1)] = None
+    any: Annotated[list[Match] | None, Field(min_length=1)] = None
+    none: Annotated[list[Match] | None, Field(min_length=1)] = None
+
+    @model_validator(mode="after")
+    def _something(self) -> Match:
+        if not self.model_fields_set:
+            raise ValueError("a condition without fields would fit everything")
+        return self
+
+
+def where(match: Match) -> tuple[str, list[object]]:
+    """The condition as the text behind WHERE, and its parameters in order."""
+    parts: list[str] = []
+    given: list[object] = []
+
+    def add(part: tuple[str, list[object]]) -> None:
+        parts.append(part[0])
+        given.extend(part[1])
+
+    for name in FIELDS:
+        wanted = getattr(match, name)
+        if wanted is not None:
+            add(_test(f'"{name}"', wanted))
+    for word, joined in (("all", " AND "), ("any", " OR ")):
+        if (inner := getattr(match, word)) is not None:
+            tests = [where(one) for one in inner]
+            add(("(" + joined.join(sql for sql, _ in tests) + ")", [value for _, values in tests for value in values]))
+    for one in match.none or ():
+        sql, values = where(one)
+        add((f"NOT coalesce({sql}, false)", values))
+    return "(" + " AND ".join(parts) + ")", given
+
+
+def _test(field: str, wanted: Any) -> tuple[str, list[object]]:
+    """One field's test."""
+    if isinstance(wanted, Not):
+        sql, given = _test(field, wanted.no)
+        return f"NOT coalesce({sql}, false)", given
+    if isinstance(wanted, list):
+        tests = [_test(field, one) for one in wanted]
+        return "(" + " OR ".join(sql for sql, _ in tests) + ")", [value for _, values in tests for value in values]
+    if isinstance(wanted, Compare):
+        chosen = {word: getattr(wanted, word) for word in _OPERATORS if getattr(wanted, word) is not None}
+        return "(" + " AND ".join(f"{field} {_OPERATORS[word]} ?" for word in chosen) + ")", list(chosen.values())
+    if isinstance(wanted, str) and any(sign in wanted for sign in "*?["):
+        return f"{field} GLOB ?", [wanted]
+    return f"{field} = ?", [wanted]

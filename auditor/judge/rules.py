@@ -1,0 +1,224 @@
+"""Rule files: what one holds, and how a folder of them is read. Every error of every file is told at once, with its place."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+
+from auditor.errors import UsageError
+from auditor.judge.conditions import FIELDS, Match
+from auditor.results import Level
+
+if TYPE_CHECKING:
+    from auditor.detectors import Detector
+
+#: Placeholders of a message: a name in braces and nothing else, so that a message from a stranger is words and no program.
+PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
+
+#: What a message may say of the happenings that a `match` found.
+MATCH_VALUES = frozenset({*FIELDS, "count", "places"})
+
+_LINE = Annotated[str, Field(min_length=1)]
+
+
+class Rule(BaseModel):
+    """One rule: a fault, how it is seen in a run, and what to do about it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, title="repro-audit rule")
+
+    id: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$", description="names the fault and reads well after 'allow'")]
+    title: Annotated[_LINE, Field(description="the fault in one line")]
+    why: Annotated[_LINE, Field(description="why it matters, for somebody who has not met it")]
+    level: Annotated[Level, Field(description="error: the run is wrong; warning: it may not repeat elsewhere; note: worth knowing")]
+    match: Annotated[Match | None, Field(description="which recorded happenings are findings")] = None
+    detector: Annotated[str | None, Field(description="the named detector that finds it, where order matters")] = None
+    params: Annotated[dict[str, Any], Field(description="settings of the detector")] = {}
+    message: Annotated[_LINE, Field(description="the finding in one sentence, with {placeholders}")]
+    instead: Annotated[_LINE, Field(description="what to do instead")]
+    false_positives: Annotated[_LINE, Field(alias="false-positives", description="when it is no fault")]
+    references: Annotated[list[Annotated[str, Field(pattern="^https://")]], Field(min_length=1, description="where it is documented")]
+    tags: Annotated[list[str], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _one_way_to_find(self) -> Rule:
+        if (self.match is None) == (self.detector is None):
+            raise ValueError("a rule has either match or detector")
+        if self.params and self.detector is None:
+            raise ValueError("params are settings of a detector, and this rule has none")
+        if self.match is not None:
+            unknown = sorted(set(PLACEHOLDER.findall(self.message)) - MATCH_VALUES)
+            if unknown:
+                raise ValueError(f"message: there is no {{{unknown[0]}}}; there are {', '.join(sorted(MATCH_VALUES))}")
+        return self
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something wrong with a rule file, and where."""
+
+    file: Path
+    line: int
+    column: int
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}: {self.message}"
+
+
+@dataclass(frozen=True)
+class RuleFile:
+    """A rule and where it stands."""
+
+    rule: Rule
+    path: Path
+
+
+def load_rules(folders: Iterable[Path], detectors: Mapping[str, Detector]) -> dict[str, RuleFile]:
+    """All rules of the folders, by id. Raises UsageError: `bad-rule` with every fault of every file, `no-such-rules`."""
+    found: dict[str, RuleFile] = {}
+    faults: list[Fault] = []
+    for folder in folders:
+        if not folder.is_dir():
+            raise UsageError("no-such-rules", f"{folder} is no folder of rules")
+        for file in sorted([*folder.rglob("*.yaml"), *folder.rglob("*.yml")]):
+            rule, wrong = read_rule(file, detectors)
+            faults += wrong
+            if rule is None:
+                continue
+            if rule.id in found:
+                faults.append(Fault(file, 1, 1, f"the rule {rule.id} is also in {found[rule.id].path}"))
+            found[rule.id] = RuleFile(rule, file)
+    if faults:
+        raise UsageError("bad-rule", "\n".join(["the rules cannot be used:", *map(str, faults)]))
+    return found
+
+
+def chosen(rules: Mapping[str, RuleFile], select: Sequence[str], ignore: Sequence[str]) -> list[Rule]:
+    """The rules that are selected and not ignored, by name (a glob) or tag. Raises UsageError `no-such-rule` for a word that fits none."""
+    everything = [file.rule for file in rules.values()]
+
+    def named(word: str) -> set[str]:
+        found = {rule.id for rule in everything if fnmatchcase(rule.id, word) or word in rule.tags}
+        if not found:
+            tags = {tag for rule in everything for tag in rule.tags}
+            near = get_close_matches(word, [*rules, *tags], 1)
+            raise UsageError("no-such-rule", f"no rule and no tag is named {word}{f'; did you mean {near[0]}?' if near else ''}")
+        return found
+
+    wanted = set().union(*map(named, select)) if select else set(rules)
+    wanted -= set().union(*map(named, ignore))
+    return [rule for rule in everything if rule.id in wanted]
+
+
+def read_rule(file: Path, detectors: Mapping[str, Detector]) -> tuple[Rule | None, list[Fault]]:
+    """The rule of one file, or what is wrong with it."""
+    try:
+        text = file.read_text("utf-8")
+        tree = yaml.compose(text, yaml.SafeLoader)
+    except UnicodeDecodeError as error:
+        return None, [Fault(file, 1, 1, f"not UTF-8: {error.reason}")]
+    except OSError as error:
+        return None, [Fault(file, 1, 1, f"cannot be read: {error.strerror}")]
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        return None, [Fault(file, line, column, f"no YAML: {getattr(error, 'problem', None) or error}")]
+    if not isinstance(tree, yaml.MappingNode):
+        return None, [Fault(file, 1, 1, "a rule is a mapping of keys to values")]
+    faults = list(_repeated_keys(file, tree))
+    try:
+        data = yaml.SafeLoader("").construct_document(tree)
+    except (yaml.YAMLError, ValueError) as error:
+        return None, [
+            Fault(file, *_at(getattr(error, "problem_mark", None)), f"no YAML that a rule may be: {getattr(error, 'problem', error)}")
+        ]
+    try:
+        rule = Rule.model_validate(data, strict=True)
+    except ValidationError as error:
+        told: dict[tuple[object, ...], Fault] = {}  # of the branches of a union only the first, which is the plainest
+        for one in error.errors():
+            place = _place(tree, one["loc"])
+            missing = one["loc"][-1] if one["type"] in ("missing", "extra_forbidden") else ""
+            told.setdefault((*place, missing), Fault(file, *place, _said(one)))
+        return None, [*faults, *told.values()]
+    faults += [Fault(file, *_place(tree, path), message) for path, message in _about_its_detector(rule, detectors)]
+    if file.stem != rule.id:
+        faults.append(Fault(file, *_place(tree, ("id",)), f"the rule {rule.id} belongs into {rule.id}{file.suffix}"))
+    return (None if faults else rule), faults
+
+
+def _about_its_detector(rule: Rule, detectors: Mapping[str, Detector]) -> Iterator[tuple[tuple[str, ...], str]]:
+    """What is wrong between a rule and its detector, and where in the rule."""
+    if rule.detector is None:
+        return
+    detector = detectors.get(rule.detector)
+    if detector is None:
+        near = get_close_matches(rule.detector, detectors, 1)
+        yield ("detector",), f"there is no detector {rule.detector}{f'; did you mean {near[0]}?' if near else ''}"
+        return
+    try:
+        TypeAdapter(detector.params).validate_python(rule.params, extra="forbid")
+    except ValidationError as error:
+        for one in error.errors():
+            yield ("params", *(str(part) for part in one["loc"])), f"params of {rule.detector}: {_said(one)}"
+    unknown = sorted(set(PLACEHOLDER.findall(rule.message)) - detector.values - {"count"})
+    if unknown:
+        yield ("message",), f"message: {rule.detector} says no {{{unknown[0]}}}; it says {', '.join(sorted(detector.values))} and count"
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of a rule file, for editors."""
+    made = Rule.model_json_schema(by_alias=True)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}
+
+
+def _repeated_keys(file: Path, node: yaml.Node) -> Iterator[Fault]:
+    """YAML takes the last of two equal keys without a word."""
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    yield Fault(file, *_at(key.start_mark), f"{key.value} is there twice")
+                seen.add(key.value)
+            yield from _repeated_keys(file, value)
+    elif isinstance(node, yaml.SequenceNode):
+        for part in node.value:
+            yield from _repeated_keys(file, part)
+
+
+def _place(tree: yaml.Node, path: tuple[int | str, ...]) -> tuple[int, int]:
+    """Line and column of what a validation error speaks of: the deepest part of its path that is in the file."""
+    node, mark = tree, tree.start_mark
+    for step in path:
+        if isinstance(node, yaml.MappingNode):
+            pair = next((pair for pair in node.value if pair[0].value == step), None)
+            if pair is None:
+                continue  # the name of a model that was tried, or a key that is missing
+            mark, node = pair[0].start_mark, pair[1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+            node = node.value[step]
+            mark = node.start_mark
+    return _at(mark)
+
+
+def _at(mark: Any) -> tuple[int, int]:
+    return (mark.line + 1, mark.column + 1) if mark else (1, 1)
+
+
+def _said(error: Any) -> str:
+    key = next((part for part in reversed(error["loc"]) if isinstance(part, str) and "[" not in part and not part[:1].isupper()), "")
+    if error["type"] == "missing":
+        return f"{key} is missing"
+    if error["type"] == "extra_forbidden":
+        return f"there is no key {key}"
+    said = error["msg"].removeprefix("Value error, ")
+    return f"{key}: {said[:1].lower()}{said[1:]}" if key and not said.startswith(key) else said

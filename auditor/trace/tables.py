@@ -1,0 +1,149 @@
+"""A run as three tables, for questions in SQL: `records` and `events` of every lane, and `all` that happened, both in one.
+
+`records` has the columns of `seal.COLUMNS` and `lane`; `events` has those of `EVENT_COLUMNS`. In `all`, a field that only one of the two
+has is null for the other. An event stands before the record of its `row`, and before the events of a larger `nth`: the order of a lane is
+`ORDER BY "row", nth NULLS LAST`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from auditor.errors import TraceError, UsageError
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from auditor.trace.reader import LaneTrace, Trace
+
+_T = TypeVar("_T")
+
+#: `op` is the function that seeded, or what was done with a file; `name` that of a setting, `value` a seed or a setting as text.
+EVENT_COLUMNS = {
+    "lane": "VARCHAR", "row": "BIGINT", "nth": "BIGINT", "kind": "VARCHAR", "op": "VARCHAR", "stream": "VARCHAR", "name": "VARCHAR",
+    "value": "VARCHAR", "path": "VARCHAR", "mode": "VARCHAR", "state": "VARCHAR", "entropy": "BOOLEAN", "first": "BOOLEAN",
+    "file": "VARCHAR", "line": "BIGINT", "function": "VARCHAR", "code": "VARCHAR",
+}  # fmt: skip
+
+_NO_ROWS = ("value", "level", "lost")
+
+
+class Tables:
+    """The tables of one run, on a connection of their own that holds no more of the run than a question needs.
+
+    With `held` all is copied into memory and the connection locked: for questions that may be anybody's.
+    """
+
+    def __init__(self, run: Trace, held: bool = False) -> None:
+        """Define the tables. Raises TraceError `trace-unreadable`."""
+        import duckdb
+
+        self.run = run
+        self._con = duckdb.connect()
+        self._ask(lambda: _define(self._con, run, held))
+        if held:
+            self._con.execute("SET enable_external_access = false; SET lock_configuration = true")
+
+    def __enter__(self) -> Tables:
+        """Use the tables until the end of a block."""
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        """Let them go."""
+        self._con.close()
+
+    def query(self, sql: str, *parameters: object) -> list[dict[str, Any]]:
+        """Rows of a SELECT as dicts; `sql` is ours, `parameters` may be anybody's. Raises TraceError `trace-unreadable`."""
+
+        def rows() -> list[dict[str, Any]]:
+            relation = self._con.execute(sql, list(parameters))
+            names = [column[0] for column in relation.description or ()]
+            return [dict(zip(names, row, strict=True)) for row in relation.fetchall()]
+
+        return self._ask(rows)
+
+    def answer(self, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+        """Names and rows of one SELECT of anybody's. Raises UsageError `bad-query`."""
+        import duckdb
+
+        try:
+            statements = self._con.extract_statements(sql)
+            if [statement.type for statement in statements] != [duckdb.StatementType.SELECT]:
+                raise UsageError("bad-query", 'a question is one SELECT over the tables records, events and "all"')
+            relation = self._con.execute(statements[0])
+            return [column[0] for column in relation.description or ()], relation.fetchall()
+        except duckdb.Error as error:
+            raise UsageError("bad-query", f"the question cannot be answered: {error}") from error
+
+    def code_at(self, file: str, line: int) -> str | None:
+        """The text of a line of the user's as it was when the run was sealed."""
+        found = self.query('SELECT code FROM "all" WHERE file = ? AND line = ? AND code IS NOT NULL LIMIT 1', file, line)
+        return str(found[0]["code"]) if found else None
+
+    def _ask(self, question: Callable[[], _T]) -> _T:
+        import duckdb
+
+        try:
+            return question()
+        except duckdb.IOException as error:
+            self._con.close()
+            raise TraceError("trace-unreadable", f"{self.run.path} cannot be read: {str(error).splitlines()[0]}") from error
+
+
+def _define(con: duckdb.DuckDBPyConnection, run: Trace, held: bool) -> None:
+    columns = ", ".join(f'"{name}" {kind}' for name, kind in EVENT_COLUMNS.items())
+    con.execute(f"CREATE TEMP TABLE raw_events ({columns})")
+    for lane in run.lanes.values():
+        _add_events(con, lane)
+    parts = [
+        f"SELECT {_text(lane.name)} AS lane, * FROM read_parquet({_text(str(lane.path.with_suffix('.parquet')))})"
+        for lane in run.lanes.values()
+    ]
+    con.execute(f"CREATE {'TABLE' if held else 'VIEW'} records AS {' UNION ALL '.join(parts)}")
+    con.execute(
+        """CREATE TABLE events AS
+        SELECT e.*, r.step, r.phase FROM raw_events e
+        LEFT JOIN (SELECT lane, max("row") AS last FROM records GROUP BY lane) l ON l.lane = e.lane
+        LEFT JOIN records r ON r.lane = e.lane AND r."row" = least(e."row", l.last)"""
+    )
+    con.execute("DROP TABLE raw_events")
+    con.execute(
+        """CREATE VIEW "all" AS
+        SELECT lane, "row", kind, op, CASE kind WHEN 'draw' THEN args END AS stream, NULL AS name, NULL AS value, NULL AS path,
+            NULL AS mode, CASE kind WHEN 'draw' THEN printf('%x', digest) END AS state, NULL::BOOLEAN AS entropy,
+            NULL::BOOLEAN AS first, args, numbers, out, module, phase, step, file, line, function, code, forward_file, forward_line,
+            forward_code, NULL::BIGINT AS nth
+        FROM records UNION ALL BY NAME SELECT * FROM events"""
+    )
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
+def _add_events(con: duckdb.DuckDBPyConnection, lane: LaneTrace) -> None:
+    import numpy as np
+
+    rows = [_row(event, nth, lane.name) for nth, event in enumerate(lane.events) if event["k"] not in _NO_ROWS]
+    if not rows:
+        return
+    table = {name: np.array([row[name] for row in rows], object) for name in EVENT_COLUMNS}
+    con.register("added", table)
+    con.execute("INSERT INTO raw_events SELECT " + ", ".join(f'CAST("{n}" AS {kind})' for n, kind in EVENT_COLUMNS.items()) + " FROM added")
+    con.unregister("added")
+
+
+def _row(event: dict[str, Any], nth: int, lane: str) -> dict[str, Any]:
+    kind = event["k"]
+    value = event.get("value")
+    return {
+        "lane": lane, "row": event["row"], "nth": nth, "kind": kind, "op": event.get("op") or event.get("function"),
+        "stream": event.get("stream"),
+        "name": event.get("name"), "value": value if value is None or isinstance(value, str) else json.dumps(value),
+        "path": event.get("path"), "mode": event.get("mode"),
+        "state": f"{event['state']:x}" if isinstance(event.get("state"), int) else None,
+        "entropy": event.get("entropy"), "first": event.get("first"), "file": event.get("file"), "line": event.get("line"),
+        "function": event.get("func"), "code": event.get("code"),
+    }  # fmt: skip

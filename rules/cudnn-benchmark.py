@@ -1,0 +1,8 @@
+"""Benchmark mode on, and off again."""
+
+import torch
+
+torch.backends.cudnn.benchmark = True  # finds: cudnn-benchmark
+torch.ones(1)
+torch.backends.cudnn.benchmark = False  # ok: cudnn-benchmark
+torch.ones(1)

@@ -1,0 +1,8 @@
+"""The precision of products is lowered and raised again."""
+
+import torch
+
+torch.set_float32_matmul_precision("high")  # finds: reduced-matmul-precision
+torch.ones(1)
+torch.set_float32_matmul_precision("highest")  # ok: reduced-matmul-precision
+torch.ones(1)

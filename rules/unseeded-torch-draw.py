@@ -1,0 +1,9 @@
+"""Weights and data come from a stream that nobody seeded; a generator of one's own is seeded."""
+
+import torch
+
+own = torch.Generator().manual_seed(1)
+torch.randn(3, generator=own)  # ok: unseeded-torch-draw
+model = torch.nn.Linear(4, 2)  # finds: unseeded-torch-draw
+x = torch.randn(8, 4)  # ok: unseeded-torch-draw
+model(x).sum().backward()

@@ -1,0 +1,574 @@
+"""Rules: how their files are read, what they find, what the user may accept, and the script beside each of them."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from auditor import pipeline, plugins
+from auditor.errors import UsageError
+from auditor.judge import Rule, accepted, chosen, judge, load_rules, schema, without_baseline, write_baseline
+from auditor.judge.conditions import FIELDS, Match
+from auditor.judge.neighbour import read_neighbour
+from auditor.results import Finding
+from auditor.trace.tables import Tables
+from tests.builder import LaneBuilder, TraceBuilder
+from tests.processes import audited, write
+
+RULES = pipeline.shipped_rules()
+SHIPPED = sorted(RULES.glob("*.yaml"))
+
+WHOLE: dict[str, Any] = {
+    "id": "some-fault", "title": "a fault", "why": "because", "level": "warning", "match": {"kind": "draw"},
+    "message": "{op} draws {count} times",
+    "instead": "do not", "false-positives": "none", "references": ["https://example.org"], "tags": ["random-streams"],
+}  # fmt: skip
+
+
+def rule_of(**changes: Any) -> Rule:
+    """A rule that is like the one above but for these keys; None takes a key out."""
+    return Rule.model_validate({key: value for key, value in (WHOLE | changes).items() if value is not None}, strict=True)
+
+
+def folder_of(path: Path, **files: str) -> Path:
+    """A folder with these rule files."""
+    path.mkdir(exist_ok=True)
+    for name, text in files.items():
+        (path / f"{name.replace('_', '-')}.yaml").write_text(textwrap.dedent(text).lstrip("\n"))
+    return path
+
+
+def write_beside(folder: Path, **sources: str) -> None:
+    """Scripts beside rules, whose names have hyphens."""
+    for name, source in sources.items():
+        (folder / f"{name.replace('_', '-')}.py").write_text(textwrap.dedent(source).lstrip("\n"))
+
+
+def faults(folder: Path) -> list[str]:
+    """What is said of the rules of a folder, each without the folder's name."""
+    with pytest.raises(UsageError) as caught:
+        load_rules([folder], plugins.detectors())
+    assert caught.value.slug == "bad-rule"
+    first, *rest = caught.value.message.splitlines()
+    assert first == "the rules cannot be used:"
+    return [line.removeprefix(f"{folder}/") for line in rest]
+
+
+def found(tmp_path: Path, program: Callable[[LaneBuilder], None], rule: Rule, **facts: Any) -> list[Finding]:
+    """The findings of a rule in a run that was written by hand."""
+    run = TraceBuilder(tmp_path / "run", **facts)
+    program(run.lane())
+    with Tables(run.sealed()) as tables:
+        return judge([tables], [rule], plugins.detectors())
+
+
+# files
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_a_shipped_rule_has_all_that_a_rule_needs(path: Path) -> None:
+    rules = load_rules([RULES], plugins.detectors())
+    rule = rules[path.stem].rule
+    assert rule.title[-1] not in ".!"
+    assert rule.message[-1] not in ".!"
+    neighbour = read_neighbour(path.with_suffix(".py"))
+    assert any(name == rule.id for name, _ in neighbour.finds)
+    assert any(name == rule.id for name, _ in neighbour.silent)
+
+
+def test_every_script_in_the_folder_of_rules_belongs_to_a_rule() -> None:
+    assert {path.stem for path in RULES.glob("*.py")} == {path.stem for path in SHIPPED}
+
+
+def test_every_error_of_every_file_is_told_at_once_with_its_place(tmp_path: Path) -> None:
+    folder = folder_of(
+        tmp_path / "rules",
+        first="""
+            id: first
+            title: a fault
+            why: because
+            level: fatal
+            match:
+              kind: drow
+              stepp: 1
+            message: "{nothing}"
+            instead: do not
+            references: [http://example.org]
+            tags: [x]
+            color: red
+            """,
+        second="id: second\n  title: no",
+        third="- a\n- b\n",
+        fourth="""
+            id: other-name
+            title: a fault
+            why: because
+            level: note
+            detector: never-seeeded
+            message: m
+            instead: i
+            false-positives: f
+            references: ["https://example.org"]
+            tags: [x]
+            tags: [y]
+            """,
+        fifth="""
+            id: fifth
+            title: a fault
+            why: because
+            level: note
+            detector: never-seeded
+            params:
+              streams: [torch-cpu]
+              since: 3
+            message: "{stream} by {whom}"
+            instead: i
+            false-positives: f
+            references: ["https://example.org"]
+            tags: [x]
+            """,
+    )
+    said = faults(folder)
+    assert [line.split(": ", 1)[0] for line in said] == [
+        "fifth.yaml:8:3", "fifth.yaml:9:1",
+        "first.yaml:4:1", "first.yaml:6:3", "first.yaml:7:3", "first.yaml:1:1", "first.yaml:10:14", "first.yaml:12:1",
+        "fourth.yaml:11:1", "fourth.yaml:5:1", "fourth.yaml:1:1",
+        "second.yaml:2:8", "third.yaml:1:1",
+    ]  # fmt: skip
+    assert "there is no key color" in said[7]
+    assert "false-positives is missing" in said[5]
+    assert "did you mean never-seeded?" in said[9]
+    assert "tags is there twice" in said[8]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "a rule is a mapping"),
+        ("id: !!python/object/apply:os.system [true]\n", "no YAML that a rule may be"),
+        ("id: 'some-fault\n", "no YAML"),
+        ("id: 1e3\n", "id:"),
+        ("id: a\n\tb: x\n", "no YAML"),
+        ("&a a: *b\n", "no YAML"),
+    ],
+)
+def test_what_is_no_rule_is_said_in_a_sentence_and_never_run(text: str, said: str, tmp_path: Path) -> None:
+    assert said in faults(folder_of(tmp_path / "rules", some_fault=text))[0]
+
+
+def test_bytes_that_are_no_text_and_folders_that_are_none_are_said(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "rules")
+    (folder / "x.yaml").write_bytes(b"id: \xff\xfe")
+    assert "not UTF-8" in faults(folder)[0]
+    with pytest.raises(UsageError, match=r"no folder of rules \[no-such-rules\]"):
+        load_rules([tmp_path / "nowhere"], {})
+
+
+def test_two_rules_of_one_name_are_refused(tmp_path: Path) -> None:
+    text = yaml.safe_dump(WHOLE)
+    folder_of(tmp_path / "a", some_fault=text)
+    folder_of(tmp_path / "b", some_fault=text)
+    with pytest.raises(UsageError, match="is also in"):
+        load_rules([tmp_path / "a", tmp_path / "b"], {})
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"match": None}, "either match or detector"),
+        ({"detector": "never-seeded"}, "either match or detector"),
+        ({"params": {"a": 1}}, "this rule has none"),
+        ({"match": {}}, "would fit everything"),
+        ({"match": {"step": {}}}, "at least one of"),
+        ({"match": {"all": []}}, "at least 1 item"),
+        ({"message": "{whom}"}, "there is no {whom}"),
+        ({"id": "Some_Fault"}, "pattern"),
+        ({"references": []}, "at least 1 item"),
+    ],
+)
+def test_a_rule_that_makes_no_sense_is_refused(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        rule_of(**changes)
+
+
+def test_the_schema_names_all_keys_and_all_fields() -> None:
+    made = schema()
+    assert json.loads(json.dumps(made)) == made
+    assert {"id", "match", "detector", "false-positives"} <= set(made["properties"])
+    assert set(FIELDS) <= set(made["$defs"]["Match"]["properties"])
+    assert made["additionalProperties"] is False
+
+
+def test_rules_are_chosen_by_name_glob_and_tag(tmp_path: Path) -> None:
+    rules = load_rules([RULES], plugins.detectors())
+    assert [rule.id for rule in chosen(rules, ["unseeded-*"], ["unseeded-torch-draw"])] == ["unseeded-numpy-draw", "unseeded-python-draw"]
+    assert {tag for rule in chosen(rules, ["settings"], []) for tag in rule.tags} >= {"settings"}
+    assert len(chosen(rules, [], [])) == len(SHIPPED)
+    assert chosen(rules, [], ["*"]) == []
+    with pytest.raises(UsageError, match=r"did you mean cudnn-benchmark\? \[no-such-rule\]"):
+        chosen(rules, ["cudnn-bench"], [])
+
+
+# conditions
+
+
+def happenings(lane: LaneBuilder) -> None:
+    lane.setting("torch.backends.cudnn.benchmark", False, first=True)
+    lane.seed("torch-cpu", 3, line=1)
+    x = lane.external([2], line=2)
+    lane.phase = "forward"
+    lane.module = "Net.0"
+    x = lane.op("aten.relu.default", x, line=3)
+    lane.setting("torch.backends.cudnn.benchmark", True, line=4)
+    lane.draw("numpy", "numpy.rand", "s", line=5)
+    lane.step()
+    lane.op("aten.mm.default", x, x, line=3, dtype="float64", args=[1])
+    lane.read("data.csv", "c", line=6)
+
+
+TEXTS = {
+    "op": ["aten.relu.default", "aten.*", "numpy.rand", "read"],
+    "stream": ["torch-cpu", "num*"],
+    "path": ["*.csv"],
+    "value": ["true", "'3'", "3"],
+}
+CONDITIONS = st.recursive(
+    st.one_of(
+        st.sampled_from(["op", "external", "draw", "seed", "setting", "file"]).map(lambda kind: {"kind": kind}),
+        st.sampled_from([(field, text) for field, texts in TEXTS.items() for text in texts]).map(lambda pair: {pair[0]: pair[1]}),
+        st.sampled_from([{"op": ["aten.mm.default", "read"]}, {"op": {"no": "aten.*"}}, {"stream": {"no": ["numpy", "torch-*"]}}]),
+        st.sampled_from([{"step": 1}, {"step": {"ge": 1}}, {"line": {"gt": 2, "lt": 6}}, {"line": {"ne": 3}}]),
+        st.sampled_from([{"first": False}, {"phase": "forward"}]),
+    ),
+    lambda inner: st.builds(
+        lambda word, some: {word: some}, st.sampled_from(["all", "any", "none"]), st.lists(inner, min_size=1, max_size=3)
+    ),
+    max_leaves=5,
+)  # fmt: skip
+
+
+def fits(row: dict[str, Any], match: dict[str, Any]) -> bool | None:
+    """What a condition means, said once more without SQL; None where a value is missing."""
+    parts: list[bool | None] = []
+    for field, wanted in match.items():
+        if field in ("all", "any"):
+            inner = [fits(row, one) for one in wanted]
+            decisive = field == "any"
+            parts.append(decisive if decisive in inner else None if None in inner else not decisive)
+        elif field == "none":
+            parts += [not fits(row, one) for one in wanted]
+        else:
+            parts.append(test(row[field], wanted))
+    return False if False in parts else None if None in parts else True
+
+
+def test(value: Any, wanted: Any) -> bool | None:
+    if isinstance(wanted, dict) and "no" in wanted:
+        return not test(value, wanted["no"])
+    if value is None:
+        return None
+    if isinstance(wanted, list):
+        return any(test(value, one) for one in wanted)
+    if isinstance(wanted, dict):
+        signs: dict[str, Callable[[Any, Any], bool]] = {
+            "ge": lambda a, b: a >= b, "gt": lambda a, b: a > b, "lt": lambda a, b: a < b, "ne": lambda a, b: a != b,
+        }  # fmt: skip
+        return all(signs[sign](value, limit) for sign, limit in wanted.items())
+    return fnmatchcase(value, wanted) if isinstance(wanted, str) else bool(value == wanted)
+
+
+test.__test__ = False  # type: ignore[attr-defined]  # one field's test, not one of ours
+
+
+@pytest.fixture(scope="module")
+def happened(tmp_path_factory: pytest.TempPathFactory) -> Tables:
+    run = TraceBuilder(tmp_path_factory.mktemp("happened") / "run")
+    happenings(run.lane())
+    return Tables(run.sealed())
+
+
+@settings(max_examples=60, deadline=None)
+@given(match=CONDITIONS)
+def test_a_condition_finds_what_it_means(happened: Tables, match: dict[str, Any]) -> None:
+    everything = happened.query('SELECT * FROM "all"')
+    wanted = {(row["file"], row["line"]) for row in everything if fits(row, match)}
+    findings = judge([happened], [rule_of(match=Match.model_validate(match, strict=True).model_dump(exclude_unset=True))], {})
+    assert {(finding.file, finding.line) for finding in findings} == wanted
+    assert sum(finding.count for finding in findings) == sum(bool(fits(row, match)) for row in everything)
+
+
+def test_words_of_a_rule_never_become_sql(happened: Tables) -> None:
+    evil = "x' OR 1=1; DROP TABLE events; --"
+    assert judge([happened], [rule_of(match={"op": evil}), rule_of(match={"file": f"*{evil}"})], {}) == []
+    assert len(happened.query("SELECT * FROM events")) == 5
+
+
+def test_a_fault_in_a_loop_is_one_finding_with_a_count(tmp_path: Path) -> None:
+    def program(lane: LaneBuilder) -> None:
+        for k in range(5):
+            lane.draw("numpy", "numpy.rand", f"s{k}", line=7)
+        lane.draw("numpy", "numpy.rand", "other", line=8)
+
+    findings = found(tmp_path, program, rule_of())
+    assert [(f.line, f.count, f.message) for f in findings] == [
+        (7, 5, "numpy.rand draws 5 times"), (8, 1, "numpy.rand draws 1 times"),
+    ]  # fmt: skip
+    assert findings[0].evidence["stream"] == "numpy"
+
+
+# what the user accepts
+
+
+def script_with(tmp_path: Path, source: str) -> tuple[Path, list[int]]:
+    text = textwrap.dedent(source).lstrip("\n")
+    (tmp_path / "train.py").write_text(text)
+    return tmp_path, [number for number, line in enumerate(text.splitlines(), 1) if "rand(" in line]
+
+
+def judged(tmp_path: Path, source: str) -> list[tuple[str, int | None]]:
+    """Findings of a rule on every line that calls rand, less those that the source allows."""
+    cwd, lines = script_with(tmp_path, source)
+    run = TraceBuilder(tmp_path / "run", cwd=str(cwd))
+    lane = run.lane()
+    lane.file = str(cwd / "train.py")
+    for k, line in enumerate(lines):
+        lane.draw("numpy", "numpy.rand", f"s{k}", line=line)
+    lane.op("aten.ones.default", line=1)
+    with Tables(run.sealed()) as tables:
+        rule = rule_of()
+        return [(f.rule, f.line) for f in accepted(judge([tables], [rule], {}), tables, [rule])]
+
+
+def test_an_allowance_silences_its_statement_and_no_other(tmp_path: Path) -> None:
+    source = """
+        a = rand()  # repro-audit: allow some-fault because it is shown only
+        b = rand()
+        # repro-audit: allow some-fault because the next statement may
+        c = sum(
+            rand() for _ in range(3)
+        )
+        d = sum([
+            rand(),  # repro-audit: allow some-fault, other-fault because of both
+            rand(),
+        ])
+        for e in rand():  # repro-audit: allow some-fault because only the head
+            f = rand()
+        """
+    assert judged(tmp_path, source) == [("some-fault", 2), ("some-fault", 12)]
+
+
+def test_an_allowance_without_a_rule_or_a_reason_silences_nothing_and_says_so(tmp_path: Path) -> None:
+    source = """
+        a = rand()  # repro-audit: allow some-fault
+        b = rand()  # repro-audit: allow some-fault because
+        c = rand()  # repro-audit: allow because I say so
+        """
+    assert judged(tmp_path, source) == [*(("some-fault", n) for n in (1, 2, 3)), *(("unreasoned-allowance", n) for n in (1, 2, 3))]
+
+
+def test_an_allowance_that_silences_nothing_any_more_is_noted_unless_its_rule_was_not_asked(tmp_path: Path) -> None:
+    source = """
+        a = 1  # repro-audit: allow some-fault because it once was
+        b = 2  # repro-audit: allow other-fault because this run did not ask
+        c = "# repro-audit: allow some-fault because this is a text"
+        """
+    assert judged(tmp_path, source) == [("unused-allowance", 1)]
+
+
+def test_a_baseline_leaves_out_what_it_has_though_lines_moved_and_shows_what_is_new(tmp_path: Path) -> None:
+    def finding(line: int, code: str, rule: str = "some-fault", file: str = "train.py") -> Finding:
+        return Finding(rule=rule, level="error", file=file, line=line, code=code, message="m")
+
+    before = [finding(3, "x = rand()"), finding(4, "y = rand()"), finding(9, "x = rand()")]
+    write_baseline(before, tmp_path / "baseline.json")
+    same = [finding(13, "x  =  rand()"), finding(14, "y = rand()"), finding(19, "x = rand()")]
+    assert without_baseline(same, tmp_path / "baseline.json") == []
+    new = [
+        finding(20, "x = rand()"),
+        finding(5, "z = rand()"),
+        finding(4, "y = rand()", rule="other"),
+        finding(4, "y = rand()", file="b.py"),
+    ]
+    assert without_baseline([*same, *new], tmp_path / "baseline.json") == new
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"format": 9, "findings": []}', '{"format": 1, "findings": [{}]}', None])
+def test_what_is_no_baseline_is_said(text: str | None, tmp_path: Path) -> None:
+    if text is not None:
+        (tmp_path / "b.json").write_text(text)
+    with pytest.raises(UsageError, match=r"\[bad-baseline\]"):
+        without_baseline([], tmp_path / "b.json")
+
+
+# detectors
+
+
+def test_a_stream_is_unseeded_by_lane_but_threads_and_forks_share_the_seed_of_the_main_lane(tmp_path: Path) -> None:
+    rule = load_rules([RULES], plugins.detectors())["unseeded-numpy-draw"].rule
+    for name, seeded, drawn, expected in (
+        ("nobody", [], ["main"], 1), ("in time", ["main"], ["main"], 0), ("thread", ["main"], ["thread 1"], 0),
+        ("worker seeded", ["worker 0"], ["worker 0"], 0), ("only the worker", ["worker 0"], ["main"], 1),
+        ("the main one", ["main"], ["worker 0"], 0),
+    ):  # fmt: skip
+        run = TraceBuilder(tmp_path / name)
+        lanes = {lane: run.lane(lane) for lane in dict.fromkeys(["main", *seeded, *drawn])}
+        for lane in seeded:
+            lanes[lane].seed("numpy", 1, function="numpy.seed")
+        for lane in drawn:
+            lanes[lane].draw("numpy", "numpy.rand", "s", line=4)
+        with Tables(run.sealed()) as tables:
+            assert len(judge([tables], [rule], plugins.detectors())) == expected, name
+
+
+def test_a_seed_that_varies_is_found_with_where_it_seems_to_come_from(tmp_path: Path) -> None:
+    rule = load_rules([RULES], plugins.detectors())["varying-seed"].rule
+
+    def run(name: str, pid: int, started: float, values: Sequence[object]) -> Tables:
+        made = TraceBuilder(tmp_path / name, pid=pid, started=started)
+        lane = made.lane()
+        for line, value in enumerate(values, 1):
+            lane.seed("torch-cpu", value, line=line)
+        return Tables(made.sealed())
+
+    pair = [run("a", 71, 1e9, [71, 1e9 + 3, (1e9 + 3) * 1e9, 5, 12345]), run("b", 72, 2e9, [72, 2e9 + 3, (2e9 + 3) * 1e9, 5, 54321])]
+    findings = judge(pair, [rule], plugins.detectors())
+    assert [f.line for f in findings] == [1, 2, 3, 5]
+    assert [f.message.partition("in the other")[2] for f in findings] == [
+        ", which is the process id", ", which is the clock's time in seconds", ", which is the clock's time in nanoseconds", "",
+    ]  # fmt: skip
+    assert judge(pair[:1], [rule], plugins.detectors()) == []
+
+
+# the command line
+
+
+def test_rules_are_listed_checked_explained_and_published(tmp_path: Path) -> None:
+    listed = audited(tmp_path, "rules", "list")
+    assert listed.status == 0, listed.said
+    assert all(f" {path.stem} ".encode() in listed.out for path in SHIPPED)
+    assert audited(tmp_path, "rules", "check").out == f"{len(SHIPPED)} rules, and nothing wrong with them\n".encode()
+    published = audited(tmp_path, "rules", "schema")
+    assert json.loads(published.out) == schema()
+    unknown = audited(tmp_path, "explain", "unseeded-numpy")
+    assert (unknown.status, unknown.out) == (2, b"")
+    assert "did you mean unseeded-numpy-draw?" in unknown.said
+    folder_of(tmp_path / "own", bad="id: bad\n")
+    wrong = audited(tmp_path, "rules", "check", "own")
+    assert wrong.status == 2
+    assert wrong.said.count("own/bad.yaml:1:1") == 8
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_every_rule_is_explained_with_an_example(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import sys
+
+    from auditor.rulebook import print_rule
+
+    print_rule(pipeline.one_rule(path.stem), sys.stdout)
+    text = capsys.readouterr().out
+    assert all(f"\n{head}\n" in text for head in ("Why", "Instead", "No fault", "Documented in"))
+    assert max(map(len, text.splitlines())) <= 140
+    assert f"allow {path.stem} because" in text
+
+
+def test_a_question_in_sql_reads_the_run_and_nothing_else(tmp_path: Path) -> None:
+    run = TraceBuilder(tmp_path / "run")
+    happenings(run.lane())
+    run.sealed()
+    asked = audited(
+        tmp_path, "query", "run", "SELECT kind, count(*) AS n FROM \"all\" WHERE kind IN ('op', 'draw') GROUP BY kind ORDER BY kind"
+    )
+    assert asked.out == b"kind\tn\ndraw\t1\nop\t2\n"
+    (tmp_path / "secret.csv").write_text("a\n1\n")
+    for evil in (
+        "SELECT * FROM read_csv('secret.csv')", "COPY (SELECT 1) TO 'out.csv'", "SELECT 1; SELECT 2",
+        "WITH x AS (COPY (SELECT 1) TO 'out.csv') SELECT 1",
+        "ATTACH 'out.db'", "SET enable_external_access = true", "DELETE FROM events", "SELECT nonsense", "",
+    ):  # fmt: skip
+        refused = audited(tmp_path, "query", "run", evil)
+        assert refused.status == 2, evil
+        assert "[bad-query]" in refused.said
+    assert not (tmp_path / "out.csv").exists()
+
+
+@pytest.mark.torch
+def test_findings_are_part_of_the_audit_and_options_choose_among_them(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        train="""
+            import numpy as np
+            import torch
+
+            torch.manual_seed(0)
+            np.random.rand(3)  # drawn, and never used
+            torch.set_float32_matmul_precision("high")
+            torch.ones(2)
+            """,
+    )
+    first = audited(tmp_path, "--json", "a.json", "train.py")
+    assert first.status == 1
+    findings = json.loads((tmp_path / "a.json").read_text())["findings"]
+    assert [(f["rule"], f["level"], f["file"], f["line"]) for f in findings] == [
+        ("unseeded-numpy-draw", "error", "train.py", 5), ("reduced-matmul-precision", "warning", "train.py", 6),
+    ]  # fmt: skip
+    assert b"but 1 error and 1 warning among the findings" in first.out
+    assert audited(tmp_path, "--ignore", "random-streams", "train.py").status == 0
+    assert audited(tmp_path, "--write-baseline", "known.json", "train.py").status == 1
+    (tmp_path / "pyproject.toml").write_text('[tool.repro-audit]\nbaseline = "known.json"\n')
+    again = audited(tmp_path, "train.py")
+    assert (again.status, b"Findings" in again.out) == (0, False)
+    (tmp_path / "pyproject.toml").write_text('[tool.repro-audit]\nselect = ["settings"]\nfail-on = "warning"\n')
+    assert audited(tmp_path, "train.py").status == 1
+    (tmp_path / "pyproject.toml").write_text('[tool.repro-audit]\nselekt = ["settings"]\nfail-on = "never"\n')
+    wrong = audited(tmp_path, "train.py")
+    assert wrong.status == 2
+    assert "selekt" in wrong.said
+    assert "[bad-config]" in wrong.said
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_the_script_beside_a_rule_is_found_where_it_is_marked_and_nowhere_else(path: Path, tmp_path: Path) -> None:
+    assert pipeline.complaints_of(pipeline.one_rule(path.stem)) == []
+
+
+@pytest.mark.torch
+def test_a_rule_of_ones_own_is_tried_on_its_script_and_what_is_otherwise_is_said(tmp_path: Path) -> None:
+    own = folder_of(tmp_path / "own", some_fault=yaml.safe_dump(WHOLE | {"match": {"kind": "op", "op": "aten.sin.*"}}))
+    write_beside(
+        own,
+        some_fault="""
+            import torch
+
+            torch.ones(1).sin()  # finds: some-fault
+            torch.ones(1).cos()  # ok: some-fault
+            """,
+    )
+    good = audited(tmp_path, "rules", "test", "own")
+    assert (good.status, good.out) == (0, b"passed  some-fault\n"), good.said
+    write_beside(
+        own,
+        some_fault="""
+            import torch
+
+            torch.ones(1).sin()
+            torch.ones(1).cos()  # finds: some-fault
+            """,
+    )
+    bad = audited(tmp_path, "rules", "test", "own")
+    assert bad.status == 1
+    assert bad.out.decode().splitlines() == [
+        "failed  some-fault",
+        "        some-fault.py has no line marked '# ok: some-fault', on which the rule must be silent",
+        "        some-fault finds nothing in some-fault.py:4",
+        "        some-fault finds something in some-fault.py:3",
+    ]
