@@ -320,9 +320,9 @@ def schema() -> None:
     """Print the JSON Schema of a rule file, for editors."""
     import json
 
-    from auditor.judge import schema as made
+    from auditor import pipeline
 
-    print(json.dumps(made(), indent=2))
+    print(json.dumps(pipeline.schema(), indent=2))
 
 
 def _config() -> Config:

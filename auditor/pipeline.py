@@ -17,8 +17,18 @@ import auditor
 from auditor import plugins
 from auditor.compare import Comparison, compare, environment_differences
 from auditor.errors import AuditError, LaunchError, UsageError
-from auditor.judge import Rule, RuleFile, accepted, chosen, judge, load_rules, without_baseline, write_baseline
-from auditor.judge.neighbour import read_neighbour
+from auditor.judge import (
+    Rule,
+    RuleFile,
+    accepted,
+    chosen,
+    judge,
+    load_rules,
+    read_neighbour,
+    schema,
+    without_baseline,
+    write_baseline,
+)
 from auditor.launch import Progress, Screen, Stdin, launch, outcome, why_nothing
 from auditor.listing import Listing, listing
 from auditor.plan import Plan, Selection, Watch
@@ -480,4 +490,4 @@ def _lost(runs: list[Trace]) -> list[Lost]:
     return list(found.values())
 
 
-__all__ = ["AuditError", "OpLine", "Screen", "audit", "conclude", "diff", "events", "record"]
+__all__ = ["AuditError", "OpLine", "Screen", "audit", "conclude", "diff", "events", "record", "schema"]

@@ -135,9 +135,12 @@ def seed_from_the_clock() -> Audit:
             level="error",
             file="clock_seed.py",
             line=21,
+            code="loss.backward()",
+            count=39,
             message="b1.grad is used for an update and never zeroed; w1, w2 and b2 are",
+            instead="b1.grad = None after each update",
         ),
-        Finding(rule="late-seed", level="warning", message="torch was seeded after the first draw"),
+        Finding(rule="seed-after-draws", level="warning", message="torch was seeded after the first draw", instead="seed at the top"),
         Finding(rule="in-place-op", level="note", file="clock_seed.py", line=30, message="12 harmless in-place ops"),
     ]
     return audit

@@ -6,7 +6,8 @@ The table is that of the design, with what the house departed from it:
   its `ops` come into the user's process, so these three are held to the standard library.
 * `listing` (what `show` prints) and `progress` (what is seen while runs are made) are modules of their own: neither is a verb.
 * `cli` builds the plan that it parsed and hands it the screen; it writes the three reports that it has options for, and takes no other.
-* `plugins` names the type of a report where it finds them.
+* `plugins` names the type of a report, and of a detector, where it finds them; `judge` names that of a detector where it is handed them.
+* `config` reads the user's pyproject.toml, `rulebook` prints rules: both are for the command line alone.
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ import auditor
 from tests.processes import audited, environment, start, write
 
 HOUSE = Path(auditor.__file__).parent
-NOUNS = ("auditor.errors", "auditor.plan", "auditor.results", "auditor.trace", "auditor.trace.ops", "auditor.trace.reader")
+NOUNS = (
+    "auditor.errors", "auditor.plan", "auditor.results",
+    "auditor.trace", "auditor.trace.ops", "auditor.trace.reader", "auditor.trace.tables",
+)  # fmt: skip
 VERBS = ("launch", "compare", "judge", "experiment", "diagnose", "match")
 
 
@@ -75,14 +79,18 @@ TABLE: dict[str, Allowed] = {
     "auditor.diagnose*": Allowed(("auditor.diagnose.*", *NOUNS)),
     "auditor.compare*": Allowed(("auditor.compare.*", *NOUNS), ("numpy", "duckdb")),
     "auditor.match*": Allowed(("auditor.match.*", *NOUNS), ("numpy", "duckdb")),
-    "auditor.judge*": Allowed(("auditor.judge.*", *NOUNS), ("yaml", "pydantic", "duckdb")),
+    "auditor.judge*": Allowed(
+        ("auditor.judge.*", *NOUNS), ("yaml", "pydantic", "duckdb"), auditor_lazily=("auditor.detectors",)
+    ),
     "auditor.report": Allowed(("auditor.results",)),
     # reading an audit back fails in a sentence of ours, made of what pydantic says
     "auditor.report.json": Allowed(("auditor.report", "auditor.results", "auditor.errors"), ("pydantic",)),
     "auditor.report.terminal": Allowed(("auditor.report", "auditor.results"), ("rich",)),
     "auditor.report.html": Allowed(("auditor.report", "auditor.results"), ("jinja2",)),
     "auditor.report.*": Allowed(("auditor.report", "auditor.results")),
-    "auditor.plugins": Allowed(("auditor.errors",), auditor_lazily=("auditor.report",)),
+    "auditor.plugins": Allowed(("auditor.errors",), auditor_lazily=("auditor.detectors", "auditor.report")),
+    "auditor.config": Allowed(("auditor.errors",), ("pydantic",), others_lazily=("tomli",)),
+    "auditor.rulebook": Allowed(("auditor.judge",)),
     "auditor.listing": Allowed(("auditor.report", *NOUNS)),
     "auditor.progress": Allowed(("auditor.launch",)),
     "auditor.pipeline": Allowed(
@@ -95,7 +103,7 @@ TABLE: dict[str, Allowed] = {
         ("auditor.errors",), ("typer",),
         auditor_lazily=(
             "auditor", "auditor.pipeline", "auditor.plugins", "auditor.results", "auditor.plan", "auditor.progress", "auditor.listing",
-            "auditor.report.*",
+            "auditor.report.*", "auditor.config", "auditor.rulebook",
         ),
         others_lazily=("rich",),
     ),
@@ -193,7 +201,7 @@ def test_a_module_imports_only_what_the_table_has_for_it(module: str) -> None:
 
 def test_every_entry_of_the_table_for_a_part_that_exists_is_used() -> None:
     used = {next(glob for glob in TABLE if fnmatchcase(module, glob)) for module in MODULES}
-    later = ("factors", "detectors", "experiment", "diagnose", "match", "judge", "report.html")
+    later = ("factors", "experiment", "diagnose", "match", "report.html")
     assert {glob for glob in TABLE if glob not in used} <= {glob for glob in TABLE if glob.removeprefix("auditor.").rstrip("*") in later}
 
 

@@ -98,7 +98,7 @@ def test_the_wheel_asks_for_torch_2_6_or_later_and_for_no_more(metadata: email.m
     requirements = {re.split(r"[^A-Za-z0-9_.-]", line)[0]: line for line in metadata.get_all("Requires-Dist", [])}
     assert requirements["torch"] == "torch>=2.6"
     assert requirements["numpy"] == "numpy"
-    assert set(requirements) == {"duckdb", "numpy", "pydantic", "pyyaml", "rich", "torch", "typer", "xxhash"}
+    assert set(requirements) == {"duckdb", "numpy", "pydantic", "pyyaml", "rich", "tomli", "torch", "typer", "xxhash"}
     assert metadata["Requires-Python"] == ">=3.10"
     assert metadata["License-Expression"] == "Apache-2.0"
     # what the repository pins is for its own development

@@ -1,7 +1,7 @@
 """A run and rules -> findings: one finding a fault, however often it happened.
 
 The rules are those of `rules.py`; what they ask is answered by `conditions.py`, or by a detector. What the user has accepted is left out
-afterwards, by a comment beside the line or by a baseline (`accepted.py`).
+afterwards, by a comment beside the line or by a baseline (`acceptance.py`).
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
-from auditor.judge.accepted import Allowance, allowances, without_allowed, without_baseline, write_baseline
+from auditor.judge.acceptance import Allowance, allowances, without_allowed, without_baseline, write_baseline
 from auditor.judge.conditions import FIELDS, where
+from auditor.judge.neighbour import read_neighbour
 from auditor.judge.rules import PLACEHOLDER, Rule, RuleFile, chosen, load_rules, schema
 from auditor.results import Finding, Level
 
@@ -75,4 +76,6 @@ def accepted(findings: Sequence[Finding], run: Tables, judged: Iterable[Rule]) -
     return without_allowed(findings, made, {rule.id for rule in judged})
 
 
-__all__ = ["Rule", "RuleFile", "accepted", "chosen", "judge", "load_rules", "schema", "without_baseline", "write_baseline"]
+__all__ = [
+    "Rule", "RuleFile", "accepted", "chosen", "judge", "load_rules", "read_neighbour", "schema", "without_baseline", "write_baseline",
+]  # fmt: skip
