@@ -37,3 +37,11 @@ class Detector:
     find: Callable[[Sequence[Tables], Any], Iterator[Hit]]
     params: type
     values: frozenset[str]
+
+
+def named(names: Sequence[str], total: int, what: str) -> str:
+    """Names in a sentence: all of them if they are few, `all 12 tensors` if they are all that there are."""
+    if len(names) == total and total > 3:
+        return f"all {total} {what}s"
+    shown = list(names[:4]) if len(names) <= 4 else [*names[:3], f"{len(names) - 3} more"]
+    return f"{', '.join(shown[:-1])} and {shown[-1]}" if len(shown) > 1 else shown[0]

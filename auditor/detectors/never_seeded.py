@@ -23,7 +23,7 @@ def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
     """One hit a stream, at its first draw.
 
     A seed counts for the lane that it was given in and, in the main lane, for all lanes: threads share its streams, forks inherit them.
-    A seed from entropy is none.
+    A seed from entropy is none. One that comes after the draws is another fault (`late_seed.py`).
     """
     fits = " OR ".join("stream GLOB ?" for _ in params.streams)
     draws = runs[0].query(
@@ -31,7 +31,7 @@ def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
             first(op ORDER BY lane <> 'main', "row") AS op, count(*) AS draws
         FROM "all" d WHERE kind = 'draw' AND ({fits}) AND NOT EXISTS (
             SELECT 1 FROM events s WHERE s.kind = 'seed' AND s.stream = d.stream AND NOT coalesce(s.entropy, false)
-            AND ((s.lane = d.lane AND s."row" <= d."row") OR (s.lane <> d.lane AND s.lane NOT GLOB 'worker*')))
+            AND (s.lane = d.lane OR s.lane NOT GLOB 'worker*'))
         GROUP BY stream ORDER BY stream""",
         *params.streams,
     )

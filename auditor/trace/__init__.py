@@ -25,6 +25,10 @@ first record whose `sig` is 0 ends a segment that nobody closed.
 because equal tensors that change places make no difference to the numbers. Nothing else of a record exists, so comparing needs no list
 of things to ignore.
 
+**Leaves.** An op that accumulates the gradient of a leaf has the number of the leaf in `where`, in place of a module's, and in `seq`, in
+place of a node's number, that of the record that last wrote the leaf: whether a parameter was updated since its gradient was last
+written can be seen without knowing the optimizer.
+
 **Record numbers.** A record's number is its position in its lane plus the lane's `base`, a multiple of `LANE_SPAN` that no other
 lane of the same process (or of a process it was forked from) has. A producer's number therefore says whether it lies in
 this lane, and number 0 is nobody's.
@@ -61,7 +65,7 @@ SETUP, FORWARD, BACKWARD, OPTIMIZER = range(4)
 OP, EXTERNAL, DRAW = "op", "external", "draw"
 
 #: Kinds of a line in the .jsonl. Readers skip and count kinds they do not know.
-TABLES = ("sig", "site", "module")
+TABLES = ("sig", "site", "module", "leaf")
 EVENTS = ("seed", "setting", "step", "file", "thread", "value", "level", "lost", "end")
 
 

@@ -47,7 +47,8 @@ ELSEWHERE = -2
 
 COLUMNS = (
     "row", "record", "index", "kind", "op", "args", "numbers", "out", "digest", "digests", "in0", "in1", "in2", "inputs", "rows", "phase",
-    "step", "module", "file", "line", "function", "code", "forward_file", "forward_line", "forward_code", "site", "what",
+    "step", "module", "leaf", "leaf_written", "file", "line", "function", "code", "forward_file", "forward_line", "forward_code", "site",
+    "what",
 )  # fmt: skip
 
 
@@ -120,14 +121,14 @@ def _json(path: Path) -> dict[str, Any] | None:
 
 
 #: What a line of a table must have to be of use.
-_NEEDED = {"sig": ("kind",), "site": ("file", "line", "func"), "module": ("path",)}
+_NEEDED = {"sig": ("kind",), "site": ("file", "line", "func"), "module": ("path",), "leaf": ("name",)}
 #: What of a `sig` is compared. A key that a later version adds is not: the runs of two versions stay comparable.
 _COMPARED = ("kind", "op", "out", "args", "stream", "function")
 
 
 def _lane(lines: Path, process: dict[str, Any]) -> dict[str, Any]:
     """Read the lines of one lane: its tables and events."""
-    tables: dict[str, dict[int, dict[str, Any]]] = {"sig": {}, "site": {}, "module": {}}
+    tables: dict[str, dict[int, dict[str, Any]]] = {"sig": {}, "site": {}, "module": {}, "leaf": {}}
     events: list[dict[str, Any]] = []
     lane: dict[str, Any] = {
         "role": {}, "identity": [], "base": 0, "started": 0.0, "rank": process.get("rank"), "pid": process.get("pid"), "ended": False,
@@ -285,7 +286,9 @@ def _write_lane(lane: dict[str, Any], target: Path, cwd: str) -> None:
     step = np.searchsorted(np.array(steps, np.int64), positions + base + 1, "left") if steps else np.zeros(n, np.int64)
     sites = _sites(lane["tables"]["site"], cwd)
     site = main["site"].astype(np.int32)
-    forward = _forward_rows(main, place)
+    leaf = np.where(phase == BACKWARD, place >> 16, 0).astype(np.int32)
+    leaf_written = np.where(leaf > 0, _rows(main["seq"], base, row_of), -1) if n else np.zeros(0, np.int64)
+    forward = _forward_rows(np.where(leaf > 0, 0, main["seq"]), phase)
     forward_site = np.where(forward >= 0, site[forward], 0) if n else site
     module = (place >> 16).astype(np.int32)
     if n:
@@ -296,6 +299,7 @@ def _write_lane(lane: dict[str, Any], target: Path, cwd: str) -> None:
         "numbers": (numbers_code, numbers_text), "out": (sig, out_of), "digest": main["digest"], "digests": (digests_code, digests),
         "in0": producers[0], "in1": producers[1], "in2": producers[2], "inputs": (inputs_code, inputs), "rows": rows_digest,
         "phase": (phase, list(PHASES)), "step": step, "module": _texts(lane["tables"]["module"], "path", module),
+        "leaf": _texts(lane["tables"]["leaf"], "name", leaf), "leaf_written": leaf_written,
         "file": _texts(sites, "file", site), "line": _lines(sites, site), "function": _texts(sites, "function", site),
         "code": _texts(sites, "code", site), "forward_file": _texts(sites, "file", forward_site),
         "forward_line": _lines(sites, forward_site), "forward_code": _texts(sites, "code", forward_site), "site": site, "what": what,
@@ -384,17 +388,17 @@ def _lines(sites: dict[int, dict[str, Any]], numbers: npt.NDArray[Any]) -> npt.N
     return values[np.where(numbers < len(values), numbers, 0)]
 
 
-def _forward_rows(main: np.ndarray[Any, Any], place: npt.NDArray[np.uint32]) -> npt.NDArray[np.int64]:
+def _forward_rows(seq: npt.NDArray[Any], phase: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
     """For each backward op the row of the forward op that made its autograd node; -1 where there is none.
 
     A node's number is stored with the first op that ran after the thread's counter moved to it.
     """
     import numpy as np
 
-    seq = main["seq"].astype(np.int64)
-    is_backward = (place >> 8 & 0xFF) == BACKWARD
+    seq = seq.astype(np.int64)
+    is_backward = phase == BACKWARD
     made = np.flatnonzero(~is_backward & (seq > 0))
-    found = np.full(len(main), -1, np.int64)
+    found = np.full(len(seq), -1, np.int64)
     wanted = np.flatnonzero(is_backward & (seq > 0))
     if not len(made) or not len(wanted):
         return found
@@ -448,7 +452,7 @@ def _write_parquet(columns: dict[str, _Column], path: Path) -> None:
                 fields.append(f"nullif(t_{name}.text, '') AS {name}")
             else:
                 data[name] = column
-                absent = name in ("line", "forward_line", "in0", "in1", "in2")
+                absent = name in ("line", "forward_line", "in0", "in1", "in2", "leaf_written")
                 fields.append(f'nullif(records."{name}", -1) AS "{name}"' if absent else f'records."{name}"')
         con.register("records", data)
         target = str(path).replace("'", "''")

@@ -1,4 +1,7 @@
-"""A run as three tables, for questions in SQL: `records` and `events` of every lane, and `all` that happened, both in one.
+"""A run as tables, for questions in SQL: `records` and `events` of every lane, and `all` that happened, both in one.
+
+For questions about the flow of values, `uses` has each input of each op (`used` is the `row` of the record that wrote it), and `gradients`
+each time that the gradient of a leaf was set or, if `before` is not null, added to what that record wrote; `made` wrote what came of it.
 
 `records` has the columns of `seal.COLUMNS` and `lane`; `events` has those of `EVENT_COLUMNS`. In `all`, a field that only one of the two
 has is null for the other. An event stands before the record of its `row`, and before the events of a larger `nth`: the order of a lane is
@@ -20,12 +23,27 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-#: `op` is the function that seeded, or what was done with a file; `name` that of a setting, `value` a seed or a setting as text.
+#: `op` is the function that seeded, or what was done with a file; `name` that of a setting, `value` a seed or a setting as text;
+#: `mode` how a file was opened, who asked for a listing, or `unknown` for a setting that torch does not have.
 EVENT_COLUMNS = {
     "lane": "VARCHAR", "row": "BIGINT", "nth": "BIGINT", "kind": "VARCHAR", "op": "VARCHAR", "stream": "VARCHAR", "name": "VARCHAR",
     "value": "VARCHAR", "path": "VARCHAR", "mode": "VARCHAR", "state": "VARCHAR", "entropy": "BOOLEAN", "first": "BOOLEAN",
     "file": "VARCHAR", "line": "BIGINT", "function": "VARCHAR", "code": "VARCHAR",
 }  # fmt: skip
+
+#: Columns that a run of an earlier version does not have.
+_LATER_COLUMNS = "SELECT NULL::VARCHAR AS leaf, NULL::BIGINT AS leaf_written WHERE false"
+
+_USES = """CREATE VIEW uses AS
+    SELECT lane, "row", op, phase, file, line, used FROM (
+        SELECT *, unnest([in0, in1, in2]) AS used FROM records WHERE inputs IS NULL AND in0 IS NOT NULL
+        UNION ALL SELECT *, unnest(CAST(string_split(inputs, ' ') AS BIGINT[])) AS used FROM records WHERE inputs IS NOT NULL)
+    WHERE used >= 0"""
+
+_GRADIENTS = """CREATE VIEW gradients AS
+    SELECT lane, "row", leaf, leaf_written, step, file, line, op, CASE WHEN op GLOB 'aten.add*' THEN in0 END AS before,
+        CASE WHEN op GLOB 'aten.detach*' THEN in0 ELSE "row" END AS made
+    FROM records WHERE phase = 'backward' AND leaf IS NOT NULL"""
 
 _NO_ROWS = ("value", "level", "lost")
 
@@ -101,7 +119,9 @@ def _define(con: duckdb.DuckDBPyConnection, run: Trace, held: bool) -> None:
         f"SELECT {_text(lane.name)} AS lane, * FROM read_parquet({_text(str(lane.path.with_suffix('.parquet')))})"
         for lane in run.lanes.values()
     ]
-    con.execute(f"CREATE {'TABLE' if held else 'VIEW'} records AS {' UNION ALL '.join(parts)}")
+    con.execute(f"CREATE {'TABLE' if held else 'VIEW'} records AS {' UNION ALL BY NAME '.join([*parts, _LATER_COLUMNS])}")
+    con.execute(_USES)
+    con.execute(_GRADIENTS)
     con.execute(
         """CREATE TABLE events AS
         SELECT e.*, r.step, r.phase FROM raw_events e
@@ -142,7 +162,7 @@ def _row(event: dict[str, Any], nth: int, lane: str) -> dict[str, Any]:
         "lane": lane, "row": event["row"], "nth": nth, "kind": kind, "op": event.get("op") or event.get("function"),
         "stream": event.get("stream"),
         "name": event.get("name"), "value": value if value is None or isinstance(value, str) else json.dumps(value),
-        "path": event.get("path"), "mode": event.get("mode"),
+        "path": event.get("path"), "mode": "unknown" if event.get("unknown") else event.get("mode"),
         "state": f"{event['state']:x}" if isinstance(event.get("state"), int) else None,
         "entropy": event.get("entropy"), "first": event.get("first"), "file": event.get("file"), "line": event.get("line"),
         "function": event.get("func"), "code": event.get("code"),

@@ -11,14 +11,16 @@ import io
 import os
 import stat
 import sys
-from types import CodeType
+from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any
 
 from xxhash import xxh3_64
 
+from auditor.record.callsite import is_user_code
 from auditor.record.digest import of_bytes
 from auditor.record.imports import when_imported
 from auditor.record.probes.wrapping import telling
+from auditor.record.process import in_standard_library
 
 if TYPE_CHECKING:
     from auditor.record.process import Process
@@ -80,7 +82,10 @@ def install(process: Process) -> None:
         where = os.path.abspath(os.fsdecode(path if path is not None else "."))
         if ours(os.path.join(where, "")):
             order = "\n".join(os.fsdecode(n) for n in names)
-            process.lane().event("file", path=where, op="list", digest=of_bytes(order.encode("utf-8", "surrogateescape")), size=len(names))
+            process.lane().event(
+                "file", path=where, op="list", mode=_asked_by(sys._getframe(2)), size=len(names),
+                digest=of_bytes(order.encode("utf-8", "surrogateescape")),
+            )  # fmt: skip
 
     def scanned(path: Any = ".") -> None:
         if isinstance(path, int) or not _for_the_program(sys._getframe(2).f_code):
@@ -104,6 +109,16 @@ def install(process: Process) -> None:
 
     # torch.save opens its file in C++
     when_imported("torch.serialization", lambda module: setattr(module, "save", telling(module.save, saved)))
+
+
+def _asked_by(frame: FrameType | None) -> str:
+    """`script` or `library`: who wanted a listing, whatever of Python's own library is between."""
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if not in_standard_library(name):
+            return "script" if is_user_code(name) else "library"
+        frame = frame.f_back
+    return "library"
 
 
 def _for_the_program(code: CodeType) -> bool:

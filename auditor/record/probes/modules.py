@@ -14,6 +14,7 @@ from auditor.record.probes.wrapping import bracket, telling
 
 if TYPE_CHECKING:
     from auditor.record.lane import Lane
+    from auditor.record.probes.leaves import Leaves
     from auditor.record.process import Process
 
 _MOST = 0xFFFF
@@ -25,8 +26,9 @@ class ModulePaths:
     By identity, because `==` and `hash` of a module may be the user's.
     """
 
-    def __init__(self, lane: Lane) -> None:
+    def __init__(self, lane: Lane, leaves: Leaves) -> None:
         self.lane = lane
+        self.leaves = leaves
         self.known: dict[int, tuple[weakref.ref[Any], int]] = {}
         self._ids: dict[str, int] = {}
 
@@ -37,6 +39,7 @@ class ModulePaths:
             for name, child in list(called.named_modules()):
                 if child is not called and not self._is_known(child):
                     self._note(child, f"{top}.{name}")
+            self.leaves.held_by(called, top)
         return self._note(called, top)
 
     def _is_known(self, module: Any) -> bool:

@@ -32,6 +32,10 @@ def install_torch(process: Process, torch: Any) -> None:
     known: dict[str, object] = {}
     environment: dict[object, object] = {}
     variables = _variables()
+    # A misspelt switch is a new name in one of these modules, and has no effect.
+    switchboards = [
+        (module, set(vars(module))) for module in vars(torch.backends).values() if isinstance(module, torch.backends.PropModule)
+    ]
 
     def poll(where: bool = True) -> None:
         for name, read in readers:
@@ -41,6 +45,12 @@ def install_torch(process: Process, torch: Any) -> None:
                 continue
             if value != known.get(name, known):
                 note(name, value, where)
+        for module, known_names in switchboards:
+            if len(vars(module)) != len(known_names):
+                for name, value in vars(module).items():
+                    if name not in known_names and (value is None or isinstance(value, (bool, int, str))):
+                        note(f"{module.__name__}.{name}", value, where, unknown=True)
+                known_names.update(vars(module))
         if variables != environment:
             environment.clear()
             environment.update(variables)
@@ -49,11 +59,11 @@ def install_torch(process: Process, torch: Any) -> None:
                 if value != known.get("environ:" + name, known):
                     note("environ:" + name, value, where)
 
-    def note(name: str, value: object, where: bool) -> None:
+    def note(name: str, value: object, where: bool, **more: object) -> None:
         first = process.poll_settings is None
         known[name] = value
         shown = value if value is None or isinstance(value, (bool, int, str)) else str(value)
-        process.lane().event("setting", where and not first, name=name, value=shown, first=first)
+        process.lane().event("setting", where and not first, name=name, value=shown, first=first, **more)
 
     poll(where=False)
     process.lane().event(
@@ -64,8 +74,10 @@ def install_torch(process: Process, torch: Any) -> None:
         setter = getattr(torch, name, None)
         if setter is not None:
             setattr(torch, name, telling(setter, lambda *_a, **_k: poll(), after=True))
-    context = torch.backends.ContextProp
-    context.__set__ = telling(context.__set__, lambda *_a, **_k: poll(), after=True)
+    changed = [(torch.backends.ContextProp, "__set__"), (torch.backends.PropModule, "__setattr__")]
+    changed.append((torch.backends.cuda.cuBLASModule, "__setattr__"))
+    for cls, name in changed:
+        setattr(cls, name, telling(getattr(cls, name), lambda *_a, **_k: poll(), after=True))
 
 
 def _readers(torch: Any) -> dict[str, Any]:

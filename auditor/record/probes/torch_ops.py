@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from auditor.record import digest
 from auditor.record.callsite import ENGINE, LIBRARY, MODULE, STEP, TRANSPORT, hide_us
 from auditor.record.lane import pack
+from auditor.record.probes.leaves import Leaves
 from auditor.record.probes.modules import ModulePaths
 from auditor.record.probes.op_facts import EMPTY, NORMAL, NUMBER, QUERY, SLOW, OpFacts
 from auditor.trace import BACKWARD, FORWARD, MORE, MORE_LIMIT, OPTIMIZER, RECORD_SIZE, SETUP
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from auditor.record.lane import Lane
 
 _INTERNED_LIMIT = 200_000
+_BACKWARD = BACKWARD << 8
 _next_op = 0
 _pack_number = struct.Struct("d").pack
 _x3 = digest.of_bytes
@@ -115,7 +117,8 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
     engine_site = 0
     closure_site = 0
     step_site = 0
-    modules = ModulePaths(lane)
+    leaves = Leaves(lane)
+    modules = ModulePaths(lane, leaves)
     running: list[tuple[int, int]] = []  # modules around the current one: number, site
     module = 0
     module_site = 0  # where the current module was called, once an op had to ask
@@ -428,9 +431,10 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
                 if _graph_task() >= 0:
                     node = _current_node()
                     seq = node._sequence_nr() + 1 & 0xFFFFFFFF if node is not None else 0
-                    if phase != BACKWARD:
-                        phase = BACKWARD
-                        where = BACKWARD << 8
+                    phase = BACKWARD
+                    where = _BACKWARD
+                    if not seq and node is not None:  # the largest number that there is: a leaf's gradient is accumulated
+                        where, seq = leaf_of(node)
                     if frame is not None:
                         last_seq = _get_seq()  # nodes made here are not those of the next forward op
                     if place == ENGINE:
@@ -563,6 +567,15 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
         """An op failed within a step, which may end by it: from now on the stack is asked, op by op."""
         nonlocal step_site, closure_site
         closure_site, step_site = step_site, 0
+
+    def leaf_of(node: Any) -> tuple[int, int]:
+        """`where` and `seq` of an op that accumulates a leaf's gradient: the leaf's number, and the record that last wrote the leaf."""
+        try:
+            variable = node.variable
+            number_ = leaves.number(variable)
+        except Exception:  # noqa: BLE001  # another kind of node, a variable that is gone, a name that was no name
+            return _BACKWARD, 0
+        return _BACKWARD | number_ << 16, producer_of(variable) if number_ else 0
 
     def begin_forward() -> None:
         """The first op of a new graph: setup is over, and so is the step of a script that updates by hand."""

@@ -1,0 +1,123 @@
+"""Names of the tensors whose gradients a backward pass accumulates: what the script calls them, else what their module does.
+
+Locals of functions are asked for one by one (Python 3.12 and later): before 3.13 the dict `f_locals` of a function's frame keeps all of
+them alive until the function ends. Under older versions a tensor that only a function's local holds is named by its shape.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import weakref
+from collections.abc import Iterator
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from auditor.record.callsite import is_user_code
+
+if TYPE_CHECKING:
+    from auditor.record.lane import Lane
+
+_MOST = 0xFFFF
+#: Entries of a list, dict or object that are looked at, and frames.
+_WIDEST = 1000
+_DEEPEST = 30
+_VERSION: tuple[int, ...] = sys.version_info[:2]
+_OPTIMIZED = 0x1  # inspect.CO_OPTIMIZED: the locals are no dict
+
+
+class Leaves:
+    """Numbers of a lane's leaves."""
+
+    def __init__(self, lane: Lane) -> None:
+        self.lane = lane
+        self.known: dict[int, tuple[weakref.ref[Any], int]] = {}
+        self._named: dict[int, tuple[weakref.ref[Any], str]] = {}
+        self._last = 0
+
+    def number(self, variable: Any) -> int:
+        """Number of a leaf, which is named when it is met for the first time; 0 if there are too many."""
+        found = self.known.get(id(variable))
+        if found is not None and found[0]() is variable:
+            return found[1]
+        if self._last >= _MOST:
+            return 0
+        self._last = self.lane.define("leaf", {"name": self._name(variable), "shape": list(map(int, variable.shape))})
+        self.known[id(variable)] = (weakref.ref(variable), self._last)
+        return self._last
+
+    def held_by(self, module: Any, path: str) -> None:
+        """Name the parameters of a module after its path, those that have no name yet."""
+        for name, parameter in module.named_parameters():
+            found = self._named.get(id(parameter))
+            if found is None or found[0]() is not parameter:
+                self._named[id(parameter)] = (weakref.ref(parameter), f"{path}.{name}")
+
+    def _name(self, variable: Any) -> str:
+        said = self._said(variable)
+        if said is None:
+            found = self._named.get(id(variable))
+            said = found[1] if found is not None and found[0]() is variable else None
+        return said or f"a tensor of shape {list(map(int, variable.shape))}"
+
+    def _said(self, variable: Any) -> str | None:
+        """What the user's frames call it, the innermost first; their modules' globals last."""
+        import torch
+
+        scopes: dict[int, dict[str, Any]] = {}
+        frame: FrameType | None = sys._getframe(1)
+        for _ in range(_DEEPEST):
+            if frame is None:
+                break
+            if is_user_code(frame.f_code.co_filename):
+                scopes[id(frame.f_globals)] = frame.f_globals
+                for name, value in _locals_of(frame):
+                    found = _within(name, value, variable, torch.nn.Module)
+                    if found:
+                        return found
+            frame = frame.f_back
+        for scope in scopes.values():
+            for name, value in list(scope.items()):
+                found = _within(name, value, variable, torch.nn.Module)
+                if found:
+                    return found
+        return None
+
+
+def _locals_of(frame: FrameType) -> Iterator[tuple[str, Any]]:
+    code = frame.f_code
+    if not code.co_flags & _OPTIMIZED:
+        return  # those of a module are its globals
+    if _VERSION >= (3, 13):
+        yield from frame.f_locals.items()
+    elif _VERSION >= (3, 12):
+        get = ctypes.pythonapi.PyFrame_GetVarString
+        get.restype, get.argtypes = ctypes.py_object, (ctypes.py_object, ctypes.c_char_p)
+        for name in (*code.co_varnames, *code.co_cellvars, *code.co_freevars):
+            try:
+                yield name, get(frame, name.encode())
+            except NameError:  # not bound yet
+                continue
+
+
+def _within(name: str, value: Any, variable: Any, module: type) -> str | None:
+    """How the leaf is reached from a name: the name itself, one of its entries or attributes, or a parameter of a module."""
+    if value is variable:
+        return name
+    kind = type(value)
+    if isinstance(value, module):
+        inner = next((path for path, parameter in value.named_parameters() if parameter is variable), None)  # type: ignore[attr-defined]
+        return f"{name}.{inner}" if inner is not None else None
+    if kind in (list, tuple) and len(value) <= _WIDEST:
+        return next((f"{name}[{k}]" for k, part in enumerate(value) if part is variable), None)
+    if kind is dict and len(value) <= _WIDEST:
+        return next((f"{name}[{key!r}]" for key, part in value.items() if part is variable and type(key) in (str, int)), None)
+    if is_user_code(getattr(sys.modules.get(kind.__module__), "__file__", None) or "<string>"):
+        held = getattr(value, "__dict__", None)
+        if type(held) is dict and len(held) <= _WIDEST:
+            for attribute, part in held.items():
+                if part is variable:
+                    return f"{name}.{attribute}"
+                if isinstance(part, module) and (inner := _within(attribute, part, variable, module)):
+                    return f"{name}.{inner}"
+    return None

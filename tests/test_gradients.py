@@ -1,0 +1,165 @@
+"""Gradients: which leaf they are of, by what name, and whether what a backward pass adds to was already used."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from auditor import pipeline, plugins
+from auditor.judge import judge
+from auditor.results import Finding
+from auditor.trace.reader import Trace
+from auditor.trace.tables import Tables
+from tests.processes import line_of, record_of
+
+
+def gradients(trace: Trace) -> list[dict[str, Any]]:
+    """Each setting of, or adding to, a leaf's gradient."""
+    with Tables(trace) as tables:
+        return tables.query('SELECT * FROM gradients ORDER BY lane, "row"')
+
+
+def findings(trace: Trace, *rules: str) -> list[Finding]:
+    """What these rules find in a run."""
+    with Tables(trace) as tables:
+        return judge([tables], [pipeline.one_rule(rule).rule for rule in rules], plugins.detectors())
+
+
+@pytest.mark.torch
+def test_a_leaf_is_called_what_the_script_calls_it(tmp_path: Path) -> None:
+    source = """
+        import torch
+        from torch import nn
+
+        class Holder:
+            def __init__(self):
+                self.scale = torch.ones(3, requires_grad=True)
+                self.net = nn.Linear(3, 3, bias=False)
+
+        plain = torch.ones(3, requires_grad=True)
+        some = [torch.ones(3, requires_grad=True), None]
+        named = {"shift": torch.ones(3, requires_grad=True)}
+        holder = Holder()
+        model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3, bias=False))
+
+        def train():
+            local = torch.ones(3, requires_grad=True)
+            x = model(holder.net(plain * some[0] + named["shift"] * holder.scale)) * local
+            x.sum().backward()  # backward
+
+        train()
+        """
+    trace = record_of(tmp_path, "train", source)
+    found = gradients(trace)
+    names = {row["leaf"] for row in found}
+    local = "local" if sys.version_info >= (3, 12) else "a tensor of shape [3]"
+    assert names == {
+        "plain",
+        "some[0]",
+        "named['shift']",
+        "holder.scale",
+        "holder.net.weight",
+        "model.0.weight",
+        "model.0.bias",
+        "model.1.weight",
+        local,
+    }
+    assert {row["line"] for row in found} == {line_of(source, "# backward")}
+    assert {row["before"] for row in found} == {None}
+
+
+@pytest.mark.torch
+def test_parameters_that_only_a_library_holds_are_called_after_their_module(tmp_path: Path) -> None:
+    source = """
+        import torch
+
+        def made():
+            net = torch.nn.Sequential(torch.nn.Linear(3, 1))
+            return lambda x: net(x)
+
+        def loss_of(f):
+            return f(torch.ones(2, 3)).sum()
+
+        loss_of(made()).backward()
+        """
+    names = {row["leaf"] for row in gradients(record_of(tmp_path, "train", source))}
+    assert names == {"Sequential.0.weight", "Sequential.0.bias"}
+
+
+LOOP = """
+    import torch
+
+    torch.manual_seed(0)
+    x = torch.randn(8, 4)
+    model = torch.nn.Linear(4, 1)
+    optimizer = torch.optim.{optimizer}
+    for step in range(4):
+        {before}
+        for part in x.split({size}):
+            model(part).square().mean().backward()  # backward
+        {between}
+        optimizer.step()
+        {after}
+    """
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    ("changes", "stale"),
+    [
+        ({}, True),
+        ({"before": "optimizer.zero_grad()"}, False),
+        ({"before": "optimizer.zero_grad(set_to_none=False)"}, False),
+        ({"after": "model.zero_grad()"}, False),
+        ({"before": "optimizer.zero_grad()", "size": 2}, False),
+        ({"size": 2}, True),
+        ({"between": "torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)"}, True),
+        ({"before": "optimizer.zero_grad()", "between": "torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)", "size": 2}, False),
+        ({"optimizer": "AdamW(model.parameters(), foreach=True)"}, True),
+        ({"optimizer": "AdamW(model.parameters(), foreach=True)", "before": "optimizer.zero_grad()"}, False),
+        ({"optimizer": "SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1, foreach=True)"}, True),
+        ({"after": "if step % 2: optimizer.zero_grad()"}, True),
+        ({"before": "model.weight.grad = None", "after": "model.bias.grad = torch.zeros(1)"}, False),
+    ],
+    ids=str,
+)
+def test_a_gradient_is_stale_if_it_was_used_and_is_added_to_and_used_again(changes: dict[str, Any], stale: bool, tmp_path: Path) -> None:
+    how = {"optimizer": "Adam(model.parameters(), lr=0.1)", "size": 8, "before": "pass", "between": "pass", "after": "pass"} | changes
+    source = LOOP.format(**how)
+    found = findings(record_of(tmp_path, "train", source), "stale-gradient", "unused-gradients", "untrained-parameter")
+    assert [finding.rule for finding in found] == (["stale-gradient"] if stale else [])
+    for finding in found:
+        assert finding.line == line_of(source, "# backward")
+        assert "model.weight and model.bias" in finding.message or "model.bias and model.weight" in finding.message
+
+
+@pytest.mark.torch
+def test_the_tensor_that_is_forgotten_among_zeroed_ones_is_named_with_its_siblings(tmp_path: Path) -> None:
+    source = """
+        import torch
+
+        torch.manual_seed(0)
+        w1, b1, w2 = (torch.randn(shape, requires_grad=True) for shape in ((4, 3), (3,), (3, 1)))
+        x = torch.randn(8, 4)
+        for step in range(3):
+            (torch.sigmoid(x @ w1 + b1) @ w2).square().mean().backward()  # backward
+            with torch.no_grad():
+                for w in (w1, b1, w2):
+                    w -= 0.1 * w.grad  # update
+            w1.grad = w2.grad = None
+        """
+    (finding,) = findings(record_of(tmp_path, "train", source), "stale-gradient")
+    assert finding.line == line_of(source, "# backward")
+    assert f"the gradient of b1, which the update in train.py:{line_of(source, '# update')} already used" in finding.message
+    assert finding.message.endswith("w1 and w2 are zeroed")
+    assert finding.count == 2
+
+
+@pytest.mark.torch
+@pytest.mark.programs
+def test_the_rules_on_gradients_are_silent_on_a_run_without_any(tmp_path: Path) -> None:
+    trace = record_of(tmp_path, "train", "import torch\ntorch.ones(3).sum()\n")
+    assert findings(trace, "stale-gradient", "unused-gradients", "untrained-parameter") == []
