@@ -4,6 +4,7 @@
 #   - verdict: diverged
 #     kind: draw
 #     cause: clock
+#     finds: [varying-seed]
 
 import time
 

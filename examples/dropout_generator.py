@@ -4,6 +4,7 @@
 #   - verdict: diverged
 #     kind: draw
 #     cause: python-seed
+#     finds: [unseeded-python-draw]
 
 import random
 

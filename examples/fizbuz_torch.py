@@ -10,7 +10,7 @@ One of the four gradients is never zeroed, and the loss is a sum where the twin 
 #   - verdict: diverged
 #     kind: draw
 #     cause: numpy-seed
-#     finds: [stale-gradient]
+#     finds: [stale-gradient, unseeded-numpy-draw]
 #     args: [--unseeded]
 
 import argparse

@@ -5,7 +5,7 @@ On a CPU the runs agree; the question is what would make this script vary on a G
 
 # repro-audit:
 #   - verdict: no-divergence-seen
-#     finds: [cudnn-benchmark-enabled, tf32-allowed, setting-without-effect]
+#     finds: [cudnn-benchmark, reduced-matmul-precision, unknown-switch]
 
 import torch
 from torch import nn

@@ -8,7 +8,7 @@ The data is the same in every run and so is the dropout of training; the initial
 #     kind: draw
 #     op: aten.uniform_.default
 #     cause: torch-seed
-#     finds: [late-seed]
+#     finds: [seed-after-draws]
 
 import torch
 from torch import nn

@@ -7,7 +7,7 @@ The float64 array is cast to float32 on the way in.
 #   - verdict: diverged
 #     kind: draw
 #     cause: numpy-seed
-#     finds: [narrowing-cast]
+#     finds: [unseeded-numpy-draw, narrowing-cast]
 
 import numpy as np
 import torch

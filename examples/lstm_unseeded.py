@@ -5,6 +5,7 @@
 #     kind: draw
 #     op: aten.randn.default
 #     cause: torch-seed
+#     finds: [unseeded-torch-draw]
 
 import torch
 from torch import nn

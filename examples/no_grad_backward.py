@@ -5,7 +5,7 @@ The script stops at backward(), but the line to change is the one that cut the g
 
 # repro-audit:
 #   - verdict: inconclusive
-#     finds: [graph-cut-by-no-grad]
+#     later: [graph-cut-by-no-grad]
 
 import torch
 

@@ -5,7 +5,8 @@ How much does each operation round, and where does type promotion hide that prec
 
 # repro-audit:
 #   - verdict: no-divergence-seen
-#     finds: [precision-loss, mixed-dtypes]
+#     finds: [mixed-dtype-promotion]
+#     later: [precision-loss]
 
 import torch
 

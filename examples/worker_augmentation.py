@@ -4,6 +4,7 @@
 #   - verdict: diverged
 #     kind: draw
 #     cause: os-entropy
+#     finds: [entropy-seed]
 
 import numpy as np
 import torch

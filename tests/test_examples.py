@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 import yaml
 
+from auditor import pipeline
 from auditor.results import Audit
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 _HEADER = re.compile(r"^# repro-audit:\n((?:#   .*\n)+)", re.MULTILINE)
-_KEYS = {"verdict", "kind", "op", "cause", "finds", "args", "reason"}
+_KEYS = {"verdict", "kind", "op", "cause", "finds", "later", "args", "reason"}
 
 
 def expectations(script: Path) -> list[dict[str, Any]]:
@@ -58,10 +59,15 @@ def test_an_example_gets_the_verdict_of_its_header(script: Path, stated: dict[st
 
     assert set(stated) <= _KEYS
     audit = Audit.model_validate_json((tmp_path / "audit.json").read_text())
+    errors = any(finding.level == "error" for finding in audit.findings)
     assert (audit.verdict, done.returncode) == (
         stated["verdict"],
-        {"diverged": 1, "no-divergence-seen": 0, "inconclusive": 2}[stated["verdict"]],
+        {"diverged": 1, "no-divergence-seen": int(errors), "inconclusive": 1 if errors else 2}[stated["verdict"]],
     ), done.stderr.decode()
+    loud, quiet = ({finding.rule for finding in audit.findings if (finding.level == "note") is note} for note in (False, True))
+    named = set(stated.get("finds", []))
+    assert loud <= named <= loud | quiet, [finding.message for finding in audit.findings]
+    assert not set(stated.get("later", [])) & set(pipeline.all_rules()), "there is a rule for it by now"
     if "reason" in stated:
         assert f"[{stated['reason']}]" in (audit.reason or "")
     if stated["verdict"] != "diverged":

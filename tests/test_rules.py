@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from auditor import pipeline, plugins
+from auditor.detectors import Detector, Hit
 from auditor.errors import UsageError
 from auditor.judge import Rule, accepted, chosen, judge, load_rules, schema, without_baseline, write_baseline
 from auditor.judge.conditions import FIELDS, Match
@@ -323,6 +324,17 @@ def test_a_fault_in_a_loop_is_one_finding_with_a_count(tmp_path: Path) -> None:
         (7, 5, "numpy.rand draws 5 times"), (8, 1, "numpy.rand draws 1 times"),
     ]  # fmt: skip
     assert findings[0].evidence["stream"] == "numpy"
+
+
+def test_a_rule_that_fails_is_noted_and_the_others_are_applied(happened: Tables) -> None:
+    def fails(_runs: Sequence[Tables], _params: object) -> Iterator[Hit]:
+        raise ZeroDivisionError("of all things")
+
+    broken = Detector("broken", fails, plugins.detectors()["varying-seed"].params, frozenset())
+    rules = [rule_of(match=None, detector="broken", message="m"), rule_of(id="other", match={"kind": "seed"})]
+    first, second = judge([happened], rules, {"broken": broken})
+    assert (first.rule, second.rule) == ("other", "some-fault")
+    assert second.message == "the rule could not be applied: ZeroDivisionError: of all things"
 
 
 # what the user accepts

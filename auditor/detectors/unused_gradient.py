@@ -23,17 +23,18 @@ def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
     """One hit a `backward()` whose gradients (all, or some) no op but zeroing ever takes in, in a script that has optimizer steps.
 
     A leaf whose gradient is used after another backward pass is left out: a generator's loss has gradients for the discriminator too. So
-    are leaves that nobody has a name for, such as the inputs of a checkpointed segment, and sparse gradients, which have no storage that
-    could be followed.
+    are leaves that nobody has a name for, such as the inputs of a checkpointed segment, sparse gradients, which have no storage that
+    could be followed, and what is written by something else within the backward pass, as the gradients of DistributedDataParallel are.
+    Where others are used, only parameters of modules are told: a tensor of its own may be an input whose gradient is looked at.
     """
     rows = runs[0].query(
         """WITH known AS (
-            SELECT g.* FROM gradients g WHERE g.leaf NOT GLOB 'a tensor of shape*' AND NOT EXISTS (
-                SELECT 1 FROM records r WHERE r.lane = g.lane AND r.leaf = g.leaf AND r.phase = 'backward' AND r.out GLOB '*sparse*')),
+            SELECT g.* FROM gradients g WHERE g.leaf NOT GLOB 'a tensor of shape*' AND (g.lane, g.leaf) NOT IN (
+                SELECT (lane, leaf) FROM records WHERE leaf IS NOT NULL AND phase = 'backward' AND out GLOB '*sparse*')),
         used AS (
-            SELECT DISTINCT g.lane, g.leaf FROM gradients g JOIN uses u ON u.lane = g.lane AND u.used = coalesce(
-                (SELECT r.in0 FROM records r WHERE r.lane = g.lane AND r."row" = g."row" AND r.op GLOB 'aten.detach*'), g."row")
-            WHERE u."row" > g."row" AND u.op NOT GLOB '*zero_*' AND (u.phase <> 'backward'))
+            SELECT DISTINCT g.lane, g.leaf FROM known g JOIN uses u ON u.lane = g.lane AND u.used = g.made
+            WHERE u."row" > g."row" AND u.op NOT GLOB '*zero_*' AND (u.phase <> 'backward' OR u.op GLOB '*_.*' AND NOT EXISTS (
+                SELECT 1 FROM gradients h WHERE h.lane = u.lane AND h."row" = u."row")))
         SELECT g.file, g.line, g.leaf, count(*) AS times, min(g."row") AS moment, u.leaf IS NOT NULL AS is_used
         FROM known g LEFT JOIN used u ON u.lane = g.lane AND u.leaf = g.leaf
         WHERE g.lane IN (SELECT lane FROM records WHERE phase = 'optimizer' UNION SELECT lane FROM events WHERE kind = 'step')
@@ -47,6 +48,8 @@ def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
         if not unused or (len(unused) == len(leaves)) != (params.of == "all"):
             continue
         names = [str(row["leaf"]) for row in unused]
+        if params.of == "some" and not all("." in name for name in names):
+            continue
         values: dict[str, object] = {"tensors": named(names, len(leaves), "tensor"), "subject": " ".join(sorted(names))}
         yield Hit(file, line, values, max(int(str(row["times"])) for row in unused))
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
+from auditor.errors import TraceError
 from auditor.judge.acceptance import Allowance, allowances, without_allowed, without_baseline, write_baseline
 from auditor.judge.conditions import FIELDS, where
 from auditor.judge.neighbour import read_neighbour
@@ -29,7 +30,15 @@ LEVELS: tuple[Level, ...] = ("error", "warning", "note")
 
 def judge(runs: Sequence[Tables], rules: Iterable[Rule], detectors: Mapping[str, Detector]) -> list[Finding]:
     """All findings of the first run, the worst first; the other runs are only compared with it."""
-    found = [finding for rule in rules for finding in _findings(rule, runs, detectors)]
+    found: list[Finding] = []
+    for rule in rules:
+        try:
+            found += _findings(rule, runs, detectors)
+        except TraceError:
+            raise
+        except Exception as error:  # noqa: BLE001  # one rule that fails must not cost the user the audit
+            said = str(error).partition("\n")[0]
+            found.append(Finding(rule=rule.id, level="note", message=f"the rule could not be applied: {type(error).__name__}: {said}"))
     return sorted(found, key=lambda f: (LEVELS.index(f.level), f.file or "", f.line or 0, f.rule))
 
 

@@ -101,6 +101,8 @@ def _directory(path: str | None) -> str:
 _AUDITOR = _directory(os.path.dirname(os.path.abspath(__file__)))
 _STDLIB = _directory(os.__file__)
 _PACKAGES = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
+#: Code that a library writes into a temporary directory, under a name that is new in every run.
+_GENERATED = (f"{os.sep}torchinductor_", f"{os.sep}torch_geometric.")
 _verdicts: dict[str, bool] = {}
 
 
@@ -127,6 +129,8 @@ def _judge(filename: str) -> bool:
         where = _directory(getattr(module, "__file__", None))
         if where and path.startswith(where):
             return False
+    if any(part in path for part in _GENERATED):
+        return False
     main = _directory(getattr(sys.modules.get("__main__"), "__file__", None))
     installed = path.startswith(_STDLIB) or any(part in path for part in _PACKAGES)
     if not installed:

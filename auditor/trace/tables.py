@@ -2,6 +2,7 @@
 
 For questions about the flow of values, `uses` has each input of each op (`used` is the `row` of the record that wrote it), and `gradients`
 each time that the gradient of a leaf was set or, if `before` is not null, added to what that record wrote; `made` wrote what came of it.
+`module_rows` has the records of each `call` of a module that no other module called; `root` is the first part of its path.
 
 `records` has the columns of `seal.COLUMNS` and `lane`; `events` has those of `EVENT_COLUMNS`. In `all`, a field that only one of the two
 has is null for the other. An event stands before the record of its `row`, and before the events of a larger `nth`: the order of a lane is
@@ -44,6 +45,13 @@ _GRADIENTS = """CREATE VIEW gradients AS
     SELECT lane, "row", leaf, leaf_written, step, file, line, op, CASE WHEN op GLOB 'aten.add*' THEN in0 END AS before,
         CASE WHEN op GLOB 'aten.detach*' THEN in0 ELSE "row" END AS made
     FROM records WHERE phase = 'backward' AND leaf IS NOT NULL"""
+
+_MODULE_ROWS = """CREATE VIEW module_rows AS
+    WITH inside AS (
+        SELECT lane, "row", split_part(module, '.', 1) AS root,
+            coalesce(lag("row") OVER w <> "row" - 1 OR lag(split_part(module, '.', 1)) OVER w <> root, true) AS begins
+        FROM records WHERE module IS NOT NULL AND phase IN ('setup', 'forward') WINDOW w AS (PARTITION BY lane ORDER BY "row"))
+    SELECT lane, "row", root, sum(begins::INT) OVER (PARTITION BY lane ORDER BY "row") AS call FROM inside"""
 
 _NO_ROWS = ("value", "level", "lost")
 
@@ -122,6 +130,7 @@ def _define(con: duckdb.DuckDBPyConnection, run: Trace, held: bool) -> None:
     con.execute(f"CREATE {'TABLE' if held else 'VIEW'} records AS {' UNION ALL BY NAME '.join([*parts, _LATER_COLUMNS])}")
     con.execute(_USES)
     con.execute(_GRADIENTS)
+    con.execute(_MODULE_ROWS)
     con.execute(
         """CREATE TABLE events AS
         SELECT e.*, r.step, r.phase FROM raw_events e

@@ -102,6 +102,8 @@ def install_torch(process: Process, torch: Any) -> None:
     process.backward = backward
 
     def watch_optimizers(module: Any) -> None:
+        for hook in (before, after):
+            hook._torchdynamo_disable = True  # type: ignore[union-attr]  # as torch.compiler.disable does, for a compiled step
         module.register_optimizer_step_pre_hook(before)
         module.register_optimizer_step_post_hook(after)
         module.Optimizer.__init__ = telling(module.Optimizer.__init__, made)

@@ -1,0 +1,93 @@
+"""Ops whose results vary from run to run on a GPU, by a list that the rule gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from auditor.detectors import Detector, Hit
+
+if TYPE_CHECKING:
+    from auditor.trace.tables import Tables
+
+_SWITCH = "torch.are_deterministic_algorithms_enabled"
+
+
+@dataclass(frozen=True)
+class Op:
+    """An op (a glob), with arguments (globs, one of which must fit) that make it vary, and what strictness makes of it.
+
+    `raises`: it has no deterministic form. `switch`: a setting that alone gives it its deterministic form.
+    """
+
+    op: str
+    raises: bool
+    args: tuple[str, ...] = ("*",)
+    switch: str | None = None
+
+
+@dataclass(frozen=True)
+class Params:
+    """Which ops; where several fit, the first."""
+
+    ops: tuple[Op, ...]
+
+
+def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
+    """One hit a line, for backward ops the line of the forward op.
+
+    Only what has a floating result: whole numbers add up to the same in any order. Where a switch is on at the end of the run, the ops that
+    get a deterministic form by it are left out.
+    """
+    if not params.ops:
+        return
+    listed = [(k, one.op, args, one.raises, one.switch) for k, one in enumerate(params.ops) for args in one.args]
+    rows = runs[0].query(
+        f"""WITH listed(nth, pattern, args, raises, switch) AS (VALUES {", ".join("(?, ?, ?, ?, ?)" for _ in listed)}),
+        named AS (
+            SELECT d.op, l.* FROM (SELECT DISTINCT op FROM records WHERE kind = 'op') d JOIN listed l ON d.op GLOB l.pattern),
+        on_switches AS (
+            SELECT name FROM events WHERE kind = 'setting' AND lane = 'main' GROUP BY name HAVING last(value ORDER BY "row", nth) = 'true'),
+        uses AS (
+            SELECT r.lane, r."row", r.op, coalesce(r.forward_file, r.file) AS at_file, coalesce(r.forward_line, r.line) AS at_line,
+                first(n.raises ORDER BY n.nth) AS raises, first(n.switch ORDER BY n.nth) AS switch
+            FROM records r JOIN named n ON n.op = r.op AND coalesce(r.args, '') GLOB n.args
+            WHERE r.kind = 'op' AND regexp_matches(json_extract_string(r.out, '$[0][0]'), '^(b?float|complex)')
+            GROUP BY ALL)
+        SELECT at_file, at_line, op, raises, count(*) AS times, min("row") AS moment
+        FROM uses WHERE raises OR NOT (EXISTS (FROM on_switches WHERE name = ?) OR coalesce(switch IN (FROM on_switches), false))
+        GROUP BY at_file, at_line, op, raises ORDER BY moment, op""",
+        *(value for entry in listed for value in entry),
+        _SWITCH,
+    )
+    places: dict[tuple[str | None, int | None], list[dict[str, object]]] = {}
+    for row in rows:
+        places.setdefault((row["at_file"], row["at_line"]), []).append(row)
+    for (file, line), found in places.items():
+        raising = sorted({_name(row["op"]) for row in found if row["raises"]})
+        formed = sorted({_name(row["op"]) for row in found if not row["raises"]})
+        names = sorted({*raising, *formed})
+        if raising and formed:
+            strictly = f"{_have(formed)} and {_raise(raising)}"
+        else:
+            it = ["it"] if len(names) == 1 else ["they"]
+            strictly = _raise(it) if raising else _have(it)
+        values = {"ops": ", ".join(names), "raises": bool(raising), "strictly": strictly}
+        yield Hit(file, line, values, sum(int(str(row["times"])) for row in found))
+
+
+def _name(op: object) -> str:
+    """The op without its overload, which says nothing here."""
+    return ".".join(str(op).split(".")[:2])
+
+
+def _have(ops: list[str]) -> str:
+    return f"{' and '.join(ops)} {'have' if len(ops) > 1 or ops == ['they'] else 'has'} a deterministic form"
+
+
+def _raise(ops: list[str]) -> str:
+    return f"{' and '.join(ops)} {'raise' if len(ops) > 1 or ops == ['they'] else 'raises'} an error"
+
+
+DETECTOR = Detector("nondeterministic-op", _find, Params, frozenset({"ops", "raises", "strictly"}))

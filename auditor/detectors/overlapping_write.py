@@ -1,0 +1,75 @@
+"""Writes into a view whose elements share memory, as `expand`, `unfold` and `as_strided` make it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import permutations
+from math import gcd
+from typing import TYPE_CHECKING, Any
+
+from auditor.detectors import Detector, Hit
+
+if TYPE_CHECKING:
+    from auditor.trace.tables import Tables
+
+#: What they write is the same everywhere, so that it does not matter what is written twice.
+_ONE_VALUE = ("aten.fill_.", "aten.zero_.")
+#: They write one value where a mask or an index says: through overlapping windows that may be meant, through `expand` it undoes the mask.
+_ONE_VALUE_HERE_AND_THERE = ("aten.masked_fill_.", "aten.index_fill_.")
+#: They change what a tensor is called, shaped or bound to, and write nothing.
+_NO_WRITE = (
+    "as_strided_", "detach_", "rename_", "requires_grad_", "resize_", "resize_as_", "set_", "squeeze_", "swapaxes_", "swapdims_", "t_",
+    "transpose_", "unsqueeze_",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Params:
+    """Nothing to set."""
+
+
+def _find(runs: Sequence[Tables], _params: Params) -> Iterator[Hit]:
+    """One hit a line. An overlap is reported only where it is certain, so one that needs three dimensions to see is missed."""
+    rows = runs[0].query(
+        r"""SELECT file, line, op, out, first(code ORDER BY lane, "row") AS code, count(*) AS writes, min("row") AS moment
+        FROM records WHERE kind = 'op' AND phase <> 'backward' AND line IS NOT NULL AND contains(out, '],[')
+            AND (regexp_matches(op, '^\w+\.(\w*[^_]_|__i\w+__)\.') OR regexp_matches(op, '\.(\w+_)?out$'))
+            AND NOT list_contains(?, split_part(op, '.', 2))
+        GROUP BY file, line, op, out ORDER BY moment""",
+        list(_NO_WRITE),
+    )
+    found: dict[tuple[str, int], tuple[dict[str, object], int]] = {}
+    for row in rows:
+        how = next(filter(None, (_overlap(row["op"], *written[1:3]) for written in json.loads(row["out"]) if len(written) == 4)), None)
+        if how is None:
+            continue
+        place = (row["file"], row["line"])
+        values, writes = found.get(place, ({"op": row["op"], "how": how, "subject": row["op"]}, 0))
+        found[place] = values, writes + row["writes"]
+    for (file, line), (values, writes) in found.items():
+        yield Hit(file, line, values, writes)
+
+
+def _overlap(op: str, shape: Any, stride: Any) -> str | None:
+    """How the elements of a view share memory, as a clause, if they certainly do and this op makes it matter."""
+    if not stride or 0 in shape or op.startswith(_ONE_VALUE):
+        return None
+    dims = [(size, step) for size, step in zip(shape, stride, strict=True) if size > 1]
+    times = 1
+    for size, step in dims:
+        times *= size if step == 0 else 1
+    if times > 1:
+        return f"each of its elements stands for {times} of the view's (stride 0, as expand makes it)"
+    if op.startswith(_ONE_VALUE_HERE_AND_THERE):
+        return None
+    for (size, step), (other_size, other_step) in permutations(dims, 2):
+        common = gcd(step, other_step)
+        # so many steps along one dimension lead to where so many steps along the other lead
+        if other_step // common < size and step // common < other_size:
+            return f"the view has elements in common with itself (shape {shape}, stride {stride}, as unfold and as_strided make it)"
+    return None
+
+
+DETECTOR = Detector("overlapping-write", _find, Params, frozenset({"op", "how"}))

@@ -1,0 +1,54 @@
+"""In-place ops on a tensor whose memory is that of a NumPy array with a name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from auditor.detectors import Detector, Hit
+
+if TYPE_CHECKING:
+    from auditor.trace.tables import Tables
+
+#: An array that has a name of its own can be met again; `from_numpy(a.copy())` and `from_numpy(np.stack(b))` cannot.
+_SHARES = re.compile(r"\b(?:from_numpy|from_dlpack)\(\s*([A-Za-z_][\w.]*(?:\[\w+\])?)\s*\)")
+
+
+@dataclass(frozen=True)
+class Params:
+    """Nothing to set."""
+
+
+def _find(runs: Sequence[Tables], _params: Params) -> Iterator[Hit]:
+    """One hit for each line that is the first to write into such memory.
+
+    That the memory is an array's is told by the text of the line where the tensor was first seen: memory of a list, of a checkpoint or of
+    another process looks the same in the trace. `x = from_numpy(x)` is left out, because nobody can see the array afterwards.
+    """
+    rows = runs[0].query(
+        r"""SELECT w.file, w.line, w.op, e.file AS made_file, e.line AS made_line, e.code AS made, count(DISTINCT e."row") AS tensors,
+            min(w."row") AS moment
+        FROM records w JOIN records e ON e.lane = w.lane AND e."row" = w.in0
+        WHERE w.kind = 'op' AND w.line IS NOT NULL AND regexp_matches(w.op, '^aten\.(\w*[^_]_|__i\w+__)\.')
+            AND NOT list_contains(['detach_', 'requires_grad_', 'resize_', 'set_', 'squeeze_', 't_', 'transpose_', 'unsqueeze_'],
+                split_part(w.op, '.', 2))
+            AND e.kind = 'external' AND regexp_matches(e.code, 'from_numpy\(|from_dlpack\(')
+        GROUP BY ALL ORDER BY moment"""
+    )
+    told: dict[tuple[str, int], Hit] = {}
+    for row in rows:
+        shared = _SHARES.search(row["made"])
+        if shared is None or re.match(rf"(?:self\.)?{re.escape(shared[1])}\s*=[^=]", row["made"]):
+            continue
+        place = (row["file"], row["line"])
+        values = {
+            "op": row["op"], "array": shared[1], "made_at": f"{row['made_file']}:{row['made_line']}", "subject": shared[1],
+        }  # fmt: skip
+        before = told.get(place)
+        told[place] = Hit(*place, before.values if before else values, row["tensors"] + (before.count if before else 0))
+    yield from told.values()
+
+
+DETECTOR = Detector("shared-memory-write", _find, Params, frozenset({"op", "array", "made_at"}))
