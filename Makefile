@@ -24,8 +24,9 @@ test: $(VENV)/.tools  ## style, types and all tests
 quick: $(VENV)/.tools  ## the tests that start no training script
 	$(BIN)/pytest -m "not torch" -n $(WORKERS)
 
-bench: $(VENV)/.installed  ## what recording costs; writes bench/results
+bench: $(VENV)/.installed  ## what recording and judging cost; writes bench/results
 	$(BIN)/python bench/recorder.py
+	$(BIN)/python bench/judging.py
 
 picture: $(VENV)/.installed  ## the terminal picture of the README, from a real audit
 	$(BIN)/python docs/picture.py

@@ -136,7 +136,7 @@ def run(
     with _plain_errors():
         plan = _plan(script, module, steps, timeout, python)
         config = _config()
-        fail_on = fail_on or config.fail_on
+        fail_on = config.fail_on if fail_on is None else fail_on
         _check(fail_on, json, markdown)
         from auditor import pipeline, progress
         from auditor.plan import Selection
@@ -192,7 +192,7 @@ def diff(
 ) -> None:
     """Compare two kept runs, also ones made on different days or machines."""
     with _plain_errors():
-        fail_on = fail_on or _config().fail_on
+        fail_on = _config().fail_on if fail_on is None else fail_on
         _check(fail_on, json, markdown)
         from auditor import pipeline
 
@@ -236,7 +236,7 @@ def report(
 ) -> None:
     """Show an audit that was written with --json."""
     with _plain_errors():
-        fail_on = fail_on or _config().fail_on
+        fail_on = _config().fail_on if fail_on is None else fail_on
         _check(fail_on, json, markdown)
         from auditor.report.json import read
 

@@ -339,7 +339,11 @@ def test_a_disk_that_is_full_from_the_start_is_said(small_disk: Path, tmp_path: 
 @pytest.mark.torch
 @pytest.mark.parametrize("kind", ["optimizer", "by hand"])
 def test_steps_ends_a_script_cleanly(kind: str, tmp_path: Path) -> None:
-    update = "optimizer.step()" if kind == "optimizer" else "\n        with torch.no_grad(): w -= 0.1 * w.grad; w.grad = None"
+    update = (
+        "optimizer.step(); optimizer.zero_grad()"
+        if kind == "optimizer"
+        else "\n        with torch.no_grad(): w -= 0.1 * w.grad; w.grad = None"
+    )
     source = f"""
 import atexit, torch
 torch.manual_seed(0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -155,11 +156,14 @@ def kept(agreeing: Audited) -> Path:
 
 OPTIONS = {
     "run": {"-m", "--steps", "--timeout", "-o", "--out", "--second-look", "--no-second-look", "--self-check", "--json", "--markdown",
-            "--fail-on", "--python"},
+            "--fail-on", "--python", "--rules", "--select", "--ignore", "--baseline", "--write-baseline"},
     "record": {"-m", "--steps", "--timeout", "-o", "--out", "--level", "--window", "--python"},
     "diff": {"--json", "--markdown", "--fail-on"},
     "show": {"--step", "--op", "--phase", "--file", "--lane", "--kind", "--limit"},
     "report": {"--json", "--markdown", "--fail-on"},
+    "explain": {"--rules"},
+    "query": set(),
+    "rules": set(),
 }  # fmt: skip
 
 
@@ -196,7 +200,7 @@ def test_the_command_is_installed_under_its_name(tmp_path: Path) -> None:
 
 def _commands_of_the_readme() -> list[list[str]]:
     lines = re.findall(r"^\$ repro-audit (.+)$|`repro-audit ([^`]+)`", README.read_text(), re.MULTILINE)
-    commands = [(line or inline).replace(" ... ", " --x ").removesuffix(" ...").split() for line, inline in lines]
+    commands = [shlex.split((line or inline).replace(" ... ", " --x ").removesuffix(" ...")) for line, inline in lines]
     return [words for words in commands if words != ["--version"]]
 
 
@@ -204,10 +208,13 @@ def _commands_of_the_readme() -> list[list[str]]:
 def test_a_command_of_the_readme_is_understood(words: list[str], tmp_path: Path) -> None:
     """In an empty directory only what it names is missing."""
     done = audited(tmp_path, *words)
+    if words == ["rules", "list"]:
+        assert done.status == 0
+        return
     if words[0] == "-m":
         assert "No module named" in done.said or "error" in done.said
     else:
-        assert sentence(done)[1] in ("no-such-script", "trace-missing")
+        assert sentence(done)[1] in ("no-such-script", "trace-missing", "no-such-rule")
     assert done.status == 2
 
 
@@ -334,6 +341,7 @@ def test_the_scripts_output_passes_untouched_and_ours_goes_to_stderr_until_the_r
     said = agreeing.done.said.splitlines(keepends=True)
     assert [line for line in said if line.startswith("repro-audit: ")] == [
         f"repro-audit: control-1: {' '.join(script)}\n", f"repro-audit: control-2: {' '.join(script)}\n", "repro-audit: comparing\n",
+        "repro-audit: judging\n",
     ]  # fmt: skip
     assert "".join(line for line in said if not line.startswith("repro-audit: ")).encode() == without.err
 
@@ -836,6 +844,7 @@ ON_A_TERMINAL = """
     for step in range(3):
         w.square().sum().backward()
         optimizer.step()
+        optimizer.zero_grad()
         sys.stdout.write(f"\\rat step {step}")
         sys.stdout.flush()
         time.sleep(0.15)
@@ -865,7 +874,8 @@ def test_on_a_terminal_progress_is_live_and_leaves_no_trace(terminal: Callable[.
         "no end of this line",
     ]
     assert lines[5:7] == ["repro-audit  control-2: train.py", "repro-audit  comparing"]
-    assert lines[7].startswith("NO DIVERGENCE SEEN  in 2 runs of ")
+    assert lines[7] == "repro-audit  judging"
+    assert lines[8].startswith("NO DIVERGENCE SEEN  in 2 runs of ")
     assert lines[-2].strip().startswith("kept in ")
     assert lines[-1] == ""
     assert max(map(len, lines)) <= 70

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import shlex
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
-from auditor.results import Audit, Cause, Difference, Divergence, Intermittent, Kind, OpLine, RunOutcome, Verdict
+from auditor.results import Audit, Cause, Difference, Divergence, Finding, Intermittent, Kind, OpLine, RunOutcome, Verdict
 
 
 @dataclass(frozen=True)
@@ -247,6 +247,27 @@ def runs_title(audit: Audit) -> str:
     """`4 runs of train.py --lr 0.1`."""
     script = plain(shlex.join(audit.script))
     return f"{counted(len(audit.runs), 'run')}{f' of {script}' if script else ''}"
+
+
+def grouped(findings: Sequence[Finding]) -> list[tuple[Finding, list[Finding]]]:
+    """Findings as they are shown: notes of one rule together, the first with the others; everything else by itself."""
+    shown: list[tuple[Finding, list[Finding]]] = []
+    notes: dict[str, list[Finding]] = {}
+    for finding in findings:
+        if finding.level != "note":
+            shown.append((finding, []))
+        elif finding.rule in notes:
+            notes[finding.rule].append(finding)
+        else:
+            shown.append((finding, notes.setdefault(finding.rule, [])))
+    return shown
+
+
+def elsewhere(others: Sequence[Finding]) -> str:
+    """Where else a note was found: a few places, and how many more."""
+    places = [place(other.file, other.line) for other in others if other.file]
+    few, more = places[:4], len(others) - len(places[:4])
+    return f"also in {listed([*few, counted(more, 'more place')] if more else few)}" if few else f"and {counted(more, 'more place')}"
 
 
 def ending(run: RunOutcome) -> str:

@@ -50,7 +50,7 @@ def _blocks(audit: Audit) -> Iterator[list[str] | Iterator[str]]:
         yield _carriers(divergence)
         yield _list("Also not the same before it:", [*_streams(divergence), *_files(divergence)])
     yield _list("First difference of other lanes:", [_other(lanes, other) for lanes, other in words.others(audit)])
-    yield _list("Findings:", [_finding(finding) for finding in audit.findings])
+    yield _list("Findings:", [_finding(finding, others) for finding, others in words.grouped(audit.findings)])
     if not words.is_diff(audit):
         yield environment
     yield _list("Not covered:", [text(what) for what in words.not_covered(audit)])
@@ -145,9 +145,10 @@ def _other(lanes: str, other: Divergence) -> str:
     return f"{text(lanes)}: {other.kind} at {code(words.place(other.file, other.line))} {_op(other.op)}"
 
 
-def _finding(finding: Finding) -> str:
+def _finding(finding: Finding, others: list[Finding]) -> str:
     where = f" {code(words.place(finding.file, finding.line))}" if finding.file else ""
-    return f"{finding.level} **{text(finding.rule)}**{where}: {text(finding.message)}"
+    more = f" ({text(words.elsewhere(others))})" if others else ""
+    return f"{finding.level} **{text(finding.rule)}**{where}: {text(finding.message)}{more}"
 
 
 def _runs(audit: Audit) -> Iterator[str]:

@@ -77,7 +77,7 @@ def _sections(audit: Audit) -> Iterator[RenderableType]:
         others = [_other(lanes, other) for lanes, other in words.others(audit)]
         yield _section("First difference of other lanes", _table(others))
     if audit.findings:
-        yield _section("Findings", *(_finding(finding) for finding in audit.findings))
+        yield _section("Findings", *(_finding(finding, others) for finding, others in words.grouped(audit.findings)))
     if audit.environment and not words.is_diff(audit):
         yield _environment(audit)
     yield _section("Coverage", _text(words.covered(audit)), *(_item(what) for what in words.not_covered(audit)))
@@ -217,7 +217,7 @@ def _cause(cause: Cause) -> RenderableType:
     return Group(title, *map(_indented, [_text(cause.message), *fix, _text(words.proof(cause), "dim")]))
 
 
-def _finding(finding: Finding) -> RenderableType:
+def _finding(finding: Finding, others: list[Finding]) -> RenderableType:
     title = Text.assemble(_text(finding.level, _LEVELS[finding.level]), "  ", _text(finding.rule, "bold"))
     lines: list[RenderableType] = [title]
     if finding.file:
@@ -225,6 +225,8 @@ def _finding(finding: Finding) -> RenderableType:
     lines.append(_indented(_text(finding.message)))
     if finding.instead and finding.level != "note":
         lines.append(_indented(_table([[Text("instead", "dim"), _text(finding.instead)]])))
+    if others:
+        lines.append(_indented(_text(words.elsewhere(others), "dim")))
     return Group(*lines)
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from auditor.errors import TraceError, UsageError
+from auditor.trace.seal import COLUMNS
 
 if TYPE_CHECKING:
     import duckdb
@@ -32,8 +33,16 @@ EVENT_COLUMNS = {
     "file": "VARCHAR", "line": "BIGINT", "function": "VARCHAR", "code": "VARCHAR",
 }  # fmt: skip
 
-#: Columns that a run of an earlier version does not have.
-_LATER_COLUMNS = "SELECT NULL::VARCHAR AS leaf, NULL::BIGINT AS leaf_written WHERE false"
+_NUMBERS = ("row", "record", "index", "in0", "in1", "in2", "step", "leaf_written", "line", "forward_line", "site")
+#: The columns of `records` where there are none: in a run without lanes, and those that an earlier version did not write.
+_COLUMNS = (
+    "SELECT "
+    + ", ".join(
+        f'NULL::{"UBIGINT" if name in ("digest", "rows", "what") else "BIGINT" if name in _NUMBERS else "VARCHAR"} AS "{name}"'
+        for name in ("lane", *COLUMNS)
+    )
+    + " WHERE false"
+)
 
 _USES = """CREATE VIEW uses AS
     SELECT lane, "row", op, phase, file, line, used FROM (
@@ -127,7 +136,7 @@ def _define(con: duckdb.DuckDBPyConnection, run: Trace, held: bool) -> None:
         f"SELECT {_text(lane.name)} AS lane, * FROM read_parquet({_text(str(lane.path.with_suffix('.parquet')))})"
         for lane in run.lanes.values()
     ]
-    con.execute(f"CREATE {'TABLE' if held else 'VIEW'} records AS {' UNION ALL BY NAME '.join([*parts, _LATER_COLUMNS])}")
+    con.execute(f"CREATE {'TABLE' if held else 'VIEW'} records AS {' UNION ALL BY NAME '.join([*parts, _COLUMNS])}")
     con.execute(_USES)
     con.execute(_GRADIENTS)
     con.execute(_MODULE_ROWS)
