@@ -89,6 +89,19 @@ def test_parameters_that_only_a_library_holds_are_called_after_their_module(tmp_
     assert names == {"Sequential.0.weight", "Sequential.0.bias"}
 
 
+@pytest.mark.torch
+def test_inputs_that_are_made_anew_in_every_step_share_a_name_and_are_not_searched_for_without_end(tmp_path: Path) -> None:
+    source = """
+        import torch
+
+        for step in range(600):
+            x = torch.ones(2, requires_grad=True)
+            x.sum().backward()
+        """
+    found = [row["leaf"] for row in gradients(record_of(tmp_path, "train", source))]
+    assert found == ["x"] * 500 + ["a tensor of shape [2]"] * 100
+
+
 LOOP = """
     import torch
 

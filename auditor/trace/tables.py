@@ -26,11 +26,12 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 #: `op` is the function that seeded, or what was done with a file; `name` that of a setting, `value` a seed or a setting as text;
+#: the loss of a step; `content` is the digest of a file's content, or of a listing's names in order;
 #: `mode` how a file was opened, who asked for a listing, or `unknown` for a setting that torch does not have.
 EVENT_COLUMNS = {
     "lane": "VARCHAR", "row": "BIGINT", "nth": "BIGINT", "kind": "VARCHAR", "op": "VARCHAR", "stream": "VARCHAR", "name": "VARCHAR",
     "value": "VARCHAR", "path": "VARCHAR", "mode": "VARCHAR", "state": "VARCHAR", "entropy": "BOOLEAN", "first": "BOOLEAN",
-    "file": "VARCHAR", "line": "BIGINT", "function": "VARCHAR", "code": "VARCHAR",
+    "content": "VARCHAR", "of_step": "BIGINT", "file": "VARCHAR", "line": "BIGINT", "function": "VARCHAR", "code": "VARCHAR",
 }  # fmt: skip
 
 _NUMBERS = ("row", "record", "index", "in0", "in1", "in2", "step", "leaf_written", "line", "forward_line", "site")
@@ -142,7 +143,7 @@ def _define(con: duckdb.DuckDBPyConnection, run: Trace, held: bool) -> None:
     con.execute(_MODULE_ROWS)
     con.execute(
         """CREATE TABLE events AS
-        SELECT e.*, r.step, r.phase FROM raw_events e
+        SELECT e.* EXCLUDE (of_step), coalesce(e.of_step, r.step) AS step, r.phase FROM raw_events e
         LEFT JOIN (SELECT lane, max("row") AS last FROM records GROUP BY lane) l ON l.lane = e.lane
         LEFT JOIN records r ON r.lane = e.lane AND r."row" = least(e."row", l.last)"""
     )
@@ -175,13 +176,14 @@ def _add_events(con: duckdb.DuckDBPyConnection, lane: LaneTrace) -> None:
 
 def _row(event: dict[str, Any], nth: int, lane: str) -> dict[str, Any]:
     kind = event["k"]
-    value = event.get("value")
+    value = event.get("loss") if kind == "step" else event.get("value")
     return {
         "lane": lane, "row": event["row"], "nth": nth, "kind": kind, "op": event.get("op") or event.get("function"),
         "stream": event.get("stream"),
         "name": event.get("name"), "value": value if value is None or isinstance(value, str) else json.dumps(value),
         "path": event.get("path"), "mode": "unknown" if event.get("unknown") else event.get("mode"),
         "state": f"{event['state']:x}" if isinstance(event.get("state"), int) else None,
+        "content": f"{event['digest']:x}" if isinstance(event.get("digest"), int) else None, "of_step": event.get("step"),
         "entropy": event.get("entropy"), "first": event.get("first"), "file": event.get("file"), "line": event.get("line"),
         "function": event.get("func"), "code": event.get("code"),
     }  # fmt: skip

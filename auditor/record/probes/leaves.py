@@ -22,6 +22,8 @@ _MOST = 0xFFFF
 #: Entries of a list, dict or object that are looked at, and frames.
 _WIDEST = 1000
 _DEEPEST = 30
+#: Tensors that are no parameters for which the frames are searched: a script can make new ones in every step.
+_SEARCHES = 500
 _VERSION: tuple[int, ...] = sys.version_info[:2]
 _OPTIMIZED = 0x1  # inspect.CO_OPTIMIZED: the locals are no dict
 
@@ -31,20 +33,27 @@ class Leaves:
 
     def __init__(self, lane: Lane) -> None:
         self.lane = lane
-        self.known: dict[int, tuple[weakref.ref[Any], int]] = {}
+        self._known: dict[int, tuple[weakref.ref[Any], int]] = {}
         self._named: dict[int, tuple[weakref.ref[Any], str]] = {}
-        self._last = 0
+        self._numbers: dict[str, int] = {}
+        self._searches = 0
 
     def number(self, variable: Any) -> int:
-        """Number of a leaf, which is named when it is met for the first time; 0 if there are too many."""
-        found = self.known.get(id(variable))
+        """Number of a leaf, which is named when it is met for the first time; 0 if there are too many.
+
+        Leaves of one name share a number: inputs that are made anew in every step.
+        """
+        key = id(variable)
+        found = self._known.get(key)
         if found is not None and found[0]() is variable:
             return found[1]
-        if self._last >= _MOST:
-            return 0
-        self._last = self.lane.define("leaf", {"name": self._name(variable), "shape": list(map(int, variable.shape))})
-        self.known[id(variable)] = (weakref.ref(variable), self._last)
-        return self._last
+        name = self._name(variable)
+        number = self._numbers.get(name, 0)
+        if not number and len(self._numbers) < _MOST:
+            number = self._numbers[name] = self.lane.define("leaf", {"name": name, "shape": list(map(int, variable.shape))})
+        known = self._known
+        known[key] = (weakref.ref(variable, lambda reference: forget(known, key, reference)), number)
+        return number
 
     def held_by(self, module: Any, path: str) -> None:
         """Name the parameters of a module after its path, those that have no name yet."""
@@ -54,7 +63,7 @@ class Leaves:
                 self._named[id(parameter)] = (weakref.ref(parameter), f"{path}.{name}")
 
     def _name(self, variable: Any) -> str:
-        said = self._said(variable)
+        said = self._said(variable) if self._searches < _SEARCHES else None
         if said is None:
             found = self._named.get(id(variable))
             said = found[1] if found is not None and found[0]() is variable else None
@@ -64,6 +73,8 @@ class Leaves:
         """What the user's frames call it, the innermost first; their modules' globals last."""
         import torch
 
+        if not isinstance(variable, torch.nn.Parameter):
+            self._searches += 1
         scopes: dict[int, dict[str, Any]] = {}
         frame: FrameType | None = sys._getframe(1)
         for _ in range(_DEEPEST):
@@ -82,6 +93,12 @@ class Leaves:
                 if found:
                     return found
         return None
+
+
+def forget(known: dict[int, tuple[weakref.ref[Any], int]], key: int, reference: weakref.ref[Any]) -> None:
+    """Drop what is known of an object that is gone, unless its address was given to another one since."""
+    if key in known and known[key][0] is reference:
+        del known[key]
 
 
 def _locals_of(frame: FrameType) -> Iterator[tuple[str, Any]]:

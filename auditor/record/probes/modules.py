@@ -10,11 +10,11 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from auditor.record.imports import when_imported
+from auditor.record.probes.leaves import Leaves, forget
 from auditor.record.probes.wrapping import bracket, telling
 
 if TYPE_CHECKING:
     from auditor.record.lane import Lane
-    from auditor.record.probes.leaves import Leaves
     from auditor.record.process import Process
 
 _MOST = 0xFFFF
@@ -51,13 +51,8 @@ class ModulePaths:
         if not number and len(self._ids) < _MOST:
             number = self._ids[path] = self.lane.define("module", {"path": path, "class": type(module).__name__})
         known, key = self.known, id(module)
-        found = known[key] = (weakref.ref(module, lambda reference: _forget(known, key, reference)), number)
+        found = known[key] = (weakref.ref(module, lambda reference: forget(known, key, reference)), number)
         return found
-
-
-def _forget(known: dict[int, tuple[weakref.ref[Any], int]], key: int, reference: weakref.ref[Any]) -> None:
-    if key in known and known[key][0] is reference:  # the address may have been given to another module since
-        del known[key]
 
 
 def install_torch(process: Process, torch: Any) -> None:
