@@ -4,6 +4,7 @@
 #   - verdict: diverged
 #     kind: data
 #     cause: leftover-files
+#     finds: [changing-input, file-read-back]
 
 from pathlib import Path
 

@@ -59,6 +59,7 @@ def test_an_audited_program_does_what_it_does_without_us_and_nothing_is_alleged(
 
     audit = Audit.model_validate_json((tmp_path / "audit.json").read_text())
     assert (audit.verdict, audit.divergence, audited.returncode) == ("no-divergence-seen", None, 0)
+    assert [(finding.rule, finding.line) for finding in audit.findings if finding.level != "note"] == []
     kept = tmp_path / "runs" / "control-1"
     assert (kept / "stdout").read_bytes() == bare.stdout
     assert (kept / "stderr").read_bytes() == bare.stderr

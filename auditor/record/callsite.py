@@ -129,7 +129,8 @@ def _judge(filename: str) -> bool:
         where = _directory(getattr(module, "__file__", None))
         if where and path.startswith(where):
             return False
-    if any(part in path for part in _GENERATED):
+    compiled = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
+    if any(part in path for part in _GENERATED) or (compiled and path.startswith(os.path.join(os.path.abspath(compiled), ""))):
         return False
     main = _directory(getattr(sys.modules.get("__main__"), "__file__", None))
     installed = path.startswith(_STDLIB) or any(part in path for part in _PACKAGES)
