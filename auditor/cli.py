@@ -137,7 +137,7 @@ def run(
         plan = _plan(script, module, steps, timeout, python)
         config = _config()
         fail_on = config.fail_on if fail_on is None else fail_on
-        _check(fail_on, json, markdown)
+        _check(fail_on, json, markdown, write_baseline)
         from auditor import pipeline, progress
         from auditor.plan import Selection
 

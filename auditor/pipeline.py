@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -24,6 +25,7 @@ from auditor.judge import (
     chosen,
     judge,
     load_rules,
+    read_baseline,
     read_neighbour,
     schema,
     without_baseline,
@@ -73,6 +75,7 @@ def audit(
     check_script(plan)
     selection = rules or Selection()
     book = _rules_of(selection)
+    known = read_baseline(selection.baseline) if selection.baseline is not None else Counter()
     if keep is not None and keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
         raise UsageError("run-exists", f"{keep} exists and is not an empty directory: choose another one for the runs")
     folder = keep or new_folder(plan)
@@ -100,7 +103,7 @@ def audit(
         comparison = _second_look(plan, comparison, runs, make)
     result = conclude(list(plan.script), runs, comparison, plan)
     screen.say("judging")
-    result.findings = _judged([a, b], book, selection)
+    result.findings = _judged([a, b], book, selection, known)
     if self_check:
         # without us nobody ends the script after N steps
         bare = make(plan.with_level("off"), "bare", "check") if plan.steps is None else None
@@ -140,16 +143,14 @@ def _rules_of(selection: Selection) -> list[Rule]:
     return chosen(all_rules(selection.folders), selection.select, selection.ignore)
 
 
-def _judged(runs: Sequence[Trace], rules: Sequence[Rule], selection: Selection) -> list[Finding]:
-    """What the rules find in the first of the runs and the user has not accepted."""
+def _judged(runs: Sequence[Trace], rules: Sequence[Rule], selection: Selection, known: Counter[str]) -> list[Finding]:
+    """What the rules find in the first of the runs and the user has not accepted; a baseline that is written has all of today's."""
     with ExitStack() as open_tables:
         tables = [open_tables.enter_context(Tables(run)) for run in runs]
         findings = accepted(judge(tables, rules, plugins.detectors()), tables[0], rules)
-    if selection.baseline is not None:
-        findings = without_baseline(findings, selection.baseline)
     if selection.write_baseline is not None:
         write_baseline(findings, selection.write_baseline)
-    return findings
+    return without_baseline(findings, known)
 
 
 def try_rules(folders: Sequence[Path], screen: Any = None) -> dict[str, list[str]]:

@@ -6,14 +6,14 @@ import textwrap
 from collections.abc import Iterable
 from typing import TextIO
 
-from auditor.judge import Rule, RuleFile
+from auditor.judge import LEVELS, Rule, RuleFile
 
 _WIDTH = 100
 
 
 def print_rules(rules: Iterable[Rule], out: TextIO) -> None:
     """One line a rule, the worst level first."""
-    listed = sorted(rules, key=lambda rule: (("error", "warning", "note").index(rule.level), rule.id))
+    listed = sorted(rules, key=lambda rule: (LEVELS.index(rule.level), rule.id))
     widest = max((len(rule.id) for rule in listed), default=0)
     for rule in listed:
         out.write(f"{rule.level:<7}  {rule.id:<{widest}}  {rule.title}  [{', '.join(rule.tags)}]\n")

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from auditor.trace.reader import Trace
+from auditor.trace.tables import Tables
 from tests.processes import SCRIPTS, Ended, audited, bare, ended_by, environment, kept, recorded, write
 
 #: What the recorder itself loads before the script begins: standard library and xxhash, all cheap and without side effects.
@@ -571,6 +572,52 @@ def test_functions_that_we_watch_can_be_called_where_dynamo_compiles(tmp_path: P
     # Dynamo puts streams back around all that it compiles: were our functions among it, there would be dozens
     assert len(lane.events_of("seed")) <= 3
     assert "auditor" not in under.said
+
+
+@pytest.mark.torch
+def test_objects_that_notice_being_looked_at_are_not_asked_for_the_names_of_leaves(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        train="""
+            import torch
+
+            class Odd(torch.nn.Module):
+                def __init__(self):
+                    super().__init__()
+                    self.inner = torch.nn.Linear(2, 2)
+
+                def named_parameters(self, *_args, **_kwargs):
+                    raise RuntimeError("my own")
+
+                named_modules = named_parameters
+
+                def forward(self, x):
+                    return self.inner(x)
+
+            class Proxy:
+                @property
+                def __class__(self):
+                    print("looked at")
+                    return object
+
+            class Sly:
+                def __getattribute__(self, name):
+                    print("asked for", name)
+                    return object.__getattribute__(self, name)
+
+            torch.manual_seed(0)
+            proxy, sly, model = Proxy(), Sly(), Odd()
+            w = torch.ones(2, requires_grad=True)
+            (model(torch.ones(1, 2)) * w).sum().backward()
+            print(w.grad.tolist())
+            """,
+    )
+    without, under = both(tmp_path, "train.py")
+    assert without.status == 0, without.said
+    assert (under.status, under.out) == (without.status, without.out)
+    with Tables(Trace(tmp_path / "run")) as tables:
+        named = {row["leaf"] for row in tables.query("SELECT leaf FROM gradients")}
+    assert named == {"w", "model.inner.weight", "model.inner.bias"}
 
 
 @pytest.mark.torch

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from auditor import pipeline, plugins
 from auditor.detectors import Detector, Hit
 from auditor.errors import UsageError
-from auditor.judge import Rule, accepted, chosen, judge, load_rules, schema, without_baseline, write_baseline
+from auditor.judge import Rule, accepted, chosen, judge, load_rules, read_baseline, schema, without_baseline, write_baseline
 from auditor.judge.conditions import FIELDS, Match
 from auditor.judge.neighbour import read_neighbour
 from auditor.results import Finding
@@ -403,14 +403,14 @@ def test_a_baseline_leaves_out_what_it_has_though_lines_moved_and_shows_what_is_
     before = [finding(3, "x = rand()"), finding(4, "y = rand()"), finding(9, "x = rand()")]
     write_baseline(before, tmp_path / "baseline.json")
     same = [finding(13, "x  =  rand()"), finding(14, "y = rand()"), finding(19, "x = rand()")]
-    assert without_baseline(same, tmp_path / "baseline.json") == []
+    assert without_baseline(same, read_baseline(tmp_path / "baseline.json")) == []
     new = [
         finding(20, "x = rand()"),
         finding(5, "z = rand()"),
         finding(4, "y = rand()", rule="other"),
         finding(4, "y = rand()", file="b.py"),
     ]
-    assert without_baseline([*same, *new], tmp_path / "baseline.json") == new
+    assert without_baseline([*same, *new], read_baseline(tmp_path / "baseline.json")) == new
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"format": 9, "findings": []}', '{"format": 1, "findings": [{}]}', None])
@@ -418,7 +418,7 @@ def test_what_is_no_baseline_is_said(text: str | None, tmp_path: Path) -> None:
     if text is not None:
         (tmp_path / "b.json").write_text(text)
     with pytest.raises(UsageError, match=r"\[bad-baseline\]"):
-        without_baseline([], tmp_path / "b.json")
+        read_baseline(tmp_path / "b.json")
 
 
 # detectors
@@ -535,6 +535,13 @@ def test_findings_are_part_of_the_audit_and_options_choose_among_them(tmp_path: 
     assert b"but 1 error and 1 warning among the findings" in first.out
     assert audited(tmp_path, "--ignore", "random-streams", "train.py").status == 0
     assert audited(tmp_path, "--write-baseline", "known.json", "train.py").status == 1
+    assert audited(tmp_path, "--baseline", "known.json", "--write-baseline", "again.json", "train.py").status == 0
+    assert (tmp_path / "again.json").read_text() == (tmp_path / "known.json").read_text()
+    early = audited(tmp_path, "--baseline", "nowhere.json", "train.py")
+    assert early.status == 2
+    assert early.said.startswith("repro-audit: cannot read the baseline nowhere.json")  # before the script is run
+    unwritable = audited(tmp_path, "--write-baseline", "no/such/folder.json", "train.py")
+    assert (unwritable.status, "control-1" in unwritable.said) == (2, False)
     (tmp_path / "pyproject.toml").write_text('[tool.repro-audit]\nbaseline = "known.json"\n')
     again = audited(tmp_path, "train.py")
     assert (again.status, b"Findings" in again.out) == (0, False)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter
 
 from auditor.errors import TraceError
-from auditor.judge.acceptance import Allowance, allowances, without_allowed, without_baseline, write_baseline
+from auditor.judge.acceptance import Allowance, allowances, read_baseline, without_allowed, without_baseline, write_baseline
 from auditor.judge.conditions import FIELDS, where
 from auditor.judge.neighbour import read_neighbour
 from auditor.judge.rules import PLACEHOLDER, Rule, RuleFile, chosen, load_rules, schema
@@ -86,5 +86,6 @@ def accepted(findings: Sequence[Finding], run: Tables, judged: Iterable[Rule]) -
 
 
 __all__ = [
-    "Rule", "RuleFile", "accepted", "chosen", "judge", "load_rules", "read_neighbour", "schema", "without_baseline", "write_baseline",
+    "LEVELS", "Rule", "RuleFile", "accepted", "chosen", "judge", "load_rules", "read_baseline",
+    "read_neighbour", "schema", "without_baseline", "write_baseline",
 ]  # fmt: skip

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from auditor.errors import UsageError
-from auditor.results import Finding
+from auditor.results import Finding, Level
 
 _ALLOW = re.compile(r"#\s*repro-audit:\s*allow\b\s*(?P<rules>[\w*-]+(?:\s*,\s*[\w*-]+)*)?(?:\s+because\b\s*(?P<why>.*))?")
 BASELINE_FORMAT = 1
@@ -32,6 +32,8 @@ class Allowance:
 
 def allowances(file: str, source: str) -> Iterator[Allowance]:
     """The allowances in a file. A comment stands for the whole statement that it is in or, on a line of its own, for the next one."""
+    if "repro-audit:" not in source:
+        return  # nearly always: parsing it would cost time, and repeat the warnings that Python has for it
     try:
         comments = [t for t in tokenize.generate_tokens(io.StringIO(source).readline) if t.type == tokenize.COMMENT]
         spans = sorted(_spans(ast.parse(source)))
@@ -84,12 +86,10 @@ def without_allowed(findings: Sequence[Finding], made: Iterable[Allowance], judg
     return [finding for k, finding in enumerate(findings) if k not in silent] + notes
 
 
-def _note(allowance: Allowance, rule: str, level: str, message: str) -> Finding:
-    return Finding.model_validate(
-        {
-            "rule": rule, "level": level, "file": allowance.file, "line": allowance.line, "message": message,
-            "instead": "# repro-audit: allow RULE because REASON, or no such comment",
-        }
+def _note(allowance: Allowance, rule: str, level: Level, message: str) -> Finding:
+    return Finding(
+        rule=rule, level=level, file=allowance.file, line=allowance.line, message=message,
+        instead="# repro-audit: allow RULE because REASON, or no such comment",
     )  # fmt: skip
 
 
@@ -110,13 +110,13 @@ def write_baseline(findings: Iterable[Finding], file: Path) -> None:
         raise UsageError("output-unwritable", f"cannot write {file}: {error.strerror}") from error
 
 
-def without_baseline(findings: Sequence[Finding], file: Path) -> list[Finding]:
-    """The findings that are not in the baseline, each entry of which stands for one. Raises UsageError `bad-baseline`."""
+def read_baseline(file: Path) -> Counter[str]:
+    """What a baseline has, and how often. Raises UsageError `bad-baseline`."""
     try:
         read = json.loads(file.read_text())
         if read["format"] != BASELINE_FORMAT:
             raise UsageError("bad-baseline", f"{file} has format {read['format']}, this version reads {BASELINE_FORMAT}")
-        known = Counter(
+        return Counter(
             _key(
                 Finding(rule=e["rule"], level="note", file=e["file"], code=e["code"], message="", evidence={"subject": e["subject"] or ""})
             )
@@ -126,6 +126,11 @@ def without_baseline(findings: Sequence[Finding], file: Path) -> list[Finding]:
         raise UsageError("bad-baseline", f"cannot read the baseline {file}: {error.strerror}; --write-baseline makes one") from error
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError("bad-baseline", f"{file} is no baseline: --write-baseline makes one") from error
+
+
+def without_baseline(findings: Sequence[Finding], baseline: Counter[str]) -> list[Finding]:
+    """The findings that are not in the baseline, each entry of which stands for one."""
+    known = baseline.copy()
     new = []
     for finding in findings:
         key = _key(finding)

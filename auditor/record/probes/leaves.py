@@ -57,10 +57,11 @@ class Leaves:
 
     def held_by(self, module: Any, path: str) -> None:
         """Name the parameters of a module after its path, those that have no name yet."""
-        for name, parameter in module.named_parameters():
-            found = self._named.get(id(parameter))
-            if found is None or found[0]() is not parameter:
-                self._named[id(parameter)] = (weakref.ref(parameter), f"{path}.{name}")
+        for inner, part in parts_of(module, path):
+            for name, parameter in held(part, "_parameters"):
+                found = self._named.get(id(parameter))
+                if found is None or found[0]() is not parameter:
+                    self._named[id(parameter)] = (weakref.ref(parameter), f"{inner}.{name}")
 
     def _name(self, variable: Any) -> str:
         said = self._said(variable) if self._searches < _SEARCHES else None
@@ -95,6 +96,32 @@ class Leaves:
         return None
 
 
+def parts_of(module: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """A module and all that it holds, each once, with their paths: as `named_modules`, which may be the user's own function, has them."""
+    seen = set()
+    waiting = [(path, module)]
+    while waiting:
+        path, part = waiting.pop()
+        if part is not None and id(part) not in seen:
+            seen.add(id(part))
+            yield path, part
+            waiting += [(f"{path}.{name}", child) for name, child in reversed(list(held(part, "_modules")))]
+
+
+def held(module: Any, what: str) -> Iterator[tuple[str, Any]]:
+    """The `_modules` or `_parameters` of one module, those that are there."""
+    return ((name, value) for name, value in _attributes(module).get(what, {}).items() if value is not None)
+
+
+def _attributes(value: Any) -> dict[str, Any]:
+    """The attributes of an object, read without asking its class, whose answers may be the user's code; none if it has no dict."""
+    try:
+        found = object.__getattribute__(value, "__dict__")
+    except AttributeError:
+        return {}
+    return found if type(found) is dict else {}
+
+
 def forget(known: dict[int, tuple[weakref.ref[Any], int]], key: int, reference: weakref.ref[Any]) -> None:
     """Drop what is known of an object that is gone, unless its address was given to another one since."""
     if key in known and known[key][0] is reference:
@@ -122,19 +149,19 @@ def _within(name: str, value: Any, variable: Any, module: type) -> str | None:
     if value is variable:
         return name
     kind = type(value)
-    if isinstance(value, module):
-        inner = next((path for path, parameter in value.named_parameters() if parameter is variable), None)  # type: ignore[attr-defined]
-        return f"{name}.{inner}" if inner is not None else None
+    if issubclass(kind, module):
+        own = ((path, entry) for path, part in parts_of(value, name) for entry in held(part, "_parameters"))
+        return next((f"{path}.{last}" for path, (last, parameter) in own if parameter is variable), None)
     if kind in (list, tuple) and len(value) <= _WIDEST:
         return next((f"{name}[{k}]" for k, part in enumerate(value) if part is variable), None)
     if kind is dict and len(value) <= _WIDEST:
         return next((f"{name}[{key!r}]" for key, part in value.items() if part is variable and type(key) in (str, int)), None)
     if is_user_code(getattr(sys.modules.get(kind.__module__), "__file__", None) or "<string>"):
-        held = getattr(value, "__dict__", None)
-        if type(held) is dict and len(held) <= _WIDEST:
-            for attribute, part in held.items():
+        attributes = _attributes(value)
+        if len(attributes) <= _WIDEST:
+            for attribute, part in attributes.items():
                 if part is variable:
                     return f"{name}.{attribute}"
-                if isinstance(part, module) and (inner := _within(attribute, part, variable, module)):
+                if issubclass(type(part), module) and (inner := _within(attribute, part, variable, module)):
                     return f"{name}.{inner}"
     return None

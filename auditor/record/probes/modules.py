@@ -10,7 +10,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from auditor.record.imports import when_imported
-from auditor.record.probes.leaves import Leaves, forget
+from auditor.record.probes.leaves import Leaves, forget, parts_of
 from auditor.record.probes.wrapping import bracket, telling
 
 if TYPE_CHECKING:
@@ -36,9 +36,9 @@ class ModulePaths:
         """Name a module that is called for the first time and, if no other is running, all that it holds."""
         top = type(called).__name__
         if outermost:
-            for name, child in list(called.named_modules()):
+            for path, child in parts_of(called, top):
                 if child is not called and not self._is_known(child):
-                    self._note(child, f"{top}.{name}")
+                    self._note(child, path)
             self.leaves.held_by(called, top)
         return self._note(called, top)
 

@@ -99,6 +99,16 @@ def telling_of_a_change(function: Any, state_of: Callable[..., int], tell: Calla
     return telling(telling(function, remember), lambda result, *args, **kwargs: tell(result, before[0], *args, **kwargs), after=True)
 
 
+def _guarded(tell: Callable[..., None]) -> Callable[..., None]:
+    def guarded(*args: Any) -> None:
+        try:
+            tell(*args)
+        except Exception as error:  # noqa: BLE001  # as in a stand-in: what we fail to note must not end the user's program
+            failed(tell, error)
+
+    return guarded
+
+
 def bracket(function: Any, enter: Callable[[Any], None], leave: Callable[[], None]) -> Callable[[], None]:
     """Give a Python function another body: `enter(first argument)`, what it did before, and `leave()` however it ends.
 
@@ -113,7 +123,7 @@ def bracket(function: Any, enter: Callable[[Any], None], leave: Callable[[], Non
     # The line that is put before it keeps the columns of an indented method.
     tree = ast.increment_lineno(ast.parse("if 1:\n" + "".join(lines) if lines[0][:1].isspace() else "\n" + "".join(lines)), first - 2)
     definition = next(node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
-    names = {f"__repro_audit_{what.__name__}_{original.co_name}": what for what in (enter, leave)}
+    names = {f"__repro_audit_{what.__name__}_{original.co_name}": _guarded(what) for what in (enter, leave)}
     entering, leaving = names
     argument = ast.Name(definition.args.args[0].arg, ast.Load())
     before = ast.Expr(ast.Call(ast.Name(entering, ast.Load()), [argument], []))
