@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
@@ -46,6 +47,8 @@ KEPT_AUDITS = 20
 #: Second looks at most: a fault that moves is looked at once more where it was seen then.
 _LOOKS = 2
 _WIDEST_WATCH = 20_000
+#: The detector that says more if a rerun looked at every result.
+_LOOKS_FOR_NONFINITE = "nonfinite-loss"
 
 
 class Silent:
@@ -101,9 +104,10 @@ def audit(
     comparison = compare(a, b)
     if comparison.divergence is not None and look and comparison.watch is not None:
         comparison = _second_look(plan, comparison, runs, make)
+    looked = _finite_look(plan, a, book, make) if look else None
     result = conclude(list(plan.script), runs, comparison, plan)
     screen.say("judging")
-    result.findings = _judged([a, b], book, selection, known)
+    result.findings = _judged([a, b], book, selection, known, looked)
     if self_check:
         # without us nobody ends the script after N steps
         bare = make(plan.with_level("off"), "bare", "check") if plan.steps is None else None
@@ -143,14 +147,28 @@ def _rules_of(selection: Selection) -> list[Rule]:
     return chosen(all_rules(selection.folders), selection.select, selection.ignore)
 
 
-def _judged(runs: Sequence[Trace], rules: Sequence[Rule], selection: Selection, known: Counter[str]) -> list[Finding]:
+def _judged(
+    runs: Sequence[Trace], rules: Sequence[Rule], selection: Selection, known: Counter[str], looked: Trace | None = None
+) -> list[Finding]:
     """What the rules find in the first of the runs and the user has not accepted; a baseline that is written has all of today's."""
     with ExitStack() as open_tables:
-        tables = [open_tables.enter_context(Tables(run)) for run in runs]
+        tables = [open_tables.enter_context(Tables(run, looked=None if k else looked)) for k, run in enumerate(runs)]
         findings = accepted(judge(tables, rules, plugins.detectors()), tables[0], rules)
     if selection.write_baseline is not None:
         write_baseline(findings, selection.write_baseline)
     return without_baseline(findings, known)
+
+
+def _finite_look(plan: Plan, run: Trace, rules: Sequence[Rule], make: Any) -> Trace | None:
+    """A rerun that looks for the first nan or infinity, if a rule asks for it and a loss is one; None also if it did not do the same."""
+    if run.main is None or not any(rule.detector == _LOOKS_FOR_NONFINITE for rule in rules):
+        return None
+    steps = run.main.events_of("step")
+    bad = next((k for k, event in enumerate(steps) if event.get("loss") is not None and not math.isfinite(event["loss"])), None)
+    if bad is None:
+        return None
+    looked: Trace = make(plan.with_finite(bad + 1), "look-finite", "look")
+    return looked if looked.main is not None and _agree(run.main, looked.main) else None
 
 
 def try_rules(folders: Sequence[Path], screen: Any = None) -> dict[str, list[str]]:
@@ -168,13 +186,17 @@ def complaints_of(file: RuleFile, screen: Any = None) -> list[str]:
     with TemporaryDirectory(prefix="repro-audit-") as work, ExitStack() as open_tables:
         plan = Plan((str(neighbour.path.absolute()),), cwd=work)
         tables = []
+
+        def make(made: Plan, name: str, role: str) -> Trace:
+            launch(made, Path(work, name), name, role, screen, quiet=True)
+            return Trace(Path(work, name))
+
         for k in range(neighbour.runs):
-            folder = Path(work, f"run-{k + 1}")
-            launch(plan, folder, folder.name, "kept", screen, quiet=True)
-            run = Trace(folder)
+            run = make(plan, f"run-{k + 1}", "kept")
             if run.meta.get("exit"):
                 return [f"{neighbour.path.name} failed: {run.meta.get('error') or run.meta['exit']}"]
-            tables.append(open_tables.enter_context(Tables(run)))
+            looked = _finite_look(plan, run, [file.rule], make) if not k else None
+            tables.append(open_tables.enter_context(Tables(run, looked=looked)))
         return neighbour.complaints(file.rule.id, judge(tables, [file.rule], plugins.detectors()))
 
 

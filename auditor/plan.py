@@ -38,6 +38,7 @@ class Plan:
     timeout: float | None = None
     watch: tuple[Watch, ...] = ()
     to_the_end: bool = False
+    finite: bool = False
     pinned: tuple[str, ...] = ()
     varied: tuple[str, ...] = ()
 
@@ -54,6 +55,10 @@ class Plan:
         """The same plan, looking closely at these windows; it ends at the first step behind them, or goes to the end of the script."""
         return replace(self, watch=watch, to_the_end=to_the_end)
 
+    def with_finite(self, steps: int) -> Plan:
+        """The same plan for this many steps, in which every result is asked whether it is finite."""
+        return replace(self, finite=True, steps=steps)
+
     def with_level(self, level: str, window: tuple[int, int] | None = None) -> Plan:
         """The same plan recorded at another level; with a window, at level `ops` within these steps only."""
         return replace(self, level=level, window=window)
@@ -66,6 +71,8 @@ class Plan:
         if self.watch:
             settings["watch"] = [asdict(window) for window in self.watch]
             settings["to_the_end"] = self.to_the_end
+        if self.finite:
+            settings["finite"] = True
         return settings
 
     def as_json(self) -> dict[str, Any]:

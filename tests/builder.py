@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 from xxhash import xxh3_64_intdigest
 
-from auditor.trace import FORMAT, LANE_SPAN, MORE, MORE_LIMIT, PHASES, RECORD, RECORD_SIZE
+from auditor.trace import CUT, FORMAT, LANE_SPAN, MORE, MORE_LIMIT, PHASES, RECORD, RECORD_SIZE
 from auditor.trace.reader import Trace
 from auditor.trace.writer import LaneWriter
 
@@ -187,9 +187,13 @@ class LaneBuilder:
         line: int | None = None,
         node: int = 0,
         drawn: int = 0,
+        cut: bool = False,
         **unheard_of: object,
     ) -> Tensor:
-        """One op. `more` are the digests of further outputs, `node` is the number of the autograd node that it made or runs for."""
+        """One op. `more` are the digests of further outputs, `node` is the number of the autograd node that it made or runs for.
+
+        `cut`: an input required a gradient, and it made no node.
+        """
         like = next((tensor for tensor in inputs if tensor is not None), None)
         out = list(shape if shape is not None else like.shape if like else (3,))
         went_in = [tensor.digest if tensor else 0 for tensor in inputs]
@@ -201,7 +205,7 @@ class LaneBuilder:
         tail = min(max(len(digests) - 1, (len(producers) - 1) // 3, 0), MORE_LIMIT)
         digests = digests[: tail + 1] + [0] * (tail + 1 - len(digests))
         producers = producers[: 3 * (tail + 1)] + [0] * (3 * (tail + 1) - len(producers))
-        number = self._record(sig, value, self._site(line), self._group(numbers), producers[:3], node, tail)
+        number = self._record(sig, value, self._site(line), self._group(numbers), producers[:3], node, tail, cut=cut)
         for k in range(1, tail + 1):
             self._record(MORE, digests[k], producers=producers[3 * k : 3 * k + 3], where=0)
         return Tensor(number, value, tuple(out), dtype)
@@ -306,10 +310,12 @@ class LaneBuilder:
         node: int = 0,
         more: int = 0,
         where: int | None = None,
+        *,
+        cut: bool = False,
     ) -> int:
         if where is None:
             module = self.number_of("module", path=self.module) if self.module else 0
-            where = module << 16 | PHASES.index(self.phase) << 8 | more
+            where = module << 16 | (PHASES.index(self.phase) | CUT * cut) << 8 | more
         if self._offset == self._end:
             self._buffer, self._offset, self._end = self.writer.next_segment(self.last + 1)
         self.last += 1

@@ -85,9 +85,9 @@ def test_each_thread_that_the_script_starts_has_a_lane_numbered_by_the_order_of_
 
     # what another lane made is neither external nor anybody's
     for lane, mark in (("thread 1", "in the first"), ("thread 6", "pooled")):
-        assert recorded.at(mark, lane=lane)[0].inputs == [ELSEWHERE]
+        assert recorded.at(mark, lane=lane)[0].inputs[0] < ELSEWHERE
         assert recorded.at(mark, "external", lane) == []
-    assert recorded.op("collected").inputs == [ELSEWHERE, ELSEWHERE]
+    assert all(k < ELSEWHERE for k in recorded.op("collected").inputs)
     assert [r.stream for r in recorded.draws("thread 2")] == ["torch-cpu"]
     assert {r.module for r in recorded.at("in the second", lane="thread 2")} == {"Linear"}
     trained = "thread 5"
@@ -105,7 +105,7 @@ def test_each_thread_that_the_script_starts_has_a_lane_numbered_by_the_order_of_
     for name in ("main", "thread 1", "thread 2", "thread 3"):
         rows = [r for r in recorded.rows(name) if r.kind != "draw"]
         assert [r.index for r in rows] == list(range(len(rows)))
-        assert all(k == ELSEWHERE or 0 <= k < r.row for r in rows for k in r.inputs)
+        assert all(k < ELSEWHERE or 0 <= k < r.row for r in rows for k in r.inputs)
 
 
 def test_processes_that_are_forked_or_started_have_lanes_and_none_writes_into_anothers(tmp_path: Path) -> None:
@@ -145,8 +145,8 @@ def test_processes_that_are_forked_or_started_have_lanes_and_none_writes_into_an
     assert len(recorded.trace.lanes) == 5
 
     assert recorded.names("in the fork", lane="fork 1") == ["add.Tensor", "cos.default"]
-    assert recorded.at("in the fork", lane="fork 1")[0].inputs == [ELSEWHERE]
-    assert recorded.at("in the child", lane="process 1")[0].inputs == [ELSEWHERE]
+    assert recorded.at("in the fork", lane="fork 1")[0].inputs[0] < ELSEWHERE
+    assert recorded.at("in the child", lane="process 1")[0].inputs[0] < ELSEWHERE
     assert recorded.at("before", lane="fork 1") == recorded.at("in the fork") == []
     assert [(e["value"], e["line"]) for e in recorded.events("seed", lane="process 1")] == [("3", recorded.line("seed of the child"))]
     assert recorded.events("seed") == []

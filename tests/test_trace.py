@@ -63,6 +63,20 @@ def everything(lane: LaneBuilder) -> None:
     lane.event("lost", what="a region", count=2)
 
 
+def everything_of_today(lane: LaneBuilder) -> None:
+    """What came later, behind all that was there from the first: the kept run does not have it."""
+    everything(lane)
+    last = lane.last
+    lane.event("optimizer", number=1, name="SGD", leaves=["w", "b"], written=[3, 0])
+    lane.event("zeroed", 20, number=1)
+    lane.event("autocast", 21, op="enter", name="cpu", value="bfloat16", first=True)
+    lane.event("backward", 22, root=last, first=True)
+    lane.event("schedule", 23, number=1, name="StepLR")
+    lane.event("shared", 24)
+    lane.event("measured", what="cast", values=6, changed=2, largest=0.5, absolute=0.25)
+    lane.event("nonfinite", nans=1, infinities=0, given=False)
+
+
 def built(path: Path, write: Callable[[LaneBuilder], object], **facts: Any) -> Trace:
     """The run of one lane."""
     run = TraceBuilder(path, **facts)
@@ -122,7 +136,7 @@ def test_every_record_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_every_event_is_read_as_it_was_written(tmp_path: Path) -> None:
-    lane = main(built(tmp_path / "a", everything))
+    lane = main(built(tmp_path / "a", everything_of_today))
     assert {event["k"] for event in lane.events} | {"end"} == set(EVENTS)
     assert [(event["k"], event["row"], event.get("file"), event.get("line")) for event in lane.events] == [
         ("setting", 0, None, None),
@@ -134,6 +148,14 @@ def test_every_event_is_read_as_it_was_written(tmp_path: Path) -> None:
         ("value", 10, None, None),
         ("level", 10, None, None),
         ("lost", 10, None, None),
+        ("optimizer", 10, None, None),
+        ("zeroed", 10, "train.py", 20),
+        ("autocast", 10, "train.py", 21),
+        ("backward", 10, "train.py", 22),
+        ("schedule", 10, "train.py", 23),
+        ("shared", 10, "train.py", 24),
+        ("measured", 10, None, None),
+        ("nonfinite", 10, None, None),
     ]
     (seed,) = lane.events_of("seed")
     assert (seed["stream"], seed["value"], seed["entropy"]) == ("torch-cpu", "3", False)
@@ -141,6 +163,35 @@ def test_every_event_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert lane.events_of("file")[0]["path"] == "data/train.csv"
     assert lane.events_of("file", "step") == [*lane.events_of("file"), *lane.events_of("step")]
     assert (lane.ops, lane.steps, lane.ended, lane.facts["unknown"], lane.facts["stopped"]) == (7, 1, True, 0, "")
+
+
+def test_what_events_say_of_records_is_said_of_their_rows(tmp_path: Path) -> None:
+    with Tables(built(tmp_path / "a", everything_of_today)) as tables:
+        held = tables.query("SELECT optimizer, class, leaf, row FROM held")
+        assert [tuple(row.values()) for row in held] == [(1, "SGD", "w", 2), (1, "SGD", "b", -1)]
+        assert tables.query("SELECT root, first FROM events WHERE kind = 'backward'") == [{"root": 9, "first": True}]
+        assert tables.query("SELECT row, what, changed, largest FROM measured") == [
+            {"row": 9, "what": "cast", "changed": 2, "largest": 0.5}
+        ]
+        assert tables.query("SELECT row, nans, infinities, given FROM nonfinite") == [
+            {"row": 9, "nans": 1, "infinities": 0, "given": False}
+        ]
+        assert tables.query("SELECT lane, pid, base, role FROM lanes") == [{"lane": "main", "pid": 1000, "base": 0, "role": "main"}]
+        assert tables.query("SELECT kind, optimizer, name FROM events WHERE kind = 'schedule'") == [
+            {"kind": "schedule", "optimizer": 1, "name": "StepLR"}
+        ]
+
+
+def test_an_op_that_made_no_node_where_one_could_have_been_is_told(tmp_path: Path) -> None:
+    def program(lane: LaneBuilder) -> None:
+        x = lane.external([2])
+        lane.phase = "forward"
+        lane.op("aten.detach.default", x, cut=True)
+        lane.op("aten.neg.default", x)
+
+    trace = built(tmp_path / "a", program)
+    assert [row["cut"] for row in rows_of(trace)] == [False, True, False]
+    assert [row["phase"] for row in rows_of(trace)] == ["setup", "forward", "forward"]
 
 
 def test_draws_are_no_ops(tmp_path: Path) -> None:
@@ -227,7 +278,14 @@ def test_a_producer_in_another_lane_is_told_from_none(tmp_path: Path) -> None:
     thread = run.lane("thread 1")
     thread.op("aten.neg.default", x)
     thread.op("aten.neg.default", None)
-    assert [row["in0"] for row in rows_of(run.sealed(), "thread 1")] == [-2, None]
+    sealed = run.sealed()
+    assert [row["in0"] for row in rows_of(sealed, "thread 1")] == [-2 - x.number, None]
+    with Tables(sealed) as tables:
+        (maker,) = tables.query(
+            """SELECT m.lane, m."row" FROM records r JOIN lanes l ON l.base < -2 - r.in0
+            JOIN records m ON m.lane = l.lane AND m.record = -2 - r.in0 - l.base WHERE r.in0 < -2 AND l.base = 0"""
+        )
+    assert maker == {"lane": "main", "row": 0}
 
 
 def test_records_go_on_in_the_next_segment(tmp_path: Path) -> None:
@@ -907,7 +965,8 @@ def test_a_kept_run_is_read(kept: Path) -> None:
         "aten.empty.memory_format", "aten.uniform_.default", "aten.uniform_.default", "numpy.shuffle", "external", "aten.mm.default",
         "aten.max.dim", "aten.cat.default", "aten.mm.default", "aten.add_.Tensor",
     ]  # fmt: skip
-    assert {event["k"] for event in main(trace).events} >= set(EVENTS) - {"end"}
+    later = {"optimizer", "zeroed", "autocast", "backward", "schedule", "shared", "measured", "nonfinite"}
+    assert {event["k"] for event in main(trace).events} >= set(EVENTS) - {"end"} - later
     assert [trace.lanes[name].ended for name in trace.lanes] == [True, False]
     assert trace.lanes["worker 1"].draws[0]["stream"] == "python"
     assert trace.value(main(trace).values_at(9)[0]) == struct.pack("<2d", 1.0, 2.0)
@@ -917,7 +976,7 @@ def test_a_spool_that_an_older_version_left_is_sealed_as_it_sealed_it(kept: Path
     ours, theirs = Trace(kept / "unsealed"), Trace(kept / "sealed")
     for name, lane in theirs.lanes.items():
         assert as_before(rows_of(ours, name), theirs, name) == rows_of(theirs, name)
-        assert ours.lanes[name].facts == lane.facts
+        assert ours.lanes[name].facts == {**lane.facts, "base": ours.lanes[name].facts["base"]}
 
 
 def test_a_run_of_today_can_be_compared_with_a_kept_one(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from auditor.record import imports
-from auditor.record.probes import files, modules, numpy_rng, python_rng, settings, steps, threads, torch_mode, torch_rng, workers
+from auditor.record.probes import autocast, files, modules, numpy_rng, python_rng, settings, steps, threads, torch_mode, torch_rng, workers
 from auditor.record.process import Process
 
 VARIABLE = "REPRO_AUDIT"
@@ -31,7 +31,7 @@ def arm() -> Process:
     numpy_rng.install(process)
     workers.install(process)
     # One by one: a probe that does not fit a version of torch is reported and leaves the others alone.
-    for probe in (torch_rng, settings, steps, torch_mode, modules, threads):
+    for probe in (torch_rng, settings, steps, autocast, torch_mode, modules, threads, workers):
         imports.when_imported("torch", partial(_install_torch, probe.install_torch, process))
     # Registered first, so run last: what the user's own exit handlers do is still recorded.
     atexit.register(process.close)

@@ -47,7 +47,7 @@ HEADER_SIZE = 64
 MAGIC = b"reproaud"
 STOPPED = ("", "disk-full", "run-directory-gone", "recorder-error", "too-long")
 
-#: digest, seq, site, numbers, three producers, where (`more`, then 8 bits of phase, then 16 of module), sig, which comes last:
+#: digest, seq, site, numbers, three producers, where (`more`, then 8 bits of phase and `CUT`, then 16 of module), sig, which comes last:
 #: see above.
 RECORD = "<QIIIIIIII"
 RECORD_SIZE = 40
@@ -58,6 +58,9 @@ MORE_LIMIT = 200
 #: Distance between the record numbers of two lanes. Producers are 32-bit, so a process has at most 31 lanes.
 LANE_SPAN = 1 << 27
 
+#: Beside the phase in its 8 bits: an input of the op required a gradient, and no node was made for it.
+CUT = 0x80
+
 PHASES = ("setup", "forward", "backward", "optimizer")
 SETUP, FORWARD, BACKWARD, OPTIMIZER = range(4)
 
@@ -66,7 +69,10 @@ OP, EXTERNAL, DRAW = "op", "external", "draw"
 
 #: Kinds of a line in the .jsonl. Readers skip and count kinds they do not know.
 TABLES = ("sig", "site", "module", "leaf")
-EVENTS = ("seed", "setting", "step", "file", "thread", "value", "level", "lost", "end")
+EVENTS = (
+    "seed", "setting", "step", "file", "thread", "value", "level", "lost", "end", "optimizer", "zeroed", "schedule", "backward", "autocast",
+    "shared", "measured", "nonfinite",
+)  # fmt: skip
 
 
 def lane_name(role: dict[str, object], identity: list[int], rank: object) -> str:

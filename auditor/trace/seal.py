@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from auditor.errors import TraceError
 from auditor.trace import (
     BACKWARD,
+    CUT,
     DRAW,
     EVENTS,
     EXTERNAL,
@@ -42,13 +43,13 @@ if TYPE_CHECKING:
 _FIELDS = ("digest", "seq", "site", "numbers", "p0", "p1", "p2", "where", "sig")
 #: What sorting and joining may take beside the records themselves; the rest goes to disk.
 _SEAL_MEMORY = "512MB"
-#: A producer in another lane of the same process.
+#: A producer in another lane of the same process: this less the number of its record, which is that lane's `base` and the row's `record`.
 ELSEWHERE = -2
 
 COLUMNS = (
     "row", "record", "index", "kind", "op", "args", "numbers", "out", "digest", "digests", "in0", "in1", "in2", "inputs", "rows", "phase",
-    "step", "module", "leaf", "leaf_written", "file", "line", "function", "code", "forward_file", "forward_line", "forward_code", "site",
-    "what",
+    "cut", "node", "step", "module", "leaf", "leaf_written", "file", "line", "function", "code", "forward_row", "forward_file",
+    "forward_line", "forward_code", "site", "what",
 )  # fmt: skip
 
 
@@ -122,6 +123,8 @@ def _json(path: Path) -> dict[str, Any] | None:
 
 #: What a line of a table must have to be of use.
 _NEEDED = {"sig": ("kind",), "site": ("file", "line", "func"), "module": ("path",), "leaf": ("name",)}
+#: Facts of an event that are numbers of records, or lists of them.
+_OF_RECORDS = ("root", "written")
 #: What of a `sig` is compared. A key that a later version adds is not: the runs of two versions stay comparable.
 _COMPARED = ("kind", "op", "out", "args", "stream", "function")
 
@@ -281,7 +284,7 @@ def _write_lane(lane: dict[str, Any], target: Path, cwd: str) -> None:
 
     # where
     place = main["where"]
-    phase = np.minimum(place >> 8 & 0xFF, len(PHASES) - 1).astype(np.int32)
+    phase = np.minimum(place >> 8 & (CUT - 1), len(PHASES) - 1).astype(np.int32)
     steps = [event["at"] for event in lane["events"] if event["k"] == "step"]
     step = np.searchsorted(np.array(steps, np.int64), positions + base + 1, "left") if steps else np.zeros(n, np.int64)
     sites = _sites(lane["tables"]["site"], cwd)
@@ -298,10 +301,12 @@ def _write_lane(lane: dict[str, Any], target: Path, cwd: str) -> None:
         "row": np.arange(n), "record": positions + 1, "index": index, "kind": (sig, kind_of), "op": (sig, op_of), "args": (sig, args_of),
         "numbers": (numbers_code, numbers_text), "out": (sig, out_of), "digest": main["digest"], "digests": (digests_code, digests),
         "in0": producers[0], "in1": producers[1], "in2": producers[2], "inputs": (inputs_code, inputs), "rows": rows_digest,
-        "phase": (phase, list(PHASES)), "step": step, "module": _texts(lane["tables"]["module"], "path", module),
-        "leaf": _texts(lane["tables"]["leaf"], "name", leaf), "leaf_written": leaf_written,
+        "phase": (phase, list(PHASES)), "cut": (place >> 8 & CUT) > 0,
+        "node": (main["seq"] > 0) & (phase != BACKWARD), "step": step,
+        "module": _texts(lane["tables"]["module"], "path", module), "leaf": _texts(lane["tables"]["leaf"], "name", leaf),
+        "leaf_written": leaf_written,
         "file": _texts(sites, "file", site), "line": _lines(sites, site), "function": _texts(sites, "function", site),
-        "code": _texts(sites, "code", site), "forward_file": _texts(sites, "file", forward_site),
+        "code": _texts(sites, "code", site), "forward_row": forward, "forward_file": _texts(sites, "file", forward_site),
         "forward_line": _lines(sites, forward_site), "forward_code": _texts(sites, "code", forward_site), "site": site, "what": what,
     }  # fmt: skip
     _write_parquet(columns, target.with_suffix(".parquet"))
@@ -310,6 +315,9 @@ def _write_lane(lane: dict[str, Any], target: Path, cwd: str) -> None:
     for event in lane["events"]:
         at = int(event.pop("at", base)) - base
         event["row"] = int(row_of[min(at, len(row_of)) - 1]) + 1 if at > 0 and len(row_of) else 0
+        for key in _OF_RECORDS:
+            if key in event:
+                event[key] = _rows(np.array(event[key], np.uint32), base, row_of).tolist()
         if "path" in event:
             event["path"] = _relative(event["path"], cwd)
         if "file" in event:
@@ -319,7 +327,7 @@ def _write_lane(lane: dict[str, Any], target: Path, cwd: str) -> None:
         key: lane[key]
         for key in ("name", "role", "identity", "rank", "pid", "ended", "unknown", "torch", "stopped", "started", "executable")
     }
-    kept |= {"format": FORMAT, "records": n, "ops": int(is_op.sum()), "steps": len(steps), "events": events}
+    kept |= {"format": FORMAT, "base": base, "records": n, "ops": int(is_op.sum()), "steps": len(steps), "events": events}
     target.with_suffix(".json").write_text(json.dumps(kept))
 
 
@@ -359,12 +367,13 @@ def _compact(value: object) -> str:
 
 
 def _rows(numbers: npt.NDArray[np.uint32], base: int, row_of: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Record numbers -> rows; -1 nobody, ELSEWHERE another lane."""
+    """Record numbers -> rows; -1 nobody, ELSEWHERE and less another lane."""
     import numpy as np
 
     at = numbers.astype(np.int64) - base - 1
     inside = (at >= 0) & (at < len(row_of))
-    rows = np.where(inside, row_of[np.where(inside, at, 0)], ELSEWHERE) if len(row_of) else np.full(len(at), ELSEWHERE)
+    elsewhere = ELSEWHERE - numbers.astype(np.int64)
+    rows = np.where(inside, row_of[np.where(inside, at, 0)], elsewhere) if len(row_of) else elsewhere
     return np.where(numbers == 0, -1, rows)
 
 
@@ -452,7 +461,7 @@ def _write_parquet(columns: dict[str, _Column], path: Path) -> None:
                 fields.append(f"nullif(t_{name}.text, '') AS {name}")
             else:
                 data[name] = column
-                absent = name in ("line", "forward_line", "in0", "in1", "in2", "leaf_written")
+                absent = name in ("line", "forward_row", "forward_line", "in0", "in1", "in2", "leaf_written")
                 fields.append(f'nullif(records."{name}", -1) AS "{name}"' if absent else f'records."{name}"')
         con.register("records", data)
         target = str(path).replace("'", "''")

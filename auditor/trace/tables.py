@@ -4,9 +4,14 @@ For questions about the flow of values, `uses` has each input of each op (`used`
 each time that the gradient of a leaf was set or, if `before` is not null, added to what that record wrote; `made` wrote what came of it.
 `module_rows` has the records of each `call` of a module that no other module called; `root` is the first part of its path.
 
-`records` has the columns of `seal.COLUMNS` and `lane`; `events` has those of `EVENT_COLUMNS`. In `all`, a field that only one of the two
-has is null for the other. An event stands before the record of its `row`, and before the events of a larger `nth`: the order of a lane is
-`ORDER BY "row", nth NULLS LAST`.
+`held` has the tensors of each optimizer, with what they are called and the `row` that had last written each at its first step; `measured`
+has what an op did to the numbers, see `record/probes/measure.py`; `nonfinite` the results that are not all finite, of a run that looked
+for them. `lanes` says whose the lanes are: a producer below -1 is -2 less `base` and `record` of a row in another lane of the same `pid`.
+
+`records` has the columns of `seal.COLUMNS` and `lane`; `node`: autograd keeps a node of the op, `cut`: it does not though an input required
+a gradient; `forward_row`: the op whose node a backward op runs for; `events` has those of `EVENT_COLUMNS`. In `all`, a field that only one
+of the two has is null for the other. An event stands before the record of its `row`, and before the events of a larger `nth`: the order of
+a lane is `ORDER BY "row", nth NULLS LAST`.
 """
 
 from __future__ import annotations
@@ -27,21 +32,22 @@ _T = TypeVar("_T")
 
 #: `op` is the function that seeded, or what was done with a file; `name` that of a setting, `value` a seed or a setting as text;
 #: the loss of a step; `content` is the digest of a file's content, or of a listing's names in order;
-#: `mode` how a file was opened, who asked for a listing, or `unknown` for a setting that torch does not have.
+#: `mode` how a file was opened, who asked for a listing, or `unknown` for a setting that torch does not have; `optimizer` counts the
+#: optimizers of a lane, `gradients` those that it had at a step; `root` is the record that wrote what a backward pass began with, and
+#: `first` whether there was a graph to go back through.
 EVENT_COLUMNS = {
     "lane": "VARCHAR", "row": "BIGINT", "nth": "BIGINT", "kind": "VARCHAR", "op": "VARCHAR", "stream": "VARCHAR", "name": "VARCHAR",
     "value": "VARCHAR", "path": "VARCHAR", "mode": "VARCHAR", "state": "VARCHAR", "entropy": "BOOLEAN", "first": "BOOLEAN",
-    "content": "VARCHAR", "of_step": "BIGINT", "file": "VARCHAR", "line": "BIGINT", "function": "VARCHAR", "code": "VARCHAR",
+    "content": "VARCHAR", "of_step": "BIGINT", "optimizer": "BIGINT", "gradients": "BIGINT", "root": "BIGINT", "file": "VARCHAR",
+    "line": "BIGINT", "function": "VARCHAR", "code": "VARCHAR",
 }  # fmt: skip
 
-_NUMBERS = ("row", "record", "index", "in0", "in1", "in2", "step", "leaf_written", "line", "forward_line", "site")
+_NUMBERS = ("row", "record", "index", "in0", "in1", "in2", "step", "leaf_written", "line", "forward_row", "forward_line", "site")
+_TYPES = {"digest": "UBIGINT", "rows": "UBIGINT", "what": "UBIGINT", "cut": "BOOLEAN", "node": "BOOLEAN"}
 #: The columns of `records` where there are none: in a run without lanes, and those that an earlier version did not write.
 _COLUMNS = (
     "SELECT "
-    + ", ".join(
-        f'NULL::{"UBIGINT" if name in ("digest", "rows", "what") else "BIGINT" if name in _NUMBERS else "VARCHAR"} AS "{name}"'
-        for name in ("lane", *COLUMNS)
-    )
+    + ", ".join(f'NULL::{_TYPES.get(name, "BIGINT" if name in _NUMBERS else "VARCHAR")} AS "{name}"' for name in ("lane", *COLUMNS))
     + " WHERE false"
 )
 
@@ -63,7 +69,17 @@ _MODULE_ROWS = """CREATE VIEW module_rows AS
         FROM records WHERE module IS NOT NULL AND phase IN ('setup', 'forward') WINDOW w AS (PARTITION BY lane ORDER BY "row"))
     SELECT lane, "row", root, sum(begins::INT) OVER (PARTITION BY lane ORDER BY "row") AS call FROM inside"""
 
-_NO_ROWS = ("value", "level", "lost")
+_NO_ROWS = ("value", "level", "lost", "measured", "nonfinite")
+
+_SIDE_TABLES = {
+    "lanes": {"lane": "VARCHAR", "pid": "BIGINT", "base": "BIGINT", "role": "VARCHAR"},
+    "held": {"lane": "VARCHAR", "optimizer": "BIGINT", "class": "VARCHAR", "leaf": "VARCHAR", "row": "BIGINT"},
+    "measured": {
+        "lane": "VARCHAR", "row": "BIGINT", "what": "VARCHAR", "values": "BIGINT", "changed": "BIGINT", "largest": "DOUBLE",
+        "absolute": "DOUBLE", "overflowed": "BIGINT", "vanished": "BIGINT", "of": "BIGINT",
+    },
+    "nonfinite": {"lane": "VARCHAR", "row": "BIGINT", "nans": "BIGINT", "infinities": "BIGINT", "given": "BOOLEAN"},
+}  # fmt: skip
 
 
 class Tables:
@@ -72,13 +88,13 @@ class Tables:
     With `held` all is copied into memory and the connection locked: for questions that may be anybody's.
     """
 
-    def __init__(self, run: Trace, held: bool = False) -> None:
-        """Define the tables. Raises TraceError `trace-unreadable`."""
+    def __init__(self, run: Trace, held: bool = False, looked: Trace | None = None) -> None:
+        """Define the tables; `nonfinite` is of `looked`, a run that did the same. Raises TraceError `trace-unreadable`."""
         import duckdb
 
         self.run = run
         self._con = duckdb.connect()
-        self._ask(lambda: _define(self._con, run, held))
+        self._ask(lambda: _define(self._con, run, held, looked))
         if held:
             self._con.execute("SET enable_external_access = false; SET lock_configuration = true")
 
@@ -128,11 +144,19 @@ class Tables:
             raise TraceError("trace-unreadable", f"{self.run.path} cannot be read: {str(error).splitlines()[0]}") from error
 
 
-def _define(con: duckdb.DuckDBPyConnection, run: Trace, held: bool) -> None:
+def _define(con: duckdb.DuckDBPyConnection, run: Trace, held: bool, looked: Trace | None) -> None:
     columns = ", ".join(f'"{name}" {kind}' for name, kind in EVENT_COLUMNS.items())
     con.execute(f"CREATE TEMP TABLE raw_events ({columns})")
+    side: dict[str, list[dict[str, Any]]] = {name: [] for name in _SIDE_TABLES}
     for lane in run.lanes.values():
-        _add_events(con, lane)
+        _add(con, "raw_events", EVENT_COLUMNS, [_row(e, nth, lane.name) for nth, e in enumerate(lane.events) if e["k"] not in _NO_ROWS])
+        for name, rows in _beside(lane).items():
+            side[name] += rows
+    if looked is not None:
+        side["nonfinite"] = [row for lane in looked.lanes.values() for row in _beside(lane)["nonfinite"]]
+    for name, types in _SIDE_TABLES.items():
+        con.execute(f"CREATE TABLE {name} ({', '.join(f'{_quoted(column)} {kind}' for column, kind in types.items())})")
+        _add(con, name, types, side[name])
     parts = [
         f"SELECT {_text(lane.name)} AS lane, * FROM read_parquet({_text(str(lane.path.with_suffix('.parquet')))})"
         for lane in run.lanes.values()
@@ -162,16 +186,37 @@ def _text(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
-def _add_events(con: duckdb.DuckDBPyConnection, lane: LaneTrace) -> None:
+def _quoted(name: str) -> str:
+    return f'"{name}"'
+
+
+def _add(con: duckdb.DuckDBPyConnection, table: str, types: dict[str, str], rows: list[dict[str, Any]]) -> None:
     import numpy as np
 
-    rows = [_row(event, nth, lane.name) for nth, event in enumerate(lane.events) if event["k"] not in _NO_ROWS]
     if not rows:
         return
-    table = {name: np.array([row[name] for row in rows], object) for name in EVENT_COLUMNS}
-    con.register("added", table)
-    con.execute("INSERT INTO raw_events SELECT " + ", ".join(f'CAST("{n}" AS {kind})' for n, kind in EVENT_COLUMNS.items()) + " FROM added")
+    con.register("added", {name: np.array([row.get(name) for row in rows], object) for name in types})
+    con.execute(f"INSERT INTO {table} SELECT {', '.join(f'CAST({_quoted(n)} AS {kind})' for n, kind in types.items())} FROM added")
     con.unregister("added")
+
+
+def _beside(lane: LaneTrace) -> dict[str, list[dict[str, Any]]]:
+    """The rows of the side tables; those of a record stand behind it."""
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in _SIDE_TABLES}
+    role = lane.facts.get("role") or {}
+    whose = "worker" if "worker" in role else "thread" if "thread" in role else "process" if lane.name.startswith("process") else "main"
+    found["lanes"].append({"lane": lane.name, "pid": lane.facts.get("pid"), "base": lane.facts.get("base"), "role": whose})
+    for event in lane.events:
+        kind = event["k"]
+        if kind in ("measured", "nonfinite"):
+            found[kind].append({**event, "lane": lane.name, "row": event["row"] - 1})
+        elif kind == "optimizer":
+            names, written = event.get("leaves") or [], event.get("written") or []
+            for leaf, row in zip(names, written, strict=False):
+                found["held"].append(
+                    {"lane": lane.name, "optimizer": event.get("number"), "class": event.get("name"), "leaf": leaf, "row": row}
+                )
+    return found
 
 
 def _row(event: dict[str, Any], nth: int, lane: str) -> dict[str, Any]:
@@ -184,6 +229,7 @@ def _row(event: dict[str, Any], nth: int, lane: str) -> dict[str, Any]:
         "path": event.get("path"), "mode": "unknown" if event.get("unknown") else event.get("mode"),
         "state": f"{event['state']:x}" if isinstance(event.get("state"), int) else None,
         "content": f"{event['digest']:x}" if isinstance(event.get("digest"), int) else None, "of_step": event.get("step"),
+        "optimizer": event.get("number") if kind != "step" else event.get("of"), "gradients": event.get("had"), "root": event.get("root"),
         "entropy": event.get("entropy"), "first": event.get("first"), "file": event.get("file"), "line": event.get("line"),
         "function": event.get("func"), "code": event.get("code"),
     }  # fmt: skip

@@ -47,7 +47,7 @@ class Leaves:
         found = self._known.get(key)
         if found is not None and found[0]() is variable:
             return found[1]
-        name = self._name(variable)
+        name = self.name(variable)
         number = self._numbers.get(name, 0)
         if not number and len(self._numbers) < _MOST:
             number = self._numbers[name] = self.lane.define("leaf", {"name": name, "shape": list(map(int, variable.shape))})
@@ -63,7 +63,8 @@ class Leaves:
                 if found is None or found[0]() is not parameter:
                     self._named[id(parameter)] = (weakref.ref(parameter), f"{inner}.{name}")
 
-    def _name(self, variable: Any) -> str:
+    def name(self, variable: Any) -> str:
+        """What the script calls a tensor, else what its module does, else its shape."""
         said = self._said(variable) if self._searches < _SEARCHES else None
         if said is None:
             found = self._named.get(id(variable))

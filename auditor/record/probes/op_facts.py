@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from auditor.record.probes import measure
 from auditor.trace.ops import OVERWRITING, leaves_unwritten
 
 #: How an op's output is treated: digested; shares memory that has its digest; nobody has written it yet; needs `slow`; a
@@ -37,7 +38,7 @@ _COLLECTIVES = ("c10d.", "_c10d_functional.", "c10d_functional.")
 class OpFacts:
     """What an OpOverload's schema says, asked once."""
 
-    __slots__ = ("collective", "empty", "flag", "name", "overwrites", "random", "shares", "workspaces", "writes")
+    __slots__ = ("collective", "empty", "flag", "measured", "name", "overwrites", "random", "shares", "workspaces", "writes")
 
     def __init__(self, func: Any) -> None:
         self.name = name = str(func)
@@ -45,6 +46,7 @@ class OpFacts:
         self.empty = False
         self.shares = False  # all that it returns is memory of what it was given
         self.overwrites = name.startswith(OVERWRITING)
+        self.measured = measure.BY_OP.get(name)
         self.collective = name.startswith(_COLLECTIVES)
         self.writes: tuple[int | str, ...] = ()
         self.workspaces = WORKSPACES.get(name, ())
@@ -68,7 +70,7 @@ class OpFacts:
             self.flag = QUERY
         elif name == "aten._local_scalar_dense.default":
             self.flag = NUMBER
-        elif self.random or self.workspaces or self.collective or not plain:
+        elif self.random or self.workspaces or self.collective or self.measured or not plain:
             self.flag = SLOW
         elif self.shares:
             self.flag = VIEW

@@ -7,6 +7,8 @@ that were used. Here the level of recording can change, and here a script that w
 from __future__ import annotations
 
 import sys
+import weakref
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from auditor.record import digest
@@ -18,12 +20,33 @@ from auditor.record.probes.wrapping import telling
 if TYPE_CHECKING:
     from auditor.record.process import Process
 
+#: Tensors of one optimizer that are told by name.
+_MOST_TOLD = 5_000
+
 
 def install_torch(process: Process, torch: Any) -> None:
     """Register the global hooks that torch has for this."""
     most = process.settings.get("steps")
     window = process.settings.get("window")
     state = {"optimizers": 0}
+    optimizers: dict[int, tuple[weakref.ref[Any], int, int]] = {}  # id -> the optimizer, its number, how many tensors it held when told of
+
+    def number_of(lane: Any, optimizer: Any) -> int:
+        """Number of an optimizer; what it holds is told when it is met first and when it has got more."""
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        key = id(optimizer)
+        found = optimizers.get(key)
+        known = found is not None and found[0]() is optimizer
+        if found is not None and known and found[2] == len(parameters):
+            return found[1]
+        state["met"] = number = found[1] if found is not None and known else state.get("met", 0) + 1
+        optimizers[key] = (weakref.ref(optimizer), number, len(parameters))
+        handler = lane.handler
+        if handler is not None:
+            told = [handler.name_leaf(p) for p in parameters[:_MOST_TOLD]]
+            names, written = [name for name, _ in told], [row for _, row in told]
+            lane.event("optimizer", False, number=number, name=type(optimizer).__name__, leaves=names, written=written)
+        return number
 
     def finished(lane: Any, optimizer: Any) -> None:
         lane.writer.steps += 1
@@ -31,6 +54,7 @@ def install_torch(process: Process, torch: Any) -> None:
         facts: dict[str, object] = {"step": step - 1}
         if optimizer is not None:
             facts.update(_digests(optimizer))
+            facts["of"] = number_of(lane, optimizer)
         if lane.loss is not None:
             facts["loss"], facts["loss_digest"] = lane.loss
         if process.level != "ops":
@@ -63,6 +87,7 @@ def install_torch(process: Process, torch: Any) -> None:
             forget_failed(lane, sys._getframe(1), -1)  # the step that begins is on the stack as well
         lane.stepping.append(optimizer)
         if len(lane.stepping) == 1 and lane.handler is not None:
+            number_of(lane, optimizer)
             given = args[1:] if args and args[0] is optimizer else args  # the hook is called with all that `step` was, itself included
             closure = (given[0] if given else kwargs.get("closure")) is not None
             lane.handler.begin_step(lane.sites.site_of(sys._getframe(1)), closure)
@@ -84,6 +109,10 @@ def install_torch(process: Process, torch: Any) -> None:
         if not options.get("accumulate_grad", True):
             return  # torch.autograd.grad
         lane.loss = _loss(torch, outputs)
+        root = outputs[0] if outputs else None
+        if lane.handler is not None and isinstance(root, torch.Tensor):
+            has_graph = any(isinstance(output, torch.Tensor) and output.requires_grad for output in outputs)
+            lane.event("backward", root=lane.handler.producer_of(root), first=has_graph)
         if state["optimizers"]:
             return
         if lane.unfinished_step is not None:
@@ -101,14 +130,34 @@ def install_torch(process: Process, torch: Any) -> None:
 
     process.backward = backward
 
+    def zeroing(*whose: Any, **_kwargs: Any) -> None:
+        lane = process.lane()
+        if not lane.stepping:
+            optimizer = whose and hasattr(whose[0], "param_groups")
+            lane.event("zeroed", number=number_of(lane, whose[0]) if optimizer else None)
+
+    def scheduled(scheduler: Any, *_args: Any, **_kwargs: Any) -> None:
+        if sys._getframe(2).f_code.co_name != "_initial_step":
+            lane = process.lane()
+            lane.event("schedule", number=number_of(lane, scheduler.optimizer), name=type(scheduler).__name__)
+
+    torch.nn.Module.zero_grad = telling(torch.nn.Module.zero_grad, zeroing)
+    when_imported("torch.optim.lr_scheduler", partial(_watch, "LRScheduler", "step", scheduled))
+
     def watch_optimizers(module: Any) -> None:
         for hook in (before, after):
             hook._torchdynamo_disable = True  # type: ignore[union-attr]  # as torch.compiler.disable does, for a compiled step
         module.register_optimizer_step_pre_hook(before)
         module.register_optimizer_step_post_hook(after)
         module.Optimizer.__init__ = telling(module.Optimizer.__init__, made)
+        module.Optimizer.zero_grad = telling(module.Optimizer.zero_grad, zeroing)
 
     when_imported("torch.optim.optimizer", watch_optimizers)
+
+
+def _watch(cls: str, method: str, tell: Any, module: Any) -> None:
+    owner = getattr(module, cls)
+    setattr(owner, method, telling(getattr(owner, method), tell))
 
 
 def _loss(torch: Any, outputs: Any) -> tuple[float | None, int] | None:
@@ -122,11 +171,13 @@ def _loss(torch: Any, outputs: Any) -> tuple[float | None, int] | None:
 
 def _digests(optimizer: Any) -> dict[str, object]:
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    gradients = [p.grad for p in parameters]
     state = optimizer.state
     guard = digest.no_dispatch()  # noqa: F841  # works by living
     return {
         "optimizer": type(optimizer).__name__,
         "parameters": digest.of_all(parameters),
-        "gradients": digest.of_all([p.grad for p in parameters]),
+        "gradients": digest.of_all(gradients),
+        "had": sum([gradient is not None for gradient in gradients]),
         "state": digest.of_all([value for p in parameters if p in state for value in state[p].values()]),
     }

@@ -14,7 +14,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from auditor.record.callsite import hide_us
-from auditor.record.probes import close_look, torch_ops, torch_rng
+from auditor.record.probes import close_look, nonfinite, torch_ops, torch_rng
 
 if TYPE_CHECKING:
     from auditor.record.process import Process
@@ -59,10 +59,13 @@ def install_torch(process: Process, torch: Any) -> None:
         lane = process.lane()
         if lane.handler is None:
             window = close_look.window_of(process, lane)
+            finite = process.settings.get("finite")
             lane.handler = torch_ops.make_handler(
-                lane, torch, lambda args, kwargs: torch_rng.state_of_stream(torch, args, kwargs), depth=1 if window is None else 2
+                lane, torch, lambda args, kwargs: torch_rng.state_of_stream(torch, args, kwargs), depth=2 if window or finite else 1
             )
-            if window is not None:
+            if finite:
+                lane.handler = nonfinite.watch(lane, torch)
+            elif window is not None:
                 lane.handler = close_look.watch(process, lane, torch, window)
         return lane.handler
 

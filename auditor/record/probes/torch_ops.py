@@ -26,15 +26,17 @@ from auditor.record import digest
 from auditor.record.callsite import ENGINE, LIBRARY, MODULE, STEP, TRANSPORT, hide_us
 from auditor.record.lane import pack
 from auditor.record.probes.leaves import Leaves
+from auditor.record.probes.measure import Measures, by_result
 from auditor.record.probes.modules import ModulePaths
 from auditor.record.probes.op_facts import EMPTY, NORMAL, NUMBER, QUERY, SLOW, OpFacts
-from auditor.trace import BACKWARD, FORWARD, MORE, MORE_LIMIT, OPTIMIZER, RECORD_SIZE, SETUP
+from auditor.trace import BACKWARD, CUT, FORWARD, MORE, MORE_LIMIT, OPTIMIZER, RECORD_SIZE, SETUP
 
 if TYPE_CHECKING:
     from auditor.record.lane import Lane
 
 _INTERNED_LIMIT = 200_000
 _BACKWARD = BACKWARD << 8
+_CUT = CUT << 8
 _next_op = 0
 _pack_number = struct.Struct("d").pack
 _x3 = digest.of_bytes
@@ -96,6 +98,8 @@ class Handler(NamedTuple):
     end_step: Callable[[], None]
     enter_module: Callable[[Any], None]
     leave_module: Callable[[], None]
+    name_leaf: Callable[[Any], tuple[str, int]]
+    producer_of: Callable[[Any], int]
 
 
 def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[str, int]], depth: int = 1) -> Handler:
@@ -108,7 +112,7 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
     places, learn, define_site = sites.places, sites.learn, sites.define_site
 
     n, buffer, off, end = lane.last, lane.buffer, lane.offset, lane.end
-    sigs: dict[Any, tuple[int, Any, bool]] = {}
+    sigs: dict[Any, tuple[int, Any, Any]] = {}
     number_sigs: dict[Any, int] = {}
     number_ids: dict[tuple[float, ...] | str, int] = {}
     last_seq = _get_seq()
@@ -119,6 +123,7 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
     step_site = 0
     leaves = Leaves(lane)
     modules = ModulePaths(lane, leaves)
+    measures = Measures(lane, torch)
     running: list[tuple[int, int]] = []  # modules around the current one: number, site
     module = 0
     module_site = 0  # where the current module was called, once an op had to ask
@@ -286,6 +291,8 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
         if facts.random:
             stream, state = state_of(args, kwargs)
             emit(lane.sig("draw", stream=stream, function=facts.name), state, site)
+        measured = facts.measured if phase <= FORWARD and facts.measured and measures.due(facts.name, site) else None
+        before = measures.before(measured, args) if measured else None
         out = call(*args, **kwargs) if kwargs else call(*args)
         found: list[Any] = []
         outputs_in(out, found)
@@ -321,7 +328,8 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
         if off == end:
             roll(first)
         p0, p1, p2 = producers[:3]
-        pack(buffer, off, digests[0], seq, site, numbers, p0, p1, p2, where | more, sig)
+        cut = 0 if seq or phase > FORWARD or not requires_gradient(args) else _CUT
+        pack(buffer, off, digests[0], seq, site, numbers, p0, p1, p2, where | cut | more, sig)
         off += RECORD_SIZE
         for k in range(1, more + 1):
             if off == end:
@@ -335,7 +343,19 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
                     tensor.untyped_storage()._repro_audit = first
                 except Exception:  # noqa: BLE001, S110  # no storage of its own
                     pass
+        if measured:
+            measures.after(measured, call, args, kwargs, out, before)
         return out
+
+    def requires_gradient(args: Any) -> bool:
+        """Whether any of an op's tensors does; asked where no node was made."""
+        for a in args:
+            if isinstance(a, _Tensor):
+                if a.requires_grad:
+                    return True
+            elif (a.__class__ is list or a.__class__ is tuple) and a and isinstance(a[0], _Tensor) and requires_gradient(a):
+                return True
+        return False
 
     def collective(call: Any, op: int, facts: OpFacts, args: Any, kwargs: Any, site: int) -> Any:
         """An op between ranks: recorded without values; the tensors that it was given have no history afterwards."""
@@ -382,15 +402,20 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
         sig = number_sigs[kind] = lane.define("sig", {"kind": "op", "op": facts.name, "out": [[kind.__name__, [], None, ""]]})
         return sig
 
-    def define_op(facts: OpFacts, out: Any, key: Any) -> tuple[int, Any, bool]:
-        """Give a number to a combination of op and output met for the first time."""
+    def define_op(facts: OpFacts, out: Any, key: Any) -> tuple[int, Any, Any]:
+        """Give a number to a combination of op and output met for the first time.
+
+        With it goes how to read the output and whether from a copy or, where it is not read as it lies, how it is measured, if it is.
+        """
         if len(sigs) > _INTERNED_LIMIT:
             sigs.clear()
-        sig = lane.define("sig", {"kind": "op", "op": facts.name, "out": [meta(out)], "args": readable(key[4])})
-        known = sigs[key] = (sig, *_way_to_read(out))
+        shape = meta(out)
+        sig = lane.define("sig", {"kind": "op", "op": facts.name, "out": [shape], "args": readable(key[4])})
+        measured = by_result(facts.name, shape[0])
+        known = sigs[key] = (sig, *((None, measured) if measured else _way_to_read(out)))
         return known
 
-    def define_slow(facts: OpFacts, found: list[Any], returned: int, key: Any) -> tuple[int, Any, bool]:
+    def define_slow(facts: OpFacts, found: list[Any], returned: int, key: Any) -> tuple[int, Any, Any]:
         """The same for an op with any number of outputs; its second part is a digesting function for each, None where unread."""
         if len(sigs) > _INTERNED_LIMIT:
             sigs.clear()
@@ -516,6 +541,9 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
                 out = call(*args)
             # what came out
             n += 1
+            cut = measured = None
+            if not seq and phase <= FORWARD and first is not None and requires_gradient(args):
+                cut = True
             try:
                 if flag == NUMBER:
                     # .item() and its like: a value that the program may branch on
@@ -539,6 +567,8 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
                             out.untyped_storage()._repro_audit = n
                         if read is None:
                             h = digest.of_tensor(out)
+                            if copied and phase <= FORWARD and measures.due(facts.name, site):
+                                measured = copied
                         else:
                             source = out.contiguous() if copied else out
                             pointer = source.data_ptr()
@@ -554,8 +584,11 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
                 sig, h = unusual(facts, out, key)
             if off == end:
                 roll(n)
-            pack(buffer, off, h, seq, site, 0 if floats is None else number_ids.get(floats) or keep_numbers(floats), p0, p1, p2, where, sig)
+            numbers = 0 if floats is None else number_ids.get(floats) or keep_numbers(floats)
+            pack(buffer, off, h, seq, site, numbers, p0, p1, p2, where | _CUT if cut else where, sig)
             off += RECORD_SIZE
+            if measured:
+                measures.after(measured, call, args, kwargs, out, None)
             return out
         except BaseException as error:
             hide_us(error)
@@ -642,7 +675,12 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
 
     lane.emit = emit  # type: ignore[method-assign, assignment]  # see the module docstring of lane.py
     lane.number = number  # type: ignore[method-assign]  # likewise
-    return Handler(dispatch, begin_backward, begin_step, end_step, enter_module, leave_module)
+
+    def name_leaf(variable: Any) -> tuple[str, int]:
+        """What a leaf is called, and the number of the record that last wrote it."""
+        return leaves.name(variable), producer_of(variable)
+
+    return Handler(dispatch, begin_backward, begin_step, end_step, enter_module, leave_module, name_leaf, producer_of)
 
 
 def _way_to_read(tensor: Any) -> tuple[Any, bool]:

@@ -1,22 +1,41 @@
-"""DataLoader workers, forked or spawned: they say which worker they are, and close their files before `os._exit`."""
+"""DataLoader workers, forked or spawned: they say which worker they are, and close their files before `os._exit`.
+
+Also where the script puts memory at the disposal of other processes.
+"""
 
 from __future__ import annotations
 
 import sys
 from typing import TYPE_CHECKING, Any
 
-from auditor.record.callsite import hide_us
+from auditor.record.callsite import hide_us, user_frame
 from auditor.record.imports import when_imported
 from auditor.record.probes.wrapping import telling
 
 if TYPE_CHECKING:
     from auditor.record.process import Process
 
+_MOST_TOLD = 1000
+
 
 def install(process: Process) -> None:
     """Watch the loop that a worker runs, and the end of every child of multiprocessing."""
     when_imported("torch.utils.data._utils.worker", lambda module: _install_loop(process, module))
     when_imported("multiprocessing.util", lambda module: _install_ends(process, module))
+
+
+def install_torch(process: Process, torch: Any) -> None:
+    """Note the lines that share tensors; `Module.share_memory` does it tensor by tensor."""
+    told: set[tuple[str, int]] = set()
+
+    def shared(*_args: Any) -> None:
+        frame = user_frame(sys._getframe(2))
+        place = (frame.f_code.co_filename, frame.f_lineno) if frame is not None else ("", 0)
+        if place not in told and len(told) < _MOST_TOLD:
+            told.add(place)
+            process.lane().event("shared")
+
+    torch.Tensor.share_memory_ = telling(torch.Tensor.share_memory_, shared)
 
 
 def _install_loop(process: Process, worker: Any) -> None:

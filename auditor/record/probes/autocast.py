@@ -1,0 +1,29 @@
+"""Autocast regions: where each is entered and left, for which device and to which dtype."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from auditor.record.probes.wrapping import telling
+
+if TYPE_CHECKING:
+    from auditor.record.process import Process
+
+
+def install_torch(process: Process, torch: Any) -> None:
+    """Watch the context manager's two methods; as a decorator it calls them too."""
+    cls = torch.amp.autocast_mode.autocast
+
+    def entered(region: Any, *_args: Any) -> None:
+        tell("enter", region)
+
+    def left(region: Any, *_args: Any) -> None:
+        tell("leave", region)
+
+    def tell(what: str, region: Any) -> None:
+        if process.level == "ops":
+            dtype = str(getattr(region, "fast_dtype", ""))[6:]
+            process.lane().event("autocast", op=what, name=str(region.device), value=dtype, first=bool(region._enabled))
+
+    cls.__enter__ = telling(cls.__enter__, entered)
+    cls.__exit__ = telling(cls.__exit__, left)

@@ -1,0 +1,255 @@
+"""What the recorder tells beside the ops: what they did to the numbers, where a graph was cut, what optimizers hold."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from auditor import pipeline
+from auditor.launch import launch
+from auditor.plan import Plan
+from auditor.trace.reader import Trace
+from auditor.trace.tables import Tables
+from tests.processes import line_of, record_of, write
+
+pytestmark = pytest.mark.torch
+
+
+def asked(trace: Trace, sql: str) -> list[tuple[Any, ...]]:
+    """Rows of a question to a run."""
+    with Tables(trace) as tables:
+        return [tuple(row.values()) for row in tables.query(sql)]
+
+
+def measured(trace: Trace, source: str) -> dict[str, tuple[Any, ...]]:
+    """What was measured of the marked lines: changed, largest, overflowed, vanished, of."""
+    rows = asked(
+        trace,
+        'SELECT r.line, m.what, m.changed, m.largest, m.overflowed, m.vanished, m."of" '
+        'FROM measured m JOIN records r USING (lane, "row") ORDER BY m."row"',
+    )
+    lines = textwrap.dedent(source).lstrip("\n").splitlines()
+    return {lines[line - 1].rpartition("# ")[2]: tuple(found) for line, *found in rows if "# " in lines[line - 1]}
+
+
+def test_casts_that_round_wrap_or_lose_numbers_are_measured(tmp_path: Path) -> None:
+    source = """
+        import numpy as np
+        import torch
+
+        wide = torch.from_numpy(np.array([0.1, 0.5, 0.0, 3.0]))
+        wide.float()  # rounds
+        torch.from_numpy(np.array([1.0, 2.0, 4.0])).float()  # exact
+        torch.tensor([1.0, 70000.0, 1e-9]).half()  # too far
+        torch.tensor([3, 300, -1]).to(torch.uint8)  # wraps
+        torch.tensor([16777216, 16777217]).float()  # identifiers
+        torch.tensor([1.7]).int()  # meant
+        torch.tensor([1.5]).double()  # widens
+        torch.empty(2, 4).copy_(wide)  # copies
+        torch.tensor([float("inf"), float("nan"), 1.0], dtype=torch.float64).float()  # odd
+        torch.zeros(0, dtype=torch.float64).float()  # none
+        """
+    found = measured(record_of(tmp_path, "cast", source), source)
+    assert found["rounds"][:2] == ("cast", 1)
+    assert 0 < found["rounds"][2] < 2**-24
+    assert found["exact"] == ("cast", 0, None, None, None, None)
+    assert found["too far"][0:2] == ("cast", 2)
+    assert found["too far"][3:5] == (1, 1)
+    assert found["wraps"] == ("cast", 2, None, None, None, None)
+    assert found["identifiers"][1] == 1
+    assert found["copies"][1] == 2
+    assert found["odd"][1] == 0
+    assert not {"meant", "widens", "none"} & set(found)
+
+
+def test_arithmetic_reductions_and_writes_are_measured_where_something_went_wrong(tmp_path: Path) -> None:
+    source = """
+        import torch
+
+        torch.manual_seed(0)
+        image = torch.tensor([10, 200], dtype=torch.uint8)
+        image - 100  # below zero
+        image + 5  # small
+        image.int() * 3  # wider
+        values = torch.rand(3000).half()
+        values.sum()  # half sum
+        values.float().sum()  # whole sum
+        torch.full((3000,), 60.0).half().sum()  # beyond half
+        table = torch.zeros(4)
+        table[torch.tensor([0, 0, 1])] = torch.tensor([1.0, 2.0, 3.0])  # twice
+        table[torch.tensor([0, 2, 1])] = torch.tensor([1.0, 2.0, 3.0])  # once
+        table[torch.tensor([0, 0])] = 7.0  # equal
+        table[torch.tensor([True, False, True, False])] = torch.tensor([1.0, 2.0])  # mask
+        torch.zeros(2, 3).scatter_(1, torch.tensor([[0, 0], [1, 2]]), torch.tensor([[1.0, 2.0], [3.0, 4.0]]))  # scatters twice
+        torch.zeros(2, 3).scatter_(1, torch.tensor([[0, 2], [1, 2]]), torch.tensor([[1.0, 2.0], [3.0, 4.0]]))  # scatters once
+        torch.zeros(3, 2).index_copy_(0, torch.tensor([1, 1]), torch.tensor([[1.0, 2.0], [3.0, 4.0]]))  # copies rows
+        grid = torch.zeros(2, 2)
+        grid[torch.tensor([0, 0]), torch.tensor([1, 1])] = torch.tensor([1.0, 2.0])  # two indices
+        grid[:, torch.tensor([1, 1])] = torch.tensor([[1.0, 2.0], [3.0, 4.0]])  # behind a slice
+        grid.index_put_((torch.tensor([0, 0]),), torch.ones(2, 2), accumulate=True)  # accumulates
+        """
+    found = measured(record_of(tmp_path, "wrong", source), source)
+    assert found["below zero"][:2] == ("overflow", 1)
+    assert found["half sum"][0] == "reduction"
+    assert found["half sum"][2] < 2**-10
+    assert found["half sum"][5] == 3000
+    assert found["beyond half"][3] == 1
+    for twice in ("twice", "scatters twice", "copies rows", "two indices"):
+        assert found[twice][0] == "order", twice
+        assert found[twice][1] > 0, twice
+    silent = {"small", "wider", "whole sum", "once", "equal", "mask", "scatters once", "accumulates"}
+    assert not silent & set(found)
+
+
+def test_a_line_is_measured_ever_more_rarely(tmp_path: Path) -> None:
+    source = """
+        import torch
+
+        for k in range(100):
+            torch.tensor([0.1 + k], dtype=torch.float64).float()  # cast
+        """
+    trace = record_of(tmp_path, "rarely", source)
+    assert asked(trace, "SELECT count(*) FROM measured") == [(8 + 3,)]  # the first eight, the 16th, 32nd and 64th
+
+
+def test_where_a_graph_is_cut_is_told(tmp_path: Path) -> None:
+    source = """
+        import torch
+        from torch import nn
+
+        torch.manual_seed(0)
+        x = torch.ones(3)
+        w = torch.ones(3, requires_grad=True)
+        y = w * x  # kept
+        with torch.no_grad():
+            z = y * 2  # no grad
+            x * 2  # nothing to cut
+        y.detach()  # detached
+        w.data  # no op
+        y.sum().item()  # number
+        (y > 1).float()  # compared
+        torch.stack([x, y])  # stacked
+        y.sum().backward()  # backward
+        w.grad * 2  # gradient
+        """
+    trace = record_of(tmp_path, "cut", source)
+    cut = {line for (line,) in asked(trace, "SELECT DISTINCT line FROM records WHERE cut")}
+    marks = ("no grad", "detached", "number", "compared")
+    assert cut - {line_of(source, "# backward")} == {line_of(source, mark) for mark in marks}
+    nodes = {line for (line,) in asked(trace, "SELECT DISTINCT line FROM records WHERE node")}
+    assert nodes - {line_of(source, mark) for mark in ("number", "# backward")} == {line_of(source, mark) for mark in ("kept", "stacked")}
+    back = asked(trace, "SELECT DISTINCT f.line FROM records r JOIN records f ON f.\"row\" = r.forward_row WHERE r.op = 'aten.mul.Tensor'")
+    assert back == [(line_of(source, "kept"),)]
+
+
+def test_optimizers_and_what_is_done_with_them_are_told(tmp_path: Path) -> None:
+    source = """
+        import torch
+        from torch import nn
+
+        torch.manual_seed(0)
+        first, second = nn.Linear(2, 2), nn.Linear(2, 2)
+        a = torch.optim.SGD(first.parameters(), lr=0.1)
+        b = torch.optim.Adam([{"params": second.weight}], lr=0.1)
+        plan = torch.optim.lr_scheduler.StepLR(a, 1)
+        for _ in range(2):
+            a.zero_grad()  # zeroed
+            second.zero_grad()  # module
+            first(second(torch.ones(2))).sum().backward()  # there
+            a.step()
+            b.step()
+            plan.step()  # scheduled
+        b.add_param_group({"params": second.bias})
+        b.zero_grad()
+        b.step()
+        with torch.no_grad():
+            out = first(torch.ones(2))
+        try:
+            out.sum().backward()  # fails
+        except RuntimeError:
+            pass
+        """
+    trace = record_of(tmp_path, "optimizers", source)
+    held = asked(trace, "SELECT optimizer, class, leaf FROM held ORDER BY optimizer, leaf, class")
+    assert held == [
+        (1, "SGD", "first.bias"), (1, "SGD", "first.weight"), (2, "Adam", "second.bias"), (2, "Adam", "second.weight"),
+        (2, "Adam", "second.weight"),
+    ]  # fmt: skip
+    written = asked(trace, "SELECT DISTINCT r.op FROM held h JOIN records r USING (lane, \"row\") WHERE h.leaf = 'first.weight'")
+    assert written == [("aten.uniform_.default",)]
+    steps = asked(trace, "SELECT optimizer, gradients FROM events WHERE kind = 'step' ORDER BY \"row\", nth")
+    assert steps == [(1, 2), (2, 1), (1, 2), (2, 1), (2, 0)]
+    told = asked(trace, "SELECT kind, optimizer, line FROM events WHERE kind IN ('zeroed', 'schedule') ORDER BY \"row\", nth LIMIT 3")
+    assert told == [
+        ("zeroed", 1, line_of(source, "zeroed")), ("zeroed", None, line_of(source, "module")),
+        ("schedule", 1, line_of(source, "scheduled")),
+    ]  # fmt: skip
+    back = asked(
+        trace,
+        'SELECT e.line, e.first, r.op FROM events e JOIN records r ON r."row" = e.root WHERE e.kind = \'backward\' ORDER BY e."row"',
+    )
+    assert back == [
+        (line_of(source, "there"), True, "aten.sum.default"), (line_of(source, "there"), True, "aten.sum.default"),
+        (line_of(source, "fails"), False, "aten.sum.default"),
+    ]  # fmt: skip
+
+
+def test_autocast_regions_are_told_entered_and_left(tmp_path: Path) -> None:
+    source = """
+        import torch
+
+        @torch.autocast("cpu", dtype=torch.bfloat16)
+        def forward(x):
+            with torch.autocast("cpu", enabled=False):
+                return x @ x
+
+        forward(torch.ones(2, 2))
+        try:
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                raise ValueError
+        except ValueError:
+            pass
+        """
+    trace = record_of(tmp_path, "autocast", source)
+    told = asked(trace, "SELECT op, name, value, first FROM events WHERE kind = 'autocast' ORDER BY nth")
+    assert [(op, first) for op, _, _, first in told] == [
+        ("enter", True), ("enter", False), ("leave", False), ("leave", True), ("enter", True), ("leave", True),
+    ]  # fmt: skip
+    assert {(name, value) for _, name, value, _ in told} == {("cpu", "bfloat16")}
+
+
+def test_a_run_that_looks_for_them_tells_each_result_that_is_not_finite(tmp_path: Path) -> None:
+    source = """
+        import torch
+
+        x = torch.tensor([1.0, 0.0])
+        y = x.log()  # made
+        z = y * 0  # turned
+        z.add_(1)  # in place
+        y.exp()  # finite again
+        torch.empty(3)
+        z.sum().item()  # number
+        torch._foreach_mul_([x, z], 2.0)  # many
+        """
+    write(tmp_path, finite=source)
+    launch(Plan(("finite.py",), cwd=str(tmp_path)).with_finite(100), tmp_path / "run", "run", "look", pipeline.Silent())
+    trace = Trace(tmp_path / "run")
+    told = asked(trace, 'SELECT r.line, n.nans, n.infinities, n."given" FROM nonfinite n JOIN records r USING (lane, "row") ORDER BY "row"')
+    assert told == [
+        (line_of(source, "made"), 0, 1, False), (line_of(source, "turned"), 1, 0, True), (line_of(source, "in place"), 1, 0, True),
+        (line_of(source, "number"), 1, 0, True), (line_of(source, "number"), 1, 0, True), (line_of(source, "many"), 1, 0, True),
+    ]  # fmt: skip
+
+
+def test_memory_that_is_shared_is_told_once_a_line(tmp_path: Path) -> None:
+    source = """
+        import torch
+        from torch import nn
+
+        nn.Linear(2, 2).share_memory()  # shared
+        """
+    trace = record_of(tmp_path, "shared", source)
+    assert asked(trace, "SELECT line FROM events WHERE kind = 'shared'") == [(line_of(source, "shared"),)]
