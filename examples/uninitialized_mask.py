@@ -4,6 +4,7 @@
 #   - verdict: diverged
 #     kind: uninitialized
 #     cause: uninitialized-memory
+#     finds: [uninitialized-read]
 
 import torch
 from torch import nn
