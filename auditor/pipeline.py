@@ -108,6 +108,7 @@ def audit(
     result = conclude(list(plan.script), runs, comparison, plan)
     screen.say("judging")
     result.findings = _judged([a, b], book, selection, known, looked)
+    result.coverage.in_place_writes, result.coverage.in_place_lines = _written_in_place(a)
     if self_check:
         # without us nobody ends the script after N steps
         bare = make(plan.with_level("off"), "bare", "check") if plan.steps is None else None
@@ -157,6 +158,16 @@ def _judged(
     if selection.write_baseline is not None:
         write_baseline(findings, selection.write_baseline)
     return without_baseline(findings, known)
+
+
+def _written_in_place(run: Trace) -> tuple[int, int]:
+    """How many ops outside of backward passes and optimizers wrote in place, and in how many lines."""
+    with Tables(run) as tables:
+        (row,) = tables.query(
+            """SELECT count(*) AS writes, count(DISTINCT (file, line)) AS lines FROM writes
+            WHERE phase IN ('setup', 'forward') AND line IS NOT NULL"""
+        )
+    return row["writes"], row["lines"]
 
 
 def _finite_look(plan: Plan, run: Trace, rules: Sequence[Rule], make: Any) -> Trace | None:

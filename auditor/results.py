@@ -190,10 +190,12 @@ class Lost(Model):
 
 
 class Coverage(Model):
-    """What was compared, and what was not."""
+    """What was compared, and what was not; and how often, in how many lines of the script, tensors were written in place."""
 
     lanes: int = 0
     ops: int = 0
+    in_place_writes: int = 0
+    in_place_lines: int = 0
     lost: list[Lost] = []
 
 

@@ -6,8 +6,7 @@ the NumPy array behind a tensor, the activation that backward still needs?
 
 # repro-audit:
 #   - verdict: no-divergence-seen
-#     finds: [shared-memory-write]
-#     later: [in-place-on-view, in-place-needed-for-backward]
+#     finds: [shared-memory-write, in-place-needed-for-backward]
 
 import numpy as np
 import torch

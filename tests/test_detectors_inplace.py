@@ -188,3 +188,140 @@ def test_an_index_of_several_dimensions_is_followed_as_well(tmp_path: Path) -> N
         lane.op("aten.index_put_.default", x, rows, columns, total, shape=[2, 2], args=[2], line=2)
 
     assert places(found(tmp_path, "repeated-index-write", program)) == [(2, 1)]
+
+
+# order-dependent-write
+
+
+def measured(lane: LaneBuilder, what: str, changed: int) -> None:
+    """What the recorder measured of the last op."""
+    lane.event("measured", what=what, values=4, changed=changed)
+
+
+def test_a_write_whose_elements_come_in_an_order_is_found_where_that_was_measured(tmp_path: Path) -> None:
+    def program(lane: LaneBuilder) -> None:
+        x, index, values = lane.op("aten.zeros.default", shape=[3], line=1), lane.external([4], line=1), lane.external([4], line=1)
+        for _ in range(2):
+            lane.op("aten.index_put_.default", x, index, values, line=2)
+            measured(lane, "order", 1)
+        lane.op("aten.index_put_.default", x, index, values, line=3)
+        lane.op("aten._to_copy.default", x, line=4)
+        measured(lane, "cast", 3)
+
+    (finding,) = found(tmp_path, "order-dependent-write", program)
+    assert (finding.line, finding.count) == (2, 2)
+    assert "aten.index_put_.default writes 4 values" in finding.message
+
+
+def test_additions_that_are_lost_are_not_told_as_a_matter_of_order_too(tmp_path: Path) -> None:
+    def program(lane: LaneBuilder) -> None:
+        x, index = lane.op("aten.zeros.default", shape=[3], line=1), lane.external([4], line=1)
+        taken = lane.op("aten.index.Tensor", x, index, shape=[4], line=2)
+        lane.op("aten.index_put_.default", x, index, lane.op("aten.add_.Tensor", taken, line=2), shape=[3], line=2)
+        measured(lane, "order", 1)
+
+    assert found(tmp_path, "order-dependent-write", program) == []
+    assert places(found(tmp_path / "again", "repeated-index-write", program)) == [(2, 1)]
+
+
+# in-place-needed-for-backward
+
+
+def trained(lane: LaneBuilder, op: str, write: str | None, *, goes_back: bool, reads: str = "written") -> None:
+    """`a = op(w); a.write(); a.sum().backward()`, of which torch refuses the last or does not notice the write."""
+    w = lane.external([3], line=1)
+    lane.phase = "forward"
+    a = lane.op(op, w, line=2, node=1)
+    written = lane.op(write, a, line=3) if write else a
+    loss = lane.op("aten.sum.default", written, shape=[], line=4, node=2)
+    lane.event("backward", 5, root=loss.number, first=True)
+    lane.phase = "backward"
+    one = lane.op("aten.expand.default", lane.op("aten.ones_like.default", loss, line=5), line=5, node=2)
+    if goes_back:
+        lane.op("aten.mul.Tensor", one, {"written": written, "input": w}[reads], line=5, node=1)
+        lane.event("step", None, step=0)
+
+
+def test_memory_that_was_written_before_the_backward_pass_read_it_is_found(tmp_path: Path) -> None:
+    (finding,) = found(
+        tmp_path, "in-place-needed-for-backward", lambda lane: trained(lane, "aten.exp.default", "aten.add_.Tensor", goes_back=True)
+    )
+    assert finding.line == 3
+    assert "aten.add_.Tensor overwrites here what the backward pass of aten.exp.default in train.py:2 needs" in finding.message
+    assert "is wrong" in finding.message
+
+
+def test_a_backward_pass_that_torch_refused_names_the_write(tmp_path: Path) -> None:
+    (finding,) = found(
+        tmp_path, "in-place-needed-for-backward", lambda lane: trained(lane, "aten.exp.default", "aten.add_.Tensor", goes_back=False)
+    )
+    assert finding.line == 3
+    assert "torch refuses" in finding.message
+
+
+def test_a_write_that_no_backward_pass_asks_for_is_no_finding(tmp_path: Path) -> None:
+    programs: list[Callable[[LaneBuilder], object]] = [
+        lambda lane: trained(lane, "aten.exp.default", None, goes_back=True),
+        lambda lane: trained(lane, "aten.mul.Tensor", "aten.add_.Tensor", goes_back=True, reads="input"),
+        lambda lane: trained(lane, "aten.add.Tensor", "aten.add_.Tensor", goes_back=False),
+        lambda lane: trained(lane, "aten.exp.default", "aten.detach_.default", goes_back=False),
+    ]
+    for k, program in enumerate(programs):
+        assert found(tmp_path / str(k), "in-place-needed-for-backward", program) == []
+
+
+# interleaved-thread-writes, unordered-shared-updates
+
+
+def judged(run: TraceBuilder, rule: str) -> list[Finding]:
+    with Tables(run.sealed()) as tables:
+        return judge([tables], [pipeline.one_rule(rule).rule], plugins.detectors())
+
+
+def test_threads_that_take_a_tensor_over_from_each_other_in_turns_are_found(tmp_path: Path) -> None:
+    run = TraceBuilder(tmp_path / "run")
+    x = run.lane().op("aten.zeros.default", line=1)
+    one, two = run.lane("thread 1"), run.lane("thread 2")
+    for lane in (one, two, one, two):
+        x = lane.op("aten.add_.Tensor", x, line=2)
+    (finding,) = judged(run, "interleaved-thread-writes")
+    assert finding.line == 2
+    assert "thread 1 and thread 2 write one tensor in turns" in finding.message
+
+
+def test_a_tensor_that_is_handed_on_is_no_finding(tmp_path: Path) -> None:
+    run = TraceBuilder(tmp_path / "run")
+    main = run.lane()
+    x = main.op("aten.zeros.default", line=1)
+    for number in (1, 2, 3):
+        x = run.lane(f"thread {number}").op("aten.add_.Tensor", x, line=2)
+        x = main.op("aten.mul_.Tensor", x, line=3)
+    assert judged(run, "interleaved-thread-writes") == []
+
+
+def processes(path: Path, *, shared: bool, training: int, kind: str = "process") -> TraceBuilder:
+    """A run whose main process shares a tensor and starts three more, of which some train."""
+    run = TraceBuilder(path)
+    main = run.lane()
+    if shared:
+        main.event("shared", 3)
+        main.event("shared", 4)
+    for number in range(1, 4):
+        lane = run.lane(f"{kind} {number}")
+        lane.op("aten.add_.Tensor", line=7)
+        if number <= training:
+            lane.step(loss=0.5)
+            lane.step(loss=0.4)
+    return run
+
+
+def test_processes_that_train_what_is_shared_are_found(tmp_path: Path) -> None:
+    (finding,) = judged(processes(tmp_path / "a", shared=True, training=2), "unordered-shared-updates")
+    assert (finding.line, finding.count) == (3, 4)
+    assert "trained by process 1 and process 2 at once" in finding.message
+
+
+def test_processes_that_only_compute_or_share_nothing_are_no_finding(tmp_path: Path) -> None:
+    assert judged(processes(tmp_path / "a", shared=True, training=1), "unordered-shared-updates") == []
+    assert judged(processes(tmp_path / "b", shared=False, training=3), "unordered-shared-updates") == []
+    assert judged(processes(tmp_path / "c", shared=True, training=3, kind="worker"), "unordered-shared-updates") == []

@@ -10,6 +10,7 @@ from math import gcd
 from typing import TYPE_CHECKING, Any
 
 from auditor.detectors import Detector, Hit
+from auditor.trace.ops import IN_PLACE, WRITING_NOTHING
 
 if TYPE_CHECKING:
     from auditor.trace.tables import Tables
@@ -18,11 +19,6 @@ if TYPE_CHECKING:
 _ONE_VALUE = ("aten.fill_.", "aten.zero_.")
 #: They write one value where a mask or an index says: through overlapping windows that may be meant, through `expand` it undoes the mask.
 _ONE_VALUE_HERE_AND_THERE = ("aten.masked_fill_.", "aten.index_fill_.")
-#: They change what a tensor is called, shaped or bound to, and write nothing.
-_NO_WRITE = (
-    "as_strided_", "detach_", "rename_", "requires_grad_", "resize_", "resize_as_", "set_", "squeeze_", "swapaxes_", "swapdims_", "t_",
-    "transpose_", "unsqueeze_",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -35,10 +31,11 @@ def _find(runs: Sequence[Tables], _params: Params) -> Iterator[Hit]:
     rows = runs[0].query(
         r"""SELECT file, line, op, out, first(code ORDER BY lane, "row") AS code, count(*) AS writes, min("row") AS moment
         FROM records WHERE kind = 'op' AND phase <> 'backward' AND line IS NOT NULL AND contains(out, '],[')
-            AND (regexp_matches(op, '^\w+\.(\w*[^_]_|__i\w+__)\.') OR regexp_matches(op, '\.(\w+_)?out$'))
+            AND (regexp_matches(op, ?) OR regexp_matches(op, '\.(\w+_)?out$'))
             AND NOT list_contains(?, split_part(op, '.', 2))
         GROUP BY file, line, op, out ORDER BY moment""",
-        list(_NO_WRITE),
+        IN_PLACE,
+        list(WRITING_NOTHING),
     )
     found: dict[tuple[str, int], tuple[dict[str, object], int]] = {}
     for row in rows:

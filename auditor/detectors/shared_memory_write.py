@@ -30,10 +30,8 @@ def _find(runs: Sequence[Tables], _params: Params) -> Iterator[Hit]:
     rows = runs[0].query(
         r"""SELECT w.file, w.line, w.op, e.file AS made_file, e.line AS made_line, e.code AS made, count(DISTINCT e."row") AS tensors,
             min(w."row") AS moment
-        FROM records w JOIN records e ON e.lane = w.lane AND e."row" = w.in0
-        WHERE w.kind = 'op' AND w.line IS NOT NULL AND regexp_matches(w.op, '^aten\.(\w*[^_]_|__i\w+__)\.')
-            AND NOT list_contains(['detach_', 'requires_grad_', 'resize_', 'set_', 'squeeze_', 't_', 'transpose_', 'unsqueeze_'],
-                split_part(w.op, '.', 2))
+        FROM writes w JOIN records e ON e.lane = w.lane AND e."row" = w.in0
+        WHERE w.line IS NOT NULL
             AND e.kind = 'external' AND regexp_matches(e.code, 'from_numpy\(|from_dlpack\(')
         GROUP BY ALL ORDER BY moment"""
     )

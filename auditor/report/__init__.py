@@ -227,8 +227,12 @@ def remarks(difference: Difference) -> list[str]:
 
 
 def covered(audit: Audit) -> str:
-    """How much was compared."""
-    return f"{counted(audit.coverage.ops, 'op')} compared in {counted(audit.coverage.lanes, 'lane')}"
+    """How much was compared, and how many of the ops wrote in place: the harmful ones are among the findings."""
+    seen = audit.coverage
+    compared = f"{counted(seen.ops, 'op')} compared in {counted(seen.lanes, 'lane')}"
+    if not seen.in_place_writes:
+        return compared
+    return f"{compared}; {counted(seen.in_place_writes, 'in-place write')} in {counted(seen.in_place_lines, 'line')}"
 
 
 def not_covered(audit: Audit) -> list[str]:

@@ -11,6 +11,13 @@ OVERWRITING = (
     "aten.exponential_.", "aten.geometric_.", "aten.log_normal_.", "aten.resize_.", "aten.resize_as_.",
 )  # fmt: skip
 
+#: In-place ops, as a regular expression, and those of them that change what a tensor is called, shaped or bound to, and write nothing.
+IN_PLACE = r"^\w+\.(\w*[^_]_|__i\w+__)\."
+WRITING_NOTHING = (
+    "as_strided_", "detach_", "rename_", "requires_grad_", "resize_", "resize_as_", "set_", "squeeze_", "swapaxes_", "swapdims_", "t_",
+    "transpose_", "unsqueeze_",
+)  # fmt: skip
+
 #: Ops whose gradient torch computes by another formula under any dispatch mode, because the formula asks `isTensorSubclassLike`:
 #: `masked_fill` (gradient of a tensor value), `prod`, `masked.prod`.
 BRANCHES_UNDER_A_MODE = ("aten.masked_fill.Tensor", "aten.masked_fill_.Tensor", "aten.prod.default", "aten.prod.dim_int")

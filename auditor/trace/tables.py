@@ -2,7 +2,8 @@
 
 For questions about the flow of values, `uses` has each input of each op (`used` is the `row` of the record that wrote it), and `gradients`
 each time that the gradient of a leaf was set or, if `before` is not null, added to what that record wrote; `made` wrote what came of it.
-`module_rows` has the records of each `call` of a module that no other module called; `root` is the first part of its path.
+`module_rows` has the records of each `call` of a module that no other module called; `root` is the first part of its path. `writes` has the
+ops that write into the memory of their first input.
 
 `held` has the tensors of each optimizer, with what they are called and the `row` that had last written each at its first step; `measured`
 has what an op did to the numbers, see `record/probes/measure.py`; `nonfinite` the results that are not all finite, of a run that looked
@@ -21,6 +22,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from auditor.errors import TraceError, UsageError
+from auditor.trace.ops import IN_PLACE, WRITING_NOTHING
 from auditor.trace.seal import COLUMNS
 
 if TYPE_CHECKING:
@@ -68,6 +70,10 @@ _MODULE_ROWS = """CREATE VIEW module_rows AS
             coalesce(lag("row") OVER w <> "row" - 1 OR lag(split_part(module, '.', 1)) OVER w <> root, true) AS begins
         FROM records WHERE module IS NOT NULL AND phase IN ('setup', 'forward') WINDOW w AS (PARTITION BY lane ORDER BY "row"))
     SELECT lane, "row", root, sum(begins::INT) OVER (PARTITION BY lane ORDER BY "row") AS call FROM inside"""
+
+_WRITES = f"""CREATE VIEW writes AS
+    SELECT lane, "row", record, op, phase, in0, out, file, line, code FROM records
+    WHERE kind = 'op' AND regexp_matches(op, '{IN_PLACE}') AND split_part(op, '.', 2) NOT IN {WRITING_NOTHING}"""
 
 _NO_ROWS = ("value", "level", "lost", "measured", "nonfinite")
 
@@ -165,6 +171,7 @@ def _define(con: duckdb.DuckDBPyConnection, run: Trace, held: bool, looked: Trac
     con.execute(_USES)
     con.execute(_GRADIENTS)
     con.execute(_MODULE_ROWS)
+    con.execute(_WRITES)
     con.execute(
         """CREATE TABLE events AS
         SELECT e.* EXCLUDE (of_step), coalesce(e.of_step, r.step) AS step, r.phase FROM raw_events e

@@ -28,22 +28,26 @@ def install_torch(process: Process, torch: Any) -> None:
     """Register the global hooks that torch has for this."""
     most = process.settings.get("steps")
     window = process.settings.get("window")
-    state = {"optimizers": 0}
+    state = {"optimizers": 0, "met": 0}
     optimizers: dict[int, tuple[weakref.ref[Any], int, int]] = {}  # id -> the optimizer, its number, how many tensors it held when told of
 
     def number_of(lane: Any, optimizer: Any) -> int:
         """Number of an optimizer; what it holds is told when it is met first and when it has got more."""
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        groups = optimizer.param_groups
+        size = len(groups[0]["params"]) if len(groups) == 1 else sum([len(group["params"]) for group in groups])
         key = id(optimizer)
         found = optimizers.get(key)
         known = found is not None and found[0]() is optimizer
-        if found is not None and known and found[2] == len(parameters):
+        if found is not None and known and found[2] == size:
             return found[1]
-        state["met"] = number = found[1] if found is not None and known else state.get("met", 0) + 1
-        optimizers[key] = (weakref.ref(optimizer), number, len(parameters))
-        handler = lane.handler
-        if handler is not None:
-            told = [handler.name_leaf(p) for p in parameters[:_MOST_TOLD]]
+        if found is not None and known:
+            number = found[1]
+        else:
+            state["met"] = number = state["met"] + 1
+        optimizers[key] = (weakref.ref(optimizer), number, size)
+        if lane.handler is not None:
+            parameters = [p for group in groups for p in group["params"]]
+            told = [lane.handler.name_leaf(p) for p in parameters[:_MOST_TOLD]]
             names, written = [name for name, _ in told], [row for _, row in told]
             lane.event("optimizer", False, number=number, name=type(optimizer).__name__, leaves=names, written=written)
         return number
@@ -87,7 +91,8 @@ def install_torch(process: Process, torch: Any) -> None:
             forget_failed(lane, sys._getframe(1), -1)  # the step that begins is on the stack as well
         lane.stepping.append(optimizer)
         if len(lane.stepping) == 1 and lane.handler is not None:
-            number_of(lane, optimizer)
+            if id(optimizer) not in optimizers:
+                number_of(lane, optimizer)  # before its first update
             given = args[1:] if args and args[0] is optimizer else args  # the hook is called with all that `step` was, itself included
             closure = (given[0] if given else kwargs.get("closure")) is not None
             lane.handler.begin_step(lane.sites.site_of(sys._getframe(1)), closure)
@@ -132,7 +137,7 @@ def install_torch(process: Process, torch: Any) -> None:
 
     def zeroing(*whose: Any, **_kwargs: Any) -> None:
         lane = process.lane()
-        if not lane.stepping:
+        if not lane.stepping and lane.handler is not None:
             optimizer = whose and hasattr(whose[0], "param_groups")
             lane.event("zeroed", number=number_of(lane, whose[0]) if optimizer else None)
 

@@ -1,0 +1,41 @@
+"""Writes through an index that names one place twice with different values: which of them stays is nobody's promise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from auditor.detectors import Detector, Hit
+
+if TYPE_CHECKING:
+    from auditor.trace.tables import Tables
+
+
+@dataclass(frozen=True)
+class Params:
+    """Nothing to set."""
+
+
+def _find(runs: Sequence[Tables], _params: Params) -> Iterator[Hit]:
+    """One hit a line of which a write in the opposite order had another result, by the recorder's own measurement.
+
+    What is taken out by the same index, changed and written back is left out: there it matters that additions are lost, and
+    `repeated-index-write` tells of that.
+    """
+    rows = runs[0].query(
+        """SELECT r.file, r.line, first(r.op ORDER BY r."row") AS op, max(m."values") AS written, max(m.changed) AS changed,
+            count(*) AS times
+        FROM measured m JOIN records r USING (lane, "row")
+        WHERE m.what = 'order' AND m.changed > 0 AND r.line IS NOT NULL AND NOT EXISTS (
+            SELECT 1 FROM uses u JOIN records added ON added.lane = u.lane AND added."row" = u.used
+            JOIN records taken ON taken.lane = added.lane AND taken."row" = added.in0
+            WHERE u.lane = r.lane AND u."row" = r."row" AND regexp_matches(added.op, '^aten\\.(add|sub)_?\\.')
+                AND taken.op = 'aten.index.Tensor' AND taken.in0 = r.in0)
+        GROUP BY r.file, r.line ORDER BY min(r."row")"""
+    )
+    for row in rows:
+        yield Hit(row["file"], row["line"], {name: row[name] for name in ("op", "written", "changed")}, row["times"])
+
+
+DETECTOR = Detector("order-dependent-write", _find, Params, frozenset({"op", "written", "changed"}))
