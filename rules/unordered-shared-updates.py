@@ -1,8 +1,8 @@
 """Hogwild: two processes train one model; and a table that is shared and that nobody trains."""
 
 import torch
-from torch import nn
 from torch import multiprocessing as mp
+from torch import nn
 
 
 def train(model):

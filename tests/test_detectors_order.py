@@ -173,19 +173,20 @@ def test_nothing_is_said_of_the_workspace_without_strictness_or_without_products
     assert found(tmp_path, "cublas-workspace-unset", program) == []
 
 
-def test_a_workspace_that_is_set_after_a_step_is_too_late(tmp_path: Path) -> None:
-    def program(lane: LaneBuilder, steps: int, before: str | None = None) -> None:
+def test_a_workspace_that_is_set_after_the_first_product_is_too_late(tmp_path: Path) -> None:
+    def program(lane: LaneBuilder, steps: int, before: str | None = None, line: int | None = None) -> None:
         lane.setting(WORKSPACE, before, first=True)
         lane.op("aten.addmm.default", line=1)
         for _ in range(steps):
             lane.step()
             lane.op("aten.add.Tensor", line=2)
-        lane.setting(WORKSPACE, ":4096:8", line=3)
+        lane.setting(WORKSPACE, ":4096:8", line=line)
         lane.op("aten.addmm.default", line=4)
 
     rule = "cublas-workspace-set-too-late"
-    assert places(found(tmp_path / "a", rule, lambda lane: program(lane, 2))) == [(3, 1)]
+    assert places(found(tmp_path / "a", rule, lambda lane: program(lane, 2))) == [(None, 1)]
     assert found(tmp_path / "b", rule, lambda lane: program(lane, 0)) == []  # it may have been set before the product
+    assert places(found(tmp_path / "d", rule, lambda lane: program(lane, 0, line=3))) == [(3, 1)]
     assert found(tmp_path / "c", rule, lambda lane: program(lane, 2, ":16:8")) == []
 
 

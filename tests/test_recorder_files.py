@@ -159,7 +159,9 @@ def test_settings_are_recorded_at_first_and_each_change_with_its_line(tmp_path: 
         torch.set_default_device("cpu")  # the device as it is
         w = torch.ones(2, requires_grad=True)  # of this type
         optimizer = torch.optim.SGD([w], lr=0.1)
-        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # of the workspace
+        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # workspace as it is
+        del os.environ["OMP_NUM_THREADS"]
         os.environ["SOMETHING_ELSE"] = "1"
         w.sum().backward()
         optimizer.step()  # step
@@ -189,13 +191,14 @@ def test_settings_are_recorded_at_first_and_each_change_with_its_line(tmp_path: 
     assert changed("cudnn") == {"torch.backends.cudnn.deterministic": True}
     assert changed("precision")["torch.get_float32_matmul_precision"] == "high"
     assert changed("dtype") == {"torch.get_default_dtype": "torch.float64"}
-    for mark in ("the same threads", "cudnn again", "the device as it is"):
+    assert changed("of the workspace") == {"environ:CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+    for mark in ("the same threads", "cudnn again", "the device as it is", "workspace as it is"):
         assert changed(mark) == {}
     assert recorded.op("of this type").dtype == "float64"
 
     # by a way that is not watched: noticed at the end of the step, once and without a line
     polled = [e for e in changes if "line" not in e]
-    assert [(e["name"], e["value"]) for e in polled] == [("environ:CUBLAS_WORKSPACE_CONFIG", ":4096:8")]
+    assert [(e["name"], e["value"]) for e in polled] == [("environ:OMP_NUM_THREADS", None)]
     assert polled[0]["row"] == recorded.events("step")[0]["row"]
 
 
@@ -214,3 +217,15 @@ def test_what_a_script_is_told_on_its_standard_input_is_recorded(tmp_path: Path)
     recorded = Recorded(tmp_path, source, Trace(tmp_path / "run"))
 
     assert [(e["path"], e["op"], e["text"]) for e in files(recorded, "asked")] == [("<stdin>", "input", "0.5")]
+
+
+def test_a_hash_seed_is_too_late_also_before_torch_and_other_variables_are_not(tmp_path: Path) -> None:
+    source = """
+        import os
+        os.environ["MKL_NUM_THREADS"] = "1"
+        os.environ["PYTHONHASHSEED"] = "7"  # hash seed
+        import torch
+        torch.ones(2)
+        """
+    changes = [e for e in record(tmp_path, source).events("setting") if not e["first"]]
+    assert [(e["name"], e["value"], e["line"]) for e in changes] == [("environ:PYTHONHASHSEED", "7", 3)]

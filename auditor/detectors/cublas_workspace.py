@@ -56,18 +56,18 @@ def _unset(run: Tables, ops: list[str]) -> Iterator[Hit]:
 
 
 def _late(run: Tables, ops: list[str]) -> Iterator[Hit]:
-    """The variable is looked at after each step, so it was certainly set after a product only if there is a step between the two."""
+    """A change without a line was seen at the end of a step: it came certainly after a product only if a step ended between the two."""
     rows = run.query(
         """WITH firsts AS (SELECT lane, arg_min(struct_pack("row", op, file, line), "row") AS used FROM records
             WHERE list_contains(?, op) GROUP BY lane),
         seen AS (
             SELECT f.lane, any_value(f.used) AS used, min(s."row") AS "row" FROM firsts f
-            JOIN events s ON s.kind = 'step' AND s.lane = f.lane AND s."row" > f.used."row" GROUP BY f.lane),
+            LEFT JOIN events s ON s.kind = 'step' AND s.lane = f.lane AND s."row" > f.used."row" GROUP BY f.lane),
         given AS (
             SELECT *, lag(value) OVER (PARTITION BY lane ORDER BY "row", nth) AS before
             FROM events WHERE kind = 'setting' AND name = ?)
         SELECT g.file, g.line, g.value, s.used.op AS op, s.used.file AS used_file, s.used.line AS used_line
-        FROM given g JOIN seen s ON s.lane = g.lane AND g."row" > s."row"
+        FROM given g JOIN seen s ON s.lane = g.lane AND g."row" > CASE WHEN g.line IS NULL THEN s."row" ELSE s.used."row" END
         WHERE list_contains(?, g.value) AND NOT coalesce(list_contains(?, g.before), false) ORDER BY g."row" LIMIT 1""",
         ops,
         _VARIABLE,

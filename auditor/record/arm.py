@@ -28,6 +28,7 @@ def arm() -> Process:
     python_rng.install(process)
     files.install(process)
     threads.install(process)
+    settings.install(process)
     numpy_rng.install(process)
     workers.install(process)
     # One by one: a probe that does not fit a version of torch is reported and leaves the others alone.

@@ -37,6 +37,7 @@ class Process:
         self.rank: str | None = None
         self.begun = False
         self.poll_settings: Any = None
+        self.variable_set: Any = None  # set by settings when torch is there: an environment variable has got another value
         self.set_level: Any = None
         self.backward: Any = None
         self.handler: Any = None  # set by torch_mode: the handler of the current thread, None where its ops are not recorded

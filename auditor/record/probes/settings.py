@@ -26,6 +26,22 @@ _SETTERS = (
 )  # fmt: skip
 
 
+def install(process: Process) -> None:
+    """Watch the setting of environment variables: `os.environ[...] = ...` comes to `os.putenv`."""
+    at_start = os.environ.get("PYTHONHASHSEED")
+
+    def put(_done: object, name: Any, value: Any) -> None:
+        name, value = os.fsdecode(name), os.fsdecode(value)
+        if name not in ENVIRONMENT:
+            return
+        if process.variable_set is not None:
+            process.variable_set(name, value)
+        elif name == "PYTHONHASHSEED" and value != at_start:
+            process.lane().event("setting", name=f"environ:{name}", value=value, first=False)  # too late since Python started
+
+    os.putenv = telling(os.putenv, put, after=True)
+
+
 def install_torch(process: Process, torch: Any) -> None:
     """Note all settings, watch their setters, and let `process.poll_settings` find other changes."""
     readers = list(_readers(torch).items())
@@ -65,11 +81,16 @@ def install_torch(process: Process, torch: Any) -> None:
         shown = value if value is None or isinstance(value, (bool, int, str)) else str(value)
         process.lane().event("setting", where and not first, name=name, value=shown, first=first, **more)
 
+    def variable_set(name: str, value: str) -> None:
+        if value != known.get("environ:" + name, known):
+            note("environ:" + name, value, True)
+
     poll(where=False)
     process.lane().event(
         "setting", False, name="torch.backends.cpu.get_cpu_capability", value=torch.backends.cpu.get_cpu_capability(), first=True
     )
     process.poll_settings = poll
+    process.variable_set = variable_set
     for name in _SETTERS:
         setter = getattr(torch, name, None)
         if setter is not None:
