@@ -5,8 +5,7 @@ How much does each operation round, and where does type promotion hide that prec
 
 # repro-audit:
 #   - verdict: no-divergence-seen
-#     finds: [mixed-dtype-promotion]
-#     later: [precision-loss]
+#     finds: [mixed-dtype-promotion, precision-loss]
 
 import torch
 

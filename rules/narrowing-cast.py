@@ -17,4 +17,5 @@ already = torch.from_numpy(features.astype(np.float32))  # ok: narrowing-cast
 written = torch.tensor([0.5, 0.25])  # ok: narrowing-cast
 computed = (kept - kept.mean(0)).float()  # ok: narrowing-cast
 deliberate = rounded.half()  # ok: narrowing-cast
+pixels = torch.from_numpy(np.arange(8.0)).float()  # ok: narrowing-cast
 number = kept[0, 0].float()  # ok: narrowing-cast

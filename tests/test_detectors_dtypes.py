@@ -118,6 +118,26 @@ def test_workers_that_cast_at_the_same_line_are_one_finding(tmp_path: Path) -> N
     assert places(findings) == [(1, 2)]
 
 
+def test_what_was_measured_of_a_narrowing_cast_is_told_and_one_that_changes_nothing_is_silent(tmp_path: Path) -> None:
+    def program(lane: LaneBuilder) -> None:
+        wide = lane.external([4], dtype="float64", line=1)
+        facts: list[dict[str, object]] = [
+            {"changed": 4, "largest": 5.9e-8}, {"changed": 3, "largest": 1e-8, "vanished": 1}, {"changed": 0},
+            {"changed": 4, "largest": 1e-3, "overflowed": 1}, {"changed": 4, "vanished": 4},
+        ]  # fmt: skip
+        for line, found_out in enumerate(facts, 2):
+            lane.op("aten._to_copy.default", wide, dtype="float32", line=line)
+            lane.line({"k": "measured", "at": lane.last, "what": "cast", "values": 4, **found_out})
+        lane.op("aten._to_copy.default", wide, dtype="float32", line=2)  # the same line again, not measured
+
+    findings = found(tmp_path, "narrowing-cast", main=program)
+    assert places(findings) == [(2, 2), (3, 1)]
+    assert [f.message.partition("[4] here")[2] for f in findings] == [
+        ": 4 of 4 numbers change, by up to 5.9e-08 of their size",
+        ": 3 of 4 numbers change, by up to 1.0e-08 of their size; 1 of them to 0",
+    ]  # fmt: skip
+
+
 # mixed-dtype-promotion and float64-leak
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from auditor.detectors import Detector, Hit
 
@@ -27,6 +27,9 @@ def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
 
     What was computed with in the wide dtype is left out, for then the cast at the end is meant. So are single numbers, and backward and
     optimizer, which take nothing from outside. The cast's source is its last input: of `copy_`, the first is what it writes to.
+
+    A line whose casts were measured and changed no number rounds nothing. One that made numbers infinite, or all of them 0, is worse than
+    rounding and has a rule of its own.
     """
     carries = " OR ".join("op GLOB ?" for _ in params.carriers) or "false"
     casts = " OR ".join("op GLOB ?" for _ in params.casts) or "false"
@@ -45,10 +48,15 @@ def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
             WHERE w.kind = 'op')
         SELECT c.file, c.line, count(*) AS casts, first(c.op ORDER BY c.lane, c."row") AS op,
             first(t.dtype ORDER BY c.lane, c."row") AS dtype, first(t.shape ORDER BY c.lane, c."row") AS shape,
-            first(s.file ORDER BY c.lane, c."row") AS from_file, first(s.line ORDER BY c.lane, c."row") AS from_line
+            first(s.file ORDER BY c.lane, c."row") AS from_file, first(s.line ORDER BY c.lane, c."row") AS from_line,
+            sum(m."values") AS measured, sum(m.changed) AS changed, max(m.largest) AS largest, sum(m.vanished) AS vanished
         FROM records c JOIN outs t ON t.out = c.out JOIN outside s ON s.lane = c.lane AND s."row" = coalesce(c.in1, c.in0)
+        LEFT JOIN measured m ON m.lane = c.lane AND m."row" = c."row" AND m.what = 'cast'
         WHERE c.kind = 'op' AND ({casts}) AND t.dtype IN ({marks}) AND t.shape <> '[]' AND c.phase NOT IN ('backward', 'optimizer')
-        GROUP BY c.file, c.line ORDER BY c.file, c.line""",
+        GROUP BY c.file, c.line
+        HAVING sum(m.changed) IS NULL OR sum(m.changed) > 0
+            AND coalesce(sum(m.overflowed), 0) = 0 AND NOT coalesce(bool_or(m.vanished = m."values"), false)
+        ORDER BY c.file, c.line""",
         params.source,
         *params.carriers,
         *params.casts,
@@ -57,10 +65,19 @@ def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
     for row in rows:
         here = (row["from_file"], row["from_line"]) == (row["file"], row["line"]) or row["from_line"] is None
         values = {
-            "source": params.source, "dtype": row["dtype"], "shape": row["shape"].replace(",", ", "), "op": row["op"],
+            "source": params.source, "dtype": row["dtype"], "shape": row["shape"].replace(",", ", "), "op": row["op"], "error": _error(row),
             "seen": "" if here else f" (first seen in {row['from_file']}:{row['from_line']})",
         }  # fmt: skip
         yield Hit(row["file"], row["line"], values, row["casts"])
 
 
-DETECTOR = Detector("narrowing-cast", _find, Params, frozenset({"source", "dtype", "shape", "op", "seen"}))
+def _error(row: dict[str, Any]) -> str:
+    """What was measured, for the end of a sentence; nothing if nothing was."""
+    if row["measured"] is None:
+        return ""
+    size = "" if row["largest"] is None else f", by up to {row['largest']:.1e} of their size"
+    lost = f"; {row['vanished']:,} of them to 0" if row["vanished"] else ""
+    return f": {row['changed']:,} of {row['measured']:,} numbers change{size}{lost}"
+
+
+DETECTOR = Detector("narrowing-cast", _find, Params, frozenset({"source", "dtype", "shape", "op", "seen", "error"}))

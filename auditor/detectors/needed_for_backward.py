@@ -17,7 +17,8 @@ _BY_RESULT = (
 )  # fmt: skip
 _BY_INPUT = (
     "mul", "div", "pow", "mm", "bmm", "addmm", "baddbmm", "convolution", "log", "log2", "log10", "log1p", "sin", "cos", "abs", "gelu",
-    "silu", "leaky_relu", "softplus", "native_layer_norm", "native_batch_norm", "var", "std", "linalg_vector_norm", "square", "prod", "clamp",
+    "silu", "leaky_relu", "softplus", "native_layer_norm", "native_batch_norm", "var", "std", "linalg_vector_norm", "square", "prod",
+    "clamp",
 )  # fmt: skip
 
 

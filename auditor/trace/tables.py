@@ -5,6 +5,9 @@ each time that the gradient of a leaf was set or, if `before` is not null, added
 `module_rows` has the records of each `call` of a module that no other module called; `root` is the first part of its path. `writes` has the
 ops that write into the memory of their first input.
 
+`autocast_regions` has each time that a region was entered, with the `nth` of the event that left it; `autocast_changes` has, from an event
+on, the `entered` of the innermost region (null: none), and `autocast_rows` the same from a record on.
+
 `held` has the tensors of each optimizer, with what they are called and the `row` that had last written each at its first step; `measured`
 has what an op did to the numbers, see `record/probes/measure.py`; `nonfinite` the results that are not all finite, of a run that looked
 for them. `lanes` says whose the lanes are: a producer below -1 is -2 less `base` and `record` of a row in another lane of the same `pid`.
@@ -74,6 +77,28 @@ _MODULE_ROWS = """CREATE VIEW module_rows AS
 _WRITES = f"""CREATE VIEW writes AS
     SELECT lane, "row", record, op, phase, in0, out, file, line, code FROM records
     WHERE kind = 'op' AND regexp_matches(op, '{IN_PLACE}') AND split_part(op, '.', 2) NOT IN {WRITING_NOTHING}"""
+
+#: The regions of a lane are a stack: one is left by the next leaving at its depth.
+_AUTOCAST = (
+    """CREATE VIEW autocast_regions AS
+    WITH marks AS (
+        SELECT lane, nth, op, name, value, first, file, line,
+            sum(CASE op WHEN 'enter' THEN 1 ELSE -1 END) OVER (PARTITION BY lane ORDER BY nth) + CAST(op = 'leave' AS INT) AS depth
+        FROM events WHERE kind = 'autocast' AND op IN ('enter', 'leave'))
+    SELECT lane, depth, nth AS entered, name AS device, value AS dtype, first AS enabled, file, line, "left" FROM (
+        SELECT *, CASE lead(op) OVER w WHEN 'leave' THEN lead(nth) OVER w END AS "left"
+        FROM marks WINDOW w AS (PARTITION BY lane, depth ORDER BY nth))
+    WHERE op = 'enter'""",
+    """CREATE VIEW autocast_changes AS
+    WITH marks AS (
+        SELECT lane, "row", nth, op,
+            sum(CASE op WHEN 'enter' THEN 1 ELSE -1 END) OVER (PARTITION BY lane ORDER BY nth) + CAST(op = 'leave' AS INT) AS depth
+        FROM events WHERE kind = 'autocast' AND op IN ('enter', 'leave'))
+    SELECT m.lane, m."row", m.nth, CASE m.op WHEN 'enter' THEN m.nth ELSE r.entered END AS entered
+    FROM marks m ASOF LEFT JOIN autocast_regions r ON r.lane = m.lane AND r.depth = m.depth - 1 AND m.nth > r.entered""",
+    """CREATE VIEW autocast_rows AS
+    SELECT * FROM autocast_changes QUALIFY row_number() OVER (PARTITION BY lane, "row" ORDER BY nth DESC) = 1""",
+)
 
 _NO_ROWS = ("value", "level", "lost", "measured", "nonfinite")
 
@@ -179,6 +204,8 @@ def _define(con: duckdb.DuckDBPyConnection, run: Trace, held: bool, looked: Trac
         LEFT JOIN records r ON r.lane = e.lane AND r."row" = least(e."row", l.last)"""
     )
     con.execute("DROP TABLE raw_events")
+    for view in _AUTOCAST:
+        con.execute(view)
     con.execute(
         """CREATE VIEW "all" AS
         SELECT lane, "row", kind, op, CASE kind WHEN 'draw' THEN args END AS stream, NULL AS name, NULL AS value, NULL AS path,

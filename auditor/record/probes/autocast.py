@@ -25,5 +25,12 @@ def install_torch(process: Process, torch: Any) -> None:
             dtype = str(getattr(region, "fast_dtype", ""))[6:]
             process.lane().event("autocast", op=what, name=str(region.device), value=dtype, first=bool(region._enabled))
 
+    def made(_none: None, region: Any, *args: Any, **kwargs: Any) -> None:
+        """Torch switches a region off, with a warning, for a device or dtype that is not there."""
+        asked = kwargs.get("enabled", args[2] if len(args) > 2 else True)
+        if asked and not region._enabled:
+            tell("refused", region)
+
+    cls.__init__ = telling(cls.__init__, made, after=True)
     cls.__enter__ = telling(cls.__enter__, entered)
     cls.__exit__ = telling(cls.__exit__, left)

@@ -28,7 +28,19 @@ BY_OP = {
     "aten.index_copy_.default": "order", "aten.index_copy.default": "order",
 }  # fmt: skip
 
-_ARITHMETIC = ("aten.add.", "aten.sub.", "aten.mul.", "aten.neg.", "aten.pow.", "aten.rsub.", "aten.sum.", "aten.cumsum.", "aten.prod.")
+_ARITHMETIC = (
+    "aten.add.",
+    "aten.add_.",
+    "aten.sub.",
+    "aten.sub_.",
+    "aten.mul.",
+    "aten.neg.",
+    "aten.pow.",
+    "aten.rsub.",
+    "aten.sum.",
+    "aten.cumsum.",
+    "aten.prod.",
+)
 _REDUCTIONS = (
     "aten.sum.", "aten.mean.", "aten.cumsum.", "aten.prod.", "aten.cumprod.", "aten.logsumexp.", "aten.linalg_vector_norm.",
 )  # fmt: skip
@@ -74,6 +86,8 @@ class Measures:
         """Measure, and note what was found about the record that was written last."""
         guard = digest.no_dispatch()  # noqa: F841  # works by living
         try:
+            if args[0] is out and kind == "overflow":
+                before = self._undone(call, args, out)
             found = self._kinds[kind](call, args, kwargs or {}, out, before)
         except Exception:  # noqa: BLE001  # sparse, quantized and other tensors with which one cannot compute
             return
@@ -110,23 +124,31 @@ class Measures:
                 facts[name] = int(mask.sum())
         return facts
 
-    def _overflow(self, call: Any, args: Any, kwargs: Any, out: Any, _before: Any) -> dict[str, object] | None:
-        if out.numel() > MOST_ELEMENTS or "dtype" in kwargs or "out" in kwargs:
+    def _undone(self, call: Any, args: Any, out: Any) -> Any:
+        """What an addition or subtraction in place has overwritten: whole numbers that wrap can be taken back exactly."""
+        adds, subtracts = self._torch.ops.aten.add_, self._torch.ops.aten.sub_
+        undo = {adds.Tensor._op: subtracts.Tensor, subtracts.Tensor._op: adds.Tensor}.get(call)
+        return None if undo is None or out.numel() > MOST_ELEMENTS else undo(out.detach().clone(), args[1])
+
+    def _overflow(self, call: Any, args: Any, kwargs: Any, out: Any, before: Any) -> dict[str, object] | None:
+        if out.numel() > MOST_ELEMENTS or "dtype" in kwargs or "out" in kwargs or (args[0] is out and before is None):
             return None
         torch = self._torch
-        wide = [a.detach().to(torch.int64) if isinstance(a, torch.Tensor) else a for a in args]
+        given = args if before is None else (before, *args[1:])
+        wide = [a.detach().to(torch.int64) if isinstance(a, torch.Tensor) else a for a in given]
         right = call(*wide, **kwargs)
         wrong = int((right != out).sum())
         return {"values": out.numel(), "changed": wrong} if wrong else None
 
     def _reduction(self, call: Any, args: Any, kwargs: Any, out: Any, _before: Any) -> dict[str, object] | None:
-        if args[0].numel() > MOST_ELEMENTS or args[0].numel() <= out.numel() or "out" in kwargs:
+        runs_on = args[0].shape == out.shape  # cumsum and its like
+        if args[0].numel() > MOST_ELEMENTS or (args[0].numel() <= out.numel() and not runs_on) or "out" in kwargs:
             return None
         torch = self._torch
         kwargs = {**kwargs, "dtype": torch.float64} if kwargs.get("dtype") is not None else kwargs
         right = call(args[0].detach().to(torch.float64), *args[1:], **kwargs)
         found = self._difference(right.reshape(-1), out.detach().reshape(-1))
-        return found and {**found, "of": args[0].numel() // max(out.numel(), 1)}
+        return found and {**found, "of": out.shape[args[1]] if runs_on and out.dim() else args[0].numel() // max(out.numel(), 1)}
 
     def _order(self, call: Any, args: Any, kwargs: Any, out: Any, before: Any) -> dict[str, object] | None:
         """Write the elements in the opposite order: where one place is written twice with different values, another one stays."""

@@ -1,0 +1,482 @@
+"""Detectors of what ops did to the numbers, and of autocast, on runs written by hand: where they must speak, and where they must not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from auditor import pipeline, plugins
+from auditor.judge import judge, load_rules
+from auditor.results import Finding
+from auditor.trace.tables import Tables
+from tests.builder import LaneBuilder, Tensor, TraceBuilder
+
+SHIPPED = load_rules([pipeline.shipped_rules()], plugins.detectors())
+
+RULES = [
+    "overflowing-cast", "rounded-whole-numbers", "precision-loss", "integer-overflow", "integer-division", "half-precision-reduction",
+    "backward-under-autocast", "autocast-without-effect", "autocast-left-open", "float16-without-scaler",
+]  # fmt: skip
+
+#: What writes the lanes of a run.
+Program = Callable[[LaneBuilder], object]
+
+
+def found(tmp_path: Path, rule: str, killed: bool = False, **programs: Program) -> list[Finding]:
+    """The findings of a rule in a run with these lanes; `worker_0` stands for the lane `worker 0`."""
+    run = TraceBuilder(tmp_path / "run")
+    for name, program in programs.items():
+        lane = run.lane(name.replace("_", " "))
+        program(lane)
+        lane.killed = killed
+    with Tables(run.sealed()) as tables:
+        return judge([tables], [SHIPPED[rule].rule], plugins.detectors())
+
+
+def places(findings: list[Finding]) -> list[tuple[int | None, int]]:
+    """Line and count of each."""
+    return [(finding.line, finding.count) for finding in findings]
+
+
+def cast(lane: LaneBuilder, source: Tensor, dtype: str, line: int, values: int = 4, **facts: object) -> Tensor:
+    """A cast that was measured; `facts` are what it did to the numbers."""
+    out = lane.op("aten._to_copy.default", source, dtype=dtype, line=line)
+    measured(lane, "cast", values=values, **facts)
+    return out
+
+
+def measured(lane: LaneBuilder, what: str, **facts: object) -> None:
+    """A measurement of the last record."""
+    lane.line({"k": "measured", "at": lane.last, "what": what, **facts})
+
+
+def autocast(lane: LaneBuilder, line: int, what: str = "enter", device: str = "cpu", dtype: str = "bfloat16", enabled: bool = True) -> None:
+    """A region that is entered or left."""
+    lane.event("autocast", line, op=what, name=device, value=dtype, first=enabled)
+
+
+def backward(lane: LaneBuilder, root: Tensor, line: int, graph: bool = True, dtype: str = "float32") -> None:
+    """A backward pass from this tensor."""
+    lane.event("backward", line, root=root.number, first=graph)
+    phase, lane.phase = lane.phase, "backward"
+    lane.op("aten.mm.default", root, shape=[4, 4], dtype=dtype, line=line)
+    lane.phase = phase
+
+
+# overflowing-cast and rounded-whole-numbers
+
+
+def test_numbers_that_become_infinite_or_all_zero_or_wrap_around_are_one_finding_a_line(tmp_path: Path) -> None:
+    def program(lane: LaneBuilder) -> None:
+        x = lane.op("aten.randn.default", shape=[4], line=1)
+        ids = lane.op("aten.arange.default", shape=[4], dtype="int64", line=1)
+        for _ in range(3):
+            cast(lane, x, "float16", 2, changed=4, overflowed=2, largest=1e-4)
+        cast(lane, x, "float16", 3, changed=4, vanished=4)
+        cast(lane, ids, "int32", 4, changed=1)
+        cast(lane, x, "float16", 5, changed=4, largest=1e-4)
+        cast(lane, x, "float16", 6, changed=4, vanished=3, largest=1e-4)
+        cast(lane, ids, "int32", 7, changed=0)
+
+    findings = found(tmp_path, "overflowing-cast", main=program)
+    assert places(findings) == [(2, 3), (3, 1), (4, 1)]
+    assert findings[0].message == "6 of 12 numbers become infinite in a cast from float32 to float16 [4]"
+
+
+def test_a_fill_value_that_is_meant_to_become_infinite_is_no_overflow(tmp_path: Path) -> None:
+    def program(lane: LaneBuilder) -> None:
+        zeros = lane.op("aten.zeros.default", shape=[4], line=1)
+        mask = lane.op("aten.masked_fill.Scalar", zeros, numbers=[-3.4028234663852886e38], line=2)
+        summed = lane.op("aten.add.Tensor", mask, zeros, line=3)
+        cast(lane, summed, "float16", 4, changed=1, overflowed=1)
+        whole = lane.op("aten.masked_fill.Scalar", zeros, args=[-1000000000], line=5)
+        cast(lane, whole, "float16", 6, changed=1, overflowed=1)
+        prices = lane.op("aten.mul.Tensor", zeros, numbers=[1e6], line=7)
+        cast(lane, prices, "float16", 8, changed=1, overflowed=1)
+
+    assert places(found(tmp_path, "overflowing-cast", main=program)) == [(8, 1)]
+
+
+def test_bits_that_are_cut_off_are_no_overflow(tmp_path: Path) -> None:
+    def program(lane: LaneBuilder) -> None:
+        ids = lane.op("aten.arange.default", shape=[4], dtype="int64", line=1)
+        mixed = lane.op("aten.bitwise_xor.Tensor", ids, ids, dtype="int64", line=2)
+        cast(lane, lane.op("aten.mul.Tensor", mixed, args=[31], dtype="int64", line=3), "int32", 4, changed=4)
+        short = lane.op("aten.ones.default", shape=[4], dtype="uint8", line=5)
+        cast(lane, short, "int8", 6, changed=4)
+        mask = lane.op("aten.bitwise_and.Tensor", ids, ids, dtype="bool", line=7)
+        cast(lane, lane.op("aten.index.Tensor", ids, mask, dtype="int64", line=8), "int32", 9, changed=4)
+
+    assert places(found(tmp_path, "overflowing-cast", main=program)) == [(9, 1)]
+
+
+@pytest.mark.parametrize("scaler", [False, True])
+def test_a_scaler_takes_care_of_what_overflows_under_autocast(tmp_path: Path, scaler: bool) -> None:
+    def program(lane: LaneBuilder) -> None:
+        x = lane.op("aten.randn.default", shape=[4], line=1)
+        autocast(lane, 2, dtype="float16")
+        cast(lane, x, "float16", 3, changed=4, overflowed=2)
+        autocast(lane, 2, "leave", dtype="float16")
+        cast(lane, x, "float16", 4, changed=4, overflowed=2)
+        if scaler:
+            lane.op("aten._amp_foreach_non_finite_check_and_unscale_.default", x, line=5)
+
+    assert places(found(tmp_path, "overflowing-cast", main=program)) == ([(4, 1)] if scaler else [(3, 1), (4, 1)])
+
+
+def test_whole_numbers_that_become_others_are_told_and_single_numbers_and_floats_are_not(tmp_path: Path) -> None:
+    def program(lane: LaneBuilder) -> None:
+        ids = lane.op("aten.arange.default", shape=[4], dtype="int64", line=1)
+        for _ in range(2):
+            cast(lane, ids, "bfloat16", 2, changed=2, largest=1e-3)
+        cast(lane, ids, "bfloat16", 3, changed=0)
+        cast(lane, lane.op("aten.sum.default", ids, shape=[], dtype="int64"), "float32", 4, values=1, changed=1)
+        cast(lane, lane.op("aten.randn.default", shape=[4]), "bfloat16", 5, changed=4, largest=1e-3)
+
+    findings = found(tmp_path, "rounded-whole-numbers", main=program)
+    assert places(findings) == [(2, 2)]
+    assert findings[0].message == "4 of 8 numbers become others in a cast from int64 to bfloat16 [4]"
+
+
+def test_a_line_is_never_told_of_by_two_rules_of_casts(tmp_path: Path) -> None:
+    def program(lane: LaneBuilder) -> None:
+        x = lane.external([4], dtype="float64", line=1)
+        cast(lane, x, "float16", 2, changed=4, overflowed=1, largest=1e-4)
+        cast(lane, x, "float16", 3, changed=4, vanished=4)
+        cast(lane, x, "float16", 4, changed=4, vanished=1, largest=1e-4)
+
+    assert places(found(tmp_path / "a", "overflowing-cast", main=program)) == [(2, 1), (3, 1)]
+    assert places(found(tmp_path / "b", "narrowing-cast", main=program)) == [(4, 1)]
+
+
+# precision-loss
+
+
+def test_digits_that_are_lost_on_the_way_are_told_where_they_are_lost(tmp_path: Path) -> None:
+    def program(lane: LaneBuilder) -> None:
+        for _ in range(2):
+            wide = lane.op("aten.randn.default", shape=[4], dtype="float64", line=1)
+            narrow = cast(lane, wide, "float32", 2, changed=4, largest=5e-8, absolute=1e-7)
+            lane.op("aten.mul.Tensor", lane.op("aten.relu.default", narrow, line=3), wide, dtype="float64", line=4)
+            lane.op("aten._to_copy.default", narrow, dtype="float64", line=5)
+
+    findings = found(tmp_path, "precision-loss", main=program)
+    assert places(findings) == [(2, 2)]
+    assert findings[0].message == (
+        "a computed float64 [4] is rounded to float32 here, by up to 5.0e-08 of its size, and what comes of it becomes float64 again in "
+        "train.py:4 (aten.mul.Tensor)"
+    )
+
+
+def test_digits_that_nobody_asks_for_again_or_that_were_never_there_are_silent(tmp_path: Path) -> None:
+    def program(lane: LaneBuilder) -> None:
+        wide = lane.op("aten.randn.default", shape=[4], dtype="float64", line=1)
+        kept = lane.op("aten._to_copy.default", wide, dtype="float32", line=2)
+        mean = lane.op("aten.mean.default", kept, shape=[], line=3)
+        lane.op("aten._to_copy.default", mean, shape=[], dtype="float64", line=4)
+        exact = cast(lane, wide, "float32", 5, changed=0)
+        lane.op("aten._to_copy.default", exact, dtype="float64", line=6)
+        outside = lane.op("aten._to_copy.default", lane.external([4], dtype="float64", line=7), dtype="float32", line=8)
+        lane.op("aten._to_copy.default", outside, dtype="float64", line=9)
+        half = lane.op("aten._to_copy.default", kept, dtype="bfloat16", line=10)
+        lane.op("aten._to_copy.default", half, dtype="float32", line=11)
+        far = lane.op("aten._to_copy.default", wide, dtype="float32", line=12)
+        for _ in range(20):
+            far = lane.op("aten.relu.default", far, line=13)
+        lane.op("aten._to_copy.default", far, dtype="float64", line=14)
+        trained = lane.op("aten.mm.default", lane.op("aten._to_copy.default", wide, dtype="float32", line=15), line=16, node=1)
+        lane.op("aten._to_copy.default", trained, dtype="float64", line=17)
+        lane.module = "Net"
+        inside = lane.op("aten.mm.default", lane.op("aten._to_copy.default", wide, dtype="float32", line=18), line=19)
+        lane.module = ""
+        lane.op("aten._to_copy.default", inside, dtype="float64", line=20)
+
+    assert found(tmp_path, "precision-loss", main=program) == []
+
+
+def test_a_cast_that_was_not_measured_is_told_without_its_error(tmp_path: Path) -> None:
+    def program(lane: LaneBuilder) -> None:
+        wide = lane.op("aten.randn.default", shape=[4], dtype="float64", line=1)
+        lane.op("aten.sub.Tensor", lane.op("aten._to_copy.default", wide, dtype="float32", line=2), wide, dtype="float64", line=2)
+
+    findings = found(tmp_path, "precision-loss", main=program)
+    assert places(findings) == [(2, 1)]
+    assert "rounded to float32 here, and what" in findings[0].message
+    assert "in the same line" in findings[0].message
+
+
+# integer-overflow
+
+
+def test_integers_that_wrap_are_one_finding_a_line(tmp_path: Path) -> None:
+    def program(lane: LaneBuilder) -> None:
+        image = lane.external([8], dtype="uint8", line=1)
+        for _ in range(3):
+            lane.op("aten.add.Tensor", image, image, dtype="uint8", line=2)
+            measured(lane, "overflow", values=8, changed=3)
+        lane.op("aten.mul.Tensor", image, args=[31], shape=[], dtype="int32", line=3)
+        measured(lane, "overflow", values=1, changed=1)
+
+    findings = found(tmp_path, "integer-overflow", main=program)
+    assert places(findings) == [(2, 3), (3, 1)]
+    assert findings[0].message == "aten.add.Tensor in uint8 [8]: 3 of 8 results do not fit and wrap around to other numbers"
+
+
+def test_hashes_and_random_generators_may_wrap(tmp_path: Path) -> None:
+    def program(lane: LaneBuilder) -> None:
+        state = lane.external([8], dtype="int32", line=1)
+        for line, (before, after) in enumerate([("bitwise_xor.Tensor", None), (None, "__rshift__.Scalar"), (None, "remainder.Scalar")], 2):
+            given = lane.op(f"aten.{before}", state, dtype="int32", line=line) if before else state
+            product = lane.op("aten.mul.Tensor", given, args=[31], dtype="int32", line=line)
+            measured(lane, "overflow", values=8, changed=3)
+            if after:
+                lane.op(f"aten.{after}", product, dtype="int32", line=line + 10)
+        lane.op("aten.mul.Tensor", state, args=[1664525], dtype="int32", line=5)
+        measured(lane, "overflow", values=8, changed=3)
+
+    assert found(tmp_path, "integer-overflow", main=program) == []
+
+
+# integer-division
+
+
+def divided(lane: LaneBuilder, line: int, digest: int | str | None = None, shape: tuple[int, ...] = ()) -> Tensor:
+    """A count that is divided as an integer."""
+    right = lane.op("aten.eq.Tensor", lane.external([50]), dtype="bool", line=line)
+    count = lane.op("aten.sum.default", right, shape=shape, dtype="int64", line=line)
+    return lane.op("aten.floor_divide.default", count, args=[50], shape=shape, dtype="int64", line=line, digest=digest)
+
+
+ZERO, ONE = 14374147212387527897, 3439722301264460078
+
+
+def test_a_count_that_lost_its_fraction_is_one_finding_a_line(tmp_path: Path) -> None:
+    def program(lane: LaneBuilder) -> None:
+        for k in range(3):
+            lane.op("aten.mul.Tensor", divided(lane, 1, shape=(4,)), dtype="float32", numbers=[0.5], line=2)
+            lane.op("aten._local_scalar_dense.default", divided(lane, 3, ONE if k else ZERO), shape=[], dtype="int", line=4)
+
+    findings = found(tmp_path, "integer-division", main=program)
+    assert places(findings) == [(1, 3), (3, 3)]
+    assert [f.message.rpartition("and ")[2] for f in findings] == [
+        "what follows computes with it in floating point", "all that is left is 0 or 1",
+    ]  # fmt: skip
+
+
+def test_lengths_positions_and_numbers_of_groups_may_be_divided_as_integers(tmp_path: Path) -> None:
+    def program(lane: LaneBuilder) -> None:
+        lane.op("aten._local_scalar_dense.default", divided(lane, 1), shape=[], dtype="int", line=1)
+        lane.op("aten._local_scalar_dense.default", divided(lane, 2, ONE), shape=[], dtype="int", line=2)
+        lane.op("aten.lt.Tensor", lane.external([4], dtype="int64"), divided(lane, 3, shape=(4,)), dtype="bool", line=3)
+        lane.op("aten.div.Tensor", lane.external([4]), divided(lane, 4, shape=(4,)), line=4)
+        both = divided(lane, 5, shape=(4,))
+        lane.op("aten.lt.Tensor", both, dtype="bool", line=5)
+        lane.op("aten._to_copy.default", both, dtype="float32", line=5)
+        positions = lane.op("aten.arange.default", shape=[4], dtype="int64", line=6)
+        halves = lane.op("aten.floor_divide.default", positions, args=[2], dtype="int64", line=6)
+        lane.op("aten._to_copy.default", halves, dtype="float32", line=6)
+        divided(lane, 7)
+        wide = lane.op("aten.sum.default", lane.external([4]), shape=[], line=8)
+        lane.op("aten._to_copy.default", lane.op("aten.floor_divide.default", wide, shape=[], line=8), dtype="float64", line=8)
+
+    assert found(tmp_path, "integer-division", main=program) == []
+
+
+# half-precision-reduction
+
+
+def test_a_reduction_that_is_off_by_many_roundings_or_infinite_is_told(tmp_path: Path) -> None:
+    def program(lane: LaneBuilder) -> None:
+        x = lane.external([512], dtype="float16", line=1)
+        lane.module = "Norm"
+        cases: list[tuple[str, dict[str, object]]] = [
+            ("float16", {"largest": 0.02}), ("bfloat16", {"largest": 0.02}), ("bfloat16", {"largest": 0.2}), ("float16", {"overflowed": 1}),
+        ]  # fmt: skip
+        for line, (dtype, facts) in enumerate(cases, 2):
+            for _ in range(2):
+                lane.op("aten.sum.default", x, shape=[], dtype=dtype, line=line)
+                measured(lane, "reduction", values=1, changed=1, of=512, **facts)
+
+    findings = found(tmp_path, "half-precision-reduction", main=program)
+    assert places(findings) == [(2, 2), (4, 2), (5, 2)]
+    assert findings[0].message == "aten.sum.default of 512 float16 numbers in Norm is off by up to 2.0%"
+    assert findings[2].message.endswith("is infinite, though the numbers are not")
+
+
+# autocast
+
+
+def test_a_backward_pass_within_a_region_is_told_and_one_where_autocast_is_off_is_not(tmp_path: Path) -> None:
+    def program(lane: LaneBuilder) -> None:
+        lane.phase = "forward"
+        for _ in range(3):
+            loss = lane.op("aten.mean.default", shape=[], line=1)
+            autocast(lane, 2)
+            backward(lane, loss, 3)
+            autocast(lane, 4, enabled=False)
+            backward(lane, loss, 5)
+            autocast(lane, 4, "leave", enabled=False)
+            backward(lane, loss, 6, graph=False)
+            autocast(lane, 2, "leave")
+            backward(lane, loss, 7)
+
+    findings = found(tmp_path, "backward-under-autocast", main=program)
+    assert places(findings) == [(3, 3)]
+    assert "the cpu autocast region of train.py:2, so that a float32 product in it would be rounded to bfloat16" in findings[0].message
+
+
+def test_products_of_float32_layers_that_a_backward_pass_rounds_are_counted(tmp_path: Path) -> None:
+    def program(lane: LaneBuilder) -> None:
+        for k in range(1, 5, 2):
+            lane.phase = "forward"
+            autocast(lane, 1)
+            autocast(lane, 2, enabled=False)
+            wide = lane.op("aten.addmm.default", shape=[4, 4], line=3, node=k)
+            autocast(lane, 2, "leave", enabled=False)
+            loss = lane.op("aten.mm.default", wide, dtype="bfloat16", line=4, node=k + 1)
+            lane.event("backward", 5, root=loss.number, first=True)
+            lane.phase = "backward"
+            lane.op("aten.mm.default", loss, dtype="bfloat16", line=5, node=k + 1)
+            lane.op("aten.mm.default", loss, dtype="bfloat16", line=5, node=k)
+            lane.op("aten.mm.default", loss, dtype="bfloat16", line=5, node=k)
+            autocast(lane, 1, "leave")
+            lane.step()
+
+    findings = found(tmp_path, "backward-under-autocast", main=program)
+    assert places(findings) == [(5, 2)]
+    assert findings[0].message.endswith("so that 2 of its products for float32 layers are rounded to bfloat16")
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_region_that_is_never_left_is_one_finding_if_the_lane_came_to_its_end(tmp_path: Path, killed: bool) -> None:
+    def program(lane: LaneBuilder) -> None:
+        loss = lane.op("aten.mean.default", shape=[], line=1)
+        autocast(lane, 2)
+        autocast(lane, 2, "leave")
+        autocast(lane, 3)
+        for _ in range(2):
+            autocast(lane, 4)
+            autocast(lane, 4, "leave")
+            backward(lane, loss, 5)
+
+    assert places(found(tmp_path / "a", "autocast-left-open", killed, main=program)) == ([] if killed else [(3, 1)])
+    assert places(found(tmp_path / "b", "backward-under-autocast", killed, main=program)) == ([(5, 2)] if killed else [])
+
+
+def test_a_region_that_stays_open_where_nothing_is_trained_is_silent(tmp_path: Path) -> None:
+    def program(lane: LaneBuilder) -> None:
+        loss = lane.op("aten.mean.default", shape=[], line=1)
+        backward(lane, loss, 1)
+        autocast(lane, 2)
+        lane.op("aten.mm.default", loss, shape=[4, 4], dtype="bfloat16", line=3)
+
+    assert found(tmp_path, "autocast-left-open", main=program) == []
+
+
+def test_a_window_of_recorded_steps_says_nothing_of_what_is_left_open(tmp_path: Path) -> None:
+    run = TraceBuilder(tmp_path / "run", plan={"script": ["train.py"], "level": "ops", "window": [1, 2]})
+    lane = run.lane()
+    loss = lane.op("aten.mean.default", shape=[], line=1)
+    autocast(lane, 2)
+    backward(lane, loss, 3)
+    with Tables(run.sealed()) as tables:
+        assert judge([tables], [SHIPPED["autocast-left-open"].rule], plugins.detectors()) == []
+
+
+def test_a_region_in_which_what_would_be_cast_is_not_is_told(tmp_path: Path) -> None:
+    def program(lane: LaneBuilder) -> None:
+        x = lane.external([4, 4], line=1)
+        for _ in range(2):
+            autocast(lane, 2, device="cuda", dtype="float16")
+            lane.op("aten.addmm.default", x, line=3)
+            lane.op("aten.relu.default", x, line=4)
+            autocast(lane, 2, "leave", device="cuda", dtype="float16")
+        lane.op("aten.addmm.default", x, line=5)
+
+    findings = found(tmp_path, "autocast-without-effect", main=program)
+    assert places(findings) == [(2, 2)]
+    assert findings[0].message == "in this cuda autocast region aten.addmm.default computes in float32 on cpu, and no op at all in float16"
+
+
+def test_a_region_that_torch_switched_off_because_there_is_no_such_device_is_found(tmp_path: Path) -> None:
+    def program(lane: LaneBuilder) -> None:
+        x = lane.external([4, 4], line=1)
+        for _ in range(2):
+            autocast(lane, 2, "refused", device="cuda", dtype="float16", enabled=False)
+            autocast(lane, 2, device="cuda", dtype="float16", enabled=False)
+            lane.op("aten.addmm.default", x, line=3)
+            autocast(lane, 2, "leave", device="cuda", dtype="float16", enabled=False)
+
+    (finding,) = found(tmp_path, "autocast-without-effect", main=program)
+    assert (finding.line, finding.count) == (2, 2)
+    assert "aten.addmm.default computes in float32 on cpu" in finding.message
+
+
+def test_a_region_with_effect_or_with_nothing_to_cast_or_switched_off_is_silent(tmp_path: Path) -> None:
+    def program(lane: LaneBuilder) -> None:
+        x = lane.external([4, 4], line=1)
+        autocast(lane, 2)
+        lane.op("aten.addmm.default", x, line=3)
+        lane.op("aten.addmm.default", x, dtype="bfloat16", line=3)
+        autocast(lane, 2, "leave")
+        autocast(lane, 4)
+        lane.op("aten.relu.default", x, line=5)
+        autocast(lane, 6, enabled=False)
+        lane.op("aten.mm.default", x, line=7)
+        autocast(lane, 6, "leave", enabled=False)
+        lane.phase = "optimizer"
+        lane.op("aten.mm.default", x, line=8)
+        autocast(lane, 4, "leave")
+
+    assert found(tmp_path, "autocast-without-effect", main=program) == []
+
+
+@pytest.mark.parametrize(
+    ("dtype", "scaler", "by_hand", "speaks"),
+    [
+        pytest.param("float16", False, False, True, id="no scaler"),
+        pytest.param("float16", True, False, False, id="a scaler"),
+        pytest.param("float16", False, True, False, id="scaled by hand"),
+        pytest.param("bfloat16", False, False, False, id="bfloat16"),
+    ],
+)
+def test_float16_gradients_need_a_scaler(tmp_path: Path, dtype: str, scaler: bool, by_hand: bool, speaks: bool) -> None:
+    def program(lane: LaneBuilder) -> None:
+        for _ in range(3):
+            autocast(lane, 1, dtype=dtype)
+            loss = lane.op("aten.mm.default", lane.external([4, 4]), dtype=dtype, line=2)
+            autocast(lane, 1, "leave", dtype=dtype)
+            if by_hand:
+                loss = lane.op("aten.mul.Tensor", loss, numbers=[1024.0], line=3)
+            backward(lane, loss, 4, dtype=dtype)
+            if scaler:
+                lane.op("aten._amp_foreach_non_finite_check_and_unscale_.default", loss, line=5)
+            lane.step()
+            backward(lane, loss, 6)
+
+    findings = found(tmp_path, "float16-without-scaler", main=program)
+    assert places(findings) == ([(4, 3)] if speaks else [])
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_run_without_ops_has_no_finding(tmp_path: Path, rule: str) -> None:
+    assert found(tmp_path, rule, main=lambda lane: lane, worker_0=lambda lane: lane) == []
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_odd_dtypes_and_unknown_inputs_are_passed_over(tmp_path: Path, rule: str) -> None:
+    def program(lane: LaneBuilder) -> None:
+        autocast(lane, 1, "leave")
+        autocast(lane, 1)
+        for dtype in ("complex64", "float8_e4m3fn", "bool", "quint8"):
+            x = lane.external([4], dtype=dtype)
+            y = lane.op("aten._to_copy.default", x, None, dtype=dtype)
+            measured(lane, "cast", values=4, changed=1)
+            lane.op("aten.floor_divide.default", y, dtype=dtype)
+        lane.op("aten._to_copy.default", None, dtype="float32", line=2)
+        lane.line({"k": "measured", "at": lane.last, "what": "reduction", "values": 0, "changed": 0})
+        autocast(lane, 1, "leave")
+
+    assert found(tmp_path, rule, main=program) == []
