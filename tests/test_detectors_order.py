@@ -561,3 +561,18 @@ def test_a_library_that_clips_and_a_comment_that_speaks_of_it_are_left_alone(lin
 )  # fmt: skip
 def test_a_run_in_which_nothing_happened_has_none_of_these_faults(rule: str, tmp_path: Path) -> None:
     assert found(tmp_path, rule, lambda _lane: None) == []
+
+
+# repeating-draw
+
+
+def test_an_op_that_could_have_drawn_and_did_not_repeats_nothing(tmp_path: Path) -> None:
+    def program(lane: LaneBuilder, seeded: bool) -> None:
+        for _ in range(3):
+            if seeded:
+                lane.seed("torch-cpu", 0, line=1)
+            lane.random("aten._scaled_dot_product_flash_attention_for_cpu.default", state="as before", line=2)
+            lane.step()
+
+    assert found(tmp_path / "a", "repeating-draw", lambda lane: program(lane, False)) == []
+    assert places(found(tmp_path / "b", "repeating-draw", lambda lane: program(lane, True))) == [(2, 3)]

@@ -34,11 +34,11 @@ _CLIPS = r"""WITH at_lines AS (
 """
 
 _QUESTIONS = {
-    # a line that speaks of the scale has a limit that is scaled as well
-    "before-unscale": """SELECT c.file, c.line, count(DISTINCT c.step) AS times, first(u.file ORDER BY u."row") AS other_file,
+    # a limit that is scaled as well is right
+    "before-unscale": r"""SELECT c.file, c.line, count(DISTINCT c.step) AS times, first(u.file ORDER BY u."row") AS other_file,
             first(u.line ORDER BY u."row") AS other_line
         FROM clips c JOIN uses u ON u.lane = c.lane AND u.used = c."row" AND u.op GLOB 'aten._amp_foreach_non_finite_check_and_unscale_*'
-        WHERE NOT contains(c.said, 'scale')
+        WHERE NOT regexp_matches(c.said, 'clip_grad_(norm|value)_\s*\([^;]*scale')
         GROUP BY c.file, c.line ORDER BY min(c."row")""",
     # what is left of clipping by value is the second of two ops: that the second takes in what the first wrote is no use of it
     "after-update": """SELECT c.file, c.line, count(DISTINCT b."row") AS times, NULL AS other_file, NULL AS other_line

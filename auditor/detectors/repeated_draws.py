@@ -23,13 +23,22 @@ class Params:
 def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
     """One hit a line: the same function drew there from the same state in several steps.
 
-    Backward passes are left out: checkpointing puts a stream back to draw the same numbers again, and is right to.
+    Backward passes are left out: checkpointing puts a stream back to draw the same numbers again, and is right to. So are ops that could
+    have drawn and did not, as attention with a dropout of 0 does: the next draw finds the stream as they did. Of a generator of the
+    script's own that cannot be said, because many share the name of its stream.
     """
     fits = " OR ".join("args GLOB ?" for _ in params.streams)
     rows = runs[0].query(
-        f"""WITH repeated AS (
+        f"""WITH draws AS (
+            SELECT *, lead(digest) OVER w AS next_state, lead("row") OVER w AS next_row FROM records WHERE kind = 'draw' AND ({fits})
+            WINDOW w AS (PARTITION BY lane, args ORDER BY "row")),
+        seeds AS (SELECT lane, stream, "row" FROM events WHERE kind = 'seed'),
+        drawn AS (
+            SELECT d.* FROM draws d ASOF LEFT JOIN seeds s ON s.lane = d.lane AND s.stream = d.args AND d.next_row >= s."row"
+            WHERE d.args IN ('torch-own', 'numpy-own', 'python-own') OR d.next_state IS DISTINCT FROM d.digest OR s."row" > d."row"),
+        repeated AS (
             SELECT lane, args AS stream, op, file, line, digest, count(DISTINCT step) AS steps, min(step) AS since, min("row") AS moment
-            FROM records WHERE kind = 'draw' AND phase <> 'backward' AND line IS NOT NULL AND ({fits})
+            FROM drawn WHERE phase <> 'backward' AND line IS NOT NULL
             GROUP BY lane, args, op, file, line, digest HAVING count(DISTINCT step) >= ?)
         SELECT file, line, stream, first(op ORDER BY moment) AS op, max(steps) AS steps, min(since) AS since
         FROM repeated GROUP BY file, line, stream ORDER BY min(moment)""",
