@@ -5,7 +5,7 @@ The script stops at backward(), but the line to change is the one that cut the g
 
 # repro-audit:
 #   - verdict: inconclusive
-#     later: [graph-cut-by-no-grad]
+#     finds: [graph-cut]
 
 import torch
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from auditor.detectors import Detector, Hit, named
 
@@ -14,44 +14,76 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Params:
-    """`all`: none of the gradients of a backward pass is used; `some`: those of some tensors are not, and others are."""
+    """`all`: none of the gradients of a backward pass is used; `some`: those of some tensors are not, and others are.
 
-    of: Literal["all", "some"]
+    `zeroed`: they are not because the optimizer's next step comes after they are zeroed; those are left out of the other two.
+    """
+
+    of: Literal["all", "some", "zeroed"]
 
 
 def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
     """One hit a `backward()` whose gradients (all, or some) no op but zeroing ever takes in, in a script that has optimizer steps.
 
+    Where they are zeroed before the step that they were for, in nine of ten steps, the hit is at the zeroing.
+
     A leaf whose gradient is used after another backward pass is left out: a generator's loss has gradients for the discriminator too. So
-    are leaves that nobody has a name for, such as the inputs of a checkpointed segment, sparse gradients, which have no storage that
-    could be followed, and what is written by something else within the backward pass, as the gradients of DistributedDataParallel are.
-    Where others are used, only parameters of modules are told: a tensor of its own may be an input whose gradient is looked at.
+    are leaves that nobody has a name for, such as the inputs of a checkpointed segment, those on which `backward()` itself is called, of
+    which `cut_graph.py` tells, sparse gradients, which have no storage that could be followed, and what is written by something else within
+    the backward pass, as the gradients of DistributedDataParallel are. Where others are used, only parameters of modules are told: a tensor
+    of its own may be an input whose gradient is looked at.
     """
     rows = runs[0].query(
         """WITH known AS (
             SELECT g.* FROM gradients g WHERE g.leaf NOT GLOB 'a tensor of shape*' AND (g.lane, g.leaf) NOT IN (
-                SELECT (lane, leaf) FROM records WHERE leaf IS NOT NULL AND phase = 'backward' AND out GLOB '*sparse*')),
+                SELECT (lane, leaf) FROM records WHERE leaf IS NOT NULL AND phase = 'backward' AND out GLOB '*sparse*')
+            AND (g.lane, coalesce(g.leaf_written, -1)) NOT IN (SELECT (lane, root) FROM events WHERE kind = 'backward' AND root >= 0)),
         used AS (
             SELECT DISTINCT g.lane, g.leaf FROM known g JOIN uses u ON u.lane = g.lane AND u.used = g.made
             WHERE u."row" > g."row" AND u.op NOT GLOB '*zero_*' AND (u.phase <> 'backward' OR u.op GLOB '*_.*' AND NOT EXISTS (
-                SELECT 1 FROM gradients h WHERE h.lane = u.lane AND h."row" = u."row")))
-        SELECT g.file, g.line, g.leaf, count(*) AS times, min(g."row") AS moment, u.leaf IS NOT NULL AS is_used
-        FROM known g LEFT JOIN used u ON u.lane = g.lane AND u.leaf = g.leaf
-        WHERE g.lane IN (SELECT lane FROM records WHERE phase = 'optimizer' UNION SELECT lane FROM events WHERE kind = 'step')
-        GROUP BY g.file, g.line, g.leaf, u.leaf HAVING count(*) > 1 ORDER BY moment"""
+                SELECT 1 FROM gradients h WHERE h.lane = u.lane AND h."row" = u."row"))),
+        zeroing AS (
+            SELECT z.lane, o.optimizer, z."row", min(z.nth) AS nth, arg_min(z.file, z.nth) AS file, arg_min(z.line, z.nth) AS line
+            FROM events z JOIN (SELECT DISTINCT lane, optimizer FROM held) o
+            ON o.lane = z.lane AND coalesce(z.optimizer, o.optimizer) = o.optimizer
+            WHERE z.kind = 'zeroed' GROUP BY z.lane, o.optimizer, z."row"),
+        steps AS (
+            SELECT lane, optimizer, "row", min(nth) AS nth FROM events WHERE kind = 'step' AND optimizer IS NOT NULL
+            GROUP BY lane, optimizer, "row"),
+        waiting AS (
+            SELECT g.lane, g."row", g.leaf, h.optimizer FROM known g ANTI JOIN used u ON u.lane = g.lane AND u.leaf = g.leaf
+            JOIN (SELECT DISTINCT lane, optimizer, leaf FROM held) h ON h.lane = g.lane AND h.leaf = g.leaf),
+        zeroed AS (
+            SELECT w.lane, w.leaf, arg_min(z.file, w."row") AS file, arg_min(z.line, w."row") AS line, count(DISTINCT s."row") AS times
+            FROM waiting w ASOF JOIN steps s ON s.lane = w.lane AND s.optimizer = w.optimizer AND s."row" > w."row"
+            ASOF LEFT JOIN zeroing z ON z.lane = w.lane AND z.optimizer = w.optimizer AND z."row" > w."row"
+            GROUP BY w.lane, w.leaf HAVING count(*) FILTER (WHERE z.nth < s.nth) >= 0.9 * count(*))
+        SELECT g.file, g.line, g.leaf, count(*) AS times, min(g."row") AS moment, u.leaf IS NOT NULL AS is_used,
+            z.leaf IS NOT NULL AS is_zeroed, any_value(z.file) AS zeroed_file, any_value(z.line) AS zeroed_line, any_value(z.times) AS steps
+        FROM known g LEFT JOIN used u ON u.lane = g.lane AND u.leaf = g.leaf LEFT JOIN zeroed z ON z.lane = g.lane AND z.leaf = g.leaf
+        WHERE g.lane IN (
+            SELECT lane FROM records WHERE phase = 'optimizer'
+            UNION SELECT lane FROM events WHERE kind = 'step' AND (? <> 'all' OR optimizer IS NOT NULL))
+        GROUP BY g.file, g.line, g.leaf, u.leaf, z.leaf HAVING count(*) > 1 ORDER BY moment""",
+        params.of,
     )
-    places: dict[tuple[str | None, int | None], list[dict[str, object]]] = {}
+    places: dict[tuple[str | None, int | None], list[dict[str, Any]]] = {}
     for row in rows:
-        places.setdefault((row["file"], row["line"]), []).append(row)
+        zeroed = params.of == "zeroed" and row["is_zeroed"]
+        places.setdefault((row["zeroed_file"], row["zeroed_line"]) if zeroed else (row["file"], row["line"]), []).append(row)
     for (file, line), leaves in places.items():
-        unused = [row for row in leaves if not row["is_used"]]
-        if not unused or (len(unused) == len(leaves)) != (params.of == "all"):
+        unused = [row for row in leaves if not row["is_used"] and row["is_zeroed"] == (params.of == "zeroed")]
+        if not unused or (params.of != "zeroed" and (len(unused) == len(leaves)) != (params.of == "all")):
             continue
-        names = [str(row["leaf"]) for row in unused]
+        names = list(dict.fromkeys(row["leaf"] for row in unused))
         if params.of == "some" and not all("." in name for name in names):
             continue
-        values: dict[str, object] = {"tensors": named(names, len(leaves), "tensor"), "subject": " ".join(sorted(names))}
-        yield Hit(file, line, values, max(int(str(row["times"])) for row in unused))
+        first = unused[0]
+        values: dict[str, object] = {
+            "tensors": named(names, len(leaves), "tensor"), "subject": " ".join(sorted(names)),
+            "backward_at": f"in {first['file']}:{first['line']}" if first["line"] is not None else "before",
+        }  # fmt: skip
+        yield Hit(file, line, values, max(row["steps" if params.of == "zeroed" else "times"] for row in unused))
 
 
-DETECTOR = Detector("unused-gradient", _find, Params, frozenset({"tensors"}))
+DETECTOR = Detector("unused-gradient", _find, Params, frozenset({"tensors", "backward_at"}))

@@ -47,7 +47,7 @@ def install_torch(process: Process, torch: Any) -> None:
         optimizers[key] = (weakref.ref(optimizer), number, size)
         if lane.handler is not None:
             parameters = [p for group in groups for p in group["params"]]
-            told = [lane.handler.name_leaf(p) for p in parameters[:_MOST_TOLD]]
+            told = [lane.handler.name_leaf(p) for p in parameters[:_MOST_TOLD] if p.requires_grad]  # frozen ones wait for no gradient
             names, written = [name for name, _ in told], [row for _, row in told]
             lane.event("optimizer", False, number=number, name=type(optimizer).__name__, leaves=names, written=written)
         return number
