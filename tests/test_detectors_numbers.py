@@ -480,3 +480,64 @@ def test_odd_dtypes_and_unknown_inputs_are_passed_over(tmp_path: Path, rule: str
         autocast(lane, 1, "leave")
 
     assert found(tmp_path, rule, main=program) == []
+
+
+# non-finite-loss
+
+
+def losing(lane: LaneBuilder, *, told: bool = True, outside: bool = False) -> None:
+    """Two good steps and two of nan: a logarithm gives an infinity, and a product with 0 makes nan of it. A mask of infinities is meant."""
+
+    def tell(nans: int, infinities: int, given: bool = False) -> None:
+        if told:
+            lane.event("nonfinite", nans=nans, infinities=infinities, given=given)
+
+    for step in range(4):
+        bad = step > 1
+        x = lane.external([3], line=1)
+        lane.phase = "forward"
+        mask = lane.op("aten.masked_fill.Scalar", x, line=2)
+        tell(0, 1)
+        weights = lane.op("aten._softmax.default", mask, line=2)
+        log = lane.op("aten.log.default", x, line=3, node=4 * step + 1)
+        if bad:
+            tell(0, 1, outside)
+        product = lane.op("aten.mul.Tensor", log, weights, line=4, node=4 * step + 2)
+        if bad:
+            tell(1, 0, True)
+        loss = lane.op("aten.sum.default", product, shape=[], line=5, node=4 * step + 3)
+        if bad:
+            tell(1, 0, True)
+        lane.event("backward", 6, root=loss.number, first=True)
+        lane.step(loss=float("nan") if bad else 0.5)
+
+
+def test_a_nan_is_followed_back_to_the_op_that_made_the_first_number_that_is_none(tmp_path: Path) -> None:
+    (finding,) = found(tmp_path, "non-finite-loss", main=losing)
+    assert finding.line == 3
+    assert (
+        "the loss is nan from step 2 on, in 2 steps: aten.log.default made 1 infinite value of finite ones here in step 2"
+        in finding.message
+    )
+    assert "of which aten.mul.Tensor made nan in train.py:4" in finding.message
+
+
+def test_a_number_that_came_from_outside_is_said_to(tmp_path: Path) -> None:
+    (finding,) = found(tmp_path, "non-finite-loss", main=lambda lane: losing(lane, outside=True))
+    assert "aten.log.default was given numbers from outside that are not finite" in finding.message
+
+
+def test_without_a_run_that_looked_the_loss_is_told_at_its_backward_pass(tmp_path: Path) -> None:
+    (finding,) = found(tmp_path, "non-finite-loss", main=lambda lane: losing(lane, told=False))
+    assert (finding.line, finding.message) == (6, "the loss is nan from step 2 on, in 2 steps")
+
+
+def test_what_another_run_looked_at_counts_for_the_run_that_is_judged(tmp_path: Path) -> None:
+    runs = []
+    for name, told in (("a", False), ("b", True)):
+        run = TraceBuilder(tmp_path / name)
+        losing(run.lane(), told=told)
+        runs.append(run.sealed())
+    with Tables(runs[0], looked=runs[1]) as tables:
+        (finding,) = judge([tables], [SHIPPED["non-finite-loss"].rule], plugins.detectors())
+    assert finding.line == 3

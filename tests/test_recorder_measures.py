@@ -277,3 +277,29 @@ def test_memory_that_is_shared_is_told_once_a_line(tmp_path: Path) -> None:
         """
     trace = record_of(tmp_path, "shared", source)
     assert asked(trace, "SELECT line FROM events WHERE kind = 'shared'") == [(line_of(source, "shared"),)]
+
+
+def test_an_audit_looks_once_more_for_the_first_nan_and_only_then(tmp_path: Path) -> None:
+    source = """
+        import sys, torch
+        torch.manual_seed(0)
+        w = torch.ones(2, requires_grad=True)
+        optimizer = torch.optim.SGD([w], lr=0.1)
+        for step in range(6):
+            x = torch.ones(2)
+            if step == 3 and "bad" in sys.argv:
+                x = torch.zeros(2)
+            loss = ((w * x).log() * x).sum()  # loss
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        """
+    write(tmp_path, train=source)
+    bad = pipeline.audit(Plan(("train.py", "bad"), cwd=str(tmp_path)), keep=tmp_path / "bad")
+    assert [(run.id, run.steps) for run in bad.runs] == [("control-1", 6), ("control-2", 6), ("look-finite", 4)]
+    (finding,) = [finding for finding in bad.findings if finding.level == "error"]
+    assert (finding.rule, finding.line) == ("non-finite-loss", line_of(source, "# loss"))
+    assert "aten.log.default made 2 infinite values of finite ones here in step 3" in finding.message
+    good = pipeline.audit(Plan(("train.py",), cwd=str(tmp_path)), keep=tmp_path / "good")
+    assert len(good.runs) == 2
+    assert [finding for finding in good.findings if finding.level != "note"] == []
