@@ -392,7 +392,7 @@ def no_divergence() -> Audit:
         verdict="no-divergence-seen",
         script=["steady_training.py"],
         runs=_runs(ops=5544, steps=40)[:2],
-        coverage=Coverage(lanes=1, ops=5544),
+        coverage=Coverage(lanes=1, ops=5544, in_place_writes=180, in_place_lines=3),
         version="0.1.0",
     )
 

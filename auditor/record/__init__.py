@@ -15,6 +15,8 @@ leave a frame of its own in a traceback that the script sees; keep a tensor aliv
 * A write by NumPy into memory that torch shares, when it happens: it is found in the same way, at the op that reads it.
 * `random()` and `getrandbits()` of an own `random.Random`; the seed of an own NumPy `RandomState` or bit generator (its state is seen at
   the first draw); draws in C that take no op and no Python call.
+* `.data`, which is no op: a graph that it cuts is seen to be cut, not where. What a multiplication of narrow integers in place overwrote,
+  and so whether it wrapped. What an index holds: that it repeats is measured where it is used to write.
 * Files that a library opens in its own native code (safetensors, HDF5, parquet readers). Their content is met as external tensors.
 * Processes of another interpreter, and of one started with `-I`, `-E` or `-S`.
 
