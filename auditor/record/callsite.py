@@ -79,13 +79,6 @@ class Sites:
         return 0
 
 
-def user_frame(frame: FrameType | None) -> FrameType | None:
-    """The innermost user frame itself, for events too rare to need a number."""
-    while frame is not None and not is_user_code(frame.f_code.co_filename):
-        frame = frame.f_back
-    return frame
-
-
 def hide_us(error: BaseException) -> None:
     """Take our innermost frames off a traceback; for an `except` that ends with a bare `raise`, which adds none (3.11 and later)."""
     trace = error.__traceback__

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from auditor.record.callsite import Sites, user_frame
+from auditor.record.callsite import Sites
 from auditor.trace import LANE_SPAN, RECORD, RECORD_SIZE
 from auditor.trace.writer import LaneWriter
 
@@ -72,14 +72,12 @@ class Lane:
         return self.last
 
     def event(self, kind: str, where: bool = True, **facts: object) -> None:
-        """Write a rare event: it lies behind the record `at`, and `file`, `line` and `func` are the user's."""
+        """Write a rare event: it lies behind the record `at`, and `site` is where in the user's code it comes from."""
         event: dict[str, object] = {"k": kind, "at": self.number(), **facts}
         if where:
-            frame = user_frame(sys._getframe(1))
-            if frame is not None:
-                event["file"] = frame.f_code.co_filename
-                event["line"] = frame.f_lineno
-                event["func"] = getattr(frame.f_code, "co_qualname", frame.f_code.co_name)
+            site = self.sites.site_of(sys._getframe(1))
+            if site:
+                event["site"] = site
         self.line(event)
 
     def draw(self, generator: object, stream: str, function: str, state_of: Callable[[Any], int]) -> None:

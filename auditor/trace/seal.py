@@ -320,6 +320,9 @@ def _write_lane(lane: dict[str, Any], target: Path, cwd: str) -> None:
                 event[key] = _rows(np.array(event[key], np.uint32), base, row_of).tolist()
         if "path" in event:
             event["path"] = _relative(event["path"], cwd)
+        site = lane["tables"]["site"].get(event.pop("site", 0))
+        if site is not None:
+            event |= {key: site[key] for key in _NEEDED["site"]}
         if "file" in event:
             event["file"], event["code"] = _relative(event["file"], cwd), _source(event["file"], event.get("line"))
         events.append(event)

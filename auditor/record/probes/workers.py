@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from auditor.record.callsite import hide_us, user_frame
+from auditor.record.callsite import hide_us
 from auditor.record.imports import when_imported
 from auditor.record.probes.wrapping import telling
 
@@ -26,14 +26,14 @@ def install(process: Process) -> None:
 
 def install_torch(process: Process, torch: Any) -> None:
     """Note the lines that share tensors; `Module.share_memory` does it tensor by tensor."""
-    told: set[tuple[str, int]] = set()
+    told: set[tuple[int, int]] = set()
 
     def shared(*_args: Any) -> None:
-        frame = user_frame(sys._getframe(2))
-        place = (frame.f_code.co_filename, frame.f_lineno) if frame is not None else ("", 0)
+        lane = process.lane()
+        place = lane.base, lane.sites.site_of(sys._getframe(2))
         if place not in told and len(told) < _MOST_TOLD:
             told.add(place)
-            process.lane().event("shared")
+            lane.event("shared")
 
     torch.Tensor.share_memory_ = telling(torch.Tensor.share_memory_, shared)
 
