@@ -163,19 +163,23 @@ def record(
     timeout: Timeout = None,
     level: Level = "ops",
     window: Window = None,
+    pin: Annotated[list[str] | None, typer.Option("--pin", metavar="FACTOR", help="hold a source of variation still; repeatable")] = None,
+    vary: Annotated[list[str] | None, typer.Option("--vary", metavar="FACTOR", help="make one another than usual; repeatable")] = None,
     python: Python = None,
 ) -> None:
-    """Make one run and keep it."""
+    """Make one run and keep it, with factors held still or varied if so asked (`repro-audit factors` lists them)."""
     with _plain_errors():
         plan = _plan(script, module, steps, timeout, python).with_level(_level(level), _window(window))
         from auditor import pipeline, progress
 
+        plan = pipeline.with_factors(plan, pin or [], vary or [])
         screen = progress.screen()
         try:
             made, cut_short = pipeline.record(plan, out, screen)
         finally:
             screen.close()
-        screen.say(f"recorded {made.ops:,} ops in {made.steps:,} steps ({made.seconds:.1f} s) in {out}")
+        held = "".join(f", {', '.join(names)} {how}" for names, how in ((made.pinned, "pinned"), (made.varied, "varied")) if names)
+        screen.say(f"recorded {made.ops:,} ops in {made.steps:,} steps ({made.seconds:.1f} s) in {out}{held}")
         if made.exit or cut_short:
             failed = f"the script ended with {made.error or f'status {made.exit}'} [script-failed]"
             screen.say(cut_short or failed)
@@ -272,6 +276,17 @@ def query(
             print("\t".join(names))
             for row in rows:
                 print("\t".join("" if value is None else str(value) for value in row))
+
+
+@app.command()
+def factors() -> None:
+    """Print the sources of variation that can be held still or varied, and whether they can be here."""
+    with _plain_errors():
+        from auditor import plugins
+        from auditor.rulebook import print_factors
+
+        with _writing():
+            print_factors(plugins.factors().values(), sys.stdout)
 
 
 @rules_app.command("list")

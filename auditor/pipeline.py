@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,6 +20,7 @@ import auditor
 from auditor import plugins
 from auditor.compare import Comparison, compare, environment_differences
 from auditor.errors import AuditError, LaunchError, UsageError
+from auditor.factors import plan_with
 from auditor.judge import (
     Rule,
     RuleFile,
@@ -116,6 +118,27 @@ def audit(
         result.runs = [outcome(run) for run in runs]
         _self_check(result, a, b, bare, steps_only)
     return result
+
+
+def with_factors(plan: Plan, pinned: Sequence[str], varied: Sequence[str]) -> Plan:
+    """The plan with these factors pinned and varied.
+
+    Raises `UsageError`: `no-such-factor`, `factor-unavailable`, `factor-twice`.
+    """
+    factors = plugins.factors()
+    for name in (*pinned, *varied):
+        factor = factors.get(name)
+        if factor is None:
+            near = get_close_matches(name, factors, 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise UsageError("no-such-factor", f"no factor is named {name}{hint}")
+        missing = factor.unavailable()
+        if missing is not None:
+            raise UsageError("factor-unavailable", f"{name} can be neither pinned nor varied: {missing}")
+    both = set(pinned) & set(varied)
+    if both:
+        raise UsageError("factor-twice", f"{min(both)} cannot be both pinned and varied")
+    return plan_with(plan, factors, pinned, varied)
 
 
 def shipped_rules() -> Path:
@@ -264,8 +287,6 @@ def check_script(plan: Plan) -> None:
     path = Path(plan.cwd) / first
     if path.is_file() or (path / "__main__.py").is_file():
         return
-    from difflib import get_close_matches
-
     near = get_close_matches(Path(first).name, [p.name for p in path.parent.glob("*.py")] if path.parent.is_dir() else [], 1)
     hint = f"; did you mean {Path(first).parent / near[0]}?" if near else ""
     raise UsageError("no-such-script", f"there is no script {first} in {plan.cwd}{hint}")

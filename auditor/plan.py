@@ -41,6 +41,8 @@ class Plan:
     finite: bool = False
     pinned: tuple[str, ...] = ()
     varied: tuple[str, ...] = ()
+    within: tuple[tuple[str, str], ...] = ()
+    fixed_addresses: bool = False
 
     @property
     def command(self) -> list[str]:
@@ -50,6 +52,18 @@ class Plan:
     def with_environment(self, **variables: str) -> Plan:
         """The same plan with these variables set in the child."""
         return replace(self, environment=(*self.environment, *sorted(variables.items())))
+
+    def variable(self, name: str) -> str | None:
+        """An environment variable as the child will find it."""
+        return dict(self.environment).get(name, os.environ.get(name))
+
+    def with_factors(self, pinned: tuple[str, ...], varied: tuple[str, ...], within: tuple[tuple[str, str], ...]) -> Plan:
+        """The same plan, saying which factors are pinned and varied; `within`: those that have something to do in the child, and how."""
+        return replace(self, pinned=pinned, varied=varied, within=within)
+
+    def with_fixed_addresses(self) -> Plan:
+        """The same plan, with memory at the same addresses in every run."""
+        return replace(self, fixed_addresses=True)
 
     def with_watch(self, *watch: Watch, to_the_end: bool = False) -> Plan:
         """The same plan, looking closely at these windows; it ends at the first step behind them, or goes to the end of the script."""
@@ -73,6 +87,8 @@ class Plan:
             settings["to_the_end"] = self.to_the_end
         if self.finite:
             settings["finite"] = True
+        if self.within:
+            settings["factors"] = [list(entry) for entry in self.within]
         return settings
 
     def as_json(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from auditor.errors import AuditError
 
 if TYPE_CHECKING:
     from auditor.detectors import Detector
+    from auditor.factors import Factor
     from auditor.report import Report
 
 
@@ -53,6 +54,13 @@ def detectors() -> dict[str, Detector]:
     from auditor.detectors import Detector
 
     return members(Detector)
+
+
+def factors() -> dict[str, Factor]:
+    """The factors, by name."""
+    from auditor.factors import Factor
+
+    return members(Factor)
 
 
 def reports() -> dict[str, Report]:

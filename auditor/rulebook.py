@@ -1,4 +1,4 @@
-"""The rules as a person reads them: `repro-audit rules list` and `repro-audit explain RULE`."""
+"""Rules and factors as a person reads them: `repro-audit rules list`, `repro-audit explain RULE`, `repro-audit factors`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterable
 from typing import TextIO
 
+from auditor.factors import Factor
 from auditor.judge import LEVELS, Rule, RuleFile
 
 _WIDTH = 100
@@ -30,6 +31,15 @@ def print_rule(file: RuleFile, out: TextIO) -> None:
         out.write("\nExample\n" + "\n".join(marked) + "\n")
     out.write(f"\nTo accept it at a line\n  # repro-audit: allow {rule.id} because ...\n")
     out.write("\nDocumented in\n" + "\n".join(f"  {reference}" for reference in rule.references) + "\n")
+
+
+def print_factors(factors: Iterable[Factor], out: TextIO) -> None:
+    """What varies by each factor, what to do about it, and why one can be neither pinned nor varied here."""
+    for factor in factors:
+        missing = factor.unavailable()
+        out.write(
+            f"{factor.name}{f' (not here: {missing})' if missing else ''}\n{_filled(factor.why)}\n{_filled(f'cure: {factor.remedy}')}\n"
+        )
 
 
 def _filled(text: str) -> str:

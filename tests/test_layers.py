@@ -72,7 +72,7 @@ TABLE: dict[str, Allowed] = {
         ("auditor.record.*", "auditor.trace", "auditor.trace.ops", "auditor.trace.writer"), ("xxhash",),
         others_lazily=("torch", "numpy"), only_standard_library=_CHEAP,
     ),
-    "auditor.factors*": Allowed(("auditor.factors", "auditor.plan"), others_lazily=("*",)),
+    "auditor.factors*": Allowed(("auditor.factors", "auditor.plan"), auditor_lazily=("auditor.record.*",), others_lazily=("*",)),
     "auditor.detectors*": Allowed(("auditor.detectors", "auditor.trace*", "auditor.results"), others_lazily=("*",)),
     "auditor.launch*": Allowed(("auditor.launch", "auditor.launch.*", *NOUNS)),
     "auditor.experiment*": Allowed(("auditor.experiment.*", *NOUNS)),
@@ -88,14 +88,14 @@ TABLE: dict[str, Allowed] = {
     "auditor.report.terminal": Allowed(("auditor.report", "auditor.results"), ("rich",)),
     "auditor.report.html": Allowed(("auditor.report", "auditor.results"), ("jinja2",)),
     "auditor.report.*": Allowed(("auditor.report", "auditor.results")),
-    "auditor.plugins": Allowed(("auditor.errors",), auditor_lazily=("auditor.detectors", "auditor.report")),
+    "auditor.plugins": Allowed(("auditor.errors",), auditor_lazily=("auditor.detectors", "auditor.factors", "auditor.report")),
     "auditor.config": Allowed(("auditor.errors",), ("pydantic",), others_lazily=("tomli",)),
-    "auditor.rulebook": Allowed(("auditor.judge",)),
+    "auditor.rulebook": Allowed(("auditor.judge", "auditor.factors")),
     "auditor.listing": Allowed(("auditor.report", *NOUNS)),
     "auditor.progress": Allowed(("auditor.launch",)),
     "auditor.pipeline": Allowed(
         (
-            "auditor", "auditor.listing", "auditor.progress", "auditor.plugins", "auditor.report", "auditor.report.*",
+            "auditor", "auditor.factors", "auditor.listing", "auditor.progress", "auditor.plugins", "auditor.report", "auditor.report.*",
             *(f"auditor.{verb}" for verb in VERBS), *NOUNS,
         )
     ),
@@ -243,8 +243,12 @@ def callers_of(*functions: str) -> set[str]:
     }
 
 
-def test_only_the_api_and_the_plugins_import_by_name_and_the_names_of_the_api_exist() -> None:
-    assert callers_of("import_module", "__import__") == {"auditor", "auditor.plugins"}
+def test_only_the_api_and_what_finds_members_of_sets_import_by_name_and_the_names_of_the_api_exist() -> None:
+    assert callers_of("import_module", "__import__") == {
+        "auditor",
+        "auditor.plugins",
+        "auditor.record.arm",
+    }  # the API, the members of sets, the factors that a run asks for
     assert set(auditor._LAZY.values()) <= set(MODULES)
     assert set(auditor._LAZY) | {"__version__"} == set(auditor.__all__)
 

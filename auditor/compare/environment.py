@@ -26,6 +26,8 @@ def _facts(trace: Trace) -> dict[str, Any]:
     facts["script"] = " ".join(trace.meta.get("script") or [])
     facts["script content"] = trace.meta.get("script_digest")
     facts["recorded"] = _recorded(trace)
+    for how in ("pinned", "varied"):
+        facts[how] = ", ".join(trace.meta.get(how) or []) or None
     main = trace.main
     if main is not None:
         for event in main.events_of("setting"):

@@ -6,6 +6,7 @@ trace is reported, never guessed. Whatever happens to the child or to us, what w
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import shutil
@@ -34,6 +35,8 @@ _TICK = 0.1
 _LEAST_SPACE = 1 << 20
 #: Seconds that a child has between being asked to end and being ended.
 _GRACE = 5.0
+#: ADDR_NO_RANDOMIZE of personality(2); it is inherited by what the child starts.
+_NO_RANDOMIZE = 0x0040000
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ def launch(plan: Plan, run: Path, name: str, role: str, screen: Screen, stdin: S
     try:
         child = subprocess.Popen(
             plan.command, cwd=plan.cwd, env=_environment(plan, run), stdin=source.open(), stdout=output.stdout, stderr=output.stderr,
-            preexec_fn=partial(_close, closed) if closed else None,
+            preexec_fn=partial(_prepare, closed, plan.fixed_addresses) if closed or plan.fixed_addresses else None,
         )  # fmt: skip
     except OSError as error:
         output.close()
@@ -209,9 +212,12 @@ def _end_orphans(run: Path) -> None:
             continue
 
 
-def _close(fds: list[int]) -> None:
-    for fd in fds:
+def _prepare(closed: list[int], fixed_addresses: bool) -> None:
+    """In the child, before it becomes the interpreter: close what the user's shell had closed, and switch off address randomisation."""
+    for fd in closed:
         os.close(fd)
+    if fixed_addresses:
+        ctypes.CDLL(None).personality(_NO_RANDOMIZE)
 
 
 class _Watcher:

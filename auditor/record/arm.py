@@ -25,6 +25,8 @@ def arm() -> Process:
     process = Process(json.loads(os.environ[VARIABLE]))
     process.begin()
     imports.install()
+    for name, how in process.settings.get("factors", ()):
+        _hold(process, name, how)
     python_rng.install(process)
     files.install(process)
     threads.install(process)
@@ -41,6 +43,14 @@ def arm() -> Process:
     ours = [name for name in sys.modules if name == "auditor" or name.startswith("auditor.")]
     process.modules = [sys.modules.pop(name) for name in ours]
     return process
+
+
+def _hold(process: Process, name: str, how: str) -> None:
+    """Pin or vary a factor, before the probes watch what it changes; one that does not fit here is reported."""
+    try:
+        __import__(f"auditor.factors.{name.replace('-', '_')}", fromlist=["FACTOR"]).FACTOR.inside(process, how)
+    except Exception as error:  # noqa: BLE001  # whatever it is, it must not end the user's program
+        imports.failed(_hold, RuntimeError(f"{name}: {type(error).__name__}: {error}"))
 
 
 def _count_fork(process: Process) -> None:

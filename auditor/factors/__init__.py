@@ -1,0 +1,46 @@
+"""Sources of variation, one a file: each can be held still (pinned) or made to differ (varied), and is left free otherwise.
+
+A factor works from outside, on the plan of a run, or within the user's process, by a function that the recorder calls when it is armed;
+then it works in child processes and workers too. What a factor's file imports at its top is imported there, before the script runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from auditor.plan import Plan
+
+
+class Factor(NamedTuple):
+    """One source of variation. A named tuple, because the user's process has no need of what a dataclass imports."""
+
+    name: str
+    """Kebab-case; the file's with underscores."""
+    why: str
+    """What varies and where it comes from, in one sentence that a user can act on."""
+    remedy: str
+    """What to change in the script if it is to blame."""
+    pin: Callable[[Plan], Plan] | None = None
+    """The plan of a run in which it is held still."""
+    vary: Callable[[Plan], Plan] | None = None
+    """The plan of a run in which it is another one than usual; None where two runs differ by themselves."""
+    inside: Callable[[Any, str], None] | None = None
+    """What is done in the user's process, given a `record.process.Process` and `pin` or `vary`, before the script imports anything."""
+    unavailable: Callable[[], str | None] = lambda: None
+    """Why it can be neither pinned nor varied here; None if it can."""
+    numerical: bool = False
+    """Whether it changes how numbers are computed, and not which."""
+
+
+def plan_with(plan: Plan, factors: Mapping[str, Factor], pinned: Sequence[str], varied: Sequence[str]) -> Plan:
+    """The plan with these factors pinned and varied; raises KeyError for a name that is none."""
+    for name in pinned:
+        change = factors[name].pin
+        plan = change(plan) if change is not None else plan
+    for name in varied:
+        change = factors[name].vary
+        plan = change(plan) if change is not None else plan
+    within = [(name, how) for names, how in ((pinned, "pin"), (varied, "vary")) for name in names if factors[name].inside is not None]
+    return plan.with_factors(tuple(pinned), tuple(varied), tuple(within))

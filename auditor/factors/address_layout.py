@@ -1,0 +1,31 @@
+"""`address-layout`: where in memory things lie, by which objects without a hash of their own are ordered in sets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from auditor.factors import Factor
+
+if TYPE_CHECKING:
+    from auditor.plan import Plan
+
+
+def _pin(plan: Plan) -> Plan:
+    """Hash seeds are held as well: the order of a set of strings decides in which order things are allocated."""
+    given = plan.variable("PYTHONHASHSEED")
+    return plan.with_fixed_addresses().with_environment(PYTHONHASHSEED=given if given not in (None, "", "random") else "0")
+
+
+def _unavailable() -> str | None:
+    import sys
+
+    return None if sys.platform == "linux" else "addresses can be held still only under Linux"
+
+
+FACTOR = Factor(
+    name="address-layout",
+    why="the system puts memory at other addresses in each run, and sets and dicts of plain objects are ordered by them",
+    remedy="sorted(..., key=...) by something that is not id() or the default hash()",
+    pin=_pin,
+    unavailable=_unavailable,
+)

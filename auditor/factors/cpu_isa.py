@@ -1,0 +1,31 @@
+"""`cpu-isa`: the instruction set that torch's, oneDNN's and MKL's kernels are taken for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from auditor.factors import Factor
+
+if TYPE_CHECKING:
+    from auditor.plan import Plan
+
+
+def _pin(plan: Plan) -> Plan:
+    return plan.with_environment(ATEN_CPU_CAPABILITY="default", ONEDNN_MAX_CPU_ISA="SSE41", MKL_CBWR="COMPATIBLE")
+
+
+def _vary(plan: Plan) -> Plan:
+    usual = plan.variable("ATEN_CPU_CAPABILITY")
+    return plan.with_environment(
+        ATEN_CPU_CAPABILITY="avx2" if usual == "default" else "default", ONEDNN_MAX_CPU_ISA="AVX2", MKL_CBWR="COMPATIBLE"
+    )
+
+
+FACTOR = Factor(
+    name="cpu-isa",
+    why="kernels are chosen by what the CPU can do, so another machine rounds otherwise",
+    remedy="the same ATEN_CPU_CAPABILITY, ONEDNN_MAX_CPU_ISA and MKL_CBWR wherever results must be the same to the last bit",
+    pin=_pin,
+    vary=_vary,
+    numerical=True,
+)

@@ -1,0 +1,36 @@
+"""`cuda-seed`: the state with which the generators of CUDA devices begin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from auditor.factors import Factor
+
+
+def _inside(process: Any, how: str) -> None:
+    from auditor.record.entropy import Source, outside_workers, seeds_from
+    from auditor.record.imports import when_imported
+    from auditor.record.probes.wrapping import replace_in_type
+
+    source, holds = Source(process, "cuda-seed", how), outside_workers(process)
+
+    def install(torch: Any) -> None:
+        torch.cuda.manual_seed_all(source.integer(63))  # kept until CUDA is initialised
+        replace_in_type(torch._C.Generator, "seed", seeds_from(source, lambda generator: generator.device.type != "cpu" and holds()))
+
+    when_imported("torch", install)
+
+
+def _unavailable() -> str | None:
+    import torch
+
+    return None if torch.cuda.is_available() else "there is no CUDA device here"
+
+
+FACTOR = Factor(
+    name="cuda-seed",
+    why="the generators of CUDA devices start from the operating system's entropy unless the script calls torch.manual_seed",
+    remedy="torch.manual_seed(0) before anything is built or drawn: it seeds all devices",
+    inside=_inside,
+    unavailable=_unavailable,
+)

@@ -1,0 +1,33 @@
+"""`cudnn-benchmark`: cuDNN's choice among algorithms by timing them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from auditor.factors import Factor
+
+
+def _inside(_process: Any, how: str) -> None:
+    from auditor.record.imports import when_imported
+
+    def install(torch: Any) -> None:
+        torch._C._set_cudnn_benchmark(how == "vary")
+        torch._C._set_cudnn_benchmark = lambda _on: None  # the script's own setting would undo it
+
+    when_imported("torch", install)
+
+
+def _unavailable() -> str | None:
+    import torch
+
+    return None if torch.cuda.is_available() else "there is no CUDA device here"
+
+
+FACTOR = Factor(
+    name="cudnn-benchmark",
+    why="with torch.backends.cudnn.benchmark on, cuDNN times its algorithms and takes another one in another run",
+    remedy="torch.backends.cudnn.benchmark = False",
+    inside=_inside,
+    unavailable=_unavailable,
+    numerical=True,
+)

@@ -1,0 +1,27 @@
+"""`hash-seed`: the key of Python's string hash, by which sets of strings are ordered."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from auditor.factors import Factor
+
+if TYPE_CHECKING:
+    from auditor.plan import Plan
+
+
+def _pin(plan: Plan) -> Plan:
+    return plan.with_environment(PYTHONHASHSEED="0")
+
+
+def _vary(plan: Plan) -> Plan:
+    return plan.with_environment(PYTHONHASHSEED="20011")
+
+
+FACTOR = Factor(
+    name="hash-seed",
+    why="Python hashes strings with another key in each process, so a set of strings has another order in each run",
+    remedy="sorted(...) where a set, or anything made of hash(), is iterated over",
+    pin=_pin,
+    vary=_vary,
+)

@@ -1,0 +1,37 @@
+"""`kernels`: ops that have a deterministic form beside the usual one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from auditor.factors import Factor
+
+if TYPE_CHECKING:
+    from auditor.plan import Plan
+
+
+def _pin(plan: Plan) -> Plan:
+    return plan.with_environment(CUBLAS_WORKSPACE_CONFIG=":4096:8")
+
+
+def _inside(_process: Any, how: str) -> None:
+    """Without the filling of memory that comes with it: else that this factor helps would name no kernel."""
+    from auditor.record.imports import when_imported
+
+    def install(torch: Any) -> None:
+        torch.utils.deterministic.fill_uninitialized_memory = False
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.backends.cudnn.deterministic = True
+
+    if how == "pin":
+        when_imported("torch", install)
+
+
+FACTOR = Factor(
+    name="kernels",
+    why="some ops add up in an order that varies, by atomic operations on a GPU, unless their deterministic form is asked for",
+    remedy="torch.use_deterministic_algorithms(True)",
+    pin=_pin,
+    inside=_inside,
+    numerical=True,
+)

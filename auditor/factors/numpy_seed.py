@@ -1,0 +1,35 @@
+"""`numpy-seed`: the state with which NumPy's global stream begins, and those of generators that are made without a seed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from auditor.factors import Factor
+
+
+def _inside(process: Any, how: str) -> None:
+    from auditor.record.entropy import Source, outside_workers
+    from auditor.record.imports import when_imported
+
+    source, holds = Source(process, "numpy-seed", how), outside_workers(process)
+
+    def install(random: Any) -> None:
+        bits = random.bit_generator
+        randbits = bits.randbits
+
+        def pinned(size: int) -> int:
+            """What a SeedSequence without a seed takes from `secrets`."""
+            return source.integer(size) if holds() else int(randbits(size))
+
+        bits.randbits = pinned
+        random.mtrand._rand.seed(source.integer(32))
+
+    when_imported("numpy.random", install)
+
+
+FACTOR = Factor(
+    name="numpy-seed",
+    why="NumPy's global stream, and each default_rng() or RandomState() without a seed, starts from the operating system's entropy",
+    remedy="np.random.seed(0) at the top of the script, and a seed for each default_rng(0)",
+    inside=_inside,
+)

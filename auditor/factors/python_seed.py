@@ -1,0 +1,38 @@
+"""`python-seed`: the state with which the streams of Python's `random` begin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from auditor.factors import Factor
+
+
+def _inside(process: Any, how: str) -> None:
+    from auditor.record.entropy import Source, outside_workers
+    from auditor.record.imports import when_imported
+
+    source, holds = Source(process, "python-seed", how), outside_workers(process)
+
+    def install(random: Any) -> None:
+        original = random.Random.seed
+
+        def seed(self: Any, a: Any = None, version: int = 2) -> None:
+            """As it was, but for where a seed comes from that nobody gave."""
+            if a is None and holds() and not isinstance(self, random.SystemRandom):
+                a = source.integer(64)
+            original(self, a, version)
+
+        seed.__qualname__, seed.__module__, seed.__doc__ = original.__qualname__, original.__module__, original.__doc__
+        random.Random.seed = seed
+        random.seed = random._inst.seed
+        random._inst.seed()
+
+    when_imported("random", install)
+
+
+FACTOR = Factor(
+    name="python-seed",
+    why="Python's random starts from the operating system's entropy unless the script calls random.seed",
+    remedy="random.seed(0) at the top of the script, and a seed for each random.Random(0)",
+    inside=_inside,
+)

@@ -1,0 +1,37 @@
+"""`tf32`: float32 products with ten bits of mantissa, on GPUs that have them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from auditor.factors import Factor
+
+if TYPE_CHECKING:
+    from auditor.plan import Plan
+
+
+def _pin(plan: Plan) -> Plan:
+    return plan.with_environment(NVIDIA_TF32_OVERRIDE="0")
+
+
+def _vary(plan: Plan) -> Plan:
+    return plan.with_environment(TORCH_ALLOW_TF32_CUBLAS_OVERRIDE="1")
+
+
+def _unavailable() -> str | None:
+    import torch
+
+    if not torch.cuda.is_available():
+        return "there is no CUDA device here"
+    return None if torch.cuda.get_device_capability()[0] >= 8 else "this GPU has no TF32"
+
+
+FACTOR = Factor(
+    name="tf32",
+    why="float32 products may be computed in TF32, with about three digits, where the GPU and the settings allow it",
+    remedy='torch.set_float32_matmul_precision("highest")',
+    pin=_pin,
+    vary=_vary,
+    unavailable=_unavailable,
+    numerical=True,
+)

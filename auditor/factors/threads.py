@@ -1,0 +1,41 @@
+"""`threads`: how many threads an op is split among, which changes the order of sums."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from auditor.factors import Factor
+
+if TYPE_CHECKING:
+    from auditor.plan import Plan
+
+_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+def _pin(plan: Plan) -> Plan:
+    return plan.with_environment(**dict.fromkeys(_VARIABLES, "1"))
+
+
+def _vary(plan: Plan) -> Plan:
+    usual = int(plan.variable("OMP_NUM_THREADS") or 0) or os.cpu_count() or 1
+    return plan.with_environment(**dict.fromkeys(_VARIABLES, "2" if usual == 1 else str(usual // 2)))
+
+
+def _inside(_process: Any, how: str) -> None:
+    """A script's own torch.set_num_threads would undo what is pinned."""
+    from auditor.record.imports import when_imported
+
+    if how == "pin":
+        when_imported("torch", lambda torch: setattr(torch, "set_num_threads", lambda _number: None))
+
+
+FACTOR = Factor(
+    name="threads",
+    why="the work of an op is split among as many threads as there are cores, and sums are added up in another order",
+    remedy="torch.set_num_threads(1), or the same number of threads wherever results must be the same to the last bit",
+    pin=_pin,
+    vary=_vary,
+    inside=_inside,
+    numerical=True,
+)

@@ -1,0 +1,34 @@
+"""`uninitialized-memory`: what is in memory that nobody has written yet."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from auditor.factors import Factor
+
+if TYPE_CHECKING:
+    from auditor.plan import Plan
+
+
+def _pin(plan: Plan) -> Plan:
+    return plan.with_environment(MALLOC_PERTURB_="255")  # glibc fills with the complement: zeros
+
+
+def _vary(plan: Plan) -> Plan:
+    return plan.with_environment(MALLOC_PERTURB_="165")  # 0x5a: about 1.5e16 as float32
+
+
+def _unavailable() -> str | None:
+    import platform
+
+    return None if platform.libc_ver()[0] == "glibc" else "only glibc can be told what to fill memory with"
+
+
+FACTOR = Factor(
+    name="uninitialized-memory",
+    why="torch.empty and np.empty give memory with whatever was in it before",
+    remedy="torch.zeros in the place of torch.empty, or fill it before it is read",
+    pin=_pin,
+    vary=_vary,
+    unavailable=_unavailable,
+)

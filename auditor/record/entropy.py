@@ -1,0 +1,71 @@
+"""Bytes in place of the operating system's entropy: the same in every run, others in every process of a run.
+
+Which process it is, is told by its role (rank, the identity that multiprocessing gives, the order of forks), never by its pid.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from xxhash import xxh3_128_digest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from auditor.record.process import Process
+
+_urandom = os.urandom
+
+
+class Source:
+    """One stream of bytes, of a factor's own; `vary` gives one that is another in every run."""
+
+    def __init__(self, process: Process, factor: str, how: str) -> None:
+        self._process = process
+        self._key = _urandom(16) if how == "vary" else factor.encode()
+        self._role = b""
+        self._count = 0
+
+    def take(self, size: int) -> bytes:
+        """The next `size` bytes."""
+        role = self._identity()
+        if role != self._role:
+            self._role, self._count = role, 0
+        out = b""
+        while len(out) < size:
+            self._count += 1
+            out += xxh3_128_digest(self._key + role + self._count.to_bytes(8, "little"))
+        return out[:size]
+
+    def integer(self, bits: int) -> int:
+        """The next number of this many bits."""
+        return int.from_bytes(self.take((bits + 7) // 8), "little") >> (-bits % 8)
+
+    def _identity(self) -> bytes:
+        # not by current_process(): bytes are wanted while that module is being imported
+        current = getattr(sys.modules.get("multiprocessing.process"), "_current_process", None)
+        identity = getattr(current, "_identity", ())
+        return repr((self._process.rank, tuple(identity), self._process.role.get("fork"))).encode()
+
+
+def outside_workers(process: Process) -> Callable[[], bool]:
+    """Whether the current process is no DataLoader worker: in those, `worker-seed` alone holds."""
+    return lambda: process.role.get("worker") is None
+
+
+def seeds_from(source: Source, concerns: Callable[[Any], bool]) -> Callable[[Any], Any]:
+    """For `replace_in_type`: a `torch.Generator.seed` that takes its number from here, for the generators that are concerned."""
+
+    def made(method: Any) -> Any:
+        def seed(generator: Any) -> int:
+            if not concerns(generator):
+                return int(method(generator))
+            number = source.integer(63)
+            generator.manual_seed(number)
+            return number
+
+        return seed
+
+    return made

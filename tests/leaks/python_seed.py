@@ -1,0 +1,7 @@
+"""Draws from Python's global stream and from one of its own."""
+
+import random
+
+import torch
+
+print(torch.tensor([random.random(), random.Random().random()]).sum())

@@ -1,0 +1,110 @@
+"""Each factor, by a script that leaks it and nothing else: held still, two runs of the script agree; let go, they differ."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from auditor import pipeline, plugins
+from auditor.compare import compare
+from auditor.errors import UsageError
+from auditor.launch import launch
+from auditor.plan import Plan
+from auditor.trace.reader import Trace
+from tests.processes import audited, write
+
+FACTORS = plugins.factors()
+LEAKS = Path(__file__).parent / "leaks"
+
+#: Factors whose leak a CPU does not show, or that no run leaks by itself.
+NO_LEAK = {
+    "kernels": "the ops that vary are those of a GPU",
+    "cuda-seed": "it needs a GPU",
+    "cudnn-benchmark": "it needs a GPU",
+    "tf32": "it needs a GPU",
+}
+
+
+def run(path: Path, script: Path, pinned: Sequence[str], varied: Sequence[str] = ()) -> Trace:
+    """One run of a leak script, in a folder of its own."""
+    work = path.parent / f"work-{path.name}"
+    work.mkdir(parents=True)
+    plan = pipeline.with_factors(Plan((str(script),), cwd=str(work), environment=(("PYTHONHASHSEED", "random"),)), pinned, varied)
+    launch(plan, path, path.name, "experiment", pipeline.Silent(), quiet=True)
+    trace = Trace(path)
+    assert trace.meta["exit"] == 0, (path / "stderr").read_text()
+    assert trace.meta["pinned"] == list(pinned)
+    assert trace.meta["varied"] == list(varied)
+    return trace
+
+
+def test_every_factor_has_a_script_that_leaks_it() -> None:
+    assert {path.stem.replace("_", "-") for path in LEAKS.glob("*.py")} == set(FACTORS) - set(NO_LEAK)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("name", sorted(set(FACTORS) - set(NO_LEAK)))
+def test_a_leak_is_held_by_its_factor_and_by_no_other(name: str, tmp_path: Path) -> None:
+    factor = FACTORS[name]
+    missing = factor.unavailable()
+    if missing is not None:
+        pytest.skip(missing)
+    script = LEAKS / f"{name.replace('-', '_')}.py"
+    everything = [other for other, one in FACTORS.items() if one.unavailable() is None]
+    others = [other for other in everything if other != name]
+    pinned = [run(tmp_path / f"pinned-{k}", script, everything) for k in range(2)]
+    assert compare(*pinned).divergence is None, "all factors are pinned, and the runs differ"
+    alone = [run(tmp_path / f"alone-{k}", script, [name]) for k in range(2)]
+    assert compare(*alone).divergence is None, "the factor alone is pinned, and the runs differ"
+    assert (alone[0].path / "stdout").read_text() == (alone[1].path / "stdout").read_text()
+    free = run(tmp_path / "free", script, others)
+    varied = run(tmp_path / "varied", script, others, [name])
+    assert compare(free, varied).divergence is not None, "all others are pinned, and nothing differs"
+
+
+def test_a_factor_that_is_none_is_named_with_what_is_near() -> None:
+    with pytest.raises(UsageError, match=r"no factor is named hash-sed; did you mean hash-seed\?") as raised:
+        pipeline.with_factors(Plan(("train.py",)), ["hash-sed"], [])
+    assert raised.value.slug == "no-such-factor"
+
+
+def test_a_factor_cannot_be_pinned_and_varied_at_once() -> None:
+    with pytest.raises(UsageError, match="threads cannot be both pinned and varied"):
+        pipeline.with_factors(Plan(("train.py",)), ["threads"], ["threads"])
+
+
+@pytest.mark.parametrize("name", sorted(FACTORS))
+def test_a_factor_says_what_varies_and_what_to_change(name: str) -> None:
+    factor = FACTORS[name]
+    assert factor.name == name
+    assert len(factor.why) > 20
+    assert factor.remedy
+    assert factor.pin is not None or factor.inside is not None
+
+
+@pytest.mark.torch
+def test_a_run_is_recorded_with_factors_and_a_diff_says_with_which(tmp_path: Path) -> None:
+    write(tmp_path, train="import torch\nprint(torch.randn(2).sum())")
+    for name, words in (("a", ["--pin", "torch-seed"]), ("b", ["--pin", "torch-seed", "--vary", "file-order"])):
+        done = audited(tmp_path, "record", "-o", name, *words, "train.py")
+        assert done.status == 0, done.said
+    assert "torch-seed pinned, file-order varied" in done.said
+    compared = audited(tmp_path, "diff", "a", "b")
+    assert compared.status == 0, compared.said
+    assert b"varied  none  file-order" in compared.out
+
+
+def test_a_factor_that_is_none_ends_the_command_with_a_sentence(tmp_path: Path) -> None:
+    write(tmp_path, train="import torch")
+    done = audited(tmp_path, "record", "-o", "a", "--pin", "treads", "train.py")
+    assert done.status == 2
+    assert "no factor is named treads; did you mean threads? [no-such-factor]" in done.said
+
+
+def test_the_factors_are_listed_with_why_and_what_to_do(tmp_path: Path) -> None:
+    said = audited(tmp_path, "factors").out.decode()
+    for name, factor in FACTORS.items():
+        assert name in said
+        assert factor.why.split()[0] in said
