@@ -39,7 +39,7 @@ from auditor.listing import Listing, listing
 from auditor.plan import Plan, Selection, Watch
 from auditor.progress import write_all
 from auditor.report import counted, listed
-from auditor.results import Audit, Coverage, Divergence, Finding, Intermittent, Lost, OpLine, RunOutcome
+from auditor.results import Audit, Coverage, Divergence, Intermittent, Lost, OpLine, RunOutcome
 from auditor.trace.ops import BRANCHES_UNDER_A_MODE
 from auditor.trace.reader import LaneTrace, Trace
 from auditor.trace.tables import Tables
@@ -109,8 +109,7 @@ def audit(
     looked = _finite_look(plan, a, book, make) if look else None
     result = conclude(list(plan.script), runs, comparison, plan)
     screen.say("judging")
-    result.findings = _judged([a, b], book, selection, known, looked)
-    result.coverage.in_place_writes, result.coverage.in_place_lines = _written_in_place(a)
+    _judge_into(result, [a, b], book, selection, known, looked)
     if self_check:
         # without us nobody ends the script after N steps
         bare = make(plan.with_level("off"), "bare", "check") if plan.steps is None else None
@@ -171,26 +170,24 @@ def _rules_of(selection: Selection) -> list[Rule]:
     return chosen(all_rules(selection.folders), selection.select, selection.ignore)
 
 
-def _judged(
-    runs: Sequence[Trace], rules: Sequence[Rule], selection: Selection, known: Counter[str], looked: Trace | None = None
-) -> list[Finding]:
-    """What the rules find in the first of the runs and the user has not accepted; a baseline that is written has all of today's."""
+def _judge_into(
+    result: Audit, runs: Sequence[Trace], rules: Sequence[Rule], selection: Selection, known: Counter[str], looked: Trace | None
+) -> None:
+    """Add what the rules find in the first of the runs and the user has not accepted, and how often it wrote in place.
+
+    A baseline that is written has all of today's findings.
+    """
     with ExitStack() as open_tables:
         tables = [open_tables.enter_context(Tables(run, looked=None if k else looked)) for k, run in enumerate(runs)]
         findings = accepted(judge(tables, rules, plugins.detectors()), tables[0], rules)
-    if selection.write_baseline is not None:
-        write_baseline(findings, selection.write_baseline)
-    return without_baseline(findings, known)
-
-
-def _written_in_place(run: Trace) -> tuple[int, int]:
-    """How many ops outside of backward passes and optimizers wrote in place, and in how many lines."""
-    with Tables(run) as tables:
-        (row,) = tables.query(
+        (written,) = tables[0].query(
             """SELECT count(*) AS writes, count(DISTINCT (file, line)) AS lines FROM writes
             WHERE phase IN ('setup', 'forward') AND line IS NOT NULL"""
         )
-    return row["writes"], row["lines"]
+    if selection.write_baseline is not None:
+        write_baseline(findings, selection.write_baseline)
+    result.findings = without_baseline(findings, known)
+    result.coverage.in_place_writes, result.coverage.in_place_lines = written["writes"], written["lines"]
 
 
 def _finite_look(plan: Plan, run: Trace, rules: Sequence[Rule], make: Any) -> Trace | None:
