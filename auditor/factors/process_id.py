@@ -14,21 +14,29 @@ def _inside(process: Any, how: str) -> None:
     import os
     import sys
 
+    from xxhash import xxh3_64_intdigest
+
     from auditor.record.callsite import is_user_code
+    from auditor.record.entropy import role_of
 
     first = _FIRST if how == "pin" else 31_337
 
-    def pinned(original: Any, distance: int) -> Any:
-        def number() -> int:
-            if not is_user_code(sys._getframe(1).f_code.co_filename):
-                return int(original())
-            own = process.forks + len(process.parent) * 100 if process.parent else 0
-            return first + own - distance
+    def own() -> int:
+        role = role_of(process)
+        return first + 1 + xxh3_64_intdigest(role) % 20_000 if role else first
 
-        number.__name__, number.__doc__ = original.__name__, original.__doc__
-        return number
+    def parents() -> int:
+        """That of the process which the user started, for all that it starts."""
+        return first if role_of(process) else first - 1
 
-    os.getpid, os.getppid = pinned(os.getpid, 0), pinned(os.getppid, 1)
+    def pinned(original: Any, number: Any) -> Any:
+        def told() -> int:
+            return int(number() if is_user_code(sys._getframe(1).f_code.co_filename) else original())
+
+        told.__name__, told.__doc__ = original.__name__, original.__doc__
+        return told
+
+    os.getpid, os.getppid = pinned(os.getpid, own), pinned(os.getppid, parents)
 
 
 FACTOR = Factor(

@@ -30,7 +30,7 @@ class Source:
 
     def take(self, size: int) -> bytes:
         """The next `size` bytes."""
-        role = self._identity()
+        role = role_of(self._process)
         if role != self._role:
             self._role, self._count = role, 0
         out = b""
@@ -43,11 +43,13 @@ class Source:
         """The next number of this many bits."""
         return int.from_bytes(self.take((bits + 7) // 8), "little") >> (-bits % 8)
 
-    def _identity(self) -> bytes:
-        # not by current_process(): bytes are wanted while that module is being imported
-        current = getattr(sys.modules.get("multiprocessing.process"), "_current_process", None)
-        identity = getattr(current, "_identity", ())
-        return repr((self._process.rank, tuple(identity), self._process.role.get("fork"))).encode()
+
+def role_of(process: Process) -> bytes:
+    """Which process of the run this is, alike in every run; empty for the one that the user started."""
+    # not by current_process(): bytes are wanted while that module is being imported
+    current = getattr(sys.modules.get("multiprocessing.process"), "_current_process", None)
+    role = process.rank, tuple(getattr(current, "_identity", ())), process.role.get("fork")
+    return b"" if role == (None, (), None) else repr(role).encode()
 
 
 def outside_workers(process: Process) -> Callable[[], bool]:

@@ -1,7 +1,16 @@
-"""Computes with the number of its process."""
+"""Computes with the numbers of its processes."""
 
+import multiprocessing
 import os
 
 import torch
 
-print(torch.tensor([os.getpid(), os.getppid()]).sum())
+
+def number():
+    return os.getpid()
+
+
+if __name__ == "__main__":
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        numbers = [os.getpid(), os.getppid(), pool.apply(number)]
+    print(torch.tensor(numbers).sum())
