@@ -34,6 +34,13 @@ class Factor(NamedTuple):
     """Whether it changes how numbers are computed, and not which."""
 
 
+def needs_cuda() -> str | None:
+    """For `unavailable`."""
+    import torch
+
+    return None if torch.cuda.is_available() else "there is no CUDA device here"
+
+
 def plan_with(plan: Plan, factors: Mapping[str, Factor], pinned: Sequence[str], varied: Sequence[str]) -> Plan:
     """The plan with these factors pinned and varied; raises KeyError for a name that is none."""
     for name in pinned:

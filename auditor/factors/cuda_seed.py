@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from auditor.factors import Factor
+from auditor.factors import Factor, needs_cuda
 
 
 def _inside(process: Any, how: str) -> None:
@@ -21,16 +21,10 @@ def _inside(process: Any, how: str) -> None:
     when_imported("torch", install)
 
 
-def _unavailable() -> str | None:
-    import torch
-
-    return None if torch.cuda.is_available() else "there is no CUDA device here"
-
-
 FACTOR = Factor(
     name="cuda-seed",
     why="the generators of CUDA devices start from the operating system's entropy unless the script calls torch.manual_seed",
     remedy="torch.manual_seed(0) before anything is built or drawn: it seeds all devices",
     inside=_inside,
-    unavailable=_unavailable,
+    unavailable=needs_cuda,
 )

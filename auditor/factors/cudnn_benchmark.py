@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from auditor.factors import Factor
+from auditor.factors import Factor, needs_cuda
 
 
 def _inside(_process: Any, how: str) -> None:
@@ -17,17 +17,11 @@ def _inside(_process: Any, how: str) -> None:
     when_imported("torch", install)
 
 
-def _unavailable() -> str | None:
-    import torch
-
-    return None if torch.cuda.is_available() else "there is no CUDA device here"
-
-
 FACTOR = Factor(
     name="cudnn-benchmark",
     why="with torch.backends.cudnn.benchmark on, cuDNN times its algorithms and takes another one in another run",
     remedy="torch.backends.cudnn.benchmark = False",
     inside=_inside,
-    unavailable=_unavailable,
+    unavailable=needs_cuda,
     numerical=True,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from auditor.factors import Factor
+from auditor.factors import Factor, needs_cuda
 
 if TYPE_CHECKING:
     from auditor.plan import Plan
@@ -21,9 +21,8 @@ def _vary(plan: Plan) -> Plan:
 def _unavailable() -> str | None:
     import torch
 
-    if not torch.cuda.is_available():
-        return "there is no CUDA device here"
-    return None if torch.cuda.get_device_capability()[0] >= 8 else "this GPU has no TF32"
+    missing = needs_cuda()
+    return missing or (None if torch.cuda.get_device_capability()[0] >= 8 else "this GPU has no TF32")
 
 
 FACTOR = Factor(
