@@ -12,6 +12,7 @@ from auditor.judge import judge, load_rules
 from auditor.results import Finding
 from auditor.trace.tables import Tables
 from tests.builder import LaneBuilder, Tensor, TraceBuilder
+from tests.findings import places
 
 SHIPPED = load_rules([pipeline.shipped_rules()], plugins.detectors())
 
@@ -26,11 +27,6 @@ def found(tmp_path: Path, rule: str, **programs: Program) -> list[Finding]:
         program(run.lane(name.replace("_", " ")))
     with Tables(run.sealed()) as tables:
         return judge([tables], [SHIPPED[rule].rule], plugins.detectors())
-
-
-def places(findings: list[Finding]) -> list[tuple[int | None, int]]:
-    """Line and count of each."""
-    return [(finding.line, finding.count) for finding in findings]
 
 
 def view(lane: LaneBuilder, tensor: Tensor, *shape: int, dtype: str | None = None) -> Tensor:

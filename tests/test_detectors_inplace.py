@@ -10,20 +10,7 @@ from auditor.judge import judge
 from auditor.results import Finding
 from auditor.trace.tables import Tables
 from tests.builder import LaneBuilder, Tensor, TraceBuilder
-
-
-def found(tmp_path: Path, rule: str, program: Callable[[LaneBuilder], object]) -> list[Finding]:
-    """What a shipped rule finds in a run that was written by hand, beside an empty lane."""
-    run = TraceBuilder(tmp_path / "run")
-    program(run.lane())
-    run.lane("thread 1")
-    with Tables(run.sealed()) as tables:
-        return judge([tables], [pipeline.one_rule(rule).rule], plugins.detectors())
-
-
-def places(findings: list[Finding]) -> list[tuple[int | None, int]]:
-    return [(finding.line, finding.count) for finding in findings]
-
+from tests.findings import found, places
 
 # overlapping-write
 

@@ -2,31 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from xxhash import xxh3_64_intdigest
 
-from auditor import pipeline, plugins
-from auditor.judge import judge
-from auditor.results import Finding
-from auditor.trace.tables import Tables
-from tests.builder import LaneBuilder, Tensor, TraceBuilder
-
-
-def found(tmp_path: Path, rule: str, program: Callable[[LaneBuilder], object], lane: str = "main") -> list[Finding]:
-    """What a shipped rule finds in a run that was written by hand, beside an empty lane."""
-    run = TraceBuilder(tmp_path / "run")
-    program(run.lane(lane))
-    run.lane("thread 7")
-    with Tables(run.sealed()) as tables:
-        return judge([tables], [pipeline.one_rule(rule).rule], plugins.detectors())
-
-
-def places(findings: list[Finding]) -> list[tuple[int | None, int]]:
-    return [(finding.line, finding.count) for finding in findings]
-
+from tests.builder import LaneBuilder, Tensor
+from tests.findings import found, places
 
 # twin-modules
 

@@ -7,27 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from auditor import pipeline, plugins
-from auditor.judge import judge
-from auditor.results import Finding
 from auditor.trace import PHASES
-from auditor.trace.tables import Tables
-from tests.builder import LaneBuilder, Tensor, TraceBuilder, digest_of
+from tests.builder import LaneBuilder, Tensor, digest_of
+from tests.findings import found, places
 
 Program = Callable[[LaneBuilder], object]
-
-
-def found(tmp_path: Path, rule: str, program: Program, lane: str = "main") -> list[Finding]:
-    """What a shipped rule finds in a run that was written by hand, beside an empty lane."""
-    run = TraceBuilder(tmp_path / "run")
-    program(run.lane(lane))
-    run.lane("thread 7")
-    with Tables(run.sealed()) as tables:
-        return judge([tables], [pipeline.one_rule(rule).rule], plugins.detectors())
-
-
-def places(findings: list[Finding]) -> list[tuple[int | None, int]]:
-    return [(finding.line, finding.count) for finding in findings]
 
 
 def script(lane: LaneBuilder, cwd: Path, *lines: str) -> None:

@@ -1,0 +1,26 @@
+"""What a shipped rule finds in a run that was written by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from auditor import pipeline, plugins
+from auditor.judge import judge
+from auditor.results import Finding
+from auditor.trace.tables import Tables
+from tests.builder import LaneBuilder, TraceBuilder
+
+
+def found(tmp_path: Path, rule: str, program: Callable[[LaneBuilder], object], lane: str = "main") -> list[Finding]:
+    """The findings of a rule in a run of this lane, beside an empty one."""
+    run = TraceBuilder(tmp_path / "run")
+    program(run.lane(lane))
+    run.lane("thread 7")
+    with Tables(run.sealed()) as tables:
+        return judge([tables], [pipeline.one_rule(rule).rule], plugins.detectors())
+
+
+def places(findings: list[Finding]) -> list[tuple[int | None, int]]:
+    """Line and count of each."""
+    return [(finding.line, finding.count) for finding in findings]
