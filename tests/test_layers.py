@@ -93,9 +93,9 @@ TABLE: dict[str, Allowed] = {
     "auditor.rulebook": Allowed(("auditor.judge", "auditor.factors")),
     "auditor.listing": Allowed(("auditor.report", *NOUNS)),
     "auditor.progress": Allowed(("auditor.launch",)),
-    "auditor.pipeline": Allowed(
+    "auditor.pipeline*": Allowed(
         (
-            "auditor", "auditor.factors", "auditor.listing", "auditor.progress", "auditor.plugins", "auditor.report", "auditor.report.*",
+            "auditor", "auditor.pipeline.*", "auditor.factors", "auditor.listing", "auditor.progress", "auditor.plugins", "auditor.report", "auditor.report.*",
             *(f"auditor.{verb}" for verb in VERBS), *NOUNS,
         )
     ),

@@ -36,12 +36,11 @@ from auditor.judge import (
 )
 from auditor.launch import Progress, Screen, Stdin, launch, outcome, why_nothing
 from auditor.listing import Listing, listing
+from auditor.pipeline.verdict import agree, check_recorder, conclude, rate, recorded, why_not_whole
 from auditor.plan import Plan, Selection, Watch
 from auditor.progress import write_all
-from auditor.report import counted, listed
-from auditor.results import Audit, Coverage, Divergence, Intermittent, Lost, OpLine, RunOutcome
-from auditor.trace.ops import BRANCHES_UNDER_A_MODE
-from auditor.trace.reader import LaneTrace, Trace
+from auditor.results import Audit, Lost, OpLine, RunOutcome
+from auditor.trace.reader import Trace
 from auditor.trace.tables import Tables
 
 #: Audits that are kept in the cache directory; older ones are removed.
@@ -115,7 +114,7 @@ def audit(
         bare = make(plan.with_level("off"), "bare", "check") if plan.steps is None else None
         steps_only = make(plan.with_level("steps"), "steps-only", "check")
         result.runs = [outcome(run) for run in runs]
-        _self_check(result, a, b, bare, steps_only)
+        check_recorder(result, a, b, bare, steps_only)
     return result
 
 
@@ -199,7 +198,7 @@ def _finite_look(plan: Plan, run: Trace, rules: Sequence[Rule], make: Any) -> Tr
     if bad is None:
         return None
     looked: Trace = make(plan.with_finite(bad + 1), "look-finite", "look")
-    return looked if looked.main is not None and _agree(run.main, looked.main) else None
+    return looked if looked.main is not None and agree(run.main, looked.main) else None
 
 
 def try_rules(folders: Sequence[Path], screen: Any = None) -> dict[str, list[str]]:
@@ -237,7 +236,7 @@ def record(plan: Plan, run: Path, screen: Any = None) -> tuple[RunOutcome, str |
     launch(plan, run, run.name, "kept", screen or Silent())
     trace = Trace(run)
     _insist_on_something(trace, run)
-    return outcome(trace), _why_not_whole(trace, plan)
+    return outcome(trace), why_not_whole(trace, plan)
 
 
 def diff(a: Path, b: Path) -> Audit:
@@ -250,7 +249,7 @@ def diff(a: Path, b: Path) -> Audit:
     if runs[0].id == runs[1].id:
         for run in runs:
             run.meta["id"] = str(run.path)
-    alike = _recorded(runs[0]) == _recorded(runs[1])
+    alike = recorded(runs[0]) == recorded(runs[1])
     result = conclude(runs[0].meta.get("script") or [], runs, compare(*runs) if alike else Comparison(None), None)
     result.environment = environment_differences(*runs)
     if not alike:
@@ -314,75 +313,6 @@ def new_folder(plan: Plan) -> Path:
         return Path(tempfile.mkdtemp(prefix="repro-audit-"))
 
 
-def conclude(script: list[str], runs: list[Trace], comparison: Comparison, plan: Plan | None) -> Audit:
-    """Put together what was found."""
-    a, b = runs[0], runs[1]
-    outcomes = [outcome(run) for run in runs]
-    divergence = comparison.divergence
-    result = Audit(
-        verdict="diverged", script=script, runs=outcomes, divergence=divergence, others=comparison.others,
-        notes=list(comparison.notes), version=auditor.__version__,
-        coverage=Coverage(lanes=len(set(a.lanes) & set(b.lanes)), ops=comparison.compared, lost=_lost(runs[:2])),
-    )  # fmt: skip
-    if divergence is not None:
-        return result
-    if any(_recorded(run) != ("ops", None) for run in (a, b)):
-        step = _first_differing_step(a, b)
-        if step is not None:
-            result.notes.append(f"the runs differ in {step}: to see the op, record the ops of that step (--window)")
-            return result
-    reason = _why_unsure(a, b, plan)
-    if reason is None and a.meta.get("exit") != b.meta.get("exit"):
-        result.divergence = _failed(a, b)
-        return result
-    result.verdict = "inconclusive" if reason else "no-divergence-seen"
-    result.reason = reason
-    return result
-
-
-def _why_unsure(a: Trace, b: Trace, plan: Plan | None) -> str | None:
-    """Why equal traces do not mean that the runs agree."""
-    for run in (a, b):
-        cut_short = _why_not_whole(run, plan)
-        if cut_short is not None:
-            what, _, slug = cut_short.rpartition(" ")
-            return f"{what}; the runs agree as far as they were recorded {slug}"
-    if a.meta.get("exit") and a.meta.get("exit") == b.meta.get("exit"):
-        error = a.meta.get("error")
-        status = a.meta["exit"]
-        how = str(error) if error else f"signal {-status}" if status < 0 else f"exit status {status}"
-        return f"the script failed in both runs alike: {how} [script-failed]"
-    return None
-
-
-def _why_not_whole(run: Trace, plan: Plan | None) -> str | None:
-    """Why a run is not all that the script would have done; None if it is. A script that was to end after N steps is whole."""
-    if run.meta.get("stopped") == "timeout":
-        limit = f" after {plan.timeout:g} s" if plan and plan.timeout else ""
-        return f"{run.id} was ended{limit} [timeout]"
-    if run.meta.get("stopped"):
-        return f"{run.id} was interrupted [interrupted]"
-    for lane in run.lanes.values():
-        why = lane.facts["stopped"]
-        if why not in ("", "steps", "look"):
-            return f"recording of {run.id} stopped early{', there was no space left' if why == 'disk-full' else ''} [{why}]"
-    return None
-
-
-def _failed(a: Trace, b: Trace) -> Divergence:
-    """The runs did the same ops and ended differently."""
-    main = a.main
-    last = main.rows(main.facts["records"] - 1, main.facts["records"] - 1) if main is not None else []
-    row = last[0] if last else {}
-    bad = next(run for run in (b, a) if run.meta.get("exit"))
-    how = bad.meta.get("error") or f"exit status {bad.meta.get('exit')}"
-    return Divergence(
-        runs=[a.id, b.id], kind="failed", lane=main.name if main else "main", index=int(row.get("index", 0)) + 1, step=row.get("step"),
-        phase=row.get("phase") or "", op="end of the run", file=row.get("file"), line=row.get("line"), function=row.get("function"),
-        code=row.get("code"), sentence=f"both runs did the same ops, and {bad.id} then ended with {how}; the line is that of the last op",
-    )  # fmt: skip
-
-
 def _insist_on_something(trace: Trace, folder: Path) -> None:
     error = why_nothing(trace)
     if error is not None:
@@ -424,122 +354,8 @@ def _second_look(plan: Plan, first: Comparison, runs: list[Trace], make: Any) ->
         if watch.last - watch.first > _WIDEST_WATCH:
             break
     if best.divergence is not None:
-        best.divergence.intermittent = _rate(runs, best.divergence.lane)
+        best.divergence.intermittent = rate(runs, best.divergence.lane)
     return best
-
-
-def _self_check(result: Audit, recorded: Trace, again: Trace, bare: Trace | None, steps_only: Trace) -> None:
-    """Compare a recorded run with one without us, by output and exit status, and with one without a dispatch mode, by every step.
-
-    Output that the two recorded runs do not share, such as a process id or a duration, shows nothing.
-    """
-    if result.verdict == "diverged" or any(run.meta.get("stopped") for run in (bare, steps_only) if run is not None):
-        why = "the script does not do the same twice anyway" if result.verdict == "diverged" else "a run was ended early"
-        result.notes.append(f"self-check: no answer, because {why}")
-        return
-    changed: list[str] = []
-    same: list[str] = []
-    unknown: list[str] = []
-    for name in ("stdout", "stderr"):
-        printed = (recorded.path / name).read_bytes()
-        if bare is None or (again.path / name).read_bytes() != printed:
-            unknown.append(f"its {name}")
-        else:
-            (same if (bare.path / name).read_bytes() == printed else changed).append(f"its {name}")
-    if bare is None:
-        unknown.append("its exit status")
-    else:
-        (same if bare.meta.get("exit") == recorded.meta.get("exit") else changed).append("its exit status")
-    step = _first_differing_step(recorded, steps_only)
-    if step is not None:
-        changed.append(step)
-    if changed:
-        result.coverage.lost.append(Lost(what=f"self-check: being recorded changed {listed(changed)}"))
-        return
-    said = [f"{listed(same)} are those of a run without us"] if same else []
-    steps = recorded.main.steps if recorded.main is not None else 0
-    if steps:
-        said.append(
-            f"losses, gradients, parameters and optimizer state at each of {steps} steps are those of a run without a dispatch mode"
-        )
-    if unknown:
-        why = "not the same in two recorded runs" if bare is not None else "without us nobody ends the script after so many steps"
-        said.append(f"{listed(unknown)} could not be checked: {why}")
-    result.notes.append(f"self-check: {'; '.join(said)}")
-
-
-def _recorded(run: Trace) -> tuple[str, tuple[int, ...] | None]:
-    """At which level a run was recorded, and in which window of steps."""
-    plan = run.meta.get("plan") or {}
-    return plan.get("level", "ops"), tuple(plan["window"]) if plan.get("window") else None
-
-
-def _first_differing_step(a: Trace, b: Trace) -> str | None:
-    """The first step of the main lane after which the two runs do not hold the same, and what is not the same."""
-    lanes = [run.main.events_of("step") if run.main is not None else [] for run in (a, b)]
-    for ours, theirs in zip(*lanes, strict=False):
-        facts = {"loss_digest": "loss", "gradients": "gradients", "parameters": "parameters", "state": "optimizer state"}
-        different = [name for fact, name in facts.items() if ours.get(fact) != theirs.get(fact)]
-        if different:
-            return f"the {listed(different)} at step {ours['step']}"
-    counts = [f"{counted(len(steps), 'step')} in {run.id}" for steps, run in zip(lanes, (a, b), strict=True)]
-    return None if len(lanes[0]) == len(lanes[1]) else f"the number of steps ({listed(counts)})"
-
-
-def _rate(runs: list[Trace], lane: str) -> Intermittent | None:
-    """How often two runs differed in this lane; None if always."""
-    lanes = [(run.id, run.lanes[lane]) for run in runs if lane in run.lanes]
-    groups: list[list[tuple[str, LaneTrace]]] = []
-    for entry in lanes:
-        for group in groups:
-            if _agree(group[0][1], entry[1]):
-                group.append(entry)
-                break
-        else:
-            groups.append([entry])
-    pairs = len(lanes) * (len(lanes) - 1) // 2
-    agreeing = sum(len(group) * (len(group) - 1) // 2 for group in groups)
-    if not agreeing:
-        return None
-    return Intermittent(differing=pairs - agreeing, pairs=pairs, groups=[[name for name, _ in group] for group in groups])
-
-
-def _agree(a: LaneTrace, b: LaneTrace) -> bool:
-    """Whether two lanes are equal as far as both go: a run that was ended after the second look goes less far."""
-    x, y = a.compared[0], b.compared[0]
-    both = min(len(x), len(y))
-    return bool((x[:both] == y[:both]).all())
-
-
-def _lost(runs: list[Trace]) -> list[Lost]:
-    """What the recorder knows that it missed, each once."""
-    found: dict[tuple[str, str], Lost] = {}
-
-    def add(what: str, count: int, lane: str, run: Trace) -> None:
-        known = found.get((what, lane))
-        if known is None:
-            found[what, lane] = Lost(what=what, count=count, lane=lane, run=run.id)
-        elif known.run != run.id:
-            known.run = None  # both
-
-    for run in runs:
-        for name, lane in run.lanes.items():
-            for event in lane.events_of("lost"):
-                add(event["what"], event.get("count", 1), name, run)
-            if lane.facts["stopped"] not in ("", "steps", "look"):
-                add(f"everything after recording stopped ({lane.facts['stopped']})", 1, name, run)
-            elif not lane.ended and name == "main" and run.meta.get("exit") == 0:
-                add("whatever ran after the process ended without its exit handlers (os._exit)", 1, name, run)
-            if lane.facts["unknown"]:
-                add("lines of the trace that this version does not know", lane.facts["unknown"], name, run)
-            for row in lane.query(
-                "SELECT op, count(*) AS n FROM records WHERE list_contains(?, op) GROUP BY op ORDER BY op", list(BRANCHES_UNDER_A_MODE)
-            ):
-                add(f"{row['op']}: under any dispatch mode torch takes another formula for its gradient", row["n"], name, run)
-            for row in lane.query("SELECT count(*) AS n FROM records WHERE out LIKE '%cuda%'"):
-                if row["n"]:
-                    add("CUDA tensors are digested by copying them, which synchronises the device and can hide a race", row["n"], name, run)
-    return list(found.values())
 
 
 __all__ = ["AuditError", "OpLine", "Screen", "audit", "conclude", "diff", "events", "record", "schema"]
