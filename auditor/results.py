@@ -99,22 +99,33 @@ class Stream(Model):
     b: str | None = None
     file: str | None = None
     line: int | None = None
+    entropy: bool = Field(False, description="it was seeded from the operating system's entropy")
 
 
 class FileDifference(Model):
-    """A file that both runs opened and that did not hold the same."""
+    """A file that both runs opened, or a folder that both listed, and that did not hold the same; and the line that did so."""
 
     path: str
     op: str
     what: str
+    file: str | None = None
+    line: int | None = None
 
 
 class Intermittent(Model):
-    """How often a fault showed: `differing` of `pairs` compared pairs of runs, and the runs grouped by what they did."""
+    """How often a fault showed: `differing` of `pairs` compared pairs of runs, and the runs grouped by what they did.
+
+    Of `others`, which are all runs but one of the largest group, `apart` did something else than that one; `low` and `high` are the ends
+    of the interval that holds the rate `apart / others` with 95 % (Wilson, Journal of the American Statistical Association 22, 1927).
+    """
 
     differing: int
     pairs: int
     groups: list[list[str]] = []
+    apart: int | None = None
+    others: int | None = None
+    low: float | None = None
+    high: float | None = None
 
 
 class Detail(Model):
@@ -128,6 +139,9 @@ class Detail(Model):
     streams: list[Stream] = []
     files: list[FileDifference] = []
     seen_at: OpLine | None = Field(None, description="for a draw or seed: the first op that shows it")
+    origin: Stream | None = Field(None, description="for a draw or seed: the stream")
+    allocated: Place | None = Field(None, description="for memory that nobody wrote: the line that made it")
+    row: int | None = Field(None, description="the record of the first run's lane at which it, or its origin, is")
     a: dict[str, Any] = {}
     b: dict[str, Any] = {}
     forward: Place | None = Field(None, description="for a backward op: the line of its forward op")
@@ -153,17 +167,39 @@ class Divergence(Model):
     detail: Detail = Detail()
 
 
-class Cause(Model):
-    """A factor whose pinning alone makes the runs agree."""
+class Patch(Model):
+    """A change of the script that was run twice and made a cause go away."""
+
+    file: str
+    diff: str = Field(description="unified, from the script as it is to the script as it was run")
+    runs: list[str] = Field([], description="the runs of the patched script, which agree")
+    applied: bool = False
+    backup: str | None = Field(None, description="where the script as it was is kept, if it was changed and is not under version control")
+
+
+class Cause(Place):
+    """A factor whose pinning makes a difference go away; the line is that where it entered."""
 
     factor: str
     proved: bool
     kind: Kind
-    file: str | None = None
-    line: int | None = None
+    grade: Literal["logical", "numerical"] = Field("logical", description="numerical: only rounding is not the same")
     message: str
-    fix: str | None = None
+    fix: str | None = Field(None, description="what to change, in words")
     proof: list[str] = []
+    between: list[str] = Field([], description="the two runs in which the difference was seen")
+    seen_at: OpLine | None = Field(None, description="the first op that shows it")
+    patch: Patch | None = None
+
+
+class Search(Model):
+    """What was tried in order to find causes."""
+
+    pinned: list[str] = Field([], description="factors that were held still when all were")
+    varied: list[str] = Field([], description="factors that were made another than usual, because the controls agree")
+    left_out: dict[str, str] = Field({}, description="factors that took no part, and why")
+    beyond: bool = Field(False, description="the runs differ even with all factors held still")
+    sentence: str = Field("", description="what remains possible")
 
 
 class Finding(Model):
@@ -217,6 +253,7 @@ class Audit(Model):
     divergence: Divergence | None = None
     others: list[Divergence] = Field([], description="first divergences of other lanes")
     causes: list[Cause] = []
+    search: Search | None = None
     findings: list[Finding] = []
     environment: list[EnvironmentDifference] = []
     coverage: Coverage = Coverage()

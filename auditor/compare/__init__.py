@@ -25,8 +25,8 @@ from typing import Any
 from auditor.compare.context import context
 from auditor.compare.environment import environment_differences
 from auditor.compare.evidence import evidence_at, refined
-from auditor.compare.first import Mismatch, first_mismatch
-from auditor.compare.origin import DRAWN_FROM_OUTSIDE, differing_files, differing_streams, origin
+from auditor.compare.first import Mismatch, allocated_by, first_mismatch
+from auditor.compare.origin import DRAWN_FROM_OUTSIDE, differing_files, differing_streams, origin, own_stream
 from auditor.plan import Watch
 from auditor.results import Detail, Divergence, OpLine, Place
 from auditor.trace.reader import LaneTrace, Trace
@@ -114,7 +114,12 @@ def _divergence(mismatch: Mismatch, lane: LaneTrace, twin: LaneTrace, a: Trace, 
         a=_shown(mismatch.a),
         b=_shown(mismatch.b),
         forward=Place(file=row["forward_file"], line=row["forward_line"], code=row["forward_code"]) if row.get("forward_file") else None,
+        origin=entered.seen if entered is not None else own_stream(mismatch, lane, twin) if kind == "draw" else None,
+        row=entered.row if entered is not None else row.get("row"),
     )
+    maker = allocated_by(mismatch.a, lane) if kind == "uninitialized" and mismatch.a is not None else None
+    if maker is not None:
+        detail.allocated = Place(**{key: maker.get(key) for key in ("file", "line", "function", "code")})
     detail.before, detail.carriers, detail.differing_ops, detail.compared_ops = context(mismatch, lane, twin)
     shown: dict[str, Any] = {key: row.get(key) for key in ("step", "file", "line", "function", "code")}
     shown |= {"kind": kind, "op": _op(row), "phase": row.get("phase", "")}

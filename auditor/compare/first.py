@@ -125,5 +125,11 @@ def _named(given: list[int | None]) -> str:
 
 
 def _born_empty(row: dict[str, Any], lane: LaneTrace) -> bool:
-    """Whether an input's memory was last written by nobody: its producer is the op that allocated it."""
-    return any(leaves_unwritten(maker["op"]) for made_by in _made_by(row) if made_by >= 0 for maker in lane.rows(made_by, made_by))
+    """Whether an input's memory was last written by nobody."""
+    return allocated_by(row, lane) is not None
+
+
+def allocated_by(row: dict[str, Any], lane: LaneTrace) -> dict[str, Any] | None:
+    """The record that allocated an input's memory, if no other has written it since: it is then the input's producer."""
+    makers = (maker for made_by in _made_by(row) if made_by >= 0 for maker in lane.rows(made_by, made_by))
+    return next((maker for maker in makers if leaves_unwritten(maker["op"])), None)

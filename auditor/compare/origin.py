@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,8 @@ class Origin:
     phase: str | None
     step: int | None
     sentence: str
+    seen: Stream
+    row: int
 
 
 def origin(kind: Kind, mismatch: Mismatch, lane: LaneTrace, twin: LaneTrace) -> Origin | None:
@@ -48,7 +51,22 @@ def origin(kind: Kind, mismatch: Mismatch, lane: LaneTrace, twin: LaneTrace) -> 
             first, other = other, first
     return Origin(
         nearest, first["function"], first.get("index", mismatch.index), first.get("file"), first.get("line"), first.get("func"),
-        first.get("code"), first.get("phase"), first.get("step"), _sentence(first, other, nearest),
+        first.get("code"), first.get("phase"), first.get("step"), _sentence(first, other, nearest), _stream(nearest, first, other),
+        first["row"],
+    )  # fmt: skip
+
+
+def own_stream(mismatch: Mismatch, lane: LaneTrace, twin: LaneTrace) -> Stream | None:
+    """The stream that the op of a mismatch draws from itself."""
+    name = _stream_at(mismatch.row_a, lane) or _stream_at(mismatch.row_b, twin)
+    row = mismatch.a or mismatch.b or {}
+    return Stream(name=name, what=f"draw by {row['op']}", file=row["file"], line=row["line"]) if name else None
+
+
+def _stream(name: str, first: dict[str, Any], other: dict[str, Any] | None) -> Stream:
+    return Stream(
+        name=name, what=f"{first['k']} by {first['function']}", a=first.get("value"), b=other.get("value") if other else None,
+        file=first.get("file"), line=first.get("line"), entropy=bool(first.get("entropy") or (other or {}).get("entropy")),
     )  # fmt: skip
 
 
@@ -66,13 +84,7 @@ def _sentence(first: dict[str, Any], other: dict[str, Any] | None, stream: str) 
 
 def differing_streams(lane: LaneTrace, twin: LaneTrace, mismatch: Mismatch) -> list[Stream]:
     """Each random stream that differs before the mismatch, by its first differing event; then settings that differ."""
-    found = [
-        Stream(
-            name=stream, what=f"{pairs[0][0]['k']} by {pairs[0][0]['function']}", a=pairs[0][0].get("value"),
-            b=pairs[0][1].get("value") if pairs[0][1] else None, file=pairs[0][0].get("file"), line=pairs[0][0].get("line"),
-        )
-        for stream, pairs in _differing(lane, twin, mismatch).items()
-    ]  # fmt: skip
+    found = [_stream(stream, *pairs[0]) for stream, pairs in _differing(lane, twin, mismatch).items()]
     settings = [_settings(which, row) for which, row in ((lane, mismatch.row_a), (twin, mismatch.row_b))]
     for name in sorted(set(settings[0]) | set(settings[1])):
         a, b = settings[0].get(name), settings[1].get(name)
@@ -83,30 +95,33 @@ def differing_streams(lane: LaneTrace, twin: LaneTrace, mismatch: Mismatch) -> l
 
 def differing_files(lane: LaneTrace, twin: LaneTrace, mismatch: Mismatch) -> list[FileDifference]:
     """Files read (and folders listed) before the mismatch whose content, or order, was not the same; and files read by one run only."""
-    seen: list[dict[tuple[str, str, int], Any]] = []
+    seen: list[dict[tuple[str, str, int], dict[str, Any]]] = []
     for which, row in ((lane, mismatch.row_a), (twin, mismatch.row_b)):
-        reads: dict[tuple[str, str, int], Any] = {}
+        reads: dict[tuple[str, str, int], dict[str, Any]] = {}
+        times: Counter[tuple[str, str]] = Counter()
         for event in which.events_of("file"):
             if event["row"] <= row and event.get("digest") is not None:
-                n = sum(1 for key in reads if key[:2] == (event["path"], event["op"]))
-                reads[event["path"], event["op"], n] = event["digest"]
+                key = event["path"], event["op"]
+                reads[*key, times[key]] = event
+                times[key] += 1
         seen.append(reads)
-    found: list[FileDifference] = []
-    for key in [*seen[0], *(key for key in seen[1] if key not in seen[0])]:
-        path, op, _ = key
-        a, b = seen[0].get(key), seen[1].get(key)
-        if a == b:
+    found: dict[tuple[str, str], FileDifference] = {}
+    for path, op, n in [*seen[0], *(key for key in seen[1] if key not in seen[0])]:
+        a, b = seen[0].get((path, op, n)), seen[1].get((path, op, n))
+        if (path, op) in found or (a and b and a["digest"] == b["digest"]):
             continue
-        what = (
-            "read by one run only"
-            if a is None or b is None
-            else "listed in another order, or other names"
-            if op == "list"
-            else "other content"
-        )
-        if (path, op) not in [(f.path, f.op) for f in found]:
-            found.append(FileDifference(path=path, op=op, what=what))
-    return found
+        event = a or b or {}
+        what = _what_of_file(op, a, b)
+        found[path, op] = FileDifference(path=path, op=op, what=what, file=event.get("file"), line=event.get("line"))
+    return list(found.values())
+
+
+def _what_of_file(op: str, a: dict[str, Any] | None, b: dict[str, Any] | None) -> str:
+    if a is None or b is None:
+        return "listed by one run only" if op == "list" else "read by one run only"
+    if op != "list":
+        return "other content"
+    return "listed in another order, or other names" if a.get("size") == b.get("size") else "other names in it"
 
 
 def _settings(lane: LaneTrace, row: int) -> dict[str, Any]:

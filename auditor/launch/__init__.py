@@ -13,6 +13,7 @@ import shutil
 import signal
 import struct
 import subprocess
+import threading
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -59,11 +60,14 @@ class Screen(Protocol):
         """Show how far the run is."""
 
 
-def launch(plan: Plan, run: Path, name: str, role: str, screen: Screen, stdin: Stdin | None = None, quiet: bool = False) -> RunOutcome:
+def launch(
+    plan: Plan, run: Path, name: str, role: str, screen: Screen, stdin: Stdin | None = None, quiet: bool = False,
+    stop: threading.Event | None = None,
+) -> RunOutcome:  # fmt: skip
     """Run the plan, record into the directory `run`, and seal it.
 
     `quiet` keeps the script's output in the run directory without showing it. Raises `LaunchError` if the child cannot be started;
-    KeyboardInterrupt ends the child, seals what it recorded and is raised again.
+    KeyboardInterrupt, or another thread that sets `stop`, ends the child; what it recorded is sealed and KeyboardInterrupt raised.
     """
     try:
         if run.exists() and (not run.is_dir() or any(run.iterdir())):
@@ -101,6 +105,8 @@ def launch(plan: Plan, run: Path, name: str, role: str, screen: Screen, stdin: S
                 child.wait(_TICK)
             except subprocess.TimeoutExpired:
                 screen.progress(watcher.look())
+            if stop is not None and stop.is_set():
+                raise KeyboardInterrupt
             if plan.timeout is not None and time.monotonic() - started > plan.timeout:
                 stopped = "timeout"
                 _end(child, signal.SIGTERM)
