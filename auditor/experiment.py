@@ -1,0 +1,308 @@
+"""Which runs to make next, given what those made so far have shown. Pure: a search that was interrupted goes on where it was.
+
+**When the controls differ**, each difference has *suspects*: factors in the order in which its kind points to them. The first suspects
+are held still one by one, because most faults have one cause and it is that. If none of them makes the difference go away, all factors
+are held still; if that does, delta debugging (Zeller and Hildebrandt, Simplifying and Isolating Failure-Inducing Input, IEEE TSE 28,
+2002) finds a set of which none can be left out. What was found stays held, and the search goes on with the next difference behind it,
+until the runs agree: so causes that are independent of one another are found one after the other, each with the difference that it made.
+Last comes the converse: all factors held still but one, and the runs must differ again. Where two factors hold the same thing still (a
+loader's base seed is drawn from torch's stream, and the workers' streams are seeded from it), none of them alone brings it back; then
+they are let go together.
+
+**When the controls agree**, one run varies what should make no difference. If it differs, the suspects are varied one by one, and then all
+but those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Literal
+
+Purpose = Literal["holds", "fails", "returns", "varies"]
+
+#: Suspects that are tried alone before all factors are.
+_SUSPECTS = 2
+#: Chance that runs agree by luck, above which a factor is not proved to be what makes them agree.
+LUCK = 0.05
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The first difference between two runs, as far as a search must know it.
+
+    `places`: for each lane that differs the index of the op where it first does. `origin` tells differences at one op apart: the random
+    stream, or the line. `suspects`: factors, the likeliest first.
+    """
+
+    lane: str
+    places: Mapping[str, int]
+    origin: str
+    suspects: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Runs to be made: with these factors, and what for.
+
+    `holds`: do runs with these held still agree; `fails`: does a run with them end otherwise than the controls; `returns`: do runs with
+    these held still differ; `varies`: does a run with these varied differ from the control. `around`: the difference that it is about.
+    """
+
+    factors: frozenset[str]
+    purpose: Purpose
+    why: str
+    around: Seen | None = None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What the runs of a `Wanted` showed; `runs` are their names. `failed`: one of them ended otherwise than the controls did."""
+
+    factors: frozenset[str]
+    purpose: Purpose
+    seen: Seen | None
+    failed: bool = False
+    runs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Found:
+    """A factor, the difference that goes away with it, and the runs that show it; `returned`: without it alone they differ again."""
+
+    factor: str
+    seen: Seen
+    held: Trial
+    returned: Trial | None = None
+    beside: tuple[str, ...] = ()
+    """Factors that hold the same thing still: it came back when they were let go together."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """Where a search stands. `wanted` is what to try next, None when it is over; `beyond`: what no factor makes go away."""
+
+    wanted: Wanted | None
+    found: tuple[Found, ...] = ()
+    aside: tuple[str, ...] = ()
+    beyond: Seen | None = None
+
+
+class _Open(Exception):  # noqa: N818  # no error: the search cannot go on without this trial
+    def __init__(self, wanted: Wanted) -> None:
+        super().__init__()
+        self.wanted = wanted
+
+
+@dataclass
+class _Known:
+    """The trials made, and what has been found so far."""
+
+    trials: Mapping[tuple[frozenset[str], Purpose], Trial]
+    found: list[Found] = field(default_factory=list)
+    aside: list[str] = field(default_factory=list)
+
+    def of(self, factors: Iterable[str], purpose: Purpose, why: str, around: Seen | None = None) -> Trial:
+        key = frozenset(factors), purpose
+        if key not in self.trials:
+            raise _Open(Wanted(*key, why, around))
+        return self.trials[key]
+
+    @property
+    def names(self) -> list[str]:
+        return [found.factor for found in self.found]
+
+
+def search(factors: Sequence[str], first: Seen, trials: Sequence[Trial], last: Sequence[str] = ()) -> Search:
+    """Where the search for what makes the controls differ stands.
+
+    `factors` in the order in which they are suspected where nothing else is known, `first` the difference between the controls; `last`:
+    factors that two runs on one machine have in common and that change results if they are held still, so that they are held last.
+    """
+    return _searched(lambda known: _held(known, list(factors), first, list(last)), trials)
+
+
+def search_varied(factors: Sequence[str], trials: Sequence[Trial]) -> Search:
+    """Where the search for what makes a run differ from the control stands, if all these factors are varied in it."""
+    return _searched(lambda known: _varied(known, list(factors)), trials)
+
+
+def _searched(go: Callable[[_Known], Seen | None], trials: Sequence[Trial]) -> Search:
+    known = _Known({(trial.factors, trial.purpose): trial for trial in trials})
+    wanted = beyond = None
+    try:
+        beyond = go(known)
+    except _Open as stopped:
+        wanted = stopped.wanted
+    return Search(wanted, tuple(known.found), tuple(known.aside), beyond)
+
+
+def _held(known: _Known, factors: list[str], first: Seen, last: list[str]) -> Seen | None:
+    """Find what makes the differences go away; returns the one that nothing does."""
+    current: Seen | None = first
+    enough = [name for name in factors if name not in last]
+    beyond = None
+    while current is not None:
+        trial = _suspect(known, factors, current)
+        if trial is None:
+            trial, enough = _any(known, factors, enough, current)
+            if trial is None:
+                beyond = current
+                break
+        current = trial.seen
+    for k, found in enumerate(known.found):
+        known.found[k] = _returns(known, [name for name in enough if name not in known.aside], found)
+    return beyond
+
+
+def _suspect(known: _Known, factors: list[str], current: Seen) -> Trial | None:
+    """Try the suspects of a difference one by one; the trial in which it is gone."""
+    suspects = [name for name in current.suspects if name in factors and name not in known.names]
+    for name in suspects[:_SUSPECTS]:
+        if name in known.aside:
+            continue
+        trial = known.of([*known.names, name], "holds", f"is it {name}", current)
+        if trial.failed:
+            known.aside.append(name)
+        elif _gone(current, trial.seen):
+            known.found.append(Found(name, current, trial))
+            return trial
+    return None
+
+
+def _any(known: _Known, factors: list[str], enough: list[str], current: Seen) -> tuple[Trial | None, list[str]]:
+    """Hold all still, and then as few as will do; also returns what "all" is."""
+    for everything in [enough] if len(enough) == len(factors) else [enough, factors]:
+        trial = _all(known, everything)
+        if _gone(current, trial.seen) and not trial.failed:
+            break
+    else:
+        return None, everything
+    left = sorted((name for name in everything if name not in [*known.aside, *known.names]), key=partial(_rank, seen=current))
+    if not left:
+        return None, everything
+    for name in _smallest(left, partial(_makes_go, known, current)):
+        known.found.append(Found(name, current, trial))
+    trial = known.of(known.names, "holds", "do they suffice", current) if len(known.names) < len(everything) else trial
+    start = len(known.found) - sum(found.seen is current for found in known.found)
+    known.found[start:] = [replace(found, held=trial) for found in known.found[start:]]
+    return trial, everything
+
+
+def _all(known: _Known, everything: list[str]) -> Trial:
+    """Hold all still, without those that the script cannot bear."""
+    while True:
+        rest = [name for name in everything if name not in known.aside]
+        trial = known.of(rest, "holds", "is it any of them")
+        if not trial.failed or not rest:
+            return trial
+        known.aside += _smallest(rest, lambda names: known.of(names, "fails", "which of them can the script not bear").failed)
+
+
+def _makes_go(known: _Known, current: Seen, names: list[str]) -> bool:
+    trial = known.of([*known.names, *names], "holds", "which of them is it", current)
+    return not trial.failed and _gone(current, trial.seen)
+
+
+def _returns(known: _Known, everything: list[str], found: Found) -> Found:
+    """Let the factor alone go; if that brings nothing back, its fellow suspects with it."""
+    why = f"does it come back with {found.factor} alone let go"
+    trial = known.of([name for name in everything if name != found.factor], "returns", why, found.seen)
+    if trial.seen is not None and not trial.failed:
+        return replace(found, returned=trial)
+    beside = [name for name in found.seen.suspects if name != found.factor and name in everything and name not in known.names]
+    if beside:
+        rest = [name for name in everything if name != found.factor and name not in beside]
+        together = known.of(rest, "returns", f"does it come back with {' and '.join([found.factor, *beside])} let go", found.seen)
+        if together.seen is not None and not together.failed:
+            return replace(found, returned=together, beside=tuple(beside))
+    return found
+
+
+def _varied(known: _Known, factors: list[str]) -> Seen | None:
+    """Find what makes a run differ from the control if it is varied."""
+    while True:
+        rest = [name for name in factors if name not in known.names]
+        if not rest:
+            return None
+        everything = known.of(rest, "varies", "does any of them make a difference")
+        current = everything.seen
+        if current is None:
+            known.found[:] = [replace(found, returned=found.returned or everything) for found in known.found]
+            return None
+        suspects = [name for name in current.suspects if name in rest][:_SUSPECTS]
+        names = next(([name] for name in suspects if known.of([name], "varies", f"is it {name}", current).seen is not None), [])
+        names = names or _smallest(sorted(rest, key=partial(_rank, seen=current)), partial(_makes_differ, known, current))
+        trial = known.of(names, "varies", "which of them is it", current)
+        known.found += [Found(name, trial.seen or current, trial) for name in names]
+
+
+def _makes_differ(known: _Known, current: Seen, names: list[str]) -> bool:
+    return known.of(names, "varies", "which of them is it", current).seen is not None
+
+
+def _gone(before: Seen, now: Seen | None) -> bool:
+    """Whether a difference is no longer there: its lane does not differ, or later, or there for another reason."""
+    if now is None or before.lane not in now.places:
+        return True
+    was, at = before.places[before.lane], now.places[before.lane]
+    return at > was or (at == was and now.lane == before.lane and now.origin != before.origin)
+
+
+def _rank(name: str, seen: Seen) -> int:
+    return seen.suspects.index(name) if name in seen.suspects else len(seen.suspects)
+
+
+def _smallest(names: list[str], does: Callable[[list[str]], bool]) -> list[str]:
+    """ddmin: of names that do it together, some of which none can be left out."""
+    current, parts = names, 2
+    while len(current) > 1:
+        for candidate, then in _candidates(current, parts):
+            if does(candidate):
+                current, parts = candidate, then
+                break
+        else:
+            if parts >= len(current):
+                break
+            parts = min(len(current), 2 * parts)
+    return current
+
+
+def _candidates(names: list[str], parts: int) -> Iterator[tuple[list[str], int]]:
+    """Each part, and then each rest; with the number of parts to go on with."""
+    size = -(-len(names) // parts)
+    chunks = [names[k : k + size] for k in range(0, len(names), size)]
+    yield from ((chunk, 2) for chunk in chunks)
+    if len(chunks) > 2:
+        yield from (([name for name in names if name not in chunk], max(parts - 1, 2)) for chunk in chunks)
+
+
+def chance_of_luck(apart: int, others: int, runs: int) -> float:
+    """Chance that so many further runs all agree with the first, if `apart` of `others` did not and nothing has changed.
+
+    The predictive probability under a uniform prior of the rate (Laplace's rule of succession): prod over i = 0..apart of
+    (others - apart + 1 + i) / (others - apart + 1 + runs + i).
+    """
+    chance = 1.0
+    for i in range(apart + 1):
+        chance *= (others - apart + 1 + i) / (others - apart + 1 + runs + i)
+    return chance
+
+
+def runs_needed(apart: int, others: int) -> int:
+    """How many runs must agree before luck is ruled out: one more than the least with `chance_of_luck` of `LUCK` or less."""
+    runs = 1
+    while chance_of_luck(apart, others, runs) > LUCK:
+        runs += 1
+    return runs + 1
+
+
+def wilson(apart: int, others: int, z: float = 1.959964) -> tuple[float, float]:
+    """Ends of the 95 % interval of a rate (Wilson, Journal of the American Statistical Association 22, 1927)."""
+    if not others:
+        return 0.0, 1.0
+    rate, square = apart / others, z * z
+    middle = (rate + square / (2 * others)) / (1 + square / others)
+    half = z / (1 + square / others) * (rate * (1 - rate) / others + square / (4 * others * others)) ** 0.5
+    return max(middle - half, 0.0), min(middle + half, 1.0)

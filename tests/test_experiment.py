@@ -1,0 +1,253 @@
+"""The search for causes, in worlds of a few lines: which factors matter, where, and what the suspicion is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from auditor.experiment import (
+    LUCK,
+    Search,
+    Seen,
+    Trial,
+    Wanted,
+    chance_of_luck,
+    runs_needed,
+    search,
+    search_varied,
+    wilson,
+)
+
+FACTORS = ["torch-seed", "numpy-seed", "python-seed", "hash-seed", "clock", "process-id", "os-entropy", "file-order", "threads", "cpu-isa"]
+
+
+@dataclass
+class World:
+    """A script. `leaks`: for each op of the main lane that is not always the same, the sets of factors of which any one suffices."""
+
+    leaks: dict[int, list[set[str]]]
+    suspects: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    unbearable: set[str] = field(default_factory=set)
+    never: int | None = None
+    """An op that differs whatever is held."""
+
+    def seen(self, held: frozenset[str] | set[str]) -> Seen | None:
+        """The first difference with these held still."""
+        at = [index for index, ways in self.leaks.items() if not any(way <= held for way in ways)]
+        at += [] if self.never is None else [self.never]
+        return self._at(min(at)) if at else None
+
+    def varied(self, names: frozenset[str]) -> Seen | None:
+        """The first difference from the control with these varied."""
+        at = [index for index, ways in self.leaks.items() if any(way & names for way in ways)]
+        return self._at(min(at)) if at else None
+
+    def _at(self, index: int) -> Seen:
+        return Seen("main", {"main": index}, f"line {index}", self.suspects.get(index, ()))
+
+
+def finish(world: World, step: Callable[[list[Trial]], Search], most: int = 60) -> tuple[Search, list[Wanted]]:
+    """Make the runs that a search asks for until it asks for no more."""
+    trials: list[Trial] = []
+    asked: list[Wanted] = []
+    while True:
+        state = step(trials)
+        if state.wanted is None:
+            return state, asked
+        asked.append(state.wanted)
+        assert len(asked) < most
+        names = state.wanted.factors
+        failed = bool(names & world.unbearable)
+        seen = world.varied(names) if state.wanted.purpose == "varies" else world.seen(names)
+        trials.append(Trial(names, state.wanted.purpose, seen, failed, (f"run-{len(trials)}",)))
+
+
+def held(world: World, last: tuple[str, ...] = ("threads", "cpu-isa")) -> tuple[Search, list[Wanted]]:
+    """Search for what makes the controls of this world differ."""
+    first = world.seen(frozenset())
+    assert first is not None
+    return finish(world, lambda trials: search(FACTORS, first, trials, last))
+
+
+def factors_of(state: Search) -> list[str]:
+    return [found.factor for found in state.found]
+
+
+def test_a_right_suspicion_takes_one_trial_and_its_converse() -> None:
+    state, asked = held(World({7: [{"hash-seed"}]}, {7: ("hash-seed", "file-order")}))
+
+    assert factors_of(state) == ["hash-seed"]
+    assert [(wanted.purpose, wanted.factors) for wanted in asked] == [
+        ("holds", {"hash-seed"}),
+        ("returns", set(FACTORS) - {"hash-seed", "threads", "cpu-isa"}),
+    ]
+    assert state.found[0].returned is not None
+    assert state.beyond is None
+
+
+def test_a_wrong_suspicion_is_left_and_the_factor_found_all_the_same() -> None:
+    state, asked = held(World({7: [{"clock"}]}, {7: ("hash-seed", "file-order")}))
+
+    assert factors_of(state) == ["clock"]
+    assert state.found[0].returned is not None
+    assert len(asked) <= 9
+
+
+def test_a_factor_that_two_runs_have_in_common_is_held_only_if_nothing_else_helps() -> None:
+    state, asked = held(World({7: [{"threads"}]}))
+
+    assert factors_of(state) == ["threads"]
+    assert not asked[0].factors & {"threads", "cpu-isa"}
+
+
+def test_causes_that_are_independent_are_found_one_after_the_other_each_where_it_shows() -> None:
+    world = World({3: [{"torch-seed"}], 9: [{"numpy-seed"}], 20: [{"hash-seed"}]}, {3: ("torch-seed",), 9: ("python-seed", "numpy-seed")})
+
+    state, _ = held(world)
+
+    assert [(found.factor, found.seen.places["main"]) for found in state.found] == [("torch-seed", 3), ("numpy-seed", 9), ("hash-seed", 20)]
+    assert all(found.returned is not None and not found.beside for found in state.found)
+    assert [found.held.factors for found in state.found[:2]] == [{"torch-seed"}, {"torch-seed", "numpy-seed"}]
+
+
+def test_two_factors_that_are_both_needed_are_both_found() -> None:
+    state, _ = held(World({7: [{"clock", "process-id"}]}))
+
+    assert set(factors_of(state)) == {"clock", "process-id"}
+    assert all(found.returned is not None for found in state.found)
+
+
+def test_a_factor_beside_another_that_holds_the_same_is_let_go_together_with_it() -> None:
+    state, _ = held(World({7: [{"torch-seed"}, {"numpy-seed"}]}, {7: ("torch-seed", "numpy-seed")}))
+
+    (found,) = state.found
+    assert (found.factor, found.beside) == ("torch-seed", ("numpy-seed",))
+    assert found.returned is not None
+    assert not found.returned.factors & {"torch-seed", "numpy-seed"}
+
+
+def test_a_factor_whose_fellow_is_no_suspect_is_found_and_not_shown_by_its_converse() -> None:
+    state, _ = held(World({7: [{"torch-seed"}, {"clock"}]}, {7: ("torch-seed",)}))
+
+    (found,) = state.found
+    assert (found.factor, found.returned) == ("torch-seed", None)
+
+
+def test_what_no_factor_makes_go_away_is_said() -> None:
+    state, asked = held(World({}, {5: ("clock",)}, never=5))
+
+    assert state.found == ()
+    assert state.beyond is not None
+    assert state.beyond.places == {"main": 5}
+    assert asked[-1].factors == set(FACTORS)
+
+
+def test_what_was_found_before_something_that_no_factor_makes_go_away_is_kept() -> None:
+    state, _ = held(World({2: [{"torch-seed"}]}, {2: ("torch-seed",)}, never=5))
+
+    assert factors_of(state) == ["torch-seed"]
+    assert state.beyond is not None
+    assert state.beyond.places == {"main": 5}
+
+
+def test_a_factor_that_the_script_cannot_bear_is_set_aside() -> None:
+    state, _ = held(World({7: [{"os-entropy"}]}, {7: ("clock",)}, unbearable={"clock", "file-order"}))
+
+    assert set(state.aside) == {"clock", "file-order"}
+    assert factors_of(state) == ["os-entropy"]
+    assert state.found[0].returned is not None
+
+
+def test_another_origin_at_the_same_op_is_another_difference() -> None:
+    def seen(origin: str, *suspects: str) -> Seen:
+        return Seen("main", {"main": 4}, origin, suspects)
+
+    first = seen("python", "python-seed")
+    behind = Trial(frozenset({"python-seed"}), "holds", seen("numpy", "numpy-seed"))
+
+    wanted = search(FACTORS, first, [behind]).wanted
+
+    assert wanted is not None
+    assert wanted.factors == {"python-seed", "numpy-seed"}
+
+
+def test_a_difference_that_is_only_in_another_lane_is_another_one() -> None:
+    first = Seen("worker 0", {"worker 0": 4, "main": 9}, "numpy", ("worker-seed",))
+    behind = Trial(frozenset({"worker-seed"}), "holds", Seen("main", {"main": 9}, "torch", ("torch-seed",)))
+
+    wanted = search([*FACTORS, "worker-seed"], first, [behind]).wanted
+
+    assert wanted is not None
+    assert wanted.factors == {"worker-seed", "torch-seed"}
+
+
+def test_a_varied_run_that_agrees_ends_the_search() -> None:
+    state, asked = finish(World({}), lambda trials: search_varied(FACTORS, trials))
+
+    assert len(asked) == 1
+    assert state.found == ()
+
+
+def test_a_varied_factor_is_found_by_itself_and_by_all_but_it() -> None:
+    world = World({7: [{"threads"}]}, {7: ("threads", "cpu-isa")})
+
+    state, asked = finish(world, lambda trials: search_varied(FACTORS, trials))
+
+    assert factors_of(state) == ["threads"]
+    assert [wanted.factors for wanted in asked] == [set(FACTORS), {"threads"}, set(FACTORS) - {"threads"}]
+    assert state.found[0].returned is not None
+    assert state.found[0].returned.seen is None
+
+
+def test_several_varied_factors_are_all_found() -> None:
+    world = World({7: [{"threads"}], 2: [{"cpu-isa"}], 30: [{"hash-seed"}]}, {7: ("threads", "cpu-isa"), 2: ("cpu-isa",)})
+
+    state, _ = finish(world, lambda trials: search_varied(FACTORS, trials))
+
+    assert set(factors_of(state)) == {"threads", "cpu-isa", "hash-seed"}
+
+
+@given(
+    leaks=st.dictionaries(st.integers(0, 50), st.sampled_from(FACTORS).map(lambda name: [{name}]), min_size=1, max_size=3),
+    suspects=st.dictionaries(st.integers(0, 50), st.lists(st.sampled_from(FACTORS), max_size=3, unique=True).map(tuple)),
+)
+def test_whatever_is_suspected_exactly_the_factors_that_matter_are_found(
+    leaks: dict[int, list[set[str]]], suspects: dict[int, tuple[str, ...]]
+) -> None:
+    state, _ = held(World(leaks, suspects))
+
+    assert set(factors_of(state)) == set.union(*(way for ways in leaks.values() for way in ways))
+    assert all(found.returned is not None for found in state.found)
+    assert state.beyond is None
+
+
+@given(st.sets(st.sampled_from(FACTORS), min_size=1, max_size=4), st.lists(st.sampled_from(FACTORS), max_size=2, unique=True))
+def test_of_factors_that_are_all_needed_none_is_left_out(needed: set[str], suspects: list[str]) -> None:
+    state, _ = held(World({7: [needed]}, {7: tuple(suspects)}))
+
+    assert set(factors_of(state)) == needed
+
+
+def test_a_rate_has_the_interval_of_wilson() -> None:
+    assert wilson(2, 9) == pytest.approx((0.0632, 0.5474), abs=1e-3)
+    assert wilson(0, 10) == pytest.approx((0.0, 0.2775), abs=1e-3)
+    assert wilson(0, 0) == (0.0, 1.0)
+
+
+def test_the_chance_of_luck_is_what_counting_gives() -> None:
+    # one of one other run differed: the rate is uniform on [0, 1] before, so 2p after, and the mean of 1 - p is 1/3
+    assert chance_of_luck(1, 1, 1) == pytest.approx(1 / 3)
+    assert chance_of_luck(0, 3, 1) == pytest.approx(4 / 5)
+
+
+@given(st.integers(1, 20), st.integers(0, 20))
+def test_a_rarer_fault_needs_more_runs_and_so_many_suffice(apart: int, agreeing: int) -> None:
+    needed = runs_needed(apart, apart + agreeing)
+
+    assert chance_of_luck(apart, apart + agreeing, needed - 1) <= LUCK
+    assert needed == 2 or chance_of_luck(apart, apart + agreeing, needed - 2) > LUCK
+    assert runs_needed(apart, apart + agreeing + 5) >= needed
