@@ -1,0 +1,230 @@
+"""Which factors a difference points to, and the line where a factor entered. Pure: reads what was found and the user's source.
+
+A difference shows at an op; what made it entered before: the clock that was read, the set that was iterated over, the folder that was
+listed, the checkpoint that was loaded. Three things tell where. What the recorder saw: draws and seeds, files and folders, and, in reruns,
+the readings of clocks, process numbers and the like. What the source says: which of the calls that give another answer in each run feed the
+line of the difference. And the kind of the difference. None of this is proof; it says what to try first and, once the runs have shown
+which factor it is, which line to name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+from auditor.results import Divergence, FileDifference, Place
+from auditor.source import Spot, calls, listings, unordered
+from auditor.trace.reader import LaneTrace, Trace
+
+#: Start of a stream's name -> the factor that holds it still.
+_STREAMS = {
+    "torch-cuda": "cuda-seed", "torch": "torch-seed", "numpy": "numpy-seed", "python": "python-seed", "os-entropy": "os-entropy",
+}  # fmt: skip
+
+_CLOCKS = tuple(f"time.{name}" for name in ("time", "perf_counter", "monotonic", "process_time", "thread_time"))
+
+#: Functions that give another answer in each run -> the factor that holds it still.
+_CALLS: dict[str, tuple[str, ...]] = {
+    "clock": (
+        *_CLOCKS, *(f"{name}_ns" for name in _CLOCKS), "time.localtime", "time.gmtime", "time.ctime", "time.strftime",
+        "datetime.datetime.now", "datetime.datetime.utcnow", "datetime.datetime.today", "datetime.date.today",
+    ),
+    "process-id": ("os.getpid", "os.getppid"),
+    "os-entropy": (
+        "os.urandom", "os.getrandom", "secrets.token_bytes", "secrets.token_hex", "secrets.token_urlsafe", "secrets.randbelow",
+        "secrets.randbits", "secrets.choice", "uuid.uuid4", "uuid.uuid1", "random.SystemRandom",
+    ),
+    "environment": ("locale.getlocale", "locale.getpreferredencoding", "tempfile.gettempdir", "tempfile.mkdtemp", "time.tzset"),
+    "thread-timing": ("threading.Thread", "concurrent.futures.ThreadPoolExecutor", "concurrent.futures.as_completed"),
+    "worker-timing": (".imap_unordered", "concurrent.futures.ProcessPoolExecutor"),
+    "uninitialized-memory": ("numpy.empty", "numpy.empty_like", "torch.empty", "torch.empty_like"),
+}  # fmt: skip
+
+#: What a difference of a kind is due to where nothing else is known.
+_KINDS: dict[str, tuple[str, ...]] = {
+    "data-order": ("hash-seed", "address-layout", "file-order", "worker-timing", "thread-timing"),
+    "uninitialized": ("uninitialized-memory", "address-layout"),
+    "hidden-write": ("clock", "thread-timing"),
+    "structure": ("hash-seed", "clock"),
+    "argument": ("hash-seed", "clock"),
+}
+
+#: Factors that two runs on one machine have in common, unless something else is varied: how numbers are computed.
+NUMERICAL = ("threads", "cpu-isa")
+#: Factors that need not show each time.
+CHANCY = ("thread-timing", "worker-timing", "uninitialized-memory", "kernels", "cudnn-benchmark")
+
+
+class Entry(NamedTuple):
+    """A reading of something that is another one in each run: before which record of its lane, and where."""
+
+    factor: str
+    function: str
+    row: int
+    file: str | None
+    line: int | None
+    code: str | None
+
+
+class Suspicion(NamedTuple):
+    """Factors, the likeliest first; `founded`: something that was seen points to the first of them, and not the kind alone."""
+
+    factors: tuple[str, ...]
+    founded: bool
+
+
+def entries_of(run: Trace, lane: str) -> list[Entry]:
+    """The readings that a rerun saw in a lane; those of the main lane if that one had none."""
+    lanes: Iterable[LaneTrace | None] = (run.lanes.get(lane), run.main)
+    for found in lanes:
+        events = found.events_of("entered") if found is not None else []
+        # what a library asks for on its own account rarely goes into the script's numbers
+        events = [event for event in events if event.get("mode") == "script"] or events
+        if events:
+            return [
+                Entry(event["factor"], event.get("function", ""), event["row"], event.get("file"), event.get("line"), event.get("code"))
+                for event in events
+            ]
+    return []
+
+
+def suspicion(divergence: Divergence, entries: Sequence[Entry], read: Callable[[str], str]) -> Suspicion:
+    """Which factors a difference points to. `read` gives the text of a file of the user's, empty if there is none."""
+    seen = list(_seen(divergence, entries, read))
+    generic = _kernels(divergence) if divergence.kind == "kernel" else _KINDS.get(divergence.kind, ())
+    founded = bool(seen) or divergence.kind in ("data-order", "uninitialized")
+    return Suspicion(tuple(dict.fromkeys([*seen, *generic])), founded)
+
+
+def _seen(divergence: Divergence, entries: Sequence[Entry], read: Callable[[str], str]) -> Iterable[str]:
+    """Factors for which something that was seen speaks, in the order in which to believe it."""
+    detail = divergence.detail
+    in_worker = "worker" in divergence.lane
+    origin = detail.origin
+    if origin is not None:
+        own = _factor_of(origin.name)
+        if origin.what.startswith("seed") and not origin.entropy:
+            # the script seeds it itself, with a number that comes from somewhere
+            yield from _fed(divergence, read)
+            yield from _read_before(divergence, entries)
+            yield from (_factor_of(stream.name) for stream in detail.streams if stream.name != origin.name and stream.what != "setting")
+            yield own
+            return
+        if in_worker:
+            yield "worker-seed"
+        yield own
+        yield from (_factor_of(stream.name) for stream in detail.streams if stream.name != origin.name and stream.what != "setting")
+        return
+    if divergence.kind == "uninitialized":
+        yield "uninitialized-memory"
+    if in_worker and divergence.kind in ("argument", "structure", "data", "data-order"):
+        yield "worker-timing"
+    elif "thread" in divergence.lane:
+        yield "thread-timing"
+    yield from _fed(divergence, read)
+    yield from (_of_file(file) for file in detail.files)
+    yield from (_factor_of(stream.name) for stream in detail.streams if stream.what != "setting")
+    yield from _read_before(divergence, entries)
+
+
+def _factor_of(stream: str) -> str:
+    return next((factor for start, factor in _STREAMS.items() if stream.startswith(start)), "torch-seed")
+
+
+def _of_file(file: FileDifference) -> str:
+    return "file-order" if file.op == "list" and "order" in file.what else "leftover-files"
+
+
+def _kernels(divergence: Divergence) -> tuple[str, ...]:
+    on_cuda = "cuda" in str(divergence.detail.a.get("out", ""))
+    return ("kernels", "cudnn-benchmark", "tf32", "uninitialized-memory") if on_cuda else ("uninitialized-memory", "thread-timing", "clock")
+
+
+def _fed(divergence: Divergence, read: Callable[[str], str]) -> Iterable[str]:
+    """Factors whose functions, in the source, feed the line of the difference; nearest first."""
+    if divergence.file is None or divergence.line is None:
+        return
+    source, line = read(divergence.file), divergence.line
+    found = [(spot, factor) for factor in _CALLS for spot in _feeding(factor, source, line)]
+    found += [(spot, "file-order") for spot in listings(source, line) if spot.feeds]
+    for spot in unordered(source, line):
+        if spot.feeds:
+            found += [(spot, name) for name in (("address-layout",) if spot.what == "id" else ("hash-seed", "address-layout"))]
+    yield from (factor for _, factor in sorted(found, key=lambda one: abs(one[0].line - line)))
+
+
+def _feeding(factor: str, source: str, line: int) -> list[Spot]:
+    return [spot for spot in calls(source, _CALLS[factor], line) if spot.feeds]
+
+
+def _read_before(divergence: Divergence, entries: Sequence[Entry]) -> Iterable[str]:
+    """Factors that were read before the difference, the last first."""
+    row = divergence.detail.row
+    yield from (entry.factor for entry in reversed(entries) if row is None or entry.row <= row)
+
+
+def entered_at(
+    factor: str, divergence: Divergence, entries: Sequence[Entry], read: Callable[[str], str], others: Sequence[str] = ()
+) -> tuple[Place, str]:
+    """The line where a factor entered that was shown to make this difference, and what is done there, in half a sentence.
+
+    `others` are further files of the user's, in which a set may be iterated over.
+    """
+    detail = divergence.detail
+    here = Place(file=divergence.file, line=divergence.line, function=divergence.function, code=divergence.code)
+    if factor in ("hash-seed", "address-layout", "file-order"):
+        found = _in_source(factor, here, read, others)
+        if found is not None:
+            return found
+    if factor in ("file-order", "leftover-files"):
+        listed = [file for file in detail.files if (_of_file(file) == factor) and file.file]
+        if listed:
+            doing = "is listed" if listed[0].op == "list" else "is read"
+            return _place(listed[0].file, listed[0].line, read), f"{listed[0].path} {doing} here"
+    if factor == "uninitialized-memory" and detail.allocated is not None and detail.allocated.file:
+        return detail.allocated, "the memory is made here"
+    entry = _entry(factor, divergence, entries, read)
+    if entry is not None:
+        return Place(file=entry.file, line=entry.line, code=entry.code), f"{entry.function} here"
+    if factor in _CALLS and here.file is not None and here.line is not None:
+        spots = _feeding(factor, read(here.file), here.line)
+        if spots:
+            return _place(here.file, spots[0].line, read), f"{spots[0].what} here"
+    if factor in ("kernels", "cudnn-benchmark", "tf32", *NUMERICAL) and detail.forward is not None:
+        return detail.forward, f"{divergence.op} comes from here"
+    return here, f"{divergence.op} here"
+
+
+def _entry(factor: str, divergence: Divergence, entries: Sequence[Entry], read: Callable[[str], str]) -> Entry | None:
+    """The last reading before the difference, of those in lines that feed it if there are such."""
+    row = divergence.detail.row
+    before = [entry for entry in entries if entry.factor == factor and entry.line is not None and (row is None or entry.row <= row)]
+    if not before:
+        return None
+    if divergence.file is not None and divergence.line is not None and factor in _CALLS:
+        lines = {spot.line for spot in _feeding(factor, read(divergence.file), divergence.line)} | {divergence.line}
+        feeding = [entry for entry in before if entry.file == divergence.file and entry.line in lines]
+        before = feeding or before
+    return before[-1]
+
+
+def _in_source(factor: str, here: Place, read: Callable[[str], str], others: Sequence[str]) -> tuple[Place, str] | None:
+    """Where the source iterates over what has no order: what feeds the line, or the only such place of all files."""
+    what: Callable[[str, int], list[Spot]] = listings if factor == "file-order" else unordered
+    done = "is listed here" if factor == "file-order" else "is ordered here"
+    if here.file is None or here.line is None:
+        return None
+    spots = what(read(here.file), here.line)
+    fitting = [spot for spot in spots if factor != "hash-seed" or spot.what != "id"]
+    if fitting and (fitting[0].feeds or len(fitting) == 1):
+        return _place(here.file, fitting[0].line, read), f"{fitting[0].text} {done}"
+    elsewhere = [(file, spot) for file in others if file != here.file for spot in what(read(file), 1 << 30)]
+    if not fitting and len(elsewhere) == 1:
+        file, spot = elsewhere[0]
+        return _place(file, spot.line, read), f"{spot.text} {done}"
+    return None
+
+
+def _place(file: str | None, line: int | None, read: Callable[[str], str]) -> Place:
+    lines: list[Any] = read(file).splitlines() if file is not None else []
+    return Place(file=file, line=line, code=lines[line - 1].strip() if line is not None and 0 < line <= len(lines) else None)
