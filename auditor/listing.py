@@ -14,7 +14,7 @@ from auditor.trace.reader import LaneTrace, Trace
 
 #: What can be asked for: the kinds of records, then those of rare events.
 RECORDS = (OP, EXTERNAL, DRAW)
-KINDS = (*RECORDS, "seed", "setting", "step", "file", "thread", "fork", "level", "lost")
+KINDS = (*RECORDS, "seed", "setting", "step", "file", "thread", "entered", "fork", "level", "lost")
 #: Widest a column becomes.
 _WIDEST = {"op": 44, "detail": 72, "module": 32, "code": 80}
 
@@ -154,6 +154,9 @@ def _said(event: dict[str, Any]) -> tuple[str, str]:
         size = f"  {event['size']:,} {'names' if event['op'] == 'list' else 'bytes'}" if "size" in event else ""
         digest = f"  {event['digest']:016x}" if "digest" in event else ""
         return event["op"], f"{event['path']}{size}{digest}"
+    if kind == "entered":
+        others = "  ".join(f"{key} {value}" for key, value in event.items() if key in ("mode", "nth", "thread"))
+        return event["function"], f"{event['factor']}  {others}"
     if kind == "lost":
         return "lost", f"{event['what']} ({event.get('count', 1)})"
     return kind, "  ".join(f"{key} {value}" for key, value in event.items() if key not in ("k", "row", "file", "line", "func", "code"))

@@ -75,6 +75,7 @@ def everything_of_today(lane: LaneBuilder) -> None:
     lane.event("shared", 24)
     lane.event("measured", what="cast", values=6, changed=2, largest=0.5, absolute=0.25)
     lane.event("nonfinite", nans=1, infinities=0, given=False)
+    lane.event("entered", 25, factor="clock", function="time.time", nth=1, mode="script")
 
 
 def built(path: Path, write: Callable[[LaneBuilder], object], **facts: Any) -> Trace:
@@ -156,6 +157,7 @@ def test_every_event_is_read_as_it_was_written(tmp_path: Path) -> None:
         ("shared", 10, "train.py", 24),
         ("measured", 10, None, None),
         ("nonfinite", 10, None, None),
+        ("entered", 10, "train.py", 25),
     ]
     (seed,) = lane.events_of("seed")
     assert (seed["stream"], seed["value"], seed["entropy"]) == ("torch-cpu", "3", False)
@@ -179,6 +181,9 @@ def test_what_events_say_of_records_is_said_of_their_rows(tmp_path: Path) -> Non
         assert tables.query("SELECT lane, pid, base, role FROM lanes") == [{"lane": "main", "pid": 1000, "base": 0, "role": "main"}]
         assert tables.query("SELECT kind, optimizer, name FROM events WHERE kind = 'schedule'") == [
             {"kind": "schedule", "optimizer": 1, "name": "StepLR"}
+        ]
+        assert tables.query("SELECT op, name, mode, line FROM events WHERE kind = 'entered'") == [
+            {"op": "time.time", "name": "clock", "mode": "script", "line": 25}
         ]
 
 
@@ -965,7 +970,7 @@ def test_a_kept_run_is_read(kept: Path) -> None:
         "aten.empty.memory_format", "aten.uniform_.default", "aten.uniform_.default", "numpy.shuffle", "external", "aten.mm.default",
         "aten.max.dim", "aten.cat.default", "aten.mm.default", "aten.add_.Tensor",
     ]  # fmt: skip
-    later = {"optimizer", "zeroed", "autocast", "backward", "schedule", "shared", "measured", "nonfinite"}
+    later = {"optimizer", "zeroed", "autocast", "backward", "schedule", "shared", "measured", "nonfinite", "entered"}
     assert {event["k"] for event in main(trace).events} >= set(EVENTS) - {"end"} - later
     assert [trace.lanes[name].ended for name in trace.lanes] == [True, False]
     assert trace.lanes["worker 1"].draws[0]["stream"] == "python"

@@ -1,5 +1,8 @@
 """Sources of variation, one a file: each can be held still (pinned) or made to differ (varied), and is left free otherwise.
 
+One that is free can be watched: then it does what it would do anyway, and the trace has the lines at which it entered. Those of one that is
+pinned or varied are in the trace as well.
+
 A factor works from outside, on the plan of a run, or within the user's process, by a function that the recorder calls when it is armed;
 then it works in child processes and workers too. What a factor's file imports at its top is imported there, before the script runs.
 """
@@ -27,11 +30,19 @@ class Factor(NamedTuple):
     vary: Callable[[Plan], Plan] | None = None
     """The plan of a run in which it is another one than usual; None where two runs differ by themselves."""
     inside: Callable[[Any, str], None] | None = None
-    """What is done in the user's process, given a `record.process.Process` and `pin` or `vary`, before the script imports anything."""
+    """What is done in the user's process, before the script imports anything, given a `record.process.Process` and `pin` or `vary`.
+
+    If it `watches`, it is given `watch` too, and in all three cases tells where the factor enters (`record.entering`)."""
     unavailable: Callable[[], str | None] = lambda: None
     """Why it can be neither pinned nor varied here; None if it can."""
     numerical: bool = False
     """Whether it changes how numbers are computed, and not which."""
+    entropy: bool = False
+    """Whether it is another one in every run anyway, so that varying it would show no more than two runs do."""
+    along: tuple[str, ...] = ()
+    """Factors that are held still along with it."""
+    watches: bool = False
+    """Whether it can tell at which lines of the user's it enters; False where that is in the trace of every run, as seeds are."""
 
 
 def needs_cuda() -> str | None:
@@ -41,13 +52,15 @@ def needs_cuda() -> str | None:
     return None if torch.cuda.is_available() else "there is no CUDA device here"
 
 
-def plan_with(plan: Plan, factors: Mapping[str, Factor], pinned: Sequence[str], varied: Sequence[str]) -> Plan:
-    """The plan with these factors pinned and varied; raises KeyError for a name that is none."""
+def plan_with(plan: Plan, factors: Mapping[str, Factor], pinned: Sequence[str], varied: Sequence[str], watched: Sequence[str] = ()) -> Plan:
+    """The plan with these factors pinned, varied and, as far as they can be, watched; raises KeyError for a name that is none."""
     for name in pinned:
         change = factors[name].pin
         plan = change(plan) if change is not None else plan
     for name in varied:
         change = factors[name].vary
         plan = change(plan) if change is not None else plan
-    within = [(name, how) for names, how in ((pinned, "pin"), (varied, "vary")) for name in names if factors[name].inside is not None]
+    free = [name for name in watched if factors[name].watches and name not in pinned and name not in varied]
+    chosen = ((pinned, "pin"), (varied, "vary"), (free, "watch"))
+    within = [(name, how) for names, how in chosen for name in names if factors[name].inside is not None]
     return plan.with_factors(tuple(pinned), tuple(varied), tuple(within))

@@ -28,4 +28,6 @@ FACTOR = Factor(
     remedy="sorted(..., key=...) by something that is not id() or the default hash()",
     pin=_pin,
     unavailable=_unavailable,
+    entropy=True,
+    along=("hash-seed",),
 )

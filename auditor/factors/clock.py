@@ -11,56 +11,119 @@ _START = 1_600_000_000_000_000_000
 _LATER = 40_000_000_000_000_000
 _TICK = 1_000_000
 
+_CLOCKS = ("time", "perf_counter", "monotonic", "process_time", "thread_time", "clock_gettime")
+#: Those that take a time, or the fields of one, and the present one if none is given; and the number of the argument that it is.
+_OF_A_TIME = {"localtime": 0, "gmtime": 0, "ctime": 0, "asctime": 0, "strftime": 1}
+_OF_FIELDS = ("asctime", "strftime")
+#: Those of `datetime`, and the class whose dict they lie in.
+_OF_CLASSES = {"now": "datetime", "utcnow": "datetime", "today": "date"}
+
 
 def _inside(process: Any, how: str) -> None:
-    """Only what the script's own code asks for is pinned: libraries time their waiting by the same clocks."""
+    """Only what the script's own code asks for is told and pinned: libraries time their waiting by the same clocks."""
+    from auditor.record.entering import Entering
+
+    entering = Entering(process, "clock")
+    if how == "watch":
+        _watch(entering)
+    else:
+        _pin(entering, _START + _LATER if how == "vary" else _START)
+
+
+def _watch(entering: Any) -> None:
+    import sys
+    import time
+    from functools import partial
+
+    from auditor.record.entering import telling_script, telling_script_of_class
+    from auditor.record.imports import when_imported
+    from auditor.record.probes.wrapping import replace_in_type, telling
+
+    def watched(name: str) -> Any:
+        # the very caller: `date.today` asks `time.time`, from C
+        return telling(getattr(time, name), lambda *_given: entering.tell_if_script(f"time.{name}", sys._getframe(2)))
+
+    for name in _names(time):
+        setattr(time, name, watched(name))
+    for name in _OF_A_TIME:
+        at_present = partial(_is_at_present, name)
+        setattr(time, name, telling_script(entering, f"time.{name}", getattr(time, name), at_present))
+
+    def install(module: Any) -> None:
+        for name, owner in _OF_CLASSES.items():
+            replace_in_type(getattr(module, owner), name, partial(telling_script_of_class, entering, f"datetime.{owner}.{name}"))
+
+    when_imported("datetime", install)
+
+
+def _pin(entering: Any, start: int) -> None:
     import sys
     import time
 
     from auditor.record.callsite import is_user_code
+    from auditor.record.entering import caller
     from auditor.record.imports import when_imported
     from auditor.record.probes.wrapping import replace_in_type
 
     readings = 0
-    start = _START + _LATER if how == "vary" else _START
+    localtime = time.localtime
 
     def now() -> int:
         nonlocal readings
         readings += 1
         return start + readings * _TICK
 
-    def asked_by_script(depth: int) -> bool:
-        return is_user_code(sys._getframe(depth + 1).f_code.co_filename)
+    def asked_by_script(function: str, frame: Any) -> bool:
+        """Whether this frame is of the user's code; then it is told of."""
+        if frame is None or not is_user_code(frame.f_code.co_filename):
+            return False
+        entering.tell(function, frame)
+        return True
 
-    def reading(original: Any, per_second: int | None) -> Any:
-        def read() -> Any:
-            if not asked_by_script(1):
-                return original()
+    def reading(name: str, original: Any) -> Any:
+        per_second = None if name.endswith("_ns") else 1_000_000_000
+
+        def read(*given: Any) -> Any:
+            if not asked_by_script(f"time.{name}", sys._getframe(1)):
+                return original(*given)
             return now() if per_second is None else now() / per_second
 
         read.__name__, read.__doc__ = original.__name__, original.__doc__
         return read
 
-    for name in ("time", "perf_counter", "monotonic", "process_time"):
-        setattr(time, name, reading(getattr(time, name), 1_000_000_000))
-        setattr(time, f"{name}_ns", reading(getattr(time, f"{name}_ns"), None))
-    for name in ("localtime", "gmtime", "ctime"):
-        setattr(time, name, _at_pinned_time(getattr(time, name), now, asked_by_script))
+    def at_pinned_time(name: str, original: Any) -> Any:
+        position = _OF_A_TIME[name]
+
+        def read(*given: Any) -> Any:
+            if not _is_at_present(name, *given) or not asked_by_script(f"time.{name}", caller(sys._getframe(1))):
+                return original(*given)
+            present = now() / 1e9
+            return original(*given[:position], localtime(present) if name in _OF_FIELDS else present)
+
+        read.__name__, read.__doc__ = original.__name__, original.__doc__
+        return read
+
+    for name in _names(time):
+        setattr(time, name, reading(name, getattr(time, name)))
+    for name in _OF_A_TIME:
+        setattr(time, name, at_pinned_time(name, getattr(time, name)))
 
     def install(module: Any) -> None:
         cls, date = module.datetime, module.date
         plain_now, plain_utcnow, plain_today = vars(cls)["now"], vars(cls)["utcnow"], vars(date)["today"]
 
         def at_now(of: Any, tz: Any = None) -> Any:
-            return of.fromtimestamp(now() / 1e9, tz) if asked_by_script(1) else plain_now.__get__(None, of)(tz)
+            asked = asked_by_script("datetime.datetime.now", caller(sys._getframe(1)))
+            return of.fromtimestamp(now() / 1e9, tz) if asked else plain_now.__get__(None, of)(tz)
 
         def at_utcnow(of: Any) -> Any:
-            if not asked_by_script(1):
+            if not asked_by_script("datetime.datetime.utcnow", caller(sys._getframe(1))):
                 return plain_utcnow.__get__(None, of)()
             return of.fromtimestamp(now() / 1e9, module.timezone.utc).replace(tzinfo=None)
 
         def at_today(of: Any) -> Any:
-            return of.fromtimestamp(now() / 1e9) if asked_by_script(1) else plain_today.__get__(None, of)()
+            asked = asked_by_script("datetime.date.today", caller(sys._getframe(1)))
+            return of.fromtimestamp(now() / 1e9) if asked else plain_today.__get__(None, of)()
 
         replace_in_type(cls, "now", lambda _method: classmethod(at_now))
         replace_in_type(cls, "utcnow", lambda _method: classmethod(at_utcnow))
@@ -69,11 +132,12 @@ def _inside(process: Any, how: str) -> None:
     when_imported("datetime", install)
 
 
-def _at_pinned_time(original: Any, now: Any, asked_by_script: Any) -> Any:
-    def read(*given: Any) -> Any:
-        return original(*given) if given or not asked_by_script(1) else original(now() / 1e9)
+def _names(time: Any) -> list[str]:
+    return [name for clock in _CLOCKS for name in (clock, f"{clock}_ns") if hasattr(time, name)]
 
-    return read
+
+def _is_at_present(name: str, *given: Any) -> bool:
+    return len(given) == _OF_A_TIME[name] or (given == (None,) and name not in _OF_FIELDS)
 
 
 FACTOR = Factor(
@@ -81,4 +145,5 @@ FACTOR = Factor(
     why="the time of day is another one in each run, and a seed or a name that is made of it too",
     remedy="a seed or name that is written down, not made of the time",
     inside=_inside,
+    watches=True,
 )

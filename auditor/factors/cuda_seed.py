@@ -27,4 +27,5 @@ FACTOR = Factor(
     remedy="torch.manual_seed(0) before anything is built or drawn: it seeds all devices",
     inside=_inside,
     unavailable=needs_cuda,
+    entropy=True,
 )

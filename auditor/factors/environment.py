@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from auditor.factors import Factor
 
 if TYPE_CHECKING:
     from auditor.plan import Plan
+
+_OF_THE_ZONE = ("localtime", "mktime", "ctime", "tzset")
+_OF_THE_LANGUAGE = ("getlocale", "getpreferredencoding", "getencoding", "setlocale", "strcoll", "strxfrm")
+_VARIABLES = ("LANG", "LANGUAGE", "TZ", "TMPDIR", "COLUMNS")
 
 
 def _pin(plan: Plan) -> Plan:
@@ -18,10 +22,79 @@ def _vary(plan: Plan) -> Plan:
     return plan.with_environment(LC_ALL="C", TZ="Pacific/Kiritimati", PYTHONUTF8="1", COLUMNS="203")
 
 
+def _inside(process: Any, _how: str) -> None:
+    """Only told of, whatever is asked for: pinned and varied it is from outside."""
+    import os
+    import sys
+    import time
+    from functools import partial
+
+    from auditor.record.entering import Entering, caller, telling_script, telling_script_of_class
+    from auditor.record.imports import when_imported
+    from auditor.record.probes.wrapping import replace_in_type, telling
+
+    entering = Entering(process, "environment")
+
+    def watch(module: Any, name: str, when: Any = None) -> None:
+        if hasattr(module, name):
+            setattr(module, name, telling_script(entering, f"{module.__name__}.{name}", getattr(module, name), when))
+
+    def dates(module: Any) -> None:
+        for owner, name, when in (
+            ("datetime", "now", _without_zone),
+            ("datetime", "fromtimestamp", lambda *given, tz=None, **_named: _without_zone(*given[1:], tz)),
+            ("datetime", "timestamp", lambda self: self.tzinfo is None),
+            ("datetime", "astimezone", lambda self, *zone, **named: self.tzinfo is None or _without_zone(*zone, **named)),
+            ("date", "fromtimestamp", None),
+            ("date", "today", None),
+        ):
+            telling_of = telling_script if name in ("timestamp", "astimezone") else telling_script_of_class
+            replace_in_type(getattr(module, owner), name, partial(telling_of, entering, f"datetime.{owner}.{name}", when=when))
+
+    def languages(module: Any) -> None:
+        for name in _OF_THE_LANGUAGE:
+            watch(module, name, (lambda *given, **named: "" in (*given, *named.values())) if name == "setlocale" else None)
+
+    def folders(module: Any) -> None:
+        """`mkdtemp`, `NamedTemporaryFile` and their like ask `gettempdir`, unless they are told where."""
+
+        def tell() -> None:
+            frame = caller(sys._getframe(1))
+            while frame is not None and frame.f_globals.get("__name__") == "tempfile":
+                frame = caller(frame.f_back)
+            entering.tell_if_script("tempfile.gettempdir", frame)
+
+        module.gettempdir = telling(module.gettempdir, tell)
+
+    def read(_variables: Any, *given: Any, **_named: Any) -> None:
+        name = given[0] if given else None
+        if isinstance(name, str) and (name in _VARIABLES or name.startswith("LC_")):
+            frame = caller(sys._getframe(1))
+            if frame is not None and frame.f_code.co_name == "getenv" and frame.f_globals.get("__name__") == "os":
+                frame = frame.f_back
+            entering.tell_if_script(f"os.environ {name}", frame)
+
+    for name in _OF_THE_ZONE:
+        watch(time, name)
+    watch(time, "strftime", lambda *given: len(given) == 1)
+    # not `[]`, by which whoever copies all variables reads each of them
+    type(os.environ).get = telling(type(os.environ).get, read)  # type: ignore[method-assign]
+    when_imported("datetime", dates)
+    when_imported("locale", languages)
+    when_imported("tempfile", folders)
+    when_imported("shutil", lambda module: watch(module, "get_terminal_size"))
+
+
+def _without_zone(*zone: Any, **named: Any) -> bool:
+    return all(given is None for given in (*zone, *named.values()))
+
+
 FACTOR = Factor(
     name="environment",
     why="language, time zone and the like are the user's, and another user has others",
     remedy="say which language, time zone or encoding is meant, where it decides about data",
     pin=_pin,
     vary=_vary,
+    inside=_inside,
+    watches=True,
 )

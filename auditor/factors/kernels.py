@@ -20,7 +20,7 @@ def _inside(_process: Any, how: str) -> None:
 
     def install(torch: Any) -> None:
         torch.utils.deterministic.fill_uninitialized_memory = False
-        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch._C._set_deterministic_algorithms(True, warn_only=True)  # the public name imports torch's compiler: over a second
         torch.backends.cudnn.deterministic = True
 
     if how == "pin":

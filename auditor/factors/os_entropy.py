@@ -6,24 +6,60 @@ from typing import Any
 
 from auditor.factors import Factor
 
+#: What of Python's library takes bytes for its caller; the rest of it (sockets, temporary files, child processes) takes them for itself.
+_BETWEEN = ("random", "secrets", "uuid")
+
 
 def _inside(process: Any, how: str) -> None:
     import os
+    import sys
 
+    from auditor.record.callsite import is_user_code
+    from auditor.record.entering import Entering, caller, in_users_code
     from auditor.record.entropy import Source, outside_workers
     from auditor.record.imports import when_imported
+    from auditor.record.probes.wrapping import telling
+    from auditor.record.process import in_standard_library
 
+    entering = Entering(process, "os-entropy")
     source, holds = Source(process, "os-entropy", how), outside_workers(process)
     originals = {name: getattr(os, name) for name in ("urandom", "getrandom") if hasattr(os, name)}
 
-    def pinned(original: Any) -> Any:
+    def is_between(frame: Any) -> bool:
+        """Whether it takes for its caller: those of Python's library, and code without a file, as the `__init__` of a dataclass."""
+        name = frame.f_code.co_filename
+        return frame.f_globals.get("__name__") in _BETWEEN or (name.startswith("<") and not name.startswith("<frozen"))
+
+    def is_torch(frame: Any) -> bool:
+        """It draws its numbers elsewhere; bytes it takes for the names that Dynamo and its like give."""
+        return str(frame.f_globals.get("__name__")).partition(".")[0] == "torch"
+
+    def tell(function: str, frame: Any) -> None:
+        """Tell of the line of the user's for which bytes are taken, if there is one."""
+        frame = caller(frame)
+        while frame is not None and not is_user_code(frame.f_code.co_filename) and is_between(frame):
+            frame = caller(frame.f_back)
+        if frame is None:
+            return
+        if is_user_code(frame.f_code.co_filename):
+            entering.tell(function, frame)
+        elif not in_standard_library(frame.f_code.co_filename) and not is_torch(frame):
+            found = in_users_code(frame)
+            if found is not None:
+                entering.tell(function, found, "library")
+
+    def watched(name: str, original: Any) -> Any:
+        return telling(original, lambda *_given: tell(f"os.{name}", sys._getframe(2)))
+
+    def pinned(name: str, original: Any) -> Any:
         def take(size: int, *flags: Any) -> bytes:
+            tell(f"os.{name}", sys._getframe(1))
             return source.take(size) if holds() else bytes(original(size, *flags))
 
         return take
 
     for name, original in originals.items():
-        setattr(os, name, pinned(original))
+        setattr(os, name, watched(name, original) if how == "watch" else pinned(name, original))
     when_imported("random", lambda random: setattr(random, "_urandom", os.urandom))
 
 
@@ -32,4 +68,7 @@ FACTOR = Factor(
     why="os.urandom, secrets, uuid4 and random.SystemRandom give other bytes in each run, and no seed changes that",
     remedy="a seeded generator in the place of os.urandom, secrets, uuid4 or SystemRandom",
     inside=_inside,
+    watches=True,
+    entropy=True,
+    along=("numpy-seed",),
 )

@@ -10,15 +10,18 @@ _FIRST = 4242
 
 
 def _inside(process: Any, how: str) -> None:
-    """Only the script's own code gets other numbers: libraries use the real ones to tell a child from its parent."""
+    """Only the script's own code is told of and gets other numbers: libraries use the real ones to tell a child from its parent."""
     import os
     import sys
 
     from xxhash import xxh3_64_intdigest
 
     from auditor.record.callsite import is_user_code
+    from auditor.record.entering import Entering
     from auditor.record.entropy import role_of
+    from auditor.record.probes.wrapping import telling
 
+    entering = Entering(process, "process-id")
     first = _FIRST if how == "pin" else 31_337
 
     def own() -> int:
@@ -29,14 +32,35 @@ def _inside(process: Any, how: str) -> None:
         """That of the process which the user started, for all that it starts."""
         return first if role_of(process) else first - 1
 
-    def pinned(original: Any, number: Any) -> Any:
+    def asking(frame: Any) -> Any:
+        """The frame of the user's code that asks, itself or by `multiprocessing.current_process().pid`; None if a library does."""
+        if frame.f_code.co_name == "ident" and frame.f_globals.get("__name__") == "multiprocessing.process":
+            frame = frame.f_back
+        return frame if frame is not None and is_user_code(frame.f_code.co_filename) else None
+
+    def watched(name: str) -> Any:
+        def tell() -> None:
+            frame = asking(sys._getframe(2))
+            if frame is not None:
+                entering.tell(f"os.{name}", frame)
+
+        return telling(getattr(os, name), tell)
+
+    def pinned(name: str, number: Any) -> Any:
+        original = getattr(os, name)
+
         def told() -> int:
-            return int(number() if is_user_code(sys._getframe(1).f_code.co_filename) else original())
+            frame = asking(sys._getframe(1))
+            if frame is None:
+                return int(original())
+            entering.tell(f"os.{name}", frame)
+            return int(number())
 
         told.__name__, told.__doc__ = original.__name__, original.__doc__
         return told
 
-    os.getpid, os.getppid = pinned(os.getpid, own), pinned(os.getppid, parents)
+    for name, number in (("getpid", own), ("getppid", parents)):
+        setattr(os, name, watched(name) if how == "watch" else pinned(name, number))
 
 
 FACTOR = Factor(
@@ -44,4 +68,5 @@ FACTOR = Factor(
     why="the number of a process is another one in each run, and a seed or a name that is made of it too",
     remedy="a seed or name that is written down, not made of os.getpid()",
     inside=_inside,
+    watches=True,
 )

@@ -35,4 +35,5 @@ FACTOR = Factor(
     why="Python's random starts from the operating system's entropy unless the script calls random.seed",
     remedy="random.seed(0) at the top of the script, and a seed for each random.Random(0)",
     inside=_inside,
+    entropy=True,
 )

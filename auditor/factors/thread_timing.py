@@ -7,13 +7,15 @@ from typing import Any
 from auditor.factors import Factor
 
 
-def _inside(_process: Any, how: str) -> None:
+def _inside(process: Any, how: str) -> None:
     """Pinned: a thread keeps running until it waits, and pools have one thread. Varied: threads take turns all the time."""
     import sys
 
     from auditor.record.imports import when_imported
 
-    sys.setswitchinterval(100.0 if how == "pin" else 1e-6)
+    _watch(process)
+    if how != "watch":
+        sys.setswitchinterval(100.0 if how == "pin" else 1e-6)
     if how != "pin":
         return
 
@@ -28,9 +30,24 @@ def _inside(_process: Any, how: str) -> None:
     when_imported("concurrent.futures.thread", install)
 
 
+def _watch(process: Any) -> None:
+    """Tell where threads are started and pools of them given work, and where their results are taken as they come."""
+    from auditor.record.entering import Entering, telling_script, watch_executor
+    from auditor.record.imports import when_imported
+
+    entering = Entering(process, "thread-timing", once=True)
+
+    def threads(module: Any) -> None:
+        module.Thread.start = telling_script(entering, "threading.Thread.start", module.Thread.start)
+
+    when_imported("threading", threads)
+    watch_executor(entering, "concurrent.futures.thread", "ThreadPoolExecutor", told=True)
+
+
 FACTOR = Factor(
     name="thread-timing",
     why="Python's threads take turns as the system lets them, so what they add to one thing comes in another order in each run",
     remedy="collect the threads' results in the order in which the threads were started, and add them up there",
     inside=_inside,
+    watches=True,
 )

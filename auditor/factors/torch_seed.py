@@ -26,4 +26,5 @@ FACTOR = Factor(
     why="torch's CPU generator starts from the operating system's entropy unless the script calls torch.manual_seed",
     remedy="torch.manual_seed(0) before anything is built or drawn",
     inside=_inside,
+    entropy=True,
 )

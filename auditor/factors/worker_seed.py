@@ -10,6 +10,7 @@ from auditor.factors import Factor
 def _inside(process: Any, how: str) -> None:
     from auditor.record.entropy import Source
     from auditor.record.imports import when_imported
+    from auditor.record.probes.wrapping import position_of
 
     def begins(worker_id: int) -> int:
         """Seed what the worker has by its number; says the base seed."""
@@ -29,14 +30,14 @@ def _inside(process: Any, how: str) -> None:
 
     def install(worker: Any) -> None:
         loop = worker._worker_loop
-        names = loop.__code__.co_varnames[: loop.__code__.co_argcount]
-        number, base = names.index("worker_id"), names.index("base_seed")
+        number, base = position_of(loop, "worker_id"), position_of(loop, "base_seed")
 
         def seeded(*args: Any) -> Any:
             given = list(args)
             given[base] = begins(args[number])
             return loop(*given)
 
+        seeded.__wrapped__ = loop  # type: ignore[attr-defined]  # whoever is next looks for the parameters there
         seeded.__module__, seeded.__name__, seeded.__qualname__ = loop.__module__, loop.__name__, loop.__qualname__
         worker._worker_loop = seeded
 
@@ -48,4 +49,5 @@ FACTOR = Factor(
     why="DataLoader workers draw from streams of their own, which are seeded from the loader's base seed or by the operating system",
     remedy="DataLoader(..., generator=torch.Generator().manual_seed(0), worker_init_fn=...), which seeds all that the dataset draws from",
     inside=_inside,
+    entropy=True,
 )

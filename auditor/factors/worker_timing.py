@@ -14,6 +14,8 @@ def _inside(process: Any, how: str) -> None:
     from auditor.record.entropy import Source
     from auditor.record.imports import when_imported
 
+    _watch(process)
+
     def loaders(module: Any) -> None:
         original = module.DataLoader.__init__
 
@@ -59,8 +61,42 @@ def _inside(process: Any, how: str) -> None:
         when_imported("torch.utils.data.dataloader", loaders)
         when_imported("multiprocessing.pool", pools)
         when_imported("concurrent.futures.process", executors)
-    else:
+    elif how == "vary":
         when_imported("torch.utils.data._utils.fetch", delays)
+
+
+def _watch(process: Any) -> None:
+    """Tell where batches of several workers are asked for, and where the results of a pool are taken as they come."""
+    import sys
+
+    from auditor.record.entering import Entering, caller, in_users_code, telling_script, watch_executor
+    from auditor.record.imports import when_imported
+    from auditor.record.probes.wrapping import telling
+
+    entering = Entering(process, "worker-timing", once=True)
+
+    def loaders(module: Any) -> None:
+        def begun(loader: Any) -> None:
+            frame = in_users_code(sys._getframe(1)) if loader.num_workers > 0 else None
+            if frame is not None:
+                order = {"in_order": loader.in_order} if hasattr(loader, "in_order") else {}  # since torch 2.6
+                mode = "script" if frame is caller(sys._getframe(1)) else "library"
+                entering.tell("DataLoader.__iter__", frame, mode, **order)
+
+        module.DataLoader.__iter__ = telling(module.DataLoader.__iter__, begun)
+
+    def calls_back(*given: Any, callback: Any = None, **_named: Any) -> bool:
+        return callback is not None or (len(given) > 4 and given[4] is not None)  # its place in both
+
+    def pools(module: Any) -> None:
+        pool = module.Pool
+        pool.imap_unordered = telling_script(entering, "Pool.imap_unordered", pool.imap_unordered)
+        for name in ("apply_async", "map_async"):
+            setattr(pool, name, telling_script(entering, f"Pool.{name}", getattr(pool, name), calls_back))
+
+    when_imported("torch.utils.data.dataloader", loaders)
+    when_imported("multiprocessing.pool", pools)
+    watch_executor(entering, "concurrent.futures.process", "ProcessPoolExecutor", told=False)
 
 
 FACTOR = Factor(
@@ -68,4 +104,5 @@ FACTOR = Factor(
     why="worker processes are done in another order in each run, and what is taken as it comes is in that order",
     remedy="in_order=True for a DataLoader, and map() in the place of imap_unordered() or as_completed()",
     inside=_inside,
+    watches=True,
 )

@@ -46,7 +46,7 @@ def arm() -> Process:
 
 
 def _hold(process: Process, name: str, how: str) -> None:
-    """Pin or vary a factor, before the probes watch what it changes; one that does not fit here is reported."""
+    """Pin, vary or watch a factor, before the probes watch what it changes; one that does not fit here is reported."""
     try:
         __import__(f"auditor.factors.{name.replace('-', '_')}", fromlist=["FACTOR"]).FACTOR.inside(process, how)
     except Exception as error:  # noqa: BLE001  # whatever it is, it must not end the user's program

@@ -5,6 +5,7 @@ Which process it is, is told by its role (rank, the identity that multiprocessin
 
 from __future__ import annotations
 
+import _thread
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -25,18 +26,19 @@ class Source:
     def __init__(self, process: Process, factor: str, how: str) -> None:
         self._process = process
         self._key = _urandom(16) if how == "vary" else factor.encode()
-        self._role = b""
-        self._count = 0
+        self._counts: dict[bytes, int] = {}
 
     def take(self, size: int) -> bytes:
-        """The next `size` bytes."""
+        """The next `size` bytes; each thread has its own, because one of a library's takes some whenever it is asked for something."""
         role = role_of(self._process)
-        if role != self._role:
-            self._role, self._count = role, 0
+        if _thread.get_ident() != self._process.main_thread:
+            role += b"thread %d" % (self._process.thread_number() if self._process.thread_number else 0)
+        count = self._counts.get(role, 0)
         out = b""
         while len(out) < size:
-            self._count += 1
-            out += xxh3_128_digest(self._key + role + self._count.to_bytes(8, "little"))
+            count += 1
+            out += xxh3_128_digest(self._key + role + count.to_bytes(8, "little"))
+        self._counts[role] = count
         return out[:size]
 
     def integer(self, bits: int) -> int:

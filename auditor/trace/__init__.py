@@ -71,7 +71,7 @@ OP, EXTERNAL, DRAW = "op", "external", "draw"
 TABLES = ("sig", "site", "module", "leaf")
 EVENTS = (
     "seed", "setting", "step", "file", "thread", "value", "level", "lost", "end", "optimizer", "zeroed", "schedule", "backward", "autocast",
-    "shared", "measured", "nonfinite",
+    "shared", "measured", "nonfinite", "entered",
 )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import linecache
 import os
 import shutil
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +66,7 @@ def seal(run: Path) -> None:
         shutil.rmtree(spool, ignore_errors=True)
         return
     facts = _json(run / "run.json") or {}
+    copies = (facts.get("plan") or {}).get("copies") or []
     lanes: list[dict[str, Any]] = []
     processes = []
     for folder in sorted(spool.iterdir()):
@@ -86,7 +88,7 @@ def seal(run: Path) -> None:
             seen[lane["name"]] = seen.get(lane["name"], 0) + 1
             if seen[lane["name"]] > 1:
                 lane["name"] += f" ({seen[lane['name']]})"
-            _write_lane(lane, target / f"{k:03d}", facts.get("cwd", ""))
+            _write_lane(lane, target / f"{k:03d}", facts.get("cwd", ""), copies)
         written = index.with_suffix(".tmp")
         written.write_text(json.dumps({"format": FORMAT, "processes": processes, "lanes": len(lanes)}))
         written.replace(index)
@@ -215,8 +217,8 @@ def _mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     return values ^ (values >> np.uint64(31))
 
 
-def _write_lane(lane: dict[str, Any], target: Path, cwd: str) -> None:
-    """Compute the columns of one lane and write them."""
+def _write_lane(lane: dict[str, Any], target: Path, cwd: str, copies: Sequence[Sequence[str]]) -> None:
+    """Compute the columns of one lane and write them; a file in one of the copies is told as the one that it is a copy of."""
     import numpy as np
     from xxhash import xxh3_64_intdigest
 
@@ -287,7 +289,7 @@ def _write_lane(lane: dict[str, Any], target: Path, cwd: str) -> None:
     phase = np.minimum(place >> 8 & (CUT - 1), len(PHASES) - 1).astype(np.int32)
     steps = [event["at"] for event in lane["events"] if event["k"] == "step"]
     step = np.searchsorted(np.array(steps, np.int64), positions + base + 1, "left") if steps else np.zeros(n, np.int64)
-    sites = _sites(lane["tables"]["site"], cwd)
+    sites = _sites(lane["tables"]["site"], cwd, copies)
     site = main["site"].astype(np.int32)
     leaf = np.where(phase == BACKWARD, place >> 16, 0).astype(np.int32)
     leaf_written = np.where(leaf > 0, _rows(main["seq"], base, row_of), -1) if n else np.zeros(0, np.int64)
@@ -319,12 +321,13 @@ def _write_lane(lane: dict[str, Any], target: Path, cwd: str) -> None:
             if key in event:
                 event[key] = _rows(np.array(event[key], np.uint32), base, row_of).tolist()
         if "path" in event:
-            event["path"] = _relative(event["path"], cwd)
+            event["path"] = _relative(_original(event["path"], copies), cwd)
         site = lane["tables"]["site"].get(event.pop("site", 0))
         if site is not None:
             event |= {key: site[key] for key in _NEEDED["site"]}
         if "file" in event:
-            event["file"], event["code"] = _relative(event["file"], cwd), _source(event["file"], event.get("line"))
+            code = _source(event["file"], event.get("line"), copies)
+            event["file"], event["code"] = _relative(_original(event["file"], copies), cwd), code
         events.append(event)
     kept = {
         key: lane[key]
@@ -429,17 +432,31 @@ def _relative(file: str, cwd: str) -> str:
     return file if relative.startswith("..") else relative
 
 
-def _source(file: str, line: object) -> str | None:
-    return linecache.getline(file, line).strip() or None if isinstance(line, int) else None
+def _original(file: str, copies: Sequence[Sequence[str]]) -> str:
+    """The path of the file that this one is a copy of; its own if it lies in none of the copies."""
+    for copy, home in copies:
+        if file == copy or file.startswith(copy + os.sep):
+            return home + file[len(copy) :]
+    return file
 
 
-def _sites(table: dict[int, dict[str, Any]], cwd: str) -> dict[int, dict[str, Any]]:
+def _source(file: str, line: object, copies: Sequence[Sequence[str]]) -> str | None:
+    """A line of a file; of its original if the copy has gone."""
+    if not isinstance(line, int):
+        return None
+    home = _original(file, copies)
+    if home != file:
+        linecache.checkcache(file)  # a copy for another run had the same path
+    return (linecache.getline(file, line) or linecache.getline(home, line)).strip() or None
+
+
+def _sites(table: dict[int, dict[str, Any]], cwd: str, copies: Sequence[Sequence[str]]) -> dict[int, dict[str, Any]]:
     return {
         number: {
-            "file": _relative(site["file"], cwd),
+            "file": _relative(_original(site["file"], copies), cwd),
             "line": site["line"],
             "function": site["func"],
-            "code": _source(str(Path(cwd, site["file"])), site["line"]),
+            "code": _source(str(Path(cwd, site["file"])), site["line"], copies),
         }
         for number, site in table.items()
     }

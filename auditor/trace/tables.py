@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-#: `op` is the function that seeded, or what was done with a file; `name` that of a setting, `value` a seed or a setting as text;
-#: the loss of a step; `content` is the digest of a file's content, or of a listing's names in order;
-#: `mode` how a file was opened, who asked for a listing, or `unknown` for a setting that torch does not have; `optimizer` counts the
-#: optimizers of a lane, `gradients` those that it had at a step; `root` is the record that wrote what a backward pass began with, and
-#: `first` whether there was a graph to go back through.
+#: `op` is the function that seeded or by which a factor entered, or what was done with a file; `name` that of a setting or factor, `value`
+#: a seed or a setting as text; the loss of a step; `content` is the digest of a file's content, or of a listing's names in order;
+#: `mode` how a file was opened, who asked for a listing or took from a factor, or `unknown` for a setting that torch does not have;
+#: `optimizer` counts the optimizers of a lane, `gradients` those that it had at a step; `root` is the record that wrote what a backward
+#: pass began with, and `first` whether there was a graph to go back through.
 EVENT_COLUMNS = {
     "lane": "VARCHAR", "row": "BIGINT", "nth": "BIGINT", "kind": "VARCHAR", "op": "VARCHAR", "stream": "VARCHAR", "name": "VARCHAR",
     "value": "VARCHAR", "path": "VARCHAR", "mode": "VARCHAR", "state": "VARCHAR", "entropy": "BOOLEAN", "first": "BOOLEAN",
@@ -259,7 +259,8 @@ def _row(event: dict[str, Any], nth: int, lane: str) -> dict[str, Any]:
     return {
         "lane": lane, "row": event["row"], "nth": nth, "kind": kind, "op": event.get("op") or event.get("function"),
         "stream": event.get("stream"),
-        "name": event.get("name"), "value": value if value is None or isinstance(value, str) else json.dumps(value),
+        "name": event.get("factor") if kind == "entered" else event.get("name"),
+        "value": value if value is None or isinstance(value, str) else json.dumps(value),
         "path": event.get("path"), "mode": "unknown" if event.get("unknown") else event.get("mode"),
         "state": f"{event['state']:x}" if isinstance(event.get("state"), int) else None,
         "content": f"{event['digest']:x}" if isinstance(event.get("digest"), int) else None, "of_step": event.get("step"),

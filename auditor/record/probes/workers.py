@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from auditor.record.callsite import hide_us
 from auditor.record.imports import when_imported
-from auditor.record.probes.wrapping import telling
+from auditor.record.probes.wrapping import position_of, telling
 
 if TYPE_CHECKING:
     from auditor.record.process import Process
@@ -40,8 +40,7 @@ def install_torch(process: Process, torch: Any) -> None:
 
 def _install_loop(process: Process, worker: Any) -> None:
     loop = worker._worker_loop
-    names = loop.__code__.co_varnames[: loop.__code__.co_argcount]
-    position = names.index("worker_id")
+    position = position_of(loop, "worker_id")
 
     def watched(*args: Any, **kwargs: Any) -> Any:
         process.becomes(worker=kwargs.get("worker_id", args[position] if position < len(args) else None))

@@ -156,3 +156,10 @@ def replace_in_type(cls: type, name: str, make: Callable[[Any], Any]) -> bool:
     real[name] = make(real[name])
     ctypes.pythonapi.PyType_Modified(ctypes.py_object(cls))
     return True
+
+
+def position_of(function: Any, name: str) -> int:
+    """Position of a parameter of a function, or of what it is wrapped around."""
+    inner = getattr(function, "__wrapped__", function)
+    names = inner.__code__.co_varnames[: inner.__code__.co_argcount]
+    return int(names.index(name))
