@@ -43,6 +43,17 @@ class Plan:
     varied: tuple[str, ...] = ()
     within: tuple[tuple[str, str], ...] = ()
     fixed_addresses: bool = False
+    leftovers: str = ""
+    """`pin`: made in a copy of `cwd`; `vary`: in one without `outputs`; nothing: in place."""
+    before: str | None = None
+    """The copy of `cwd` that such a run begins with; None: as it is when the run begins."""
+    outputs: tuple[str, ...] = ()
+    patches: tuple[tuple[str, str], ...] = ()
+    """Files that have another text in the copy: path relative to `cwd`, text."""
+    copies: tuple[tuple[str, str], ...] = ()
+    """If `cwd` is such a copy: paths that stand for others, and these others; the longer before the shorter."""
+    at_home: tuple[str, tuple[str, ...]] | None = None
+    """If `cwd` is such a copy: the user's `cwd` and `script`."""
 
     @property
     def command(self) -> list[str]:
@@ -58,12 +69,27 @@ class Plan:
         return dict(self.environment).get(name, os.environ.get(name))
 
     def with_factors(self, pinned: tuple[str, ...], varied: tuple[str, ...], within: tuple[tuple[str, str], ...]) -> Plan:
-        """The same plan, saying which factors are pinned and varied; `within`: those that have something to do in the child, and how."""
+        """The same plan, saying which factors are pinned and varied.
+
+        `within`: those that have something to do in the child, and whether they `pin`, `vary` or `watch` there.
+        """
         return replace(self, pinned=pinned, varied=varied, within=within)
 
     def with_fixed_addresses(self) -> Plan:
         """The same plan, with memory at the same addresses in every run."""
         return replace(self, fixed_addresses=True)
+
+    def with_leftovers(self, how: str) -> Plan:
+        """The same plan in a copy of the working directory: `pin`, or `vary` for one without the files that runs write."""
+        return replace(self, leftovers=how)
+
+    def with_before(self, folder: str, outputs: tuple[str, ...] = ()) -> Plan:
+        """The same plan, with what its working directory held before the first run, and which of that the runs wrote anew."""
+        return replace(self, before=folder, outputs=outputs)
+
+    def with_patches(self, *patches: tuple[str, str]) -> Plan:
+        """The same plan in a copy of the working directory in which these files have these texts."""
+        return replace(self, patches=patches)
 
     def with_watch(self, *watch: Watch, to_the_end: bool = False) -> Plan:
         """The same plan, looking closely at these windows; it ends at the first step behind them, or goes to the end of the script."""
@@ -92,8 +118,10 @@ class Plan:
         return settings
 
     def as_json(self) -> dict[str, Any]:
-        """The plan as it is kept in run.json."""
-        return asdict(self)
+        """The plan as it is kept in run.json: of the user's own folder, wherever the run is made."""
+        facts = asdict(self)
+        facts["cwd"], facts["script"] = facts.pop("at_home") or (self.cwd, self.script)
+        return facts
 
 
 @dataclass(frozen=True)
@@ -109,3 +137,21 @@ class Selection:
     ignore: tuple[str, ...] = ()
     baseline: Path | None = None
     write_baseline: Path | None = None
+
+
+@dataclass(frozen=True)
+class Inquiry:
+    """How far an audit goes. `runs`: controls; `look`: a closer look at a difference; `causes`: reruns that show what makes it.
+
+    `quick` leaves out the run that varies what should make no difference. Factors in `pin` are held still in every run; those in `vary` are
+    varied in the place of all that can be. `fix`: look for a change of the script that cures a cause, and write it down; `apply`: make it.
+    """
+
+    runs: int = 2
+    look: bool = True
+    causes: bool = True
+    quick: bool = False
+    pin: tuple[str, ...] = ()
+    vary: tuple[str, ...] = ()
+    fix: bool = False
+    apply: bool = False

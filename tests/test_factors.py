@@ -10,7 +10,7 @@ import pytest
 from auditor import pipeline, plugins
 from auditor.compare import compare
 from auditor.errors import UsageError
-from auditor.launch import launch
+from auditor.launch import Snapshot, launch
 from auditor.plan import Plan
 from auditor.trace.reader import Trace
 from tests.processes import audited, write
@@ -27,11 +27,16 @@ NO_LEAK = {
 }
 
 
-def run(path: Path, script: Path, pinned: Sequence[str], varied: Sequence[str] = ()) -> Trace:
-    """One run of a leak script, in a folder of its own."""
-    work = path.parent / f"work-{path.name}"
-    work.mkdir(parents=True)
-    plan = pipeline.with_factors(Plan((str(script),), cwd=str(work), environment=(("PYTHONHASHSEED", "random"),)), pinned, varied)
+def run(
+    path: Path, script: Path, pinned: Sequence[str], varied: Sequence[str] = (), work: Path | None = None, before: Snapshot | None = None
+) -> Trace:
+    """One run of a leak script, in a folder of its own if none is given; if one is, it can be held as it was `before`."""
+    work = work or path.parent / f"work-{path.name}"
+    work.mkdir(parents=True, exist_ok=True)
+    plan = Plan((str(script),), cwd=str(work), environment=(("PYTHONHASHSEED", "random"),))
+    if before is not None:
+        plan = plan.with_before(str(before.folder), tuple(before.outputs(work)))
+    plan = pipeline.with_factors(plan, pinned, varied)
     launch(plan, path, path.name, "experiment", pipeline.Silent(), quiet=True)
     trace = Trace(path)
     assert trace.meta["exit"] == 0, (path / "stderr").read_text()
@@ -59,9 +64,28 @@ def test_a_leak_is_held_by_its_factor_and_by_no_other(name: str, tmp_path: Path)
     alone = [run(tmp_path / f"alone-{k}", script, [name]) for k in range(2)]
     assert compare(*alone).divergence is None, "the factor alone is pinned, and the runs differ"
     assert (alone[0].path / "stdout").read_text() == (alone[1].path / "stdout").read_text()
+    if name == "leftover-files":
+        return  # runs leak it only to later ones: see below
     free = run(tmp_path / "free", script, others)
     varied = run(tmp_path / "varied", script, others, [name])
     assert compare(free, varied).divergence is not None, "all others are pinned, and nothing differs"
+
+
+@pytest.mark.torch
+def test_what_a_run_leaves_is_seen_by_the_next_in_its_folder_and_by_none_that_is_held_as_before(tmp_path: Path) -> None:
+    script = LEAKS / "leftover_files.py"
+    name, work = "leftover-files", tmp_path / "work"
+    others = [other for other, one in FACTORS.items() if one.unavailable() is None and other != name]
+    first = run(tmp_path / "first", script, others, work=work)
+    before = Snapshot.take(work, tmp_path / "before")
+    second = run(tmp_path / "second", script, others, work=work)
+    assert compare(first, second).divergence is not None, "all others are pinned, and nothing differs"
+    pinned = [run(tmp_path / f"pinned-{k}", script, [*others, name], work=work, before=before) for k in range(2)]
+    assert compare(*pinned).divergence is None
+    assert compare(pinned[0], second).divergence is None, "the second run began with what the snapshot holds"
+    varied = run(tmp_path / "varied", script, others, [name], work=work, before=before)
+    assert compare(varied, pinned[0]).divergence is not None
+    assert compare(varied, first).divergence is None, "what runs write anew was there"
 
 
 def test_a_factor_that_is_none_is_named_with_what_is_near() -> None:

@@ -22,13 +22,14 @@ from typing import Any, Protocol
 
 from auditor.errors import LaunchError
 from auditor.launch.machine import describe
+from auditor.launch.scratch import Snapshot, in_scratch, moved, remove, room, told_of_originals
 from auditor.launch.streams import Output, Stdin, closed_streams
 from auditor.plan import Plan
 from auditor.results import RunOutcome
 from auditor.trace import FORMAT, HEADER, HEADER_SIZE
 from auditor.trace.reader import Trace
 
-__all__ = ["Progress", "Screen", "Stdin", "launch"]
+__all__ = ["Progress", "Screen", "Snapshot", "Stdin", "launch", "moved", "remove", "room"]
 
 _BOOT = Path(__file__).resolve().parent.parent / "record" / "boot"
 _TICK = 0.1
@@ -69,14 +70,18 @@ def launch(
     `quiet` keeps the script's output in the run directory without showing it. Raises `LaunchError` if the child cannot be started;
     KeyboardInterrupt, or another thread that sets `stop`, ends the child; what it recorded is sealed and KeyboardInterrupt raised.
     """
+    if plan.leftovers or plan.patches:
+        with in_scratch(plan, run) as placed:
+            return launch(placed, run, name, role, screen, stdin, quiet, stop)
     try:
         if run.exists() and (not run.is_dir() or any(run.iterdir())):
             raise LaunchError("run-exists", f"{run} exists already: choose another name, or remove it")
         (run / "spool").mkdir(parents=True)
     except OSError as error:
         raise LaunchError("run-unwritable", f"cannot write to {run}: {error.strerror}") from error
+    known = plan.as_json()
     meta: dict[str, Any] = {
-        "format": FORMAT, "id": name, "role": role, "script": list(plan.script), "cwd": plan.cwd, "plan": plan.as_json(),
+        "format": FORMAT, "id": name, "role": role, "script": list(known["script"]), "cwd": known["cwd"], "plan": known,
         "started": time.time(), "exit": None, "seconds": None, "pinned": list(plan.pinned), "varied": list(plan.varied),
         **describe(plan),
     }  # fmt: skip
@@ -124,7 +129,8 @@ def launch(
         output.close()
         if stopped or child.returncode < 0:
             _end_orphans(run)
-    meta |= {"exit": child.returncode, "seconds": round(seconds, 3), "pid": child.pid, "stopped": stopped, "error": output.last_error()}
+    meta |= {"exit": child.returncode, "seconds": round(seconds, 3), "pid": child.pid, "stopped": stopped}
+    meta["error"] = told_of_originals(output.last_error(), plan.copies)
     if not (run / "run.json").exists():  # the recorder may have made the directory anew
         raise LaunchError("run-directory-gone", f"the run directory {run} was removed while the script ran: what was recorded is gone")
     _write_meta(run, meta)
@@ -173,7 +179,7 @@ def why_nothing(trace: Trace) -> LaunchError | None:
 def _write_meta(run: Path, meta: dict[str, Any]) -> None:
     part = run / "run.json.part"
     try:
-        part.write_text(json.dumps(meta, indent=1, ensure_ascii=False))
+        part.write_text(json.dumps(meta, indent=1))  # names of files may be no UTF-8
         part.replace(run / "run.json")
     except OSError as error:
         raise LaunchError("run-unwritable", f"cannot write to {run}: {error.strerror}") from error

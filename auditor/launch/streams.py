@@ -164,6 +164,14 @@ class Stdin:
         """Whether a person types it."""
         return self._kind == "terminal"
 
+    def twin(self) -> Stdin | None:
+        """What a child gets that runs beside another one; None if what came through a pipe can only be given to one at a time."""
+        if self._kind == "pipe":
+            return None
+        other = Stdin()
+        other._runs, other.typed, other._offset = self._runs, self.typed, self._offset
+        return other
+
     def open(self) -> int:
         """A descriptor for the next child; what is no terminal, file or pipe gives every child the same, such as /dev/null."""
         self._runs += 1

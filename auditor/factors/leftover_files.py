@@ -1,0 +1,29 @@
+"""`leftover-files`: what an earlier run left in the working directory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from auditor.factors import Factor
+
+if TYPE_CHECKING:
+    from auditor.plan import Plan
+
+
+def _pin(plan: Plan) -> Plan:
+    """In a copy of the directory as it was before the first run."""
+    return plan.with_leftovers("pin")
+
+
+def _vary(plan: Plan) -> Plan:
+    """In such a copy without the files that runs write anew."""
+    return plan.with_leftovers("vary")
+
+
+FACTOR = Factor(
+    name="leftover-files",
+    why="a run finds what an earlier one left in the working directory, such as a checkpoint or a cache, and goes on from there",
+    remedy="write to a folder that is new for each run, or remove what is there before the run begins",
+    pin=_pin,
+    vary=_vary,
+)
