@@ -213,6 +213,7 @@ class Finding(Model):
     count: int = Field(1, description="how often it happened there")
     message: str
     instead: str | None = Field(None, description="what to do about it")
+    patch: Patch | None = None
     evidence: dict[str, Any] = {}
 
 

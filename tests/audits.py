@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 from auditor.results import (
     Audit,
@@ -18,12 +19,20 @@ from auditor.results import (
     Intermittent,
     Lost,
     OpLine,
+    Patch,
     Place,
     RunOutcome,
+    Search,
     Stream,
 )
 
 FOLDER = "/home/ada/.cache/repro-audit/20261121-101500-train"
+PINNED = [
+    "hash-seed", "file-order", "leftover-files", "clock", "process-id", "os-entropy", "torch-seed", "numpy-seed", "python-seed",
+    "worker-seed", "worker-timing", "thread-timing", "address-layout", "uninitialized-memory", "threads", "cpu-isa", "environment",
+]  # fmt: skip
+VARIED = ["hash-seed", "file-order", "leftover-files", "uninitialized-memory", "threads", "cpu-isa", "environment"]
+NO_CUDA = dict.fromkeys(("cuda-seed", "cudnn-benchmark", "tf32"), "there is no CUDA device here")
 
 
 def draw_in_setup() -> Audit:
@@ -113,7 +122,7 @@ def seed_from_the_clock() -> Audit:
                 ),
                 Stream(name="torch.backends.cudnn.benchmark", what="setting", a="False", b="True"),
             ],
-            files=[FileDifference(path="data/train.bin", op="read", what="other content")],
+            files=[FileDifference(path="data/train.bin", op="read", what="other content", file="clock_seed.py", line=11)],
         ),
     )
     audit.causes = [
@@ -127,7 +136,7 @@ def seed_from_the_clock() -> Audit:
             fix="torch.manual_seed(0)",
             proof=["control-1", "control-2", "pin-clock-1", "pin-clock-2"],
         ),
-        Cause(factor="threads", proved=False, kind="kernel", message="the kernel adds up in the order of its threads"),
+        Cause(factor="threads", proved=False, kind="kernel", message="the runs with one thread were ended by --timeout"),
     ]
     audit.findings = [
         Finding(
@@ -445,6 +454,267 @@ def environments_differ() -> Audit:
     return audit
 
 
+def proved_by_pinning() -> Audit:
+    """Controls that differ, one cause, and both halves of its proof."""
+    audit = data_order()
+    assert audit.divergence is not None
+    audit.script = ["train.py"]
+    audit.others = []
+    audit.coverage.lanes = 1
+    audit.divergence.file, audit.divergence.line, audit.divergence.code = (
+        "train.py",
+        12,
+        "x = torch.tensor([table[name] for name in order])",
+    )
+    audit.runs += [*_reruns("pin-hash-seed", ["hash-seed"]), *_reruns("free-hash-seed", _all_but("hash-seed"))]
+    audit.causes = [
+        Cause(
+            factor="hash-seed",
+            proved=True,
+            kind="data-order",
+            file="train.py",
+            line=9,
+            function="<module>",
+            code="order = [name for name in set(names) if name in table]",
+            message="a set of strings is iterated, and its order depends on how this process hashes strings",
+            fix="sorted(...) where the set is iterated",
+            proof=["control-1", "control-2", "pin-hash-seed-1", "pin-hash-seed-2", "free-hash-seed-1", "free-hash-seed-2"],
+            between=["control-1", "control-2"],
+            seen_at=_op(0, "external", "train.py", 12, "x = torch.tensor([table[name] for name in order])"),
+        )
+    ]
+    audit.search = Search(pinned=PINNED, left_out=NO_CUDA)
+    return audit
+
+
+def with_patch() -> Audit:
+    """A cause whose remedy was run and seen to work."""
+    audit = proved_by_pinning()
+    audit.causes[0].patch = Patch(
+        file="train.py",
+        diff="\n".join(
+            [
+                "--- a/train.py",
+                "+++ b/train.py",
+                "@@ -6,7 +6,7 @@",
+                ' table = load("table.csv")',
+                ' names = [name.strip() for name in open("names.txt")]',
+                " ",
+                "-order = [name for name in set(names) if name in table]",
+                "+order = [name for name in sorted(set(names)) if name in table]",
+                " ",
+                " ",
+                " def batches(size):",
+                "",
+            ]
+        ),
+        runs=["fix-1", "fix-2"],
+    )
+    audit.runs += _reruns("fix", [], role="check")
+    return audit
+
+
+def two_causes() -> Audit:
+    """Two causes that have nothing to do with each other, one with a patch that was applied; so many runs that they are folded."""
+    audit = with_patch()
+    audit.runs = [
+        *_runs(ops=392, steps=12),
+        *_reruns("pin-hash-seed", ["hash-seed"]),
+        *_reruns("pin-hash-seed+clock", ["hash-seed", "clock"]),
+        *_reruns("pin-all", PINNED),
+        *_reruns("pin-some-1", PINNED[:8]),
+        *_reruns("pin-some-2", [*PINNED[:2], *PINNED[4:8]]),
+        *_reruns("pin-hash-seed+numpy-seed", ["hash-seed", "numpy-seed"]),
+        *_reruns("free-hash-seed", _all_but("hash-seed")),
+        *_reruns("free-numpy-seed", _all_but("numpy-seed")),
+        *_reruns("fix", [], role="check"),
+    ]
+    first = audit.causes[0]
+    assert first.patch is not None
+    first.patch.applied, first.patch.backup = True, "train.py.before"
+    seen = ["pin-hash-seed-1", "pin-hash-seed-2"]
+    second = Cause(
+        factor="numpy-seed",
+        proved=True,
+        kind="draw",
+        file="augment.py",
+        line=31,
+        function="jitter",
+        code="return image + rng.normal(scale=0.1, size=image.shape)",
+        message="default_rng() without a seed starts from the operating system's entropy",
+        fix="np.random.default_rng(0)",
+        proof=[*seen, "pin-hash-seed+numpy-seed-1", "pin-hash-seed+numpy-seed-2", "free-numpy-seed-1", "free-numpy-seed-2"],
+        between=seen,
+        seen_at=_op(211, "external", "augment.py", 40, "return torch.from_numpy(jitter(image))", "forward", 2),
+    )
+    audit.causes = [first, second]
+    return audit
+
+
+def not_proved() -> Audit:
+    """A suspect that too few runs speak for."""
+    audit = kernel_in_backward()
+    audit.causes = [
+        Cause(
+            factor="kernels",
+            proved=False,
+            kind="kernel",
+            grade="numerical",
+            file="encoder/model.py",
+            line=77,
+            code="tokens = self.embedding(batch)",
+            message="aten.index_put_.default comes from here; 4 runs that agree may be luck at this rate: --runs 9 would tell",
+            fix="torch.use_deterministic_algorithms(True)",
+            proof=["control-1", "control-2", *(f"pin-kernels-{k}" for k in range(1, 5))],
+            between=["control-1", "control-2"],
+        )
+    ]
+    audit.runs += [*_reruns("pin-kernels", ["kernels"]), *_reruns("pin-kernels", ["kernels"], first=3)]
+    audit.search = Search(pinned=[*PINNED, "kernels"], left_out={**NO_CUDA, "leftover-files": "the folder has more than 20,000 entries"})
+    return audit
+
+
+def beyond_all_factors() -> Audit:
+    """Controls that differ whatever is held still."""
+    audit = data_order()
+    audit.others = []
+    audit.runs += _reruns("pin-all", PINNED)
+    audit.search = Search(
+        pinned=PINNED,
+        left_out={**NO_CUDA, "leftover-files": "the folder has more than 20,000 entries", "device": "the script has one device only"},
+        beyond=True,
+        sentence="what comes from outside: data from a network, another program, or a folder elsewhere that the runs write to",
+    )
+    return audit
+
+
+def varied_numerical() -> Audit:
+    """Controls that agree, and results that are rounded otherwise with other threads or instructions."""
+    audit = no_divergence()
+    audit.runs += [
+        _varied("vary-all", [name for name in VARIED if name not in ("threads", "cpu-isa")]),
+        _varied("vary-threads", ["threads"]),
+        _varied("vary-cpu-isa", ["cpu-isa"]),
+    ]
+    seen = _op(17, "aten.addmm.default", "steady_training.py", 20, "logits = model(x)", "forward", 0)
+    audit.causes = [
+        Cause(
+            factor="threads",
+            proved=True,
+            kind="kernel",
+            grade="numerical",
+            message="another number of threads changes results from op 17 on, by 3e-07 at most",
+            fix="torch.set_num_threads(1), or the same number of threads everywhere",
+            proof=["control-1", "vary-threads"],
+            between=["control-1", "vary-threads"],
+            seen_at=seen,
+        ),
+        Cause(
+            factor="cpu-isa",
+            proved=True,
+            kind="kernel",
+            grade="numerical",
+            message="other CPU instructions change results from op 17 on, by 2.4e-07 at most",
+            fix="the same ATEN_CPU_CAPABILITY, ONEDNN_MAX_CPU_ISA and MKL_CBWR everywhere",
+            proof=["control-1", "vary-cpu-isa"],
+            between=["control-1", "vary-cpu-isa"],
+            seen_at=seen,
+        ),
+    ]
+    audit.search = Search(varied=VARIED, left_out=NO_CUDA)
+    return audit
+
+
+def varied_and_alike() -> Audit:
+    """Controls that agree, also with all that was varied."""
+    audit = no_divergence()
+    audit.runs.append(_varied("vary-all", VARIED))
+    audit.search = Search(varied=VARIED, left_out={**NO_CUDA, "address-layout": "it is another one in each run anyway"})
+    return audit
+
+
+def varied_logical() -> Audit:
+    """Controls that agree, and a run with everything varied that does something else."""
+    audit = data_order()
+    assert audit.divergence is not None
+    audit.others = []
+    audit.coverage.lanes = 1
+    audit.divergence.runs = ["control-1", "vary-file-order"]
+    others = [name for name in VARIED if name not in ("threads", "cpu-isa")]
+    audit.divergence.file, audit.divergence.line, audit.divergence.code = "train.py", 21, "x = torch.stack([load(path) for path in paths])"
+    audit.runs += [
+        _varied("vary-all", others),
+        _varied("vary-file-order", ["file-order"]),
+        _varied("vary-some-1", [name for name in others if name != "file-order"]),
+        _varied("vary-threads", ["threads"]),
+    ]
+    audit.causes = [
+        Cause(
+            factor="threads",
+            proved=True,
+            kind="kernel",
+            grade="numerical",
+            message="another number of threads changes results from op 91 on, by 1.2e-07 at most",
+            proof=["control-1", "vary-threads"],
+            between=["control-1", "vary-threads"],
+        ),
+        Cause(
+            factor="file-order",
+            proved=True,
+            kind="data-order",
+            file="train.py",
+            line=18,
+            code='paths = glob.glob("data/*.pt")',
+            message="the directory gives its names in another order",
+            fix='sorted(glob.glob("data/*.pt"))',
+            proof=["control-1", "vary-file-order", "vary-some-1"],
+            between=["control-1", "vary-file-order"],
+        ),
+    ]
+    audit.search = Search(varied=VARIED, left_out=NO_CUDA)
+    return audit
+
+
+def intermittent_with_interval() -> Audit:
+    """A fault that shows in two of nine runs, and a proof with as many runs as that needs."""
+    audit = kernel_in_backward()
+    assert audit.divergence is not None
+    audit.script = ["train.py"]
+    audit.notes = []
+    controls = [f"control-{k}" for k in range(1, 11)]
+    audit.runs = [
+        *(RunOutcome(id=name, exit=0, seconds=3 + k / 10, ops=412, steps=8, path=f"{FOLDER}/{name}") for k, name in enumerate(controls)),
+        *(run for k in range(1, 13, 2) for run in _reruns("pin-thread-timing", ["thread-timing"], first=k)),
+        *(run for k in range(1, 13, 2) for run in _reruns("free-thread-timing", _all_but("thread-timing"), first=k)),
+    ]
+    audit.divergence.runs = ["control-1", "control-4"]
+    audit.divergence.intermittent = Intermittent(
+        differing=17,
+        pairs=45,
+        groups=[[name for name in controls if name not in ("control-4", "control-7")], ["control-4"], ["control-7"]],
+        apart=2,
+        others=9,
+        low=0.0632,
+        high=0.5474,
+    )
+    audit.causes = [
+        Cause(
+            factor="thread-timing",
+            proved=True,
+            kind="hidden-write",
+            file="train.py",
+            line=14,
+            code="thread = threading.Thread(target=add, args=(total,))",
+            message="threads add to one tensor as they come",
+            fix="collect the threads' results in the order in which the threads were started, and add them up there",
+            proof=[*controls, *(run.id for run in audit.runs[10:])],
+            between=["control-1", "control-4"],
+        )
+    ]
+    audit.search = Search(pinned=PINNED, left_out=NO_CUDA)
+    return audit
+
+
 def hostile() -> Audit:
     """Whatever a script may print, contain or be named: markup of every kind, escape codes, and no end of it."""
     evil = "[red]|`</code></details><script>alert(1)</script> **b** _i_ [x](http://e.vil) \x1b[31m\r\n# h\u202e\udcff"
@@ -472,12 +742,45 @@ def hostile() -> Audit:
     difference.a = difference.b = difference.note = difference.dtype = evil
     detail.evidence.sentence = evil
     detail.streams = [Stream(name=evil, what=evil, a=evil, b=None, file=evil, line=1)]
-    detail.files = [FileDifference(path=evil, op=evil, what=evil)]
+    detail.files = [FileDifference(path=evil, op=evil, what=evil, file=evil, line=3)]
+    detail.allocated = Place(file=evil, line=2, code=evil)
     detail.a, detail.b = {"args": evil, evil: 1}, {"args": evil * 100, evil: 2}
     detail.carriers = [_op(5, evil, evil, 3, evil, note=evil)]
     detail.seen_at = _op(4, evil, evil, 2, evil)
     detail.forward = Place(file=evil, line=9, code=evil)
     audit.others = [divergence.model_copy(update={"lane": evil})]
+    divergence.intermittent = Intermittent(differing=1, pairs=1, groups=[[evil, f"{evil}1", f"{evil}2"], [evil]], apart=1, others=3)
+    diff = f"--- a/{evil}\n+++ b/{evil}\n@@ -1 +1 @@\n-\t{evil}\n+```\n+</details>{'y' * 3000}\r\n" + f"+{evil}\n" * 1000
+    audit.causes += [
+        Cause(
+            factor="clock",
+            proved=True,
+            kind="draw",
+            file=evil,
+            line=1,
+            function=evil,
+            code=evil,
+            message=evil,
+            fix=evil,
+            proof=[evil, *(run.id for run in audit.runs)],
+            between=[evil, evil],
+            seen_at=_op(9, evil, evil, 9, evil),
+            patch=Patch(file=evil, diff=diff, runs=[evil, evil], applied=True, backup=evil),
+        ),
+        Cause(
+            factor=f"threads{evil}",
+            proved=True,
+            kind="kernel",
+            grade="numerical",
+            message=evil,
+            fix=evil,
+            proof=["look-1"],
+            between=["look-1", evil],
+            seen_at=_op(9, evil, evil, 9, evil),
+        ),
+    ]
+    audit.runs[2].varied, audit.runs[3].pinned = [evil] * 9, [evil, "clock"]
+    audit.search = Search(pinned=[evil, "clock"], varied=[evil] * 9, left_out={evil: evil, "tf32": evil}, beyond=True, sentence=evil)
     return audit
 
 
@@ -494,6 +797,15 @@ AUDITS: dict[str, Callable[[], Audit]] = {
         findings_alone,
         inconclusive,
         environments_differ,
+        proved_by_pinning,
+        with_patch,
+        two_causes,
+        not_proved,
+        beyond_all_factors,
+        varied_numerical,
+        varied_and_alike,
+        varied_logical,
+        intermittent_with_interval,
         hostile,
     )
 }
@@ -516,6 +828,22 @@ def _runs(ops: int, steps: int, seconds: float = 1.25) -> list[RunOutcome]:
         for k in (1, 2)
     ]
     return [*controls, *looks]
+
+
+def _reruns(name: str, pinned: list[str], first: int = 1, role: Literal["experiment", "check"] = "experiment") -> list[RunOutcome]:
+    """A pair of runs made alike."""
+    return [
+        RunOutcome(id=f"{name}-{k}", role=role, pinned=pinned, exit=0, seconds=1.25, ops=392, steps=12, path=f"{FOLDER}/{name}-{k}")
+        for k in (first, first + 1)
+    ]
+
+
+def _varied(name: str, varied: list[str]) -> RunOutcome:
+    return RunOutcome(id=name, role="experiment", varied=varied, exit=0, seconds=1.25, ops=392, steps=12, path=f"{FOLDER}/{name}")
+
+
+def _all_but(factor: str) -> list[str]:
+    return [name for name in PINNED if name != factor]
 
 
 def _op(index: int, op: str, file: str, line: int, code: str, phase: str = "setup", step: int = 0, note: str = "") -> OpLine:

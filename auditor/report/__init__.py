@@ -6,13 +6,14 @@ comes from the user (code, paths, values, messages) goes through `plain`; each r
 
 from __future__ import annotations
 
+import re
 import shlex
 import signal
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
-from auditor.results import Audit, Cause, Difference, Divergence, Finding, Intermittent, Kind, OpLine, RunOutcome, Verdict
+from auditor.results import Audit, Cause, Difference, Divergence, Finding, Intermittent, Kind, OpLine, Patch, RunOutcome, Search, Verdict
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,21 @@ MEANINGS: dict[Kind, str] = {
     "failed": "one run stopped with an error, the other did not",
 }
 
+#: Most characters of a sentence that is made of many parts.
+LONG = 2_000
+
+#: The title of what changes only how results are rounded.
+SENSITIVE = "Sensitive to (how results are rounded, and only where it is varied)"
+
 #: Most characters of a value that stands beside its twin.
 _CONTRAST = 60
+_UNSEEN = "The controls agree: two runs as they are do not show it, and on another machine it may show by itself."
+#: Most factors that are named where a run is described, and most that are named as those that were not in it.
+_NAMED, _MISSING = 3, 4
+#: Most runs that are shown one by one, and most rows in which more of them are.
+_SINGLY, _ROWS = 8, 16
+#: Length of a run's name without its number from which on it is not said twice.
+_STEM = len("control-")
 
 
 def headline(audit: Audit) -> str:
@@ -55,34 +69,285 @@ def headline(audit: Audit) -> str:
     if audit.verdict == "inconclusive":
         return plain(audit.reason or "the audit gives no reason")
     if audit.verdict == "no-divergence-seen":
-        runs = [run for run in audit.runs if run.role not in ("look", "check")]
-        steps = max((run.steps for run in runs), default=0)
-        over = f" and {counted(steps, 'step')}" if steps else ""
-        levels = [finding.level for finding in audit.findings if finding.level != "note"]
-        found = [counted(levels.count(level), level) for level in dict.fromkeys(sorted(levels))]
-        but = f", but {listed(found)} among the findings" if found else ""
-        return f"in {counted(len(runs), 'run')} of {counted(audit.coverage.ops, 'op')}{over}{but}"
+        return _agreement(audit)
     if divergence is None:
-        return "the runs differ"
+        return f"the runs differ{_because(audit)}"
     where = place(divergence.file, divergence.line) if divergence.file else f"op {divergence.index}"
     moment = f" ({when(divergence)})" if when(divergence) else ""
-    often = divergence.intermittent
-    how_often = f", in {often.differing} of {counted(often.pairs, 'pair')} of runs" if often else ""
-    return f"{listed(divergence.runs)} differ, first at {where}{moment}{how_often}"
+    runs = {run.id: run for run in audit.runs}
+    made = "; ".join(dict.fromkeys(held(runs[name], audit.search) for name in divergence.runs if name in runs and _is_trial(runs[name])))
+    how = f" ({made})" if made else ""
+    return f"{listed(divergence.runs)}{how} differ, first at {where}{moment}{_how_often(divergence.intermittent)}{_because(audit)}"
+
+
+def _is_trial(run: RunOutcome) -> bool:
+    """Whether it is a run with something varied, made because the controls agree."""
+    return run.role not in ("control", "kept") and bool(run.varied)
+
+
+def _agreement(audit: Audit) -> str:
+    """In how many runs no divergence was seen; not counted are those that only searched."""
+    searched = audit.search is not None and any(run.role == "control" for run in audit.runs)
+    runs = [run for run in audit.runs if run.role not in (("look", "check", "experiment") if searched else ("look", "check"))]
+    steps = max((run.steps for run in runs), default=0)
+    over = f" and {counted(steps, 'step')}" if steps else ""
+    varied = len(audit.search.varied) if searched and audit.search and not audit.causes else 0
+    nor = f", nor with {counted(varied, 'factor')} varied" if varied else ""
+    levels = [finding.level for finding in audit.findings if finding.level != "note"]
+    found = [counted(levels.count(level), level) for level in dict.fromkeys(sorted(levels))]
+    but = f", but {listed(found)} among the findings" if found else ""
+    return f"in {counted(len(runs), 'run')} of {counted(audit.coverage.ops, 'op')}{over}{nor}{but}"
+
+
+def _how_often(often: Intermittent | None) -> str:
+    if often is None:
+        return ""
+    if often.apart is not None and often.others:
+        return f", in {often.apart} of {counted(often.others, 'run')}"
+    return f", in {often.differing} of {counted(often.pairs, 'pair')} of runs"
+
+
+def _because(audit: Audit) -> str:
+    """What made the runs differ, for the end of the headline; one cause with its line, where the headline has not named that."""
+    causes = leading(audit)
+    proved = [cause for cause in causes if cause.proved]
+    factors = {cause.factor for cause in proved}
+    rest = [cause for cause in causes if cause.factor not in factors]
+    if not causes:
+        return "" if audit.search is None else ", and no cause was found"
+    if not proved:
+        return f", perhaps because of {names(causes)}"
+    only, first = proved[0], audit.divergence
+    elsewhere = only.file and (first is None or (only.file, only.line) != (first.file, first.line))
+    said = f", because of {names(proved)}"
+    if len(causes) == 1 and elsewhere:
+        said += f", which enters at {place(only.file, only.line)}"
+    if rest:
+        said += f", and perhaps of {names(rest)}"
+    return f"{said}, and of something that was not found" if audit.search and audit.search.beyond else said
+
+
+def names(causes: Sequence[Cause]) -> str:
+    """The factors of some causes, each once."""
+    return listed(dict.fromkeys(cause.factor for cause in causes))
+
+
+def leading(audit: Audit) -> list[Cause]:
+    """The causes of what the verdict is about, those that are proved first."""
+    aside = {id(cause) for cause in sensitive(audit)}
+    return sorted((cause for cause in audit.causes if id(cause) not in aside), key=lambda cause: not cause.proved)
+
+
+def sensitive(audit: Audit) -> list[Cause]:
+    """Factors that change how results are rounded, and only when they are varied: no fault of the script."""
+    varied = {run.id for run in audit.runs if _is_trial(run)}
+    alone = audit.verdict != "diverged"
+    return [cause for cause in audit.causes if cause.grade == "numerical" and (alone or varied.intersection(cause.between))]
+
+
+def reasons(cause: Cause, audit: Audit) -> list[tuple[str, str]]:
+    """What a teammate asks about a cause, each as (name, sentence); of one that is not proved the message says why it is not."""
+    change = plain(cause.fix or "")
+    if cause.patch is not None and not cause.patch.applied:
+        change = f"{change}, as in the patch below" if change else "as in the patch below"
+    shown = proof(cause, audit)
+    if cause.proved:
+        said = [("why", plain(cause.message)), ("proved", shown)]
+    elif shown:
+        said = [("perhaps", plain(cause.message)), ("not proved", shown)]
+    else:
+        said = [("not proved", plain(cause.message))]
+    return [(name, sentence) for name, sentence in [*said, ("change", change)] if sentence]
+
+
+def proof(cause: Cause, audit: Audit) -> str:
+    """What the runs that prove a cause were made with, and whether they agree; for one that is not proved what was tried.
+
+    The runs of a proof are of these sorts, told by what was pinned and varied in them: controls; those between which the difference was
+    seen, if these are no controls, because another cause hid it; those in which the factor was held still, and the difference was gone;
+    and those in which it was let go or varied, and the difference was there again.
+    """
+    runs = {run.id: run for run in audit.runs}
+    if not cause.proved:
+        return f"tried in {run_names(cause.proof)}" if cause.proof else ""
+    made = [runs[name] for name in cause.proof if name in runs]
+    if len(made) < len(cause.proof) or not made:
+        return f"by {run_names(cause.proof)}" if cause.proof else "its runs are not in this audit"
+    base = next((run.id for run in made if run.role in ("control", "kept") and not run.varied), None)
+    tried: dict[tuple[frozenset[str], frozenset[str]], list[RunOutcome]] = {}
+    for run in made:
+        if run.role not in ("control", "kept") or run.varied:
+            tried.setdefault((frozenset(run.pinned), frozenset(run.varied)), []).append(run)
+    groups = list(tried.values())
+    if sum(cause.factor in group[0].varied for group in groups) > 1:
+        groups = [group for group in groups if not _among(group, cause.between)]
+    clauses = [_clause(cause, group, base, audit) for group in groups]
+    if not clauses or not all(sentence for _, sentence in clauses):
+        return f"by {run_names(cause.proof)}"
+    return "; ".join(sentence for _, sentence in sorted(clauses, key=lambda clause: clause[0]))
+
+
+def _among(group: Sequence[RunOutcome], runs: Sequence[str]) -> bool:
+    return {run.id for run in group} <= set(runs)
+
+
+def _clause(cause: Cause, group: list[RunOutcome], base: str | None, audit: Audit) -> tuple[int, str]:
+    """`with hash-seed held still, pin-1 and pin-2 agree`, after its place in a proof; nothing where one run alone says nothing."""
+    run, ids, one = group[0], run_names(run.id for run in group), len(group) == 1
+    if run.varied:
+        than, differs = plain(base or "the controls"), cause.factor in run.varied
+        verb = ("differs" if one else "differ") + " from" if differs else ("agrees" if one else "agree") + " with"
+        return (1 if differs else 2), f"with {_varied(run, audit.search)}, {ids} {verb} {than}"
+    still = f"with {_pinned(run, audit.search)}, {ids}"
+    if cause.factor in run.pinned:
+        return 1, "" if one else f"{still} {_agree(group, cause, audit)}"
+    if _among(group, cause.between):
+        return 0, f"{still} still differ"
+    return 2, f"{still} {'differs from them' if one else 'differ again' if len(group) == 2 else 'do not all agree'}"
+
+
+def _agree(group: list[RunOutcome], cause: Cause, audit: Audit) -> str:
+    """Whether runs in which a factor was held still agree altogether: behind a difference there may be that of another cause."""
+    known = {run.id for run in group}
+    behind = any(other is not cause and other.between and known.issuperset(other.between) for other in audit.causes)
+    return "no longer differ there" if behind or (audit.search is not None and audit.search.beyond) else "agree"
+
+
+def _pinned(run: RunOutcome, search: Search | None) -> str:
+    return f"{_factors(run.pinned, search.pinned if search else [])} held still"
+
+
+def _varied(run: RunOutcome, search: Search | None) -> str:
+    alone = " alone" if len(run.varied) == 1 and not run.pinned else ""
+    still = f" and {_pinned(run, search)}" if run.pinned else ""
+    return f"{_factors(run.varied, search.varied if search else [])}{alone} varied{still}"
+
+
+def _factors(some: Sequence[str], all_: Sequence[str]) -> str:
+    """Some factors in few words: `all factors`, `all but threads`, `hash-seed and clock`, `7 of 20 factors`."""
+    missing = _missing(some, all_)
+    if missing is not None:
+        return f"all but {listed(missing)}" if missing else "all factors"
+    if len(some) <= _NAMED:
+        return listed(some)
+    return (
+        f"{len(some)} of {len(all_)} factors" if len(all_) > len(some) else listed([*some[: _NAMED - 1], f"{len(some) - _NAMED + 1} more"])
+    )
+
+
+def _missing(some: Sequence[str], all_: Sequence[str]) -> list[str] | None:
+    """The few of all factors that are not among some; None if they are more, or if all are so few that all are named."""
+    missing = [name for name in all_ if name not in some]
+    return missing if len(missing) <= _MISSING and 2 * len(missing) < len(all_) and len(all_) > 2 else None
+
+
+def held(run: RunOutcome, search: Search | None) -> str:
+    """What was pinned and varied in a run: `all pinned but hash-seed`, `threads varied`; nothing for nothing."""
+    said = []
+    for what, some, all_ in (
+        ("pinned", run.pinned, search.pinned if search else []),
+        ("varied", run.varied, search.varied if search else []),
+    ):
+        missing = _missing(some, all_)
+        if some and missing is not None:
+            said.append(f"all {what} but {listed(missing)}" if missing else f"all {what}")
+        elif some:
+            said.append(f"{_factors(some, all_)} {what}")
+    return ", ".join(said)
+
+
+def shows_elsewhere(cause: Cause, audit: Audit) -> bool:
+    """Whether the op that first shows a cause is known and is not the one that the report is about anyway."""
+    seen, first = cause.seen_at, audit.divergence
+    return seen is not None and (first is None or (seen.index, seen.op) != (first.index, first.op))
+
+
+def bits(cause: Cause, audit: Audit) -> list[str]:
+    """For a factor that changes how results are rounded: what shows it, and what to do where every bit counts."""
+    shown = [": ".join(filter(None, ["shown" if cause.proved else "not proved", proof(cause, audit)]))]
+    return [*shown, f"to have the same bits: {plain(cause.fix)}"] if cause.fix else shown
+
+
+def without_cause(audit: Audit) -> list[tuple[str, str]]:
+    """What is to be said where causes were searched for and do not explain all: (name, sentence)."""
+    search = audit.search
+    if search is None or audit.verdict != "diverged":
+        return []
+    said = []
+    if search.beyond:
+        still = [run.id for run in audit.runs if search.pinned and set(run.pinned) >= set(search.pinned) and not run.varied]
+        runs = run_names(still) if len(still) > 1 else "the runs"
+        every = f"all {len(search.pinned)} factors" if len(search.pinned) > 1 else listed(search.pinned or ["all factors"])
+        said.append(("besides" if leading(audit) else "no cause", f"even with {every} held still, {runs} differ"))
+    if search.sentence:
+        said.append(("possible", plain(search.sentence)))
+    if not leading(audit) and search.left_out:
+        said.append(("left out", left_out(search)))
+    return said
+
+
+def left_out(search: Search) -> str:
+    """The factors that took no part and why, those of one reason together."""
+    alike: dict[str, list[str]] = {}
+    for factor, reason in search.left_out.items():
+        alike.setdefault(plain(reason), []).append(factor)
+    return "; ".join(f"{listed(factors)} ({reason})" if reason else listed(factors) for reason, factors in alike.items())
+
+
+def patched(patch: Patch) -> str:
+    """What was seen of a patch, and what has become of it."""
+    seen = f"run {'twice' if len(patch.runs) == 2 else counted(len(patch.runs), 'time')}" if patch.runs else ""
+    agree = f"{seen}, and the runs agree ({run_names(patch.runs)})" if seen else "the runs that tried it are not in this audit"
+    if not patch.applied:
+        return f"{agree}; --fix --apply puts it into {path(patch.file)}"
+    return f"{agree}; applied to {path(patch.file)}" + (f", which is kept as it was in {path(patch.backup)}" if patch.backup else "")
+
+
+def diff_lines(patch: Patch, most: int) -> list[str]:
+    """The lines of a patch, as they are but for what cannot be printed; of a long one the first, and how many more there are."""
+    lines = [line.removesuffix("\r") for line in patch.diff.removesuffix("\n").split("\n")]
+    shown = [_verbatim(line) for line in lines[:most]]
+    return [*shown, f"... and {counted(len(lines) - most, 'more line')}: --json has them all"] if len(lines) > most else shown
+
+
+def _verbatim(line: str) -> str:
+    """A line of code with its blanks and tabs; control characters and the like are shown as escapes."""
+    text = "".join(c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in line[:2_000])
+    return text if len(text) <= 1_000 else f"{text[:999]}…"
 
 
 def caveat(audit: Audit) -> str | None:
     """What must be said beside the verdict so that it is not taken for more than it is."""
     if audit.verdict == "inconclusive" and audit.divergence is None and audit.coverage.ops:
         return f"No divergence was seen in the {counted(audit.coverage.ops, 'op')} that could be compared."
+    search = audit.search
+    if audit.verdict == "diverged" and audit.divergence is not None:
+        varied = {run.id for run in audit.runs if _is_trial(run)}
+        return _UNSEEN if varied.intersection(audit.divergence.runs) else None
     if audit.verdict != "no-divergence-seen":
         return None
-    varied = sorted({factor for run in audit.runs for factor in run.varied})
-    if varied:
-        return f"Varied between the runs: {listed(varied)}. Anything else may still make a difference."
+    if search is not None and search.varied:
+        return _varied_and_not(audit, search)
+    factors = sorted({factor for run in audit.runs for factor in run.varied})
+    if factors:
+        return f"Varied between the runs: {listed(factors)}. Anything else may still make a difference."
     if is_diff(audit) and audit.environment:
         return "What differs in their environment made no difference to these ops. Another machine may still make one."
     return "Nothing was varied between the runs: another machine, thread count or hash seed may still change them."
+
+
+def _varied_and_not(audit: Audit, search: Search) -> str:
+    """What was varied while the controls agree, what came of it, and what was not."""
+    rounding = [cause for cause in sensitive(audit) if cause.proved]
+    changes = "change" if len({cause.factor for cause in rounding}) > 1 else "changes"
+    said = [f"Varied: {listed(search.varied)}."]
+    if rounding:
+        said.append(f"Of these {names(rounding)} {changes} how results are rounded.")
+    if search.left_out:
+        said.append(f"Not varied: {left_out(search)}.")
+    if search.sentence:
+        said.append(f"{plain(search.sentence).removesuffix('.')}.")
+    return " ".join([*said, "Anything else, such as another machine, may still make a difference."])
 
 
 def is_diff(audit: Audit) -> bool:
@@ -119,12 +384,27 @@ def when(event: Divergence | OpLine) -> str:
 
 
 def rate(intermittent: Intermittent) -> str:
-    """How often the runs differed, and which of them agree."""
-    alike = [f"{listed(group)} agree" for group in intermittent.groups if len(group) > 1]
-    alone = [group[0] for group in intermittent.groups if len(group) == 1]
-    said = "; ".join([*alike, *([f"{listed(alone)} with no other"] if alone else [])])
-    pairs = f"{intermittent.differing} of {counted(intermittent.pairs, 'pair')} of runs differ"
-    return f"{pairs}: {said}" if said else pairs
+    """How often the runs differed, with the interval that holds the rate, and which of them agree."""
+    groups = intermittent.groups
+    apart, of, low, high = intermittent.apart, intermittent.others, intermittent.low, intermittent.high
+    if apart is None or not of:
+        alike = [f"{run_names(group)} agree" for group in groups if len(group) > 1]
+        alone = [group[0] for group in groups if len(group) == 1]
+        said = "; ".join([*alike, *([f"{run_names(alone)} with no other"] if alone else [])])
+        pairs = f"{intermittent.differing} of {counted(intermittent.pairs, 'pair')} of runs differ"
+        return f"{pairs}: {said}" if said else pairs
+    most = max(groups, key=len, default=[])
+    rest = run_names(name for group in groups if group is not most for name in group)
+    who = f" ({rest})" if len(groups) > 1 else ""
+    than = f" than {plain(most[0])}" if most else ""
+    interval = f", 95 % interval {percent(low)} to {percent(high)} %" if low is not None and high is not None else ""
+    return f"{apart} of {counted(of, 'run')}{who} did something else{than}: {percent(apart / of)} %{interval}"
+
+
+def percent(rate: float) -> str:
+    """A rate in percent; it is 0 or 100 only where it is not a little more or less."""
+    shown = f"{100 * rate:.0f}"
+    return f"{100 * rate:.2g}" if shown == "0" and rate else f"{100 * rate:.1f}" if shown == "100" and rate != 1 else shown
 
 
 def spread(divergence: Divergence) -> str | None:
@@ -172,13 +452,6 @@ def others(audit: Audit) -> list[tuple[str, Divergence]]:
     for other in audit.others:
         found.setdefault((other.kind, other.file, other.line, other.op, other.step, other.phase), []).append(other)
     return [(listed(other.lane for other in alike), alike[0]) for alike in found.values()]
-
-
-def proof(cause: Cause) -> str:
-    """The runs that prove a cause, or that it is not proved."""
-    if not cause.proved:
-        return "not proved"
-    return f"proved by {listed(cause.proof)}" if cause.proof else "proved"
 
 
 def most_telling(tensors: list[Difference], most: int) -> list[Difference]:
@@ -236,7 +509,7 @@ def covered(audit: Audit) -> str:
 
 
 def not_covered(audit: Audit) -> list[str]:
-    """What the recorder knows that it missed; the same in several lanes or runs is said once."""
+    """What the recorder knows that it missed, the same in several lanes or runs once; and the factors that took no part."""
     found: dict[str, list[str]] = {}
     for lost in audit.coverage.lost:
         times = counted(lost.count, "time") if lost.count > 1 else ""
@@ -244,7 +517,93 @@ def not_covered(audit: Audit) -> list[str]:
         seen = " in ".join(filter(None, [times, " of ".join(where)]))
         found.setdefault(plain(lost.what), []).append(seen)
     details = {what: "; ".join(dict.fromkeys(filter(None, seen))) for what, seen in found.items()}
-    return [f"{what} ({seen})" if seen else what for what, seen in details.items()]
+    said = [f"{what} ({seen})" if seen else what for what, seen in details.items()]
+    search = audit.search
+    above = audit.verdict == "no-divergence-seen" or "left out" in dict(without_cause(audit))
+    if search is not None and search.left_out and not above:
+        said.append(f"factors that were {'not varied' if search.varied else 'left free'}: {left_out(search)}")
+    return said
+
+
+def run_names(ids: Iterable[str]) -> str:
+    """`pin-1 and pin-2`; three and more in a row are `pin-1 to pin-9`, and what is long is not said twice: `pin-hash-seed-1 and -2`."""
+    shown: list[list[str]] = []
+    for name in ids:
+        stem, number = _numbered(name)
+        if shown and number > 0 and shown[-1][-1] == f"{stem}{number - 1}":
+            shown[-1].append(name)
+        else:
+            shown.append([name])
+    if len(shown) == 1 and len(shown[0]) == 2:
+        return f"{plain(shown[0][0])} and {_short(shown[0][1])}"
+    return listed(part for row in shown for part in ([f"{plain(row[0])} to {_short(row[-1])}"] if len(row) > 2 else row))
+
+
+def _numbered(name: str) -> tuple[str, int]:
+    found = re.fullmatch(r"(.*?)(\d{1,9})", name, re.DOTALL)
+    return (found[1], int(found[2])) if found else (name, -1)
+
+
+def _short(name: str) -> str:
+    """The name of a run behind another one in a row with it."""
+    stem, number = _numbered(name)
+    return f"-{number}" if stem.endswith("-") and len(stem) > _STEM else plain(name)
+
+
+@dataclass(frozen=True)
+class Row:
+    """Runs that are shown in one line: made alike, ended alike."""
+
+    runs: list[RunOutcome]
+    name: str
+    how: str
+
+    def span(self, values: Iterable[str]) -> str:
+        """`1.2`, or `1.2 to 1.4` where they are not all the same; the values in order of size."""
+        known = list(dict.fromkeys(values))
+        return known[0] if len(known) == 1 else f"{known[0]} to {known[-1]}" if known else ""
+
+    @property
+    def seconds(self) -> str:
+        """How long they took."""
+        return self.span(f"{seconds:.1f}" for seconds in sorted(run.seconds for run in self.runs if run.seconds is not None))
+
+    @property
+    def ops(self) -> str:
+        """How many ops they did."""
+        return self.span(f"{ops:,}" for ops in sorted(run.ops for run in self.runs))
+
+    @property
+    def steps(self) -> str:
+        """How many steps they took."""
+        return self.span(f"{steps:,}" for steps in sorted(run.steps for run in self.runs))
+
+
+def run_rows(audit: Audit, most: int = _ROWS) -> tuple[list[Row], int]:
+    """The runs as they are shown, and how many are not: many are folded, and those that nothing in the audit names left out first."""
+    single = [Row([run], plain(run.id), _made(run, audit.search)) for run in audit.runs]
+    if len(audit.runs) <= _SINGLY:
+        return single, 0
+    alike: dict[tuple[object, ...], list[RunOutcome]] = {}
+    for run in audit.runs:
+        key = (run.role, run.device, frozenset(run.pinned), frozenset(run.varied), ending(run), run.error)
+        alike.setdefault(key, []).append(run)
+    rows = [Row(runs, run_names(run.id for run in runs), _made(runs[0], audit.search)) for runs in alike.values()]
+    named = _named(audit)
+    chosen = sorted(range(len(rows)), key=lambda k: not any(run.role != "experiment" or run.id in named for run in rows[k].runs))[:most]
+    return [rows[k] for k in sorted(chosen)], sum(len(row.runs) for k, row in enumerate(rows) if k not in chosen)
+
+
+def _made(run: RunOutcome, search: Search | None) -> str:
+    return ", ".join(filter(None, [plain(run.device) if run.device != "cpu" else "", held(run, search)]))
+
+
+def _named(audit: Audit) -> set[str]:
+    """The runs that something else in the audit speaks of."""
+    found = set(audit.divergence.runs) if audit.divergence else set()
+    for cause in audit.causes:
+        found.update([*cause.proof, *cause.between, *(cause.patch.runs if cause.patch else [])])
+    return found
 
 
 def runs_title(audit: Audit) -> str:

@@ -12,10 +12,10 @@ from typing import TextIO
 
 from auditor import report as words
 from auditor.report import Report, plain
-from auditor.results import Audit, Cause, Difference, Divergence, Finding
+from auditor.results import Audit, Cause, Difference, Divergence, Finding, OpLine
 
 #: Most entries of a list, and of the tensors of one op: together they keep the report within a screen or two.
-_LIST, _TENSORS, _CARRIERS, _RUNS = 5, 4, 3, 12
+_LIST, _TENSORS, _CARRIERS, _RUNS, _DIFF = 5, 4, 3, 12, 20
 #: Most characters of a value in a code span.
 _VALUE = 120
 #: What would be markup in prose: code, cells, emphasis (not within a word), links, and what begins a heading or a list.
@@ -37,23 +37,33 @@ def _blocks(audit: Audit) -> Iterator[list[str] | Iterator[str]]:
     )
     if words.is_diff(audit):
         yield environment
-    yield [f"**{words.LABELS[audit.verdict]}** {text(words.headline(audit))}"]
+    yield [f"**{words.LABELS[audit.verdict]}** {text(words.headline(audit), words.LONG)}"]
     caveat = words.caveat(audit)
     if caveat:
-        yield [text(caveat)]
+        yield [text(caveat, words.LONG)]
+    leading = words.leading(audit)
+    for cause in leading[:_LIST]:
+        yield _cause(cause, audit)
+        yield _patch(cause)
+    if len(leading) > _LIST:
+        yield [f"And because of {text(words.names(leading[_LIST:]))}."]
+    unexplained = words.without_cause(audit)
+    yield [f"- {name}: {text(sentence, words.LONG)}" for name, sentence in unexplained]
     if divergence is not None:
+        if leading or unexplained:
+            yield ["The first difference:"]
         yield _source(divergence)
         yield _kind(divergence)
-    yield _list("Causes:", [_cause(cause) for cause in audit.causes])
     if divergence is not None:
         yield _evidence(divergence)
         yield _carriers(divergence)
         yield _list("Also not the same before it:", [*_streams(divergence), *_files(divergence)])
     yield _list("First difference of other lanes:", [_other(lanes, other) for lanes, other in words.others(audit)])
+    yield _list(f"{words.SENSITIVE}:", [_sensitive(cause, audit) for cause in words.sensitive(audit)])
     yield _list("Findings:", [_finding(finding, others) for finding, others in words.grouped(audit.findings)])
     if not words.is_diff(audit):
         yield environment
-    yield _list("Not covered:", [text(what) for what in words.not_covered(audit)])
+    yield _list("Not covered:", [text(what, words.LONG) for what in words.not_covered(audit)])
     yield _list("Notes:", [text(note) for note in audit.notes])
     yield _runs(audit)
 
@@ -62,8 +72,12 @@ def _source(divergence: Divergence) -> Iterator[str]:
     """The line of code, in a fence longer than any run of backticks in it."""
     if divergence.code:
         line = plain(divergence.code)
-        fence = "`" * max(3, 1 + max(map(len, re.findall("`+", line)), default=0))
+        fence = _fence(line)
         yield from (f"{fence}python", line, fence)
+
+
+def _fence(content: str) -> str:
+    return "`" * max(3, 1 + max(map(len, re.findall("`+", content)), default=0))
 
 
 def _kind(divergence: Divergence) -> Iterator[str]:
@@ -76,7 +90,7 @@ def _kind(divergence: Divergence) -> Iterator[str]:
     yield f"Op {divergence.index}: {_op(divergence.op)}{inside}."
     if "how often" in facts:
         yield f"{text(facts['how often'])}."
-    for name, line in (("Forward line", detail.forward), ("Seen at", detail.seen_at)):
+    for name, line in (("Forward line", detail.forward), ("Memory of", detail.allocated), ("Seen at", detail.seen_at)):
         if line is not None:
             yield f"{name}: {code(words.place(line.file, line.line))}{f' {code(line.code)}' if line.code else ''}"
     for what, a, b in words.sides(divergence):
@@ -132,13 +146,37 @@ def _streams(divergence: Divergence) -> Iterator[str]:
 
 def _files(divergence: Divergence) -> Iterator[str]:
     for file in divergence.detail.files:
-        yield f"file {code(words.path(file.path))} ({text(file.op)}): {text(file.what)}"
+        where = f" at {code(words.place(file.file, file.line))}" if file.file else ""
+        yield f"file {code(words.path(file.path))} ({text(file.op)}){where}: {text(file.what)}"
 
 
-def _cause(cause: Cause) -> str:
-    where = f" at {code(words.place(cause.file, cause.line))}" if cause.file else ""
-    fix = f"; fix: {code(cause.fix)}" if cause.fix else ""
-    return f"**{text(cause.factor)}**{where}, {text(words.proof(cause))}: {text(cause.message)}{fix}"
+def _cause(cause: Cause, audit: Audit) -> Iterator[str]:
+    """What is to blame and its line, then why, the proof, and what to change."""
+    where = f"{' enters' if cause.proved else ''} at {code(words.place(cause.file, cause.line))}" if cause.file else ""
+    line = f": {code(cause.code)}" if cause.code else f" in {code(cause.function)}" if where and cause.function else ""
+    yield f"**{text(cause.factor)}**{where}{line}"
+    for name, sentence in words.reasons(cause, audit):
+        yield f"- {name}: {text(sentence, words.LONG)}"
+    if cause.seen_at is not None and words.shows_elsewhere(cause, audit):
+        yield f"- seen at: {_seen(cause.seen_at)}"
+
+
+def _patch(cause: Cause) -> Iterator[str]:
+    """The diff, in a fence longer than any run of backticks in it."""
+    if cause.patch is not None:
+        lines = words.diff_lines(cause.patch, _DIFF)
+        fence = _fence("\n".join(lines))
+        yield from (f"Patch: {text(words.patched(cause.patch), words.LONG)}.", "", f"{fence}diff", *lines, fence)
+
+
+def _sensitive(cause: Cause, audit: Audit) -> str:
+    seen = [f"first at {_seen(cause.seen_at)}"] if cause.seen_at else []
+    said = [text(sentence, words.LONG) for sentence in words.bits(cause, audit)]
+    return f"**{text(cause.factor)}**: {'; '.join([text(cause.message), *seen, *said])}"
+
+
+def _seen(seen: OpLine) -> str:
+    return f"{code(words.place(seen.file, seen.line))} {_op(seen.op)} (op {seen.index})"
 
 
 def _other(lanes: str, other: Divergence) -> str:
@@ -157,17 +195,20 @@ def _runs(audit: Audit) -> Iterator[str]:
     # within an HTML block a backslash is a backslash
     yield f"<summary>{html.escape(words.runs_title(audit), quote=False)}, {words.covered(audit)}</summary>"
     yield ""
-    yield f"| run | ended | seconds | ops | steps |{'' if together else ' kept in |'}"
-    yield f"|---|---|---|---|---|{'' if together else '---|'}"
-    for run in audit.runs[:_RUNS]:
-        seconds = "" if run.seconds is None else f"{run.seconds:.1f}"
+    shown, hidden = words.run_rows(audit, _RUNS)
+    made, where = any(row.how for row in shown), not together
+    yield f"| run | ended | seconds | ops | steps |{' with |' if made else ''}{' kept in |' if where else ''}"
+    yield f"|---|---|---|---|---|{'---|' if made else ''}{'---|' if where else ''}"
+    for row in shown:
+        run = row.runs[0]
         ended = f"{words.ending(run)}: {cell(run.error)}" if run.error else words.ending(run)
-        kept = "" if together else f" {cell(words.path(run.path))} |"
-        yield f"| {text(run.id)} | {ended} | {seconds} | {run.ops:,} | {run.steps:,} |{kept}"
+        how = f" {text(row.how)} |" if made else ""
+        kept = f" {cell(words.path(run.path))} |" if where else ""
+        yield f"| {text(row.name)} | {ended} | {row.seconds} | {row.ops} | {row.steps} |{how}{kept}"
+    if hidden:
+        yield from ("", f"and {words.counted(hidden, 'more run')} of the search: --json has them all")
     if together:
         yield from ("", f"kept in {code(together, most=len(together))}")
-    if len(audit.runs) > _RUNS:
-        yield from ("", f"and {len(audit.runs) - _RUNS} more")
     yield from ("", "</details>")
 
 
@@ -186,9 +227,9 @@ def _either(a: str | None, b: str | None) -> str:
     return " against ".join("none" if value is None else code(text) for value, text in zip((a, b), shown, strict=True))
 
 
-def text(value: object) -> str:
+def text(value: object, most: int = 400) -> str:
     """Prose in which nothing is markup, and no more is escaped than must be: a chat shows the source."""
-    return html.escape(_NUMBERED.sub(r"\1\\\2", _MARKUP.sub(r"\\\g<0>", plain(value))), quote=False)
+    return html.escape(_NUMBERED.sub(r"\1\\\2", _MARKUP.sub(r"\\\g<0>", plain(value, most))), quote=False)
 
 
 def code(value: object, most: int = _VALUE) -> str:

@@ -10,20 +10,24 @@ from collections.abc import Iterator
 from typing import TextIO
 
 from rich.cells import cell_len
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from auditor import report as words
 from auditor.report import Report, plain
-from auditor.results import Audit, Cause, Difference, Divergence, Evidence, Finding, OpLine, RunOutcome, Stream
+from auditor.results import Audit, Cause, Difference, Divergence, Evidence, Finding, OpLine, Patch, Stream
 
 #: Columns where there is no terminal, and the most that are used on one: longer lines are hard to read.
 _WIDTH, _WIDEST = 100, 160
 #: Most facts of the environment, and most tensors of one op, that are listed; the others are counted.
 _FACTS = 8
 _TENSORS = 6
+#: Most lines of a patch.
+_DIFF = 40
+#: Columns that are enough for a remark on a run.
+_REMARK = 20
 
 _LABELS = {
     "diverged": "bold white on red",
@@ -31,6 +35,7 @@ _LABELS = {
     "inconclusive": "bold black on yellow",
 }
 _LEVELS = {"error": "bold red", "warning": "bold yellow", "note": "bold cyan"}
+_DIFF_COLORS = {"+": "green", "-": "red"}
 #: How an op is marked in the strip, and in which colour.
 _SAME, _FIRST, _CARRIES = ("=", "green"), ("→", "bold red"), ("≠", "yellow")
 
@@ -65,22 +70,30 @@ def _sections(audit: Audit) -> Iterator[RenderableType]:
     if audit.environment and words.is_diff(audit):
         yield _environment(audit)
     yield _headline(audit)
+    causes, unexplained = words.leading(audit), words.without_cause(audit)
+    yield from (_cause(cause, audit) for cause in causes)
+    if unexplained:
+        yield _indented(_table([[_text(name, "bold yellow"), _long(sentence)] for name, sentence in unexplained]))
     if divergence is not None:
-        if divergence.code:
-            yield _indented(_source(divergence.file, divergence.line, _text(divergence.code, "bold")))
-        yield _indented(_facts(divergence))
-    if audit.causes:
-        yield _section("Causes", *(_cause(cause) for cause in audit.causes))
+        source = [_source(divergence.file, divergence.line, _text(divergence.code, "bold"))] if divergence.code else []
+        if causes or unexplained:
+            yield _section("The first difference", *source, _facts(divergence))
+        else:
+            yield from map(_indented, [*source, _facts(divergence)])
     if divergence is not None:
         yield from _explained(divergence)
     if audit.others:
         others = [_other(lanes, other) for lanes, other in words.others(audit)]
         yield _section("First difference of other lanes", _table(others))
+    rounding = words.sensitive(audit)
+    if rounding:
+        yield _section(words.SENSITIVE, *(_sensitive(cause, audit) for cause in rounding))
     if audit.findings:
         yield _section("Findings", *(_finding(finding, others) for finding, others in words.grouped(audit.findings)))
     if audit.environment and not words.is_diff(audit):
         yield _environment(audit)
-    yield _section("Coverage", _text(words.covered(audit)), *(_item(what) for what in words.not_covered(audit)))
+    missed = [_item(what) for what in words.not_covered(audit)]
+    yield _section("Coverage", _text(words.covered(audit)), *missed)
     if audit.runs:
         yield _runs(audit)
     if audit.notes:
@@ -89,9 +102,9 @@ def _sections(audit: Audit) -> Iterator[RenderableType]:
 
 def _headline(audit: Audit) -> RenderableType:
     label = _text(words.LABELS[audit.verdict], _LABELS[audit.verdict])
-    sentence = _table([[label, _text(words.headline(audit), "bold")]])
+    sentence = _table([[label, Text(plain(words.headline(audit), words.LONG), "bold")]])
     caveat = words.caveat(audit)
-    return Group(sentence, Text(), _indented(_text(caveat))) if caveat else sentence
+    return Group(sentence, Text(), _indented(_long(caveat))) if caveat else sentence
 
 
 def _facts(divergence: Divergence) -> RenderableType:
@@ -102,8 +115,9 @@ def _facts(divergence: Divergence) -> RenderableType:
         meaning.append("\n").append_text(_text(divergence.sentence))
     rows = [[_text(divergence.kind, "bold red"), meaning]]
     rows += [[_text(name, "dim"), _text(fact)] for name, fact in words.facts(divergence)]
-    if forward is not None:
-        rows.append([_text("forward", "dim"), _source(forward.file, forward.line, _text(forward.code))])
+    for name, line in (("forward", forward), ("memory of", divergence.detail.allocated)):
+        if line is not None:
+            rows.append([_text(name, "dim"), _source(line.file, line.line, _text(line.code))])
     if seen is not None:
         rows.append([_text("seen at", "dim"), _source(seen.file, seen.line, _text(seen.code))])
         rows.append([Text(), _text(f"{words.op_name(seen.op)} (op {seen.index})")])
@@ -124,7 +138,7 @@ def _explained(divergence: Divergence) -> Iterator[RenderableType]:
     if detail.streams:
         yield _section("Random streams, seeds and settings that differ before it", _streams(detail.streams))
     if detail.files:
-        files = [[_folded(file.path), _text(file.op, "dim"), _text(file.what)] for file in detail.files]
+        files = [[_folded(file.path), _text(file.op, "dim"), _text(file.what), _where(file.file, file.line)] for file in detail.files]
         yield _section("Files that differ before it", _table(files))
 
 
@@ -210,11 +224,50 @@ def _other(lanes: str, other: Divergence) -> list[Text]:
     return [_text(lanes), _text(other.kind, "red"), _text(words.when(other), "dim"), place, op]
 
 
-def _cause(cause: Cause) -> RenderableType:
-    title = _text(cause.factor, "bold red" if cause.proved else "bold yellow")
-    title.append("  ").append_text(_where(cause.file, cause.line))
-    fix = [Text.assemble(("fix: ", "bold"), _text(cause.fix))] if cause.fix else []
-    return Group(title, *map(_indented, [_text(cause.message), *fix, _text(words.proof(cause), "dim")]))
+def _cause(cause: Cause, audit: Audit) -> RenderableType:
+    """What is to blame and its line, then why, the proof, and what to change."""
+    where = Text.assemble("  ", _entered(cause)) if cause.file else Text()
+    title = _cropped(Text.assemble(_text(cause.factor, "bold red" if cause.proved else "bold yellow"), where))
+    rows = [[_text(name, "dim"), _long(sentence)] for name, sentence in words.reasons(cause, audit)]
+    if words.shows_elsewhere(cause, audit):
+        heads = [_text("seen at", "dim"), Text()]
+        rows += [[head, line] for head, line in zip(heads, _seen(cause.seen_at), strict=True)]
+    if cause.patch is not None:
+        rows.append([_text("patch", "dim"), _long(words.patched(cause.patch))])
+    lines: list[RenderableType] = [_indented(_table(rows))] if rows else []
+    if cause.patch is not None:
+        lines.append(_indented(_diff(cause.patch), 4))
+    return _indented(Group(title, *lines))
+
+
+def _entered(cause: Cause) -> Text:
+    """The line where a cause entered: its code, or at least the function."""
+    inside = f"in {plain(cause.function)}" if cause.function and cause.function != "<module>" and not cause.code else ""
+    return _source(cause.file, cause.line, _text(cause.code or inside, "bold" if cause.code else ""))
+
+
+def _sensitive(cause: Cause, audit: Audit) -> RenderableType:
+    """A factor that changes how results are rounded: no more than a remark."""
+    rows = [[_text(cause.factor, "bold cyan"), _text(cause.message)]]
+    rows += [[Text(), line] for line in _seen(cause.seen_at)]
+    rows += [[Text(), _long(sentence, "dim")] for sentence in words.bits(cause, audit)]
+    return _table(rows)
+
+
+def _seen(seen: OpLine | None) -> list[Text]:
+    return [] if seen is None else [_source(seen.file, seen.line, _text(seen.code)), _text(f"{words.op_name(seen.op)} (op {seen.index})")]
+
+
+def _diff(patch: Patch) -> RenderableType:
+    """A patch; the sign of a line has a column of its own, so that what is folded is told from the next line."""
+    lines: list[RenderableType] = []
+    for line in words.diff_lines(patch, _DIFF):
+        style = _DIFF_COLORS.get(line[:1], "")
+        if line.startswith(("--- ", "+++ ", "@@", "\\", "...")):
+            lines.append(Text(line, "dim", overflow="fold"))
+        else:
+            lines.append(_table([[Text(line[:1], style), Text(line[1:].expandtabs(8), style)]], gap=0))
+    return Group(*lines)
 
 
 def _finding(finding: Finding, others: list[Finding]) -> RenderableType:
@@ -242,30 +295,52 @@ def _runs(audit: Audit) -> RenderableType:
     """How each run ended and where it is kept: one directory for all where there is one."""
     together = words.kept_together(audit)
     lines: list[RenderableType] = []
-    rows = _aligned([_run(run) for run in audit.runs])
-    for run, row in zip(audit.runs, rows, strict=True):
-        lines.append(row)
+    shown, hidden = words.run_rows(audit)
+    table, remarks = _aligned([_run(row) for row in shown]), [_text(row.how, "dim") for row in shown]
+    columns = max(line.cell_len for line in table)
+    for row, line, remark in zip(shown, table, remarks, strict=True):
+        lines.append(_Beside(line, columns, remark))
+        run = row.runs[0]
         if run.error and run.error not in (audit.reason or ""):
             lines.append(_indented(_text(run.error, "red")))
         if not together and run.path:
             lines.append(_indented(_folded(run.path)))
+    if hidden:
+        lines.append(_text(f"and {words.counted(hidden, 'more run')} of the search: --json has them all", "dim"))
     if together:
         lines.append(Text("kept in ", "dim").append_text(_folded(together)))
     return _section(words.runs_title(audit), *lines)
 
 
-def _run(run: RunOutcome) -> list[Text]:
-    seconds = "" if run.seconds is None else f"{run.seconds:.1f} s"
-    how = [run.device] if run.device != "cpu" else []
-    how += [f"pinned {name}" for name in run.pinned] + [f"varied {name}" for name in run.varied]
+def _run(row: words.Row) -> list[Text]:
+    run = row.runs[0]
     return [
-        _text(run.id),
+        _text(row.name),
         _text(words.ending(run), "" if run.exit == 0 else "red"),
-        Text(seconds, justify="right"),
-        Text(words.counted(run.ops, "op"), justify="right"),
-        Text(words.counted(run.steps, "step"), justify="right"),
-        _text(", ".join(how), "dim"),
+        Text(f"{row.seconds} s" if row.seconds else "", justify="right"),
+        Text(f"{row.ops} op{'' if row.ops == '1' else 's'}", justify="right"),
+        Text(f"{row.steps} step{'' if row.steps == '1' else 's'}", justify="right"),
     ]
+
+
+class _Beside:
+    """A text of so many columns and a remark beside it; below it where little room is left."""
+
+    def __init__(self, text: Text, columns: int, remark: Text) -> None:
+        self.text, self.columns, self.remark = text, columns, remark
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        """What rich prints."""
+        if not self.remark:
+            yield self.text
+        elif options.max_width - self.columns - 2 < min(_REMARK, self.remark.cell_len):
+            yield from (self.text, _indented(self.remark))
+        else:
+            grid = Table.grid(padding=(0, 2))
+            grid.add_column(width=self.columns)
+            grid.add_column(overflow="fold")
+            grid.add_row(self.text, self.remark)
+            yield grid
 
 
 def _section(title: str | Text, *lines: RenderableType) -> RenderableType:
@@ -277,7 +352,7 @@ def _indented(line: RenderableType, columns: int = 2) -> RenderableType:
 
 
 def _item(text: str) -> RenderableType:
-    return _table([[Text("-", "dim"), _text(text)]], gap=1)
+    return _table([[Text("-", "dim"), _long(text)]], gap=1)
 
 
 def _header(*names: str) -> list[Text]:
@@ -287,6 +362,11 @@ def _header(*names: str) -> list[Text]:
 def _text(value: object, style: str = "") -> Text:
     """Any value as text that wraps at words; nothing for None."""
     return Text("" if value is None else plain(value), style)
+
+
+def _long(value: str, style: str = "") -> Text:
+    """What is made of many parts, each of which is short."""
+    return Text(plain(value, words.LONG), style)
 
 
 def _folded(path: str) -> Text:
