@@ -89,6 +89,10 @@ Level = Annotated[str, typer.Option("--level", help="what is recorded: ops, or s
 Window = Annotated[
     str | None, typer.Option("--window", metavar="A:B", help="record ops in steps A to B-1 only, steps elsewhere", show_default=False)
 ]
+Pin = Annotated[
+    list[str] | None,
+    typer.Option("--pin", metavar="FACTOR", help="hold a source of variation still in every run (repeatable)", show_default=False),
+]
 Python = Annotated[
     Path | None,
     typer.Option("--python", help="interpreter to run the script with (repro-audit must be installed for it)", show_default=False),
@@ -118,6 +122,20 @@ def run(
         Path | None,
         typer.Option("-o", "--out", metavar="DIR", help="keep the runs here (default: in your cache directory)", show_default=False),
     ] = None,
+    runs: Annotated[
+        int, typer.Option("--runs", min=2, metavar="N", help="runs to compare; more of them show what happens now and then")
+    ] = 2,
+    quick: Annotated[bool, typer.Option("--quick", help="if the runs agree, leave it at that: vary nothing")] = False,
+    causes: Annotated[bool, typer.Option("--causes/--no-causes", help="if the runs differ, run on to find out why")] = True,
+    pin: Pin = None,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--vary", metavar="FACTOR", help="vary this if the runs agree, instead of all that can be (repeatable)", show_default=False
+        ),
+    ] = None,
+    fix: Annotated[bool, typer.Option("--fix", help="write a patch for what a few lines cure, after running it")] = False,
+    apply: Annotated[bool, typer.Option("--apply", help="change the script so; as it was it stays in git or in a backup")] = False,
     look: Annotated[bool, typer.Option("--second-look/--no-second-look", help="run twice more to look closely at a divergence")] = True,
     self_check: Annotated[
         bool, typer.Option("--self-check", help="run twice more to see whether being recorded changes the script")
@@ -139,15 +157,16 @@ def run(
         fail_on = config.fail_on if fail_on is None else fail_on
         _check(fail_on, json, markdown, write_baseline)
         from auditor import pipeline, progress
-        from auditor.plan import Selection
+        from auditor.plan import Inquiry, Selection
 
+        inquiry = Inquiry(runs, look, causes, quick, tuple(pin or ()), tuple(vary or ()), fix, apply)
         selection = Selection(
             folders=(*config.rules, *(rules or ())), select=tuple(select or config.select), ignore=tuple(ignore or config.ignore),
             baseline=baseline or (None if write_baseline else config.baseline), write_baseline=write_baseline,
         )  # fmt: skip
         screen = progress.screen()
         try:
-            audit = pipeline.audit(plan, out, screen, look, self_check, selection)
+            audit = pipeline.audit(plan, out, screen, inquiry, self_check, selection)
         finally:
             screen.close()
         screen.make_room()
@@ -163,8 +182,11 @@ def record(
     timeout: Timeout = None,
     level: Level = "ops",
     window: Window = None,
-    pin: Annotated[list[str] | None, typer.Option("--pin", metavar="FACTOR", help="hold a source of variation still; repeatable")] = None,
-    vary: Annotated[list[str] | None, typer.Option("--vary", metavar="FACTOR", help="make one another than usual; repeatable")] = None,
+    pin: Pin = None,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option("--vary", metavar="FACTOR", help="make one another than usual (repeatable)", show_default=False),
+    ] = None,
     python: Python = None,
 ) -> None:
     """Make one run and keep it, with factors held still or varied if so asked (`repro-audit factors` lists them)."""

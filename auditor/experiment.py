@@ -114,13 +114,20 @@ class _Known:
         return [found.factor for found in self.found]
 
 
-def search(factors: Sequence[str], first: Seen, trials: Sequence[Trial], last: Sequence[str] = ()) -> Search:
+def search(
+    factors: Sequence[str],
+    first: Seen,
+    trials: Sequence[Trial],
+    last: Sequence[str] = (),
+    along: Mapping[str, Sequence[str]] | None = None,
+) -> Search:
     """Where the search for what makes the controls differ stands.
 
     `factors` in the order in which they are suspected where nothing else is known, `first` the difference between the controls; `last`:
-    factors that two runs on one machine have in common and that change results if they are held still, so that they are held last.
+    factors that two runs on one machine have in common and that change results if they are held still, so that they are held last;
+    `along`: for a factor those that are held along with it.
     """
-    return _searched(lambda known: _held(known, list(factors), first, list(last)), trials)
+    return _searched(lambda known: _held(known, list(factors), first, list(last), along or {}), trials)
 
 
 def search_varied(factors: Sequence[str], trials: Sequence[Trial]) -> Search:
@@ -138,7 +145,7 @@ def _searched(go: Callable[[_Known], Seen | None], trials: Sequence[Trial]) -> S
     return Search(wanted, tuple(known.found), tuple(known.aside), beyond)
 
 
-def _held(known: _Known, factors: list[str], first: Seen, last: list[str]) -> Seen | None:
+def _held(known: _Known, factors: list[str], first: Seen, last: list[str], along: Mapping[str, Sequence[str]]) -> Seen | None:
     """Find what makes the differences go away; returns the one that nothing does."""
     current: Seen | None = first
     enough = [name for name in factors if name not in last]
@@ -152,7 +159,8 @@ def _held(known: _Known, factors: list[str], first: Seen, last: list[str]) -> Se
                 break
         current = trial.seen
     for k, found in enumerate(known.found):
-        known.found[k] = _returns(known, [name for name in enough if name not in known.aside], found)
+        rest = [name for name in enough if name not in known.aside and name != found.factor and found.factor not in along.get(name, ())]
+        known.found[k] = _returns(known, rest, found)
     return beyond
 
 
@@ -205,16 +213,15 @@ def _makes_go(known: _Known, current: Seen, names: list[str]) -> bool:
     return not trial.failed and _gone(current, trial.seen)
 
 
-def _returns(known: _Known, everything: list[str], found: Found) -> Found:
-    """Let the factor alone go; if that brings nothing back, its fellow suspects with it."""
-    why = f"does it come back with {found.factor} alone let go"
-    trial = known.of([name for name in everything if name != found.factor], "returns", why, found.seen)
+def _returns(known: _Known, rest: list[str], found: Found) -> Found:
+    """Let the factor alone go and hold the rest; if that brings nothing back, let its fellow suspects go with it."""
+    trial = known.of(rest, "returns", f"does it come back with {found.factor} alone let go", found.seen)
     if trial.seen is not None and not trial.failed:
         return replace(found, returned=trial)
-    beside = [name for name in found.seen.suspects if name != found.factor and name in everything and name not in known.names]
+    beside = [name for name in found.seen.suspects if name in rest and name not in known.names]
     if beside:
-        rest = [name for name in everything if name != found.factor and name not in beside]
-        together = known.of(rest, "returns", f"does it come back with {' and '.join([found.factor, *beside])} let go", found.seen)
+        why = f"does it come back with {' and '.join([found.factor, *beside])} let go"
+        together = known.of([name for name in rest if name not in beside], "returns", why, found.seen)
         if together.seen is not None and not together.failed:
             return replace(found, returned=together, beside=tuple(beside))
     return found
@@ -223,23 +230,27 @@ def _returns(known: _Known, everything: list[str], found: Found) -> Found:
 def _varied(known: _Known, factors: list[str]) -> Seen | None:
     """Find what makes a run differ from the control if it is varied."""
     while True:
-        rest = [name for name in factors if name not in known.names]
+        rest = [name for name in factors if name not in known.names and name not in known.aside]
         if not rest:
             return None
         everything = known.of(rest, "varies", "does any of them make a difference")
+        if everything.failed:
+            known.aside += _smallest(rest, lambda names: known.of(names, "varies", "which of them can the script not bear").failed)
+            continue
         current = everything.seen
         if current is None:
             known.found[:] = [replace(found, returned=found.returned or everything) for found in known.found]
             return None
         suspects = [name for name in current.suspects if name in rest][:_SUSPECTS]
-        names = next(([name] for name in suspects if known.of([name], "varies", f"is it {name}", current).seen is not None), [])
+        names = next(([name] for name in suspects if _makes_differ(known, current, [name])), [])
         names = names or _smallest(sorted(rest, key=partial(_rank, seen=current)), partial(_makes_differ, known, current))
         trial = known.of(names, "varies", "which of them is it", current)
         known.found += [Found(name, trial.seen or current, trial) for name in names]
 
 
 def _makes_differ(known: _Known, current: Seen, names: list[str]) -> bool:
-    return known.of(names, "varies", "which of them is it", current).seen is not None
+    trial = known.of(names, "varies", "which of them is it", current)
+    return trial.seen is not None and not trial.failed
 
 
 def _gone(before: Seen, now: Seen | None) -> bool:

@@ -81,7 +81,7 @@ def test_a_right_suspicion_takes_one_trial_and_its_converse() -> None:
     state, asked = held(World({7: [{"hash-seed"}]}, {7: ("hash-seed", "file-order")}))
 
     assert factors_of(state) == ["hash-seed"]
-    assert [(wanted.purpose, wanted.factors) for wanted in asked] == [
+    assert [(wanted.purpose, set(wanted.factors)) for wanted in asked] == [
         ("holds", {"hash-seed"}),
         ("returns", set(FACTORS) - {"hash-seed", "threads", "cpu-isa"}),
     ]
@@ -128,6 +128,17 @@ def test_a_factor_beside_another_that_holds_the_same_is_let_go_together_with_it(
     assert (found.factor, found.beside) == ("torch-seed", ("numpy-seed",))
     assert found.returned is not None
     assert not found.returned.factors & {"torch-seed", "numpy-seed"}
+
+
+def test_a_factor_along_with_which_another_is_held_is_let_go_with_it() -> None:
+    world = World({7: [{"hash-seed"}, {"clock"}]}, {7: ("hash-seed",)})
+    first = world.seen(frozenset())
+    assert first is not None
+
+    state, asked = finish(world, lambda trials: search(FACTORS, first, trials, along={"clock": ("hash-seed",)}))
+
+    assert asked[-1].factors == set(FACTORS) - {"hash-seed", "clock"}
+    assert state.found[0].returned is not None
 
 
 def test_a_factor_whose_fellow_is_no_suspect_is_found_and_not_shown_by_its_converse() -> None:
@@ -201,6 +212,14 @@ def test_a_varied_factor_is_found_by_itself_and_by_all_but_it() -> None:
     assert [wanted.factors for wanted in asked] == [set(FACTORS), {"threads"}, set(FACTORS) - {"threads"}]
     assert state.found[0].returned is not None
     assert state.found[0].returned.seen is None
+
+
+def test_a_factor_with_which_the_script_fails_if_it_is_varied_is_set_aside() -> None:
+    world = World({7: [{"hash-seed"}]}, {7: ("hash-seed",)}, unbearable={"clock"})
+
+    state, _ = finish(world, lambda trials: search_varied(FACTORS, trials))
+
+    assert (factors_of(state), state.aside) == (["hash-seed"], ("clock",))
 
 
 def test_several_varied_factors_are_all_found() -> None:

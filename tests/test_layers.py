@@ -30,10 +30,10 @@ from tests.processes import audited, environment, start, write
 
 HOUSE = Path(auditor.__file__).parent
 NOUNS = (
-    "auditor.errors", "auditor.plan", "auditor.results",
+    "auditor.errors", "auditor.plan", "auditor.results", "auditor.source",
     "auditor.trace", "auditor.trace.ops", "auditor.trace.reader", "auditor.trace.tables",
 )  # fmt: skip
-VERBS = ("launch", "compare", "judge", "experiment", "diagnose", "match")
+VERBS = ("launch", "compare", "judge", "experiment", "diagnose", "match", "mend")
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,8 @@ TABLE: dict[str, Allowed] = {
     "auditor.launch*": Allowed(("auditor.launch", "auditor.launch.*", *NOUNS)),
     "auditor.experiment*": Allowed(("auditor.experiment.*", *NOUNS)),
     "auditor.diagnose*": Allowed(("auditor.diagnose.*", *NOUNS)),
+    "auditor.source*": Allowed(("auditor.source", "auditor.source.*")),
+    "auditor.mend*": Allowed(("auditor.mend.*", "auditor.results", "auditor.source", "auditor.source.*")),
     "auditor.compare*": Allowed(("auditor.compare.*", *NOUNS), ("numpy", "duckdb")),
     "auditor.match*": Allowed(("auditor.match.*", *NOUNS), ("numpy", "duckdb")),
     "auditor.judge*": Allowed(
@@ -95,7 +97,8 @@ TABLE: dict[str, Allowed] = {
     "auditor.progress": Allowed(("auditor.launch",)),
     "auditor.pipeline*": Allowed(
         (
-            "auditor", "auditor.pipeline.*", "auditor.factors", "auditor.listing", "auditor.progress", "auditor.plugins", "auditor.report", "auditor.report.*",
+            "auditor", "auditor.pipeline.*", "auditor.factors", "auditor.listing", "auditor.progress", "auditor.plugins",
+            "auditor.report", "auditor.report.*",
             *(f"auditor.{verb}" for verb in VERBS), *NOUNS,
         )
     ),

@@ -101,9 +101,9 @@ def differing_files(lane: LaneTrace, twin: LaneTrace, mismatch: Mismatch) -> lis
         times: Counter[tuple[str, str]] = Counter()
         for event in which.events_of("file"):
             if event["row"] <= row and event.get("digest") is not None:
-                key = event["path"], event["op"]
-                reads[*key, times[key]] = event
-                times[key] += 1
+                path, op = event["path"], event["op"]
+                reads[path, op, times[path, op]] = event
+                times[path, op] += 1
         seen.append(reads)
     found: dict[tuple[str, str], FileDifference] = {}
     for path, op, n in [*seen[0], *(key for key in seen[1] if key not in seen[0])]:

@@ -6,6 +6,7 @@ import math
 import os
 import re
 import shutil
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ import auditor
 from auditor import plugins
 from auditor.compare import Comparison, compare, environment_differences
 from auditor.errors import AuditError, LaunchError, UsageError
-from auditor.factors import plan_with
+from auditor.factors import Factor, plan_with
 from auditor.judge import (
     Rule,
     RuleFile,
@@ -34,95 +35,155 @@ from auditor.judge import (
     without_baseline,
     write_baseline,
 )
-from auditor.launch import Progress, Screen, Stdin, launch, outcome, why_nothing
+from auditor.launch import Screen, Snapshot, launch, outcome, remove, why_nothing
 from auditor.listing import Listing, listing
-from auditor.pipeline.verdict import agree, check_recorder, conclude, rate, recorded, why_not_whole
-from auditor.plan import Plan, Selection, Watch
-from auditor.progress import write_all
-from auditor.results import Audit, Lost, OpLine, RunOutcome
+from auditor.pipeline.causes import Conclusion, Laboratory, explain, explain_varied
+from auditor.pipeline.fixes import mend
+from auditor.pipeline.looks import second_look
+from auditor.pipeline.reruns import Reruns, Silent
+from auditor.pipeline.verdict import agree, check_recorder, conclude, ended_otherwise, failed, recorded, why_not_whole
+from auditor.plan import Inquiry, Plan, Selection
+from auditor.results import Audit, Lost, OpLine, RunOutcome, Search
 from auditor.trace.reader import Trace
 from auditor.trace.tables import Tables
 
 #: Audits that are kept in the cache directory; older ones are removed.
 KEPT_AUDITS = 20
-#: Second looks at most: a fault that moves is looked at once more where it was seen then.
-_LOOKS = 2
-_WIDEST_WATCH = 20_000
 #: The detector that says more if a rerun looked at every result.
 _LOOKS_FOR_NONFINITE = "nonfinite-loss"
 
 
-class Silent:
-    """A screen that passes the script's output on and shows nothing of ours."""
-
-    def output(self, stream: int, data: bytes) -> None:
-        """Write to our own stdout or stderr."""
-        write_all(stream, data)
-
-    def progress(self, progress: Progress) -> None:
-        """Show nothing."""
-
-    def say(self, text: str) -> None:
-        """Say nothing."""
-
-
 def audit(
-    plan: Plan, keep: Path | None = None, screen: Any = None, look: bool = True, self_check: bool = False, rules: Selection | None = None
+    plan: Plan,
+    keep: Path | None = None,
+    screen: Any = None,
+    inquiry: Inquiry | None = None,
+    self_check: bool = False,
+    rules: Selection | None = None,
 ) -> Audit:
-    """Run the plan twice, compare, look closely at the first divergence, and judge the first run by the rules.
+    """Run the plan twice, compare, find out why the runs differ, and judge the first run by the rules.
 
-    `keep` is the directory for the runs (default: a new one in the user's cache); `look` allows the second look; `self_check` adds two
-    runs that show whether being recorded changed what the script does; `rules` chooses among the rules (default: all that are shipped).
+    `keep` is the directory for the runs (default: a new one in the user's cache); `inquiry` says how far to go; `self_check` adds two runs
+    that show whether being recorded changed what the script does; `rules` chooses among the rules (default: all that are shipped).
     Raises `AuditError` if a rule is wrong, a run could not be made or nothing was recorded in it.
     """
     screen = screen or Silent()
+    inquiry = inquiry or Inquiry()
     check_script(plan)
+    factors = plugins.factors()
+    check_factors(inquiry.pin, inquiry.vary)
+    usual = plan_with(plan, factors, inquiry.pin, ())
     selection = rules or Selection()
     book = _rules_of(selection)
     known = read_baseline(selection.baseline) if selection.baseline is not None else Counter()
     if keep is not None and keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
         raise UsageError("run-exists", f"{keep} exists and is not an empty directory: choose another one for the runs")
-    folder = keep or new_folder(plan)
-    stdin = Stdin()
-    runs: list[Trace] = []
+    folder = Path(os.path.abspath(keep)) if keep is not None else new_folder(plan)  # noqa: PTH100  # not through links
+    runs = Reruns(folder, screen)
+    snapshot = _snapshot(plan, folder) if inquiry.causes else None
+    try:
+        a = runs.one(usual, "control-1", "control")
+        nothing = why_nothing(a)
+        if nothing is not None:
+            reason = f"{nothing.message} [{nothing.slug}]"
+            return Audit(verdict="inconclusive", script=list(plan.script), runs=[outcome(a)], reason=reason, version=auditor.__version__)
+        controls = [a, *(runs.one(usual, f"control-{k}", "control") for k in range(2, inquiry.runs + 1))]
+        screen.say("comparing")
+        comparison = _compared(controls)
+        lab = _laboratory(plan, factors, runs, controls, inquiry, snapshot)
+        found = _explained(lab, comparison, inquiry)
+        looked = _finite_look(plan, a, book, runs) if inquiry.look else None
+        result = conclude(list(plan.script), runs.made, found.comparison, plan)
+        result.causes, result.search = found.causes, found.search if inquiry.causes else None
+        result.notes += [*found.notes, *runs.notes]
+        screen.say("judging")
+        _judge_into(result, controls[:2], book, selection, known, looked)
+        if inquiry.fix or inquiry.apply:
+            mend(result, lab, book, inquiry.fix, inquiry.apply)
+        if self_check:
+            # without us nobody ends the script after N steps
+            bare = runs.one(plan.with_level("off"), "bare", "check") if plan.steps is None else None
+            steps_only = runs.one(plan.with_level("steps"), "steps-only", "check")
+            check_recorder(result, a, controls[1], bare, steps_only)
+        result.runs = [outcome(run) for run in runs.made]
+        return result
+    finally:
+        if snapshot is not None:
+            remove(snapshot.folder)
 
-    def make(made: Plan, name: str, role: str) -> Trace:
-        screen.say(f"{name}: {' '.join(plan.script)}")
-        launch(made, folder / name, name, role, screen, stdin, quiet=bool(runs))
-        trace = Trace(folder / name)
-        if not runs and stdin.terminal and trace.main is not None:
-            stdin.typed = [event["text"] for event in trace.main.events_of("file") if event.get("op") == "input"]
-        runs.append(trace)
-        return trace
 
-    a = make(plan, "control-1", "control")
-    nothing = why_nothing(a)
-    if nothing is not None:
-        reason = f"{nothing.message} [{nothing.slug}]"
-        return Audit(verdict="inconclusive", script=list(plan.script), runs=[outcome(a)], reason=reason, version=auditor.__version__)
-    b = make(plan, "control-2", "control")
-    screen.say("comparing")
-    comparison = compare(a, b)
-    if comparison.divergence is not None and look and comparison.watch is not None:
-        comparison = _second_look(plan, comparison, runs, make)
-    looked = _finite_look(plan, a, book, make) if look else None
-    result = conclude(list(plan.script), runs, comparison, plan)
-    screen.say("judging")
-    _judge_into(result, [a, b], book, selection, known, looked)
-    if self_check:
-        # without us nobody ends the script after N steps
-        bare = make(plan.with_level("off"), "bare", "check") if plan.steps is None else None
-        steps_only = make(plan.with_level("steps"), "steps-only", "check")
-        result.runs = [outcome(run) for run in runs]
-        check_recorder(result, a, b, bare, steps_only)
-    return result
+def _snapshot(plan: Plan, folder: Path) -> Snapshot:
+    """The working directory as it is before the first run, without what is ours in it."""
+    return Snapshot.take(Path(plan.cwd), folder / "before", without=(folder, cache_folder()))
+
+
+def _compared(controls: list[Trace]) -> Comparison:
+    """The first control with the first other that differs from it, or else with the second."""
+    comparisons = [compare(controls[0], other) for other in controls[1:]]
+    for k, comparison in enumerate(comparisons):
+        if comparison.divergence is None and ended_otherwise(controls[0], controls[k + 1]):
+            comparisons[k] = replace(comparison, divergence=failed(controls[0], controls[k + 1]))
+    return next((one for one in comparisons if one.divergence is not None), comparisons[0])
+
+
+def _laboratory(
+    plan: Plan, factors: dict[str, Factor], runs: Reruns, controls: list[Trace], inquiry: Inquiry, snapshot: Snapshot | None
+) -> Laboratory:
+    """What reruns are made with; leftovers can be to blame only if the controls left something behind."""
+    left_out: dict[str, str] = {}
+    changed: list[str] = []
+    outputs: list[str] = []
+    if snapshot is not None and snapshot.unavailable is None:
+        changed = snapshot.changed(Path(plan.cwd))
+        outputs = [path for path in changed if path in snapshot.before]
+    if not changed and "leftover-files" not in inquiry.pin:
+        why = snapshot.unavailable if snapshot is not None else None
+        left_out["leftover-files"] = why or "the runs left nothing behind in the working directory"
+    runs.may_be_together = not any(_must_be_alone(control, plan, bool(changed)) for control in controls)
+    return Laboratory(plan, factors, runs, controls, inquiry.pin, snapshot, left_out, bool(changed), tuple(outputs))
+
+
+def _must_be_alone(run: Trace, plan: Plan, copied: bool) -> bool:
+    """Whether two runs at the same time could get in each other's way: ranks that meet at a port, a device, files that both write."""
+    temporary = tempfile.gettempdir()
+    for name, lane in run.lanes.items():
+        if name.startswith("rank") or lane.query("SELECT 1 FROM records WHERE out LIKE '%cuda%' LIMIT 1"):
+            return True
+        for event in lane.events_of("file"):
+            path = os.path.join(plan.cwd, event["path"])  # noqa: PTH118  # it may be absolute
+            inside = os.path.commonpath([path, plan.cwd]) == plan.cwd if path.startswith("/") else False
+            if event.get("op") == "write" and not (copied and inside) and not path.startswith(temporary + os.sep):
+                return True
+    return False
+
+
+def _explained(lab: Laboratory, comparison: Comparison, inquiry: Inquiry) -> Conclusion:
+    """Why the controls differ, or, if they agree, what else makes a difference."""
+    if comparison.divergence is not None:
+        if inquiry.causes:
+            return explain(lab, comparison, inquiry.look)
+        if inquiry.look and comparison.watch is not None:
+            comparison = second_look(lab.plan_with(), comparison, lab.make)
+        return Conclusion(comparison, [], Search(), [])
+    whole = all(why_not_whole(control, lab.plan) is None for control in lab.controls)
+    if inquiry.quick or not inquiry.causes or not whole or any(control.meta.get("exit") for control in lab.controls):
+        return Conclusion(comparison, [], Search(), [])
+    names = inquiry.vary or tuple(name for name in lab.available if not lab.factors[name].entropy)
+    if not lab.outputs and not inquiry.vary:
+        names = tuple(name for name in names if name != "leftover-files")  # the second control had what the first left
+    lab.runs.screen.say(f"varied: {', '.join(names)}")
+    found = explain_varied(lab, names)
+    return found if found.comparison.divergence is not None else found._replace(comparison=comparison)
 
 
 def with_factors(plan: Plan, pinned: Sequence[str], varied: Sequence[str]) -> Plan:
-    """The plan with these factors pinned and varied.
+    """The plan with these factors pinned and varied. Raises what `check_factors` does."""
+    check_factors(pinned, varied)
+    return plan_with(plan, plugins.factors(), pinned, varied)
 
-    Raises `UsageError`: `no-such-factor`, `factor-unavailable`, `factor-twice`.
-    """
+
+def check_factors(pinned: Sequence[str], varied: Sequence[str]) -> None:
+    """Raise `UsageError`: `no-such-factor`, `factor-unavailable`, `factor-twice`."""
     factors = plugins.factors()
     for name in (*pinned, *varied):
         factor = factors.get(name)
@@ -136,7 +197,6 @@ def with_factors(plan: Plan, pinned: Sequence[str], varied: Sequence[str]) -> Pl
     both = set(pinned) & set(varied)
     if both:
         raise UsageError("factor-twice", f"{min(both)} cannot be both pinned and varied")
-    return plan_with(plan, factors, pinned, varied)
 
 
 def shipped_rules() -> Path:
@@ -189,7 +249,7 @@ def _judge_into(
     result.coverage.in_place_writes, result.coverage.in_place_lines = written["writes"], written["lines"]
 
 
-def _finite_look(plan: Plan, run: Trace, rules: Sequence[Rule], make: Any) -> Trace | None:
+def _finite_look(plan: Plan, run: Trace, rules: Sequence[Rule], runs: Reruns) -> Trace | None:
     """A rerun that looks for the first nan or infinity, if a rule asks for it and a loss is one; None also if it did not do the same."""
     if run.main is None or not any(rule.detector == _LOOKS_FOR_NONFINITE for rule in rules):
         return None
@@ -197,7 +257,7 @@ def _finite_look(plan: Plan, run: Trace, rules: Sequence[Rule], make: Any) -> Tr
     bad = next((k for k, event in enumerate(steps) if event.get("loss") is not None and not math.isfinite(event["loss"])), None)
     if bad is None:
         return None
-    looked: Trace = make(plan.with_finite(bad + 1), "look-finite", "look")
+    looked = runs.one(plan.with_finite(bad + 1), "look-finite", "look")
     return looked if looked.main is not None and agree(run.main, looked.main) else None
 
 
@@ -216,16 +276,12 @@ def complaints_of(file: RuleFile, screen: Any = None) -> list[str]:
     with TemporaryDirectory(prefix="repro-audit-") as work, ExitStack() as open_tables:
         plan = Plan((str(neighbour.path.absolute()),), cwd=work)
         tables = []
-
-        def make(made: Plan, name: str, role: str) -> Trace:
-            launch(made, Path(work, name), name, role, screen, quiet=True)
-            return Trace(Path(work, name))
-
+        runs = Reruns(Path(work), screen, quiet=True)
         for k in range(neighbour.runs):
-            run = make(plan, f"run-{k + 1}", "kept")
+            run = runs.one(plan, f"run-{k + 1}", "kept")
             if run.meta.get("exit"):
                 return [f"{neighbour.path.name} failed: {run.meta.get('error') or run.meta['exit']}"]
-            looked = _finite_look(plan, run, [file.rule], make) if not k else None
+            looked = _finite_look(plan, run, [file.rule], runs) if not k else None
             tables.append(open_tables.enter_context(Tables(run, looked=looked)))
         return neighbour.complaints(file.rule.id, judge(tables, [file.rule], plugins.detectors()))
 
@@ -288,9 +344,14 @@ def check_script(plan: Plan) -> None:
     raise UsageError("no-such-script", f"there is no script {first} in {plan.cwd}{hint}")
 
 
+def cache_folder() -> Path:
+    """Where runs are kept unless the user says where."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "repro-audit"
+
+
 def new_folder(plan: Plan) -> Path:
     """A new directory in the user's cache; the oldest of too many are removed."""
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "repro-audit"
+    root = cache_folder()
     script = re.sub(r"[^A-Za-z0-9_.-]+", "-", Path(plan.script[-1 if plan.script[0] == "-m" else 0]).stem) or "script"
     folder = root / f"{time.strftime('%Y%m%d-%H%M%S')}-{script}"
     n = 1
@@ -308,8 +369,6 @@ def new_folder(plan: Plan) -> Path:
                 n += 1
                 folder = folder.with_name(f"{folder.name.rstrip('0123456789').rstrip('~')}~{n}")
     except OSError:
-        import tempfile
-
         return Path(tempfile.mkdtemp(prefix="repro-audit-"))
 
 
@@ -319,43 +378,4 @@ def _insist_on_something(trace: Trace, folder: Path) -> None:
         raise LaunchError(error.slug, f"{error.message}; what there is of the run is in {folder}")
 
 
-def _second_look(plan: Plan, first: Comparison, runs: list[Trace], make: Any) -> Comparison:
-    """Run twice more with all values around the divergence kept; the rate of a fault that does not come back is counted."""
-    watch = first.watch
-    divergence = first.divergence
-    best = first
-    # A file that one run leaves for the next is written at the end: a run that is cut short would not leave it.
-    to_the_end = divergence is not None and bool(divergence.detail.files)
-    for attempt in range(_LOOKS):
-        if watch is None or divergence is None:
-            break
-        names = [f"look-{2 * attempt + 1}", f"look-{2 * attempt + 2}"]
-        pair = [make(plan.with_watch(watch, to_the_end=to_the_end), name, "look") for name in names]
-        seen = compare(*pair)
-        found = seen.divergence
-        if found is None:
-            continue
-        if found.detail.evidence is not None:
-            best = replace(first, divergence=found, others=first.others, notes=[*first.notes])
-            if found.index != divergence.index or found.lane != divergence.lane:
-                best.notes.append(
-                    f"the fault moves: the controls differ first at op {divergence.index}, the second look at op {found.index}"
-                )
-            else:
-                found.detail.before = divergence.detail.before
-                if not found.detail.carriers:
-                    found.detail.carriers = divergence.detail.carriers
-                found.detail.differing_ops, found.detail.compared_ops = divergence.detail.differing_ops, divergence.detail.compared_ops
-            found.runs = divergence.runs
-            break
-        if seen.watch is None or seen.watch.lane != watch.lane:
-            break
-        watch = Watch(watch.lane, min(watch.first, seen.watch.first), max(watch.last, seen.watch.last), watch.identity)
-        if watch.last - watch.first > _WIDEST_WATCH:
-            break
-    if best.divergence is not None:
-        best.divergence.intermittent = rate(runs, best.divergence.lane)
-    return best
-
-
-__all__ = ["AuditError", "OpLine", "Screen", "audit", "conclude", "diff", "events", "record", "schema"]
+__all__ = ["AuditError", "OpLine", "Screen", "Silent", "audit", "conclude", "diff", "events", "record", "schema"]

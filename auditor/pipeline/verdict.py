@@ -67,6 +67,11 @@ def why_not_whole(run: Trace, plan: Plan | None) -> str | None:
     return None
 
 
+def ended_otherwise(a: Trace, b: Trace) -> bool:
+    """Whether two runs came to their ends, and not to the same."""
+    return a.meta.get("exit") != b.meta.get("exit") and not outcome(a).stopped and not outcome(b).stopped
+
+
 def failed(a: Trace, b: Trace) -> Divergence:
     """The runs did the same ops and ended differently."""
     main = a.main

@@ -1,0 +1,54 @@
+"""The second look: runs that keep all values around a difference, and what they add to what is known of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from auditor.compare import Comparison, compare
+from auditor.plan import Plan, Watch
+from auditor.trace.reader import Trace
+
+#: Second looks at most: a fault that moves is looked at once more where it was seen then.
+_LOOKS = 2
+_WIDEST_WATCH = 20_000
+
+
+def second_look(plan: Plan, first: Comparison, make: Callable[[Plan, str, int, str, str], list[Trace]]) -> Comparison:
+    """Run twice more with all values around the difference kept; `make` is that of a laboratory."""
+    watch = first.watch
+    # A file that one run leaves for the next is written at the end: a run that is cut short would not leave it.
+    to_the_end = first.divergence is not None and bool(first.divergence.detail.files)
+    for stem in ("look", "look-again")[:_LOOKS]:
+        if watch is None:
+            break
+        pair = make(plan.with_watch(watch, to_the_end=to_the_end), stem, 2, "look", "a closer look")
+        seen = compare(pair[0], pair[1])
+        if seen.divergence is None:
+            continue
+        better = closer(first, seen)
+        if better is not None:
+            return better
+        if seen.watch is None or seen.watch.lane != watch.lane:
+            break
+        watch = Watch(watch.lane, min(watch.first, seen.watch.first), max(watch.last, seen.watch.last), watch.identity)
+        if watch.last - watch.first > _WIDEST_WATCH:
+            break
+    return first
+
+
+def closer(first: Comparison, seen: Comparison) -> Comparison | None:
+    """The first comparison with what a closer look saw of its difference; None if that kept no values there."""
+    divergence, found = first.divergence, seen.divergence
+    if divergence is None or found is None or found.detail.evidence is None:
+        return None
+    found = found.model_copy(deep=True)
+    better = replace(first, divergence=found, notes=[*first.notes])
+    if found.index != divergence.index or found.lane != divergence.lane:
+        better.notes.append(f"the fault moves: the controls differ first at op {divergence.index}, the second look at op {found.index}")
+    else:
+        found.detail.before = divergence.detail.before
+        found.detail.carriers = found.detail.carriers or divergence.detail.carriers
+        found.detail.differing_ops, found.detail.compared_ops = divergence.detail.differing_ops, divergence.detail.compared_ops
+    found.runs = divergence.runs
+    return better

@@ -1,0 +1,106 @@
+"""Makes the runs of one audit, one after the other or two at a time."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from auditor.launch import Progress, Stdin, launch, outcome
+from auditor.plan import Plan
+from auditor.progress import write_all
+from auditor.trace.reader import Trace
+
+#: Runs at once: more would compete for the cores that the script's own ops are split among.
+_AT_ONCE = 2
+
+
+class Silent:
+    """A screen that passes the script's output on and shows nothing of ours."""
+
+    def output(self, stream: int, data: bytes) -> None:
+        """Write to our own stdout or stderr."""
+        write_all(stream, data)
+
+    def progress(self, progress: Progress) -> None:
+        """Show nothing."""
+
+    def say(self, text: str) -> None:
+        """Say nothing."""
+
+
+class Wish(NamedTuple):
+    """A run to be made."""
+
+    plan: Plan
+    name: str
+    role: str
+
+
+class Reruns:
+    """The runs of one audit, in the order in which they were asked for; the first shows what the script prints, the others do not."""
+
+    def __init__(self, folder: Path, screen: Any, quiet: bool = False) -> None:
+        self.folder = folder
+        self.screen = screen
+        self._quiet = quiet
+        self.made: list[Trace] = []
+        self.notes: list[str] = []
+        self.may_be_together = False
+        self._stdin = Stdin()
+
+    def one(self, plan: Plan, name: str, role: str) -> Trace:
+        """Make one run."""
+        self.screen.say(f"{name}: {' '.join(plan.script)}")
+        trace = self._launched(Wish(plan, name, role), self.screen, self._stdin)
+        if not self.made and self._stdin.terminal and trace.main is not None:
+            self._stdin.typed = [event["text"] for event in trace.main.events_of("file") if event.get("op") == "input"]
+        self.made.append(trace)
+        return trace
+
+    def several(self, wishes: Sequence[Wish], why: str) -> list[Trace]:
+        """Make runs that have nothing to do with one another, two at a time if that does no harm."""
+        self.screen.say(f"{', '.join(wish.name for wish in wishes)}: {why}")
+        traces: list[Trace] = []
+        for k in range(0, len(wishes), _AT_ONCE):
+            traces += self._some(wishes[k : k + _AT_ONCE])
+        self.made += traces
+        return traces
+
+    def _some(self, wishes: Sequence[Wish]) -> list[Trace]:
+        others = [self._stdin.twin() for _ in wishes[1:]]
+        if len(wishes) == 1 or None in others or not self.may_be_together or (os.cpu_count() or 1) < _AT_ONCE:
+            return [self._launched(wish, self.screen, self._stdin) for wish in wishes]
+        traces = self._at_once(wishes, [self._stdin, *others])
+        usual = {trace.meta.get("exit") for trace in self.made if trace.meta.get("role") == "control"}
+        if all(trace.meta.get("exit") in usual or outcome(trace).stopped for trace in traces):
+            return traces
+        # It may be that two of them want one port, one lock or one file.
+        for wish in wishes:
+            shutil.rmtree(self.folder / wish.name, ignore_errors=True)
+        alone = [self._launched(wish, self.screen, self._stdin) for wish in wishes]
+        if all(trace.meta.get("exit") in usual or outcome(trace).stopped for trace in alone):
+            self.may_be_together = False
+            self.notes.append("two runs at the same time fail where one does not, so all were made one after the other")
+        return alone
+
+    def _at_once(self, wishes: Sequence[Wish], stdins: Sequence[Stdin | None]) -> list[Trace]:
+        stop = threading.Event()
+        with ThreadPoolExecutor(len(wishes)) as pool:
+            screens = [self.screen, *(Silent() for _ in wishes[1:])]  # one status line says how far they are
+            futures = [
+                pool.submit(self._launched, wish, screen, stdin, stop) for wish, screen, stdin in zip(wishes, screens, stdins, strict=True)
+            ]
+            try:
+                return [future.result() for future in futures]
+            except BaseException:
+                stop.set()
+                raise
+
+    def _launched(self, wish: Wish, screen: Any, stdin: Stdin | None, stop: threading.Event | None = None) -> Trace:
+        launch(wish.plan, self.folder / wish.name, wish.name, wish.role, screen, stdin, quiet=self._quiet or bool(self.made), stop=stop)
+        return Trace(self.folder / wish.name)
