@@ -46,10 +46,26 @@ class Factor(NamedTuple):
 
 
 def needs_cuda() -> str | None:
-    """For `unavailable`."""
+    """For `unavailable`. Torch is asked only where there is a driver: importing it takes a second or two, which every audit would pay."""
+    if not _has_driver():
+        return "there is no CUDA device here"
     import torch
 
     return None if torch.cuda.is_available() else "there is no CUDA device here"
+
+
+def _has_driver() -> bool:
+    """Whether torch could find a device: NVIDIA's library, or what AMD's kernel driver makes."""
+    import ctypes
+    import os
+
+    if os.path.exists("/dev/kfd"):  # AMD's
+        return True
+    try:
+        ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def plan_with(plan: Plan, factors: Mapping[str, Factor], pinned: Sequence[str], varied: Sequence[str], watched: Sequence[str] = ()) -> Plan:

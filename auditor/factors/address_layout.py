@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 
 
 def _pin(plan: Plan) -> Plan:
-    """Hash seeds are held as well: the order of a set of strings decides in which order things are allocated."""
+    """Hash seeds are held as well: the order of a set of strings decides in which order things are allocated.
+
+    So is most of what unwritten memory holds, which is what lay there before, addresses among it.
+    """
     given = plan.variable("PYTHONHASHSEED")
     return plan.with_fixed_addresses().with_environment(PYTHONHASHSEED=given if given not in (None, "", "random") else "0")
 
@@ -29,5 +32,5 @@ FACTOR = Factor(
     pin=_pin,
     unavailable=_unavailable,
     entropy=True,
-    along=("hash-seed",),
+    along=("hash-seed", "uninitialized-memory"),
 )

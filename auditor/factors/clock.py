@@ -142,8 +142,8 @@ def _is_at_present(name: str, *given: Any) -> bool:
 
 FACTOR = Factor(
     name="clock",
-    why="the time of day is another one in each run, and a seed or a name that is made of it too",
-    remedy="a seed or name that is written down, not made of the time",
+    why="the time is another one in each run, and so is all that is made of it",
+    remedy="keep the time out of what is computed: a seed or a name is written down, a duration printed and not used",
     inside=_inside,
     watches=True,
 )

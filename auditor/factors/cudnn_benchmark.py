@@ -24,4 +24,5 @@ FACTOR = Factor(
     inside=_inside,
     unavailable=needs_cuda,
     numerical=True,
+    entropy=True,
 )

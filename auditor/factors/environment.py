@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from auditor.factors import Factor
@@ -19,12 +20,14 @@ def _pin(plan: Plan) -> Plan:
 
 
 def _vary(plan: Plan) -> Plan:
-    return plan.with_environment(LC_ALL="C", TZ="Pacific/Kiritimati", PYTHONUTF8="1", COLUMNS="203")
+    plan = plan.with_environment(LC_ALL="C", TZ="Pacific/Kiritimati", PYTHONUTF8="1", COLUMNS="203")
+    usual = plan.variable("TMPDIR") or "/tmp"  # noqa: S108  # what Python takes
+    other = next((folder for folder in ("/var/tmp", "/tmp") if folder != usual and os.access(folder, os.W_OK | os.X_OK)), None)  # noqa: S108
+    return plan.with_environment(TMPDIR=other) if other is not None else plan
 
 
 def _inside(process: Any, _how: str) -> None:
     """Only told of, whatever is asked for: pinned and varied it is from outside."""
-    import os
     import sys
     import time
     from functools import partial

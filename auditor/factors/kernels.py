@@ -34,4 +34,5 @@ FACTOR = Factor(
     pin=_pin,
     inside=_inside,
     numerical=True,
+    entropy=True,
 )

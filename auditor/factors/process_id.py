@@ -65,8 +65,8 @@ def _inside(process: Any, how: str) -> None:
 
 FACTOR = Factor(
     name="process-id",
-    why="the number of a process is another one in each run, and a seed or a name that is made of it too",
-    remedy="a seed or name that is written down, not made of os.getpid()",
+    why="the number of a process is another one in each run, and so is all that is made of it",
+    remedy="keep os.getpid() out of what is computed: a seed or a name is written down",
     inside=_inside,
     watches=True,
 )

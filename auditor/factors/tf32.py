@@ -19,10 +19,12 @@ def _vary(plan: Plan) -> Plan:
 
 
 def _unavailable() -> str | None:
+    missing = needs_cuda()
+    if missing is not None:
+        return missing
     import torch
 
-    missing = needs_cuda()
-    return missing or (None if torch.cuda.get_device_capability()[0] >= 8 else "this GPU has no TF32")
+    return None if torch.cuda.get_device_capability()[0] >= 8 else "this GPU has no TF32"
 
 
 FACTOR = Factor(

@@ -9,4 +9,4 @@ class Node:
 
 
 nodes = {Node(k) for k in range(30)}
-print(torch.tensor([node.value for node in nodes])[:5].sum())
+print(torch.tensor([node.value for node in nodes])[:5].sum())  # <- enters

@@ -4,4 +4,4 @@ import time
 
 import torch
 
-print(torch.tensor(time.localtime(0).tm_hour))
+print(torch.tensor(time.localtime(0).tm_hour))  # <- enters

@@ -9,5 +9,6 @@ import torch
 os.makedirs("listed", exist_ok=True)
 for name in "cafbed":
     Path("listed", name).touch()
-names = [*os.listdir("listed"), *(path.name for path in Path("listed").iterdir()), *map(os.path.basename, glob.glob("listed/*"))]
+first = os.listdir("listed")  # <- enters
+names = [*first, *(path.name for path in Path("listed").iterdir()), *map(os.path.basename, glob.glob("listed/*"))]
 print(torch.tensor([ord(name) * k for k, name in enumerate(names)]).sum())

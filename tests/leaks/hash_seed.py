@@ -3,4 +3,4 @@
 import torch
 
 words = {f"word-{k}" for k in range(30)}
-print(torch.tensor([int(word[5:]) for word in words])[:5].sum())
+print(torch.tensor([int(word[5:]) for word in words])[:5].sum())  # <- enters

@@ -4,4 +4,4 @@ import random
 
 import torch
 
-print(torch.tensor([random.random(), random.Random().random()]).sum())
+print(torch.tensor([random.random(), random.Random().random()]).sum())  # <- enters

@@ -15,7 +15,7 @@ def work(number):
 
 threads = [threading.Thread(target=work, args=(k,)) for k in range(2)]
 for thread in threads:
-    thread.start()
+    thread.start()  # <- enters
 for thread in threads:
     thread.join()
 print(torch.tensor(order, dtype=torch.float64).cumsum(0)[::1000].sum())

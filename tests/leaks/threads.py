@@ -3,4 +3,4 @@
 import torch
 
 torch.manual_seed(0)
-print((torch.randn(1000, 300) @ torch.randn(300, 50)).sum(), torch.randn(1_000_000).sum())
+print((torch.randn(1000, 300) @ torch.randn(300, 50)).sum(), torch.randn(1_000_000).sum())  # <- enters

@@ -3,5 +3,5 @@
 import torch
 
 own = torch.Generator()
-own.seed()
-print(torch.randn(3).sum() + torch.randn(3, generator=own).sum())
+own.seed()  # <- enters
+print(torch.randn(3).sum() + torch.randn(3, generator=own).sum())  # <- enters

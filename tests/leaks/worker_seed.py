@@ -12,7 +12,7 @@ class Noise(Dataset):
         return 4
 
     def __getitem__(self, index):
-        return index + np.random.default_rng().random()
+        return index + np.random.default_rng().random()  # <- enters
 
 
 if __name__ == "__main__":

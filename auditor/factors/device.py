@@ -1,0 +1,32 @@
+"""`device`: which device a script that looks for one computes on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from auditor.factors import Factor, needs_cuda
+
+if TYPE_CHECKING:
+    from auditor.plan import Plan
+
+
+def _pin(plan: Plan) -> Plan:
+    """The first one: which of several is taken can depend on what else is running there."""
+    visible = plan.variable("CUDA_VISIBLE_DEVICES")
+    return plan.with_environment(CUDA_VISIBLE_DEVICES=visible.split(",")[0] if visible else "0")
+
+
+def _vary(plan: Plan) -> Plan:
+    """None, so that the script takes the CPU."""
+    return plan.with_environment(CUDA_VISIBLE_DEVICES="")
+
+
+FACTOR = Factor(
+    name="device",
+    why="a script that takes what device there is computes on another one elsewhere, and each rounds in its own way",
+    remedy="say which device is meant, and compare results between devices with a tolerance",
+    pin=_pin,
+    vary=_vary,
+    unavailable=needs_cuda,
+    numerical=True,
+)
