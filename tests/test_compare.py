@@ -233,6 +233,20 @@ def test_another_op_is_structure(tmp_path: Path) -> None:
     assert (found.detail.b["op"], found.detail.b["line"]) == ("aten.gelu.default", 5)
 
 
+def test_ops_that_one_run_does_before_a_draw_are_structure_and_no_draw(tmp_path: Path) -> None:
+    def write(lane: LaneBuilder, resumed: bool) -> None:
+        lane.seed("torch-cpu", 0)
+        if resumed:
+            lane.op("aten.zeros.default", line=2)
+        lane.draw("torch-cpu", "aten.randn.default", "seeded", line=4)
+        lane.op("aten.randn.default", line=4)
+
+    found = compared(tmp_path, lambda lane: write(lane, False), lambda lane: write(lane, True)).divergence
+
+    assert found is not None
+    assert (found.kind, found.detail.origin, found.detail.streams) == ("structure", None, [])
+
+
 def test_an_op_where_the_other_run_meets_a_tensor_is_structure(tmp_path: Path) -> None:
     found = divergence(tmp_path, lambda lane: lane.external(line=1), lambda lane: lane.op("external", line=1))
     assert found.kind == "structure"

@@ -149,9 +149,21 @@ def _timeline(lane: LaneTrace, until: int) -> dict[str, list[dict[str, Any]]]:
     return streams
 
 
+def _without_own(streams: dict[str, list[dict[str, Any]]], row: dict[str, Any] | None) -> None:
+    """Leave out the draw that an op makes itself: it stands just before the op, by its name."""
+    for events in streams.values():
+        last = events[-1]
+        if row is not None and (last["k"], last["row"], last["function"]) == ("draw", row["row"] - 1, row["op"]):
+            events.pop()
+
+
 def _differing(lane: LaneTrace, twin: LaneTrace, mismatch: Mismatch) -> dict[str, list[tuple[dict[str, Any], dict[str, Any] | None]]]:
     """Per stream the pairs of its n-th events that differ, those without a partner included."""
     ours, theirs = _timeline(lane, mismatch.row_a), _timeline(twin, mismatch.row_b)
+    if mismatch.kind != "draw":
+        # what another op draws than that of the other run is part of the mismatch, and nothing before it
+        _without_own(ours, mismatch.a)
+        _without_own(theirs, mismatch.b)
     found: dict[str, list[tuple[dict[str, Any], dict[str, Any] | None]]] = {}
     for stream in [*ours, *(s for s in theirs if s not in ours)]:
         a, b = ours.get(stream, []), theirs.get(stream, [])
