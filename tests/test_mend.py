@@ -1108,7 +1108,7 @@ class Reference(NamedTuple):
         ),
         Reference(
             "examples/uninitialized_mask.py", "uninitialized-memory", "mask = torch.empty",
-            ["mask = torch.empty(64, 64, dtype=torch.uint8)"], ["mask = torch.zeros(64, 64, dtype=torch.uint8)"],
+            ["mask = torch.empty(64, 64, dtype=torch.uint8)  # <- enters"], ["mask = torch.zeros(64, 64, dtype=torch.uint8)  # <- enters"],
         ),
         Reference(
             "tests/leaks/address_layout.py", "address-layout", "for node in nodes",
@@ -1116,8 +1116,8 @@ class Reference(NamedTuple):
         ),
         Reference(
             "tests/leaks/worker_timing.py", "worker-timing", "for batch in",
-            ["for batch in DataLoader(torch.arange(40.0), batch_size=2, num_workers=2, in_order=False):"],
-            ["for batch in DataLoader(torch.arange(40.0), batch_size=2, num_workers=2, in_order=True):"],
+            ["for batch in DataLoader(torch.arange(40.0), batch_size=2, num_workers=2, in_order=False):  # <- enters"],
+            ["for batch in DataLoader(torch.arange(40.0), batch_size=2, num_workers=2, in_order=True):  # <- enters"],
         ),
     ],
     ids=lambda one: one.path,

@@ -29,7 +29,7 @@ from auditor.results import RunOutcome
 from auditor.trace import FORMAT, HEADER, HEADER_SIZE
 from auditor.trace.reader import Trace
 
-__all__ = ["Progress", "Screen", "Snapshot", "Stdin", "launch", "moved", "remove", "room"]
+__all__ = ["Progress", "Screen", "Snapshot", "Stdin", "launch", "moved", "remove", "room", "told_of_originals"]
 
 _BOOT = Path(__file__).resolve().parent.parent / "record" / "boot"
 _TICK = 0.1

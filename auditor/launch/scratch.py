@@ -173,9 +173,11 @@ def moved(plan: Plan, original: Path, to: Path) -> Plan:
     cwd = translated(plan.cwd)
 
     def found(path: str) -> str:
-        """A relative path that leads out of the tree, by where it led to."""
+        """A relative path that leads out of the tree, by where it led to; one that leads into it from elsewhere, by where that is now."""
         leads = os.path.join(plan.cwd, path)
-        return leads if _within(leads, str(original)) is None and _within(leads, here) is None else path
+        if _within(leads, str(original)) is None and _within(leads, here) is None:
+            return leads
+        return path if cwd != plan.cwd else translated(leads)
 
     def word(text: str) -> str:
         name, equals, value = text.partition("=")

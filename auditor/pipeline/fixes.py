@@ -1,14 +1,18 @@
 """Turns causes into changes of the script, and hands over only those that were run and seen to work.
 
-A change is tried in a copy: the user's files are touched only on request, and then only at the very end.
+A change is tried in a copy: the user's files are touched only on request, and then only at the very end. What goes wrong there is a note of
+the audit: it must not cost the user what the runs have shown.
 """
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 import shutil
+import stat
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
@@ -19,8 +23,9 @@ from auditor.errors import LaunchError, UsageError
 from auditor.judge import Rule, judge
 from auditor.mend import diff_of, mended, zeroed
 from auditor.pipeline.causes import Laboratory
-from auditor.pipeline.verdict import ended_otherwise
+from auditor.pipeline.verdict import ended_otherwise, failed, why_not_whole
 from auditor.plugins import detectors
+from auditor.report import listed
 from auditor.results import Audit, Cause, Divergence, Finding, Patch
 from auditor.trace.reader import Trace
 from auditor.trace.tables import Tables
@@ -29,6 +34,8 @@ from auditor.trace.tables import Tables
 _STALE = "stale-gradient"
 #: How a patch of ours begins: only such a file is written over.
 _PREAMBLE = "Made by repro-audit: "
+#: Files at most that a patched script removes.
+_REMOVED = 3
 
 
 @dataclass
@@ -38,12 +45,28 @@ class Mending:
     lab: Laboratory
     texts: dict[str, tuple[str, str]] = field(default_factory=dict)
 
+    @property
+    def cwd(self) -> Path:
+        """The working directory of the script."""
+        return Path(os.path.realpath(self.lab.plan.cwd))
+
+    @property
+    def home(self) -> Path:
+        """The folder of the script."""
+        return Path(os.path.realpath(Path(self.cwd, self.lab.plan.script[0]).parent))
+
+    def path(self, file: str) -> Path:
+        """Where a file is; one that is a link stays that."""
+        path = self.cwd / file
+        return Path(os.path.realpath(path.parent)) / path.name
+
     def text(self, file: str) -> str | None:
-        """A file with the changes so far; None if it cannot be read or is none of the user's own."""
+        """A file with the changes so far; None if it cannot be read or lies neither in the working directory nor beside the script."""
+        if not any(self.path(file).is_relative_to(folder) for folder in (self.cwd, self.home)):
+            return None
         if file not in self.texts:
-            path = Path(self.lab.plan.cwd, file)
             try:
-                with path.open(encoding="utf-8", newline="") as opened:
+                with self.path(file).open(encoding="utf-8", newline="") as opened:
                     text = opened.read()
             except (OSError, ValueError):
                 return None
@@ -52,16 +75,26 @@ class Mending:
 
     def line(self, file: str, line: int) -> int:
         """Where a line of a file is after the changes so far."""
-        old, new = (text.split("\n") for text in self.texts[file])
-        for tag, a, b, c, _ in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
-            if a <= line - 1 < b:
-                return c + (line - 1 - a) + 1 if tag == "equal" else c + 1
-        return line
+        return _line_after(*self.texts[file], line)
 
     def changed(self, **more: str) -> dict[str, str]:
         """All texts that are not as they were."""
         texts = {file: new for file, (_, new) in self.texts.items()} | more
         return {file: new for file, new in texts.items() if new != self.texts[file][0]}
+
+    def named(self, file: str) -> str:
+        """A file as a patch names it: as seen from the working directory, or else from the script's folder."""
+        path = self.path(file)
+        return path.relative_to(self.cwd if path.is_relative_to(self.cwd) else self.home).as_posix()
+
+
+def _line_after(old: str, new: str, line: int) -> int:
+    """Where a line of a text is in a later one."""
+    for tag, a, b, c, d in SequenceMatcher(None, old.split("\n"), new.split("\n"), autojunk=False).get_opcodes():
+        if a <= line - 1 < b:
+            at = c + (line - 1 - a)
+            return (at if tag == "equal" else max(min(at, d - 1), c)) + 1
+    return line
 
 
 def mend(audit: Audit, lab: Laboratory, rules: Sequence[Rule], write: bool, apply: bool) -> None:
@@ -72,49 +105,93 @@ def mend(audit: Audit, lab: Laboratory, rules: Sequence[Rule], write: bool, appl
             rest = [other.factor for other in audit.causes if other.patch is None and other.factor != cause.factor]
             cause.patch = _cured(work, cause, audit, rest)
     rule = next((rule for rule in rules if rule.detector == _STALE), None)
-    for finding in audit.findings:
-        if rule is not None and finding.rule == rule.id:
-            finding.patch = _zeroed(work, finding, rule)
-    patches = [patch for patch in [*(cause.patch for cause in audit.causes), *(one.patch for one in audit.findings)] if patch is not None]
+    stale = [finding for finding in audit.findings if rule is not None and finding.rule == rule.id]
+    for finding in stale:
+        assert rule is not None
+        finding.patch = _zeroed(work, finding, rule, audit)
+    audit.notes += _left_to_words(audit.causes, stale)
+    left = work.changed()
     if apply:
-        for file, text in work.changed().items():
-            backup = _apply(Path(lab.plan.cwd, file), text)
-            for patch in patches:
-                if patch.file == file:
-                    patch.applied, patch.backup = True, backup
-    elif write and patches:
-        audit.notes.append(f"the changes are in {_written(work, lab)}")
-    elif write:
-        audit.notes.append("no change of a few lines was found that makes the runs agree, so no patch was written")
+        patches = [*(cause.patch for cause in audit.causes), *(finding.patch for finding in stale)]
+        left = _put_in(work, [patch for patch in patches if patch is not None], audit)
+    if left and (write or apply):
+        try:
+            audit.notes.append(written(work, left))
+        except UsageError as error:
+            audit.notes.append(str(error))
+
+
+def _left_to_words(causes: Sequence[Cause], stale: Sequence[Finding]) -> list[str]:
+    """What there is no patch for; how numbers are computed is no fault of a line."""
+    logical = [cause for cause in causes if cause.grade == "logical"]
+    if not logical and not stale:
+        why = "only how numbers are computed makes a difference" if causes else "no cause was found"
+        return [f"there is nothing to patch: {why}"]
+    without = [_at(cause.factor, cause.file, cause.line) for cause in logical if cause.patch is None]
+    without += [_at(finding.rule, finding.file, finding.line) for finding in stale if finding.patch is None]
+    return [f"no change of a few lines was seen to cure {listed(without)}: there the remedy is words"] if without else []
+
+
+def _at(name: str, file: str | None, line: int | None) -> str:
+    return name if file is None or line is None else f"{name} ({file}:{line})"
 
 
 def _cured(work: Mending, cause: Cause, audit: Audit, rest: list[str]) -> Patch | None:
-    """The first of the candidate changes with which the script does the same twice, with the other causes held still."""
+    """The first of the candidate changes with which the script does the same each time, with the other causes held still."""
     assert cause.file is not None
     assert cause.line is not None
+    if not cause.proved and work.lab.intermittent is not None:
+        return None  # that runs agree would show nothing
     text = work.text(cause.file)
     if text is None:
         return None
     here = cause.model_copy(update={"line": work.line(cause.file, cause.line)})
     divergence = work.lab.difference_of(cause) or audit.divergence
-    for new in mended(here, text, lane=divergence.lane if divergence else "main", leftover=_leftover(divergence, cause)):
+    lane = divergence.lane if divergence is not None else "main"
+    first = _leftover(divergence, cause)
+    waiting = [(new, [first] if first is not None else []) for new in mended(here, text, lane=lane, leftover=first)]
+    while waiting:
+        new, removed = waiting.pop(0)
         try:
-            runs = _run_twice(work, {cause.file: new}, rest, cause)
+            runs = _tried(work, {cause.file: new}, rest, cause, audit)
         except LaunchError as error:
-            audit.notes.append(f"no change could be tried: {error.message}")
+            audit.notes.append(f"no change could be tried: {error}")
             return None
-        if _alike(runs, work.lab):
+        if not _ended_well(runs, work.lab):
+            continue
+        left = _difference(runs)
+        if left is None:
+            there = [path for path in removed if work.lab.snapshot is not None and path in work.lab.snapshot.before]
+            if there:
+                audit.notes.append(f"the patched script removes {listed(there)}, there before the first run: keep a copy if you need it")
             work.texts[cause.file] = work.texts[cause.file][0], new
-            return Patch(file=cause.file, diff=_diff(work.lab, cause.file, text, new), runs=[run.id for run in runs])
+            return Patch(file=cause.file, diff=diff_of(work.named(cause.file), text, new), runs=[run.id for run in runs])
+        other = _leftover(left, cause, removed)
+        if other is not None and len(removed) < _REMOVED:
+            # behind the first file that was found there is another one
+            later = cause.model_copy(update={"line": _line_after(text, new, here.line or 1)})
+            waiting += [(more, [*removed, other]) for more in mended(later, new, lane=lane, leftover=other)]
     return None
 
 
-def _leftover(divergence: Divergence | None, cause: Cause) -> str | None:
+def _leftover(divergence: Divergence | None, cause: Cause, removed: Sequence[str] = ()) -> str | None:
+    """A file that was read and should not have been there: that of the line which the cause names, if it is known."""
     files = divergence.detail.files if divergence is not None and cause.factor == "leftover-files" else []
-    return next((file.path for file in files if file.op == "read"), None)
+    read = [file for file in files if file.op == "read" and file.path not in removed]
+    read.sort(key=lambda file: (file.file, file.line) != (cause.file, cause.line))
+    return read[0].path if read else None
 
 
-def _zeroed(work: Mending, finding: Finding, rule: Rule) -> Patch | None:
+def _difference(runs: Sequence[Trace]) -> Divergence | None:
+    """The first difference between the first run and another."""
+    for run in runs[1:]:
+        found = compare(runs[0], run).divergence
+        if found is not None or ended_otherwise(runs[0], run):
+            return found or failed(runs[0], run)
+    return None
+
+
+def _zeroed(work: Mending, finding: Finding, rule: Rule, audit: Audit) -> Patch | None:
     """The gradients of a finding zeroed; shown by a run in which the finding is gone."""
     text = work.text(finding.file) if finding.file is not None else None
     if text is None or finding.file is None or finding.line is None:
@@ -124,84 +201,124 @@ def _zeroed(work: Mending, finding: Finding, rule: Rule) -> Patch | None:
         new = zeroed(new, work.line(finding.file, finding.line), name) if new is not None else None
     if new is None or new == text:
         return None
-    runs = _run_twice(work, {finding.file: new}, [], None)
+    try:
+        runs = _tried(work, {finding.file: new}, [], None, audit)
+    except LaunchError as error:
+        audit.notes.append(f"no change could be tried: {error}")
+        return None
     with ExitStack() as opened:
         tables = [opened.enter_context(Tables(run)) for run in runs]
         again = [one for one in judge(tables, [rule], detectors()) if one.evidence.get("subject") == finding.evidence.get("subject")]
-    if again or any(run.meta.get("exit") for run in runs):
+    if again or not _ended_well(runs, work.lab):
         return None
     work.texts[finding.file] = work.texts[finding.file][0], new
-    return Patch(file=finding.file, diff=_diff(work.lab, finding.file, text, new), runs=[run.id for run in runs])
+    return Patch(file=finding.file, diff=diff_of(work.named(finding.file), text, new), runs=[run.id for run in runs])
 
 
-def _run_twice(work: Mending, new: dict[str, str], held: list[str], cause: Cause | None) -> list[Trace]:
-    """The script with all changes so far and these; a factor that was found by being varied is varied in the second run."""
+def _tried(work: Mending, new: dict[str, str], held: list[str], cause: Cause | None, audit: Audit) -> list[Trace]:
+    """Runs of the script with all changes so far and these: as many as have shown the cause.
+
+    A factor that was found by being varied is varied in the second run.
+    """
     lab = work.lab
     texts = work.changed(**new)
     why = f"does a change cure {cause.factor}" if cause is not None else "does a change cure it"
-    varied = cause.factor if cause is not None and not any(run.startswith("pin-") for run in cause.proof) else None
-    if varied is None:
-        held = [name for name in held if name in lab.available]
-        return lab.make(lab.plan_with(held), "fix", 2, "experiment", why, texts)
-    plain = lab.make(lab.plan_with(), "fix", 1, "experiment", why, texts)
-    return plain + lab.make(lab.plan_with(varied=[varied]), f"fix-vary-{varied}", 1, "experiment", why, texts)
+    if cause is not None and audit.search is not None and cause.factor in audit.search.varied:
+        plain = lab.make(lab.plan_with(), "fix", 1, "experiment", why, texts)
+        return plain + lab.make(lab.plan_with(varied=[cause.factor]), f"fix-vary-{cause.factor}", 1, "experiment", why, texts)
+    showed = [run for run in lab.runs.made if cause is not None and run.id in cause.proof and cause.factor in run.meta["pinned"]]
+    held = [name for name in held if name in lab.available]
+    return lab.make(lab.plan_with(held), "fix", max(len(showed), 2), "experiment", why, texts)
 
 
-def _alike(runs: Sequence[Trace], lab: Laboratory) -> bool:
-    """Whether the runs of a changed script agree, and end as the script did."""
-    usual = {control.meta.get("exit") for control in lab.controls}
-    if any(run.meta.get("exit") not in usual for run in runs):
-        return False
-    return compare(runs[0], runs[1]).divergence is None and not ended_otherwise(runs[0], runs[1])
+def _ended_well(runs: Sequence[Trace], lab: Laboratory) -> bool:
+    """Whether the runs of a changed script ended as the script does: well, if it ever does, and else with its own error."""
+    usual = {_end(control) for control in lab.controls}
+    good = {end for end in usual if end[0] == 0} or usual
+    whole = all(why_not_whole(control, lab.plan) is None for control in lab.controls)
+    return all(_end(run) in good and (not whole or why_not_whole(run, lab.plan) is None) for run in runs)
 
 
-def _diff(lab: Laboratory, file: str, old: str, new: str) -> str:
-    return diff_of(_name(lab, file), old, new)
+def _end(run: Trace) -> tuple[int | None, str]:
+    """Exit status and kind of error; what an error says may be another thing each time."""
+    return run.meta.get("exit"), str(run.meta.get("error") or "").partition(":")[0]
 
 
-def _name(lab: Laboratory, file: str) -> str:
-    """A file as a patch names it: as seen from the working directory where that is possible."""
-    path = Path(file)
-    return path.name if path.is_absolute() else path.as_posix()
+def written(work: Mending, texts: Mapping[str, str]) -> str:
+    """Write changes as one patch, named for the script, to the working directory; returns what to tell of it.
 
-
-def _written(work: Mending, lab: Laboratory) -> str:
-    """Write all changes as one patch beside the script's name in the working directory. Raises `UsageError` `output-unwritable`."""
-    script = lab.plan.script[-1 if lab.plan.script[0] == "-m" else 0]
-    stem = re.sub(r"[^A-Za-z0-9_.-]+", "-", Path(script).stem) or "script"
-    target = Path(lab.plan.cwd, f"{stem}-fix.patch")
+    Raises `UsageError`: `output-exists`, `output-unwritable`.
+    """
+    first, *others = work.lab.plan.script
+    name = others[0] if first == "-m" else Path(os.path.abspath(work.cwd / first)).stem  # noqa: PTH100  # it may be a folder
+    target = work.cwd / f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', name) or 'script'}-fix.patch"
+    paths = {file: work.path(file) for file in texts}
+    elsewhere = [path for path in paths.values() if not path.is_relative_to(work.cwd)]
+    root = work.cwd if not elsewhere else work.home if len(elsewhere) == len(paths) else Path(os.path.commonpath([work.cwd, work.home]))
+    folder = f"-d {shlex.quote(os.path.relpath(root, work.cwd))} " if elsewhere else ""
+    command = f"patch -p1 {folder}< {target.name}"
+    diffs = [diff_of(paths[file].relative_to(root).as_posix(), work.texts[file][0], new) for file, new in texts.items()]
     try:
-        if target.exists() and not target.read_text(encoding="utf-8").startswith(_PREAMBLE):
-            raise UsageError("output-exists", f"{target} is there and was not made by repro-audit: move it away")
-        diffs = [_diff(lab, file, work.texts[file][0], new) for file, new in work.changed().items()]
+        if os.path.lexists(target) and not _is_ours(target):
+            raise UsageError("output-exists", f"the changes were not written: {target.name} is there and was not made by repro-audit")
         with target.open("w", encoding="utf-8", newline="") as opened:
-            opened.write(f"{_PREAMBLE}patch -p1 < {target.name}\n\n" + "".join(diffs))
+            opened.write(f"{_PREAMBLE}{command}\n\n{''.join(diffs)}")
     except OSError as error:
-        raise UsageError("output-unwritable", f"cannot write {target}: {error.strerror}") from error
-    return target.name
+        raise UsageError("output-unwritable", f"the changes were not written: {target.name}: {error.strerror}") from error
+    return f"the changes are in {target.name}: {command}"
 
 
-def _apply(path: Path, text: str) -> str | None:
-    """Write a file; as it was it is under version control, or in a backup, whose name is returned. Raises `UsageError`."""
-    backup = None
+def _is_ours(target: Path) -> bool:
+    if not target.is_file():
+        return False
+    with target.open("rb") as opened:
+        return opened.read(len(_PREAMBLE)) == _PREAMBLE.encode()
+
+
+def _put_in(work: Mending, patches: Sequence[Patch], audit: Audit) -> dict[str, str]:
+    """Change the user's files; returns the changes that could not be made."""
+    left: dict[str, str] = {}
+    for file, text in work.changed().items():
+        try:
+            backup = put_into(work.path(file), work.texts[file][0], text)
+        except UsageError as error:
+            audit.notes.append(str(error))
+            left[file] = text
+            continue
+        for patch in patches:
+            if patch.file == file:
+                patch.applied, patch.backup = True, None if backup is None else str(Path(file).with_name(backup))
+    return left
+
+
+def put_into(path: Path, old: str, new: str) -> str | None:
+    """Give a file another text; as it was it is in git, or else in a backup beside it, whose name is returned.
+
+    Raises `UsageError`: `output-unwritable`, or `script-changed` if the file is not as it was when the runs were made.
+    """
+    backup: Path | None = None
     try:
-        if not _is_committed(path):
-            backup = next(name for k in range(1000) if not (name := path.with_name(f"{path.name}.orig{k or ''}")).exists())
+        if path.read_bytes() != old.encode():
+            raise UsageError("script-changed", f"{path.name} was not changed: it is not as it was when the runs were made")
+        # one who may do everything, as root, may write to it even so
+        if not os.access(path, os.W_OK) or not stat.S_IMODE(path.stat().st_mode) & 0o222:
+            raise UsageError("output-unwritable", f"{path.name} was not changed: it is read-only")
+        if not is_committed(path):
+            backup = next(name for k in range(1000) if not os.path.lexists(name := path.with_name(f"{path.name}.orig{k or ''}")))
             shutil.copy2(path, backup)
         with path.open("w", encoding="utf-8", newline="") as opened:
-            opened.write(text)
+            opened.write(new)
     except OSError as error:
-        raise UsageError("output-unwritable", f"cannot change {path}: {error.strerror}") from error
+        kept = f"; as it was it is in {backup.name}" if backup is not None and backup.exists() else ""
+        raise UsageError("output-unwritable", f"{path.name} could not be changed: {error.strerror}{kept}") from error
     return None if backup is None else backup.name
 
 
-def _is_committed(path: Path) -> bool:
-    """Whether git has the file as it is."""
+def is_committed(path: Path) -> bool:
+    """Whether the last commit has the file as it is. By its content: git can be told to take a changed file for an unchanged one."""
     git = shutil.which("git")
     if git is None:
         return False
-    asked = (["ls-files", "--error-unmatch"], ["status", "--porcelain"])
-    known, clean = (
-        subprocess.run([git, *words, "--", path.name], cwd=path.parent, capture_output=True, check=False) for words in asked
-    )  # fmt: skip
-    return known.returncode == 0 and clean.returncode == 0 and not clean.stdout.strip()
+    asked = (["rev-parse", "--verify", "--quiet", f"HEAD:./{path.name}"], ["hash-object", "--", path.name])
+    known, here = (subprocess.run([git, *words], cwd=path.parent, capture_output=True, check=False) for words in asked)
+    return known.returncode == 0 and here.returncode == 0 and known.stdout == here.stdout

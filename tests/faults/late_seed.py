@@ -1,0 +1,52 @@
+"""The seed is set, but the model was built before: its first weights are others in each run."""
+
+import argparse
+import random
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+
+def set_seed(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+class Classifier(nn.Module):
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.body = nn.Linear(8, hidden)  # <- enters
+        self.head = nn.Linear(hidden, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.relu(self.body(x)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--hidden", type=int, default=16)
+    args = parser.parse_args()
+
+    model = Classifier(args.hidden)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+
+    set_seed(args.seed)
+    x = torch.randn(96, 8)
+    y = x[:, :3].argmax(dim=1)
+    loader = DataLoader(TensorDataset(x, y), batch_size=32, shuffle=True)
+
+    for epoch in range(2):
+        for inputs, labels in loader:
+            loss = nn.functional.cross_entropy(model(inputs), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        print(f"epoch {epoch}  loss {loss.item():.8f}")
+
+
+if __name__ == "__main__":
+    main()
