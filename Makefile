@@ -24,9 +24,10 @@ test: $(VENV)/.tools  ## style, types and all tests
 quick: $(VENV)/.tools  ## the tests that start no training script
 	$(BIN)/pytest -m "not torch" -n $(WORKERS)
 
-bench: $(VENV)/.installed  ## what recording and judging cost; writes bench/results
+bench: $(VENV)/.installed  ## what recording, judging and a search for causes cost; writes bench/results
 	$(BIN)/python bench/recorder.py
 	$(BIN)/python bench/judging.py
+	$(BIN)/python bench/causes.py
 
 picture: $(VENV)/.installed  ## the terminal picture of the README, from a real audit
 	$(BIN)/python docs/picture.py

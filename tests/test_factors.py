@@ -1,7 +1,8 @@
-"""Each factor, by a script that leaks it and nothing else: held still, two runs of the script agree; let go, they differ."""
+"""Each factor, by a script that leaks it and nothing else: an audit names it, proves it and points at the line where it entered."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from auditor.compare import compare
 from auditor.errors import UsageError
 from auditor.launch import Snapshot, launch
 from auditor.plan import Plan
+from auditor.results import Audit
 from auditor.trace.reader import Trace
-from tests.processes import audited, write
+from tests.processes import audited, environment, write
 
 FACTORS = plugins.factors()
 LEAKS = Path(__file__).parent / "leaks"
@@ -24,6 +26,7 @@ NO_LEAK = {
     "cuda-seed": "it needs a GPU",
     "cudnn-benchmark": "it needs a GPU",
     "tf32": "it needs a GPU",
+    "device": "it needs a GPU",
 }
 
 
@@ -51,24 +54,28 @@ def test_every_factor_has_a_script_that_leaks_it() -> None:
 
 @pytest.mark.torch
 @pytest.mark.parametrize("name", sorted(set(FACTORS) - set(NO_LEAK)))
-def test_a_leak_is_held_by_its_factor_and_by_no_other(name: str, tmp_path: Path) -> None:
+def test_what_a_script_leaks_is_named_proved_and_placed_and_nothing_else_is(name: str, tmp_path: Path) -> None:
     factor = FACTORS[name]
     missing = factor.unavailable()
     if missing is not None:
         pytest.skip(missing)
     script = LEAKS / f"{name.replace('-', '_')}.py"
-    everything = [other for other, one in FACTORS.items() if one.unavailable() is None]
-    others = [other for other in everything if other != name]
-    pinned = [run(tmp_path / f"pinned-{k}", script, everything) for k in range(2)]
-    assert compare(*pinned).divergence is None, "all factors are pinned, and the runs differ"
-    alone = [run(tmp_path / f"alone-{k}", script, [name]) for k in range(2)]
-    assert compare(*alone).divergence is None, "the factor alone is pinned, and the runs differ"
-    assert (alone[0].path / "stdout").read_text() == (alone[1].path / "stdout").read_text()
-    if name == "leftover-files":
-        return  # runs leak it only to later ones: see below
-    free = run(tmp_path / "free", script, others)
-    varied = run(tmp_path / "varied", script, others, [name])
-    assert compare(free, varied).divergence is not None, "all others are pinned, and nothing differs"
+    shutil.copy(script, tmp_path / "train.py")
+
+    done = audited(tmp_path, "--json", "audit.json", "-o", "runs", "train.py", env=environment(PYTHONHASHSEED="random"))
+
+    audit = Audit.model_validate_json((tmp_path / "audit.json").read_text())
+    logical, numerical = ([cause for cause in audit.causes if cause.grade == grade] for grade in ("logical", "numerical"))
+    assert [cause.factor for cause in logical] == ([] if factor.numerical else [name]), done.said
+    assert (audit.verdict, done.status) == (("no-divergence-seen", 0) if factor.numerical else ("diverged", 1))
+    (cause,) = [cause for cause in (*logical, *numerical) if cause.factor == name]
+    entered = {number for number, line in enumerate(script.read_text().splitlines(), 1) if line.endswith("# <- enters")}
+    assert cause.proved
+    assert (cause.file, cause.line in entered) == ("train.py", True), f"{cause.line}: {cause.message}"
+    assert set(cause.proof) <= {run.id for run in audit.runs}
+    assert len(audit.runs) <= 10
+    said = [(tmp_path / "runs" / run / "stdout").read_text() for run in cause.proof if run.startswith("pin-")]
+    assert len(set(said)) <= 1, "runs that agree print the same"
 
 
 @pytest.mark.torch
