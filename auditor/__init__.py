@@ -2,6 +2,9 @@
 
 The user's process passes through this module, so it imports nothing; the names of the Python API are loaded when they
 are first asked for (PEP 562).
+
+`audit(Plan(("train.py",)), inquiry=Inquiry(...), rules=Selection(...))` returns an `Audit`: the plan says what to run and how to watch it,
+the inquiry how far to go after the two controls (closer looks, reruns that prove causes, patches), the selection which rules judge.
 """
 
 __version__ = "0.1.0"
@@ -10,13 +13,15 @@ _LAZY = {
     "AuditError": "auditor.errors",
     "Audit": "auditor.results",
     "Divergence": "auditor.results",
+    "Inquiry": "auditor.plan",
     "Plan": "auditor.plan",
+    "Selection": "auditor.plan",
     "audit": "auditor.pipeline",
     "diff": "auditor.pipeline",
     "record": "auditor.pipeline",
 }
 
-__all__ = ["Audit", "AuditError", "Divergence", "Plan", "__version__", "audit", "diff", "record"]
+__all__ = ["Audit", "AuditError", "Divergence", "Inquiry", "Plan", "Selection", "__version__", "audit", "diff", "record"]
 
 
 def __getattr__(name: str) -> object:

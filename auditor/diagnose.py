@@ -47,12 +47,17 @@ _KINDS: dict[str, tuple[str, ...]] = {
     "hidden-write": ("clock", "thread-timing"),
     "structure": ("hash-seed", "clock"),
     "argument": ("hash-seed", "clock"),
+    "failed": ("leftover-files", "clock"),
 }
 
 #: Factors that two runs on one machine have in common, unless something else is varied: how numbers are computed.
-NUMERICAL = ("threads", "cpu-isa")
+NUMERICAL = ("threads", "cpu-isa", "tf32", "device")
 #: Factors that need not show each time.
 CHANCY = ("thread-timing", "worker-timing", "uninitialized-memory", "kernels", "cudnn-benchmark")
+
+
+#: Factors of whose functions a rerun tells each call: if it told of others and of none of theirs, there was none.
+_WATCHED = {"clock", "process-id", "os-entropy", "environment"}
 
 
 class Entry(NamedTuple):
@@ -105,7 +110,7 @@ def _seen(divergence: Divergence, entries: Sequence[Entry], read: Callable[[str]
         own = _factor_of(origin.name)
         if origin.what.startswith("seed") and not origin.entropy:
             # the script seeds it itself, with a number that comes from somewhere
-            yield from _fed(divergence, read)
+            yield from _fed(divergence, entries, read)
             yield from _read_before(divergence, entries)
             yield from (_factor_of(stream.name) for stream in detail.streams if stream.name != origin.name and stream.what != "setting")
             yield own
@@ -121,7 +126,7 @@ def _seen(divergence: Divergence, entries: Sequence[Entry], read: Callable[[str]
         yield "worker-timing"
     elif "thread" in divergence.lane:
         yield "thread-timing"
-    yield from _fed(divergence, read)
+    yield from _fed(divergence, entries, read)
     yield from (_of_file(file) for file in detail.files)
     yield from (_factor_of(stream.name) for stream in detail.streams if stream.what != "setting")
     yield from _read_before(divergence, entries)
@@ -140,17 +145,25 @@ def _kernels(divergence: Divergence) -> tuple[str, ...]:
     return ("kernels", "cudnn-benchmark", "tf32", "uninitialized-memory") if on_cuda else ("uninitialized-memory", "thread-timing", "clock")
 
 
-def _fed(divergence: Divergence, read: Callable[[str], str]) -> Iterable[str]:
+def _fed(divergence: Divergence, entries: Sequence[Entry], read: Callable[[str], str]) -> Iterable[str]:
     """Factors whose functions, in the source, feed the line of the difference; nearest first."""
-    if divergence.file is None or divergence.line is None:
+    here = _here(divergence)
+    if here.file is None or here.line is None:
         return
-    source, line = read(divergence.file), divergence.line
-    found = [(spot, factor) for factor in _CALLS for spot in _feeding(factor, source, line)]
+    source, line = read(here.file), here.line
+    unread = _WATCHED - {entry.factor for entry in entries} if entries else set()
+    found = [(spot, factor) for factor in _CALLS if factor not in unread for spot in _feeding(factor, source, line)]
     found += [(spot, "file-order") for spot in listings(source, line) if spot.feeds]
     for spot in unordered(source, line):
         if spot.feeds:
             found += [(spot, name) for name in (("address-layout",) if spot.what == "id" else ("hash-seed", "address-layout"))]
     yield from (factor for _, factor in sorted(found, key=lambda one: abs(one[0].line - line)))
+
+
+def _here(divergence: Divergence) -> Place:
+    """The line of the difference: that of the op, or that which raised the error."""
+    raised = divergence.detail.raised
+    return raised or Place(file=divergence.file, line=divergence.line, function=divergence.function, code=divergence.code)
 
 
 def _feeding(factor: str, source: str, line: int) -> list[Spot]:
@@ -171,7 +184,7 @@ def entered_at(
     `others` are further files of the user's, in which a set may be iterated over.
     """
     detail = divergence.detail
-    here = Place(file=divergence.file, line=divergence.line, function=divergence.function, code=divergence.code)
+    here = _here(divergence)
     if factor in ("hash-seed", "address-layout", "file-order"):
         found = _in_source(factor, here, read, others)
         if found is not None:
@@ -185,14 +198,26 @@ def entered_at(
         return detail.allocated, "the memory is made here"
     entry = _entry(factor, divergence, entries, read)
     if entry is not None:
-        return Place(file=entry.file, line=entry.line, code=entry.code), f"{entry.function} here"
+        return Place(file=entry.file, line=entry.line, code=entry.code), f"{entry.function} is {_asked(entry.function)} here"
     if factor in _CALLS and here.file is not None and here.line is not None:
         spots = _feeding(factor, read(here.file), here.line)
         if spots:
-            return _place(here.file, spots[0].line, read), f"{spots[0].what} here"
-    if factor in ("kernels", "cudnn-benchmark", "tf32", *NUMERICAL) and detail.forward is not None:
+            return _place(here.file, spots[0].line, read), f"{spots[0].what} is called here"
+    stream = next(
+        (one for one in detail.streams if one.what != "setting" and one.line is not None and _factor_of(one.name) == factor), None
+    )
+    if detail.origin is None and stream is not None:
+        return _place(stream.file, stream.line, read), f"{stream.what.partition(' by ')[2]} here"
+    if factor in ("kernels", "cudnn-benchmark", *NUMERICAL) and detail.forward is not None:
         return detail.forward, f"{divergence.op} comes from here"
-    return here, f"{divergence.op} here"
+    if detail.raised is not None:
+        return here, "it fails here"
+    drawn = detail.origin is not None and detail.origin.what.startswith("draw")
+    return here, f"{divergence.op} {'draws' if drawn else 'is called'} here" if divergence.op != "external" else "a tensor is made here"
+
+
+def _asked(function: str) -> str:
+    return "read" if " " in function else "called"  # a variable of the environment, with its name
 
 
 def _entry(factor: str, divergence: Divergence, entries: Sequence[Entry], read: Callable[[str], str]) -> Entry | None:

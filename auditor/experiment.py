@@ -58,13 +58,17 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Trial:
-    """What the runs of a `Wanted` showed; `runs` are their names. `failed`: one of them ended otherwise than the controls did."""
+    """What the runs of a `Wanted` showed; `runs` are their names. `failed`: all of them ended otherwise than the controls did.
+
+    `blamed`: if they failed, the factors that may be why, the likeliest first.
+    """
 
     factors: frozenset[str]
     purpose: Purpose
     seen: Seen | None
     failed: bool = False
     runs: tuple[str, ...] = ()
+    blamed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -205,7 +209,17 @@ def _all(known: _Known, everything: list[str]) -> Trial:
         trial = known.of(rest, "holds", "is it any of them")
         if not trial.failed or not rest:
             return trial
-        known.aside += _smallest(rest, lambda names: known.of(names, "fails", "which of them can the script not bear").failed)
+        known.aside += _unbearable(known, rest, trial, "fails")
+
+
+def _unbearable(known: _Known, names: list[str], failed: Trial, purpose: Purpose) -> list[str]:
+    """Of factors with which the script fails, as few as make it fail: one that is blamed for it, if that is seen to be right."""
+
+    def fails(some: list[str]) -> bool:
+        return known.of(some, purpose, "which of them can the script not bear").failed
+
+    blamed = [name for name in failed.blamed if name in names][:_SUSPECTS]
+    return next(([name] for name in blamed if fails([name])), []) or _smallest(names, fails)
 
 
 def _makes_go(known: _Known, current: Seen, names: list[str]) -> bool:
@@ -216,6 +230,10 @@ def _makes_go(known: _Known, current: Seen, names: list[str]) -> bool:
 def _returns(known: _Known, rest: list[str], found: Found) -> Found:
     """Let the factor alone go and hold the rest; if that brings nothing back, let its fellow suspects go with it."""
     trial = known.of(rest, "returns", f"does it come back with {found.factor} alone let go", found.seen)
+    while trial.failed and rest:
+        known.aside += _unbearable(known, rest, trial, "fails")
+        rest = [name for name in rest if name not in known.aside]
+        trial = known.of(rest, "returns", f"does it come back with {found.factor} alone let go", found.seen)
     if trial.seen is not None and not trial.failed:
         return replace(found, returned=trial)
     beside = [name for name in found.seen.suspects if name in rest and name not in known.names]
@@ -235,7 +253,7 @@ def _varied(known: _Known, factors: list[str]) -> Seen | None:
             return None
         everything = known.of(rest, "varies", "does any of them make a difference")
         if everything.failed:
-            known.aside += _smallest(rest, lambda names: known.of(names, "varies", "which of them can the script not bear").failed)
+            known.aside += _unbearable(known, rest, everything, "varies")
             continue
         current = everything.seen
         if current is None:

@@ -141,6 +141,7 @@ class Detail(Model):
     seen_at: OpLine | None = Field(None, description="for a draw or seed: the first op that shows it")
     origin: Stream | None = Field(None, description="for a draw or seed: the stream")
     allocated: Place | None = Field(None, description="for memory that nobody wrote: the line that made it")
+    raised: Place | None = Field(None, description="for a run that failed: the last line of the user's in its traceback")
     row: int | None = Field(None, description="the record of the first run's lane at which it, or its origin, is")
     a: dict[str, Any] = {}
     b: dict[str, Any] = {}

@@ -34,6 +34,8 @@ class World:
     unbearable: set[str] = field(default_factory=set)
     never: int | None = None
     """An op that differs whatever is held."""
+    blames: bool = False
+    """Whether a run that fails shows with which factor."""
 
     def seen(self, held: frozenset[str] | set[str]) -> Seen | None:
         """The first difference with these held still."""
@@ -63,7 +65,8 @@ def finish(world: World, step: Callable[[list[Trial]], Search], most: int = 60) 
         names = state.wanted.factors
         failed = bool(names & world.unbearable)
         seen = world.varied(names) if state.wanted.purpose == "varies" else world.seen(names)
-        trials.append(Trial(names, state.wanted.purpose, seen, failed, (f"run-{len(trials)}",)))
+        blamed = tuple(sorted(names & world.unbearable)) if world.blames else ()
+        trials.append(Trial(names, state.wanted.purpose, seen, failed, (f"run-{len(trials)}",), blamed))
 
 
 def held(world: World, last: tuple[str, ...] = ("threads", "cpu-isa")) -> tuple[Search, list[Wanted]]:
@@ -171,6 +174,33 @@ def test_a_factor_that_the_script_cannot_bear_is_set_aside() -> None:
     assert set(state.aside) == {"clock", "file-order"}
     assert factors_of(state) == ["os-entropy"]
     assert state.found[0].returned is not None
+
+
+@pytest.mark.parametrize("blames", [False, True])
+def test_what_the_script_cannot_bear_is_set_aside_in_the_converse_too_and_sooner_if_it_is_blamed(blames: bool) -> None:
+    world = World({7: [{"hash-seed"}]}, {7: ("hash-seed",)}, unbearable={"clock", "file-order"}, blames=blames)
+
+    state, asked = held(world)
+
+    assert set(state.aside) == {"clock", "file-order"}
+    assert state.found[0].returned is not None
+    assert not state.found[0].returned.factors & {"clock", "file-order", "hash-seed"}
+    assert (sum(wanted.purpose == "fails" for wanted in asked) == 2) is blames
+
+
+def test_a_factor_that_is_blamed_wrongly_is_not_set_aside() -> None:
+    first = Seen("main", {"main": 7}, "line 7", ("hash-seed",))
+    held_still = Trial(frozenset({"hash-seed"}), "holds", None)
+    rest = frozenset(FACTORS) - {"hash-seed"}
+    failed = Trial(rest, "returns", None, failed=True, blamed=("clock",))
+    alone = Trial(frozenset({"clock"}), "fails", None)
+
+    state = search(FACTORS, first, [held_still, failed, alone])
+
+    assert state.aside == ()
+    assert state.wanted is not None
+    assert state.wanted.purpose == "fails"
+    assert len(state.wanted.factors) > 1
 
 
 def test_another_origin_at_the_same_op_is_another_difference() -> None:

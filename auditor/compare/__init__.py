@@ -31,7 +31,7 @@ from auditor.plan import Watch
 from auditor.results import Detail, Divergence, OpLine, Place
 from auditor.trace.reader import LaneTrace, Trace
 
-__all__ = ["Comparison", "compare", "environment_differences"]
+__all__ = ["Comparison", "before_the_end", "compare", "environment_differences"]
 
 #: Records before and (twice as many) behind a mismatch at which the second look keeps all values.
 _AROUND = 40
@@ -79,6 +79,14 @@ def compare(a: Trace, b: Trace) -> Comparison:
         return Comparison(None, [], notes, compared)
     first = _to_report(found)
     return Comparison(first, [d for d in found if d is not first], notes, compared, windows[found.index(first)])
+
+
+def before_the_end(a: Trace, b: Trace) -> Detail:
+    """What was not the same in two runs that did the same ops: random streams, settings and files of their main lanes."""
+    if a.main is None or b.main is None:
+        return Detail()
+    end = Mismatch("failed", len(a.main.compared[0]), None, None, "")
+    return Detail(streams=differing_streams(a.main, b.main, end), files=differing_files(a.main, b.main, end))
 
 
 def _window(mismatch: Mismatch, lane: LaneTrace) -> Watch | None:

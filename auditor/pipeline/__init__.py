@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from difflib import get_close_matches
@@ -37,10 +37,12 @@ from auditor.judge import (
 )
 from auditor.launch import Screen, Snapshot, launch, outcome, remove, why_nothing
 from auditor.listing import Listing, listing
-from auditor.pipeline.causes import Conclusion, Laboratory, explain, explain_varied
+from auditor.pipeline.causes import Conclusion, explain
 from auditor.pipeline.fixes import mend
+from auditor.pipeline.laboratory import Laboratory
 from auditor.pipeline.looks import second_look
 from auditor.pipeline.reruns import Reruns, Silent
+from auditor.pipeline.varied import explain_varied
 from auditor.pipeline.verdict import agree, check_recorder, conclude, ended_otherwise, failed, recorded, why_not_whole
 from auditor.plan import Inquiry, Plan, Selection
 from auditor.results import Audit, Lost, OpLine, RunOutcome, Search
@@ -72,6 +74,9 @@ def audit(
     check_script(plan)
     factors = plugins.factors()
     check_factors(inquiry.pin, inquiry.vary)
+    if inquiry.vary and (inquiry.quick or not inquiry.causes):
+        left_out = "--quick" if inquiry.quick else "--no-causes"
+        raise UsageError("nothing-varied", f"{inquiry.vary[0]} is to be varied, and {left_out} varies nothing: leave one of them out")
     usual = plan_with(plan, factors, inquiry.pin, ())
     selection = rules or Selection()
     book = _rules_of(selection)
@@ -139,22 +144,32 @@ def _laboratory(
     if not changed and "leftover-files" not in inquiry.pin:
         why = snapshot.unavailable if snapshot is not None else None
         left_out["leftover-files"] = why or "the runs left nothing behind in the working directory"
-    runs.may_be_together = not any(_must_be_alone(control, plan, bool(changed)) for control in controls)
+    runs.may_be_together = not _must_be_alone(controls, plan, bool(changed))
     return Laboratory(plan, factors, runs, controls, inquiry.pin, snapshot, left_out, bool(changed), tuple(outputs))
 
 
-def _must_be_alone(run: Trace, plan: Plan, copied: bool) -> bool:
-    """Whether two runs at the same time could get in each other's way: ranks that meet at a port, a device, files that both write."""
-    temporary = tempfile.gettempdir()
-    for name, lane in run.lanes.items():
-        if name.startswith("rank") or lane.query("SELECT 1 FROM records WHERE out LIKE '%cuda%' LIMIT 1"):
-            return True
+def _must_be_alone(controls: Sequence[Trace], plan: Plan, copied: bool) -> bool:
+    """Whether two runs at the same time could get in each other's way: ranks that meet at a port, a device, files that both write.
+
+    What is `copied` each has to itself, and of temporary files only those that all controls wrote have a fixed name.
+    """
+    if any(name.startswith("rank") for run in controls for name in run.lanes):
+        return True
+    if any(lane.query("SELECT 1 FROM records WHERE out LIKE '%cuda%' LIMIT 1") for run in controls for lane in run.lanes.values()):
+        return True
+    temporary = tempfile.gettempdir() + os.sep
+    written = [set(_written(run, plan, copied)) for run in controls]
+    return bool(set.intersection(*written)) or any(not path.startswith(temporary) for paths in written for path in paths)
+
+
+def _written(run: Trace, plan: Plan, copied: bool) -> Iterator[str]:
+    """Files that a run wrote, but those in the working directory where that is `copied`."""
+    for lane in run.lanes.values():
         for event in lane.events_of("file"):
             path = os.path.join(plan.cwd, event["path"])  # noqa: PTH118  # it may be absolute
             inside = os.path.commonpath([path, plan.cwd]) == plan.cwd if path.startswith("/") else False
-            if event.get("op") == "write" and not (copied and inside) and not path.startswith(temporary + os.sep):
-                return True
-    return False
+            if event.get("op") == "write" and not (copied and inside):
+                yield path
 
 
 def _explained(lab: Laboratory, comparison: Comparison, inquiry: Inquiry) -> Conclusion:
@@ -172,7 +187,7 @@ def _explained(lab: Laboratory, comparison: Comparison, inquiry: Inquiry) -> Con
     if not lab.outputs and not inquiry.vary:
         names = tuple(name for name in names if name != "leftover-files")  # the second control had what the first left
     lab.runs.screen.say(f"varied: {', '.join(names)}")
-    found = explain_varied(lab, names)
+    found = explain_varied(lab, names, inquiry.look)
     return found if found.comparison.divergence is not None else found._replace(comparison=comparison)
 
 
@@ -352,7 +367,8 @@ def cache_folder() -> Path:
 def new_folder(plan: Plan) -> Path:
     """A new directory in the user's cache; the oldest of too many are removed."""
     root = cache_folder()
-    script = re.sub(r"[^A-Za-z0-9_.-]+", "-", Path(plan.script[-1 if plan.script[0] == "-m" else 0]).stem) or "script"
+    called = plan.script[1] if plan.script[0] == "-m" else Path(plan.script[0]).stem
+    script = re.sub(r"[^A-Za-z0-9_.-]+", "-", called) or "script"
     folder = root / f"{time.strftime('%Y%m%d-%H%M%S')}-{script}"
     n = 1
     try:

@@ -22,7 +22,7 @@ from auditor.compare import compare
 from auditor.errors import LaunchError, UsageError
 from auditor.judge import Rule, judge
 from auditor.mend import diff_of, mended, zeroed
-from auditor.pipeline.causes import Laboratory
+from auditor.pipeline.laboratory import Laboratory
 from auditor.pipeline.verdict import ended_otherwise, failed, why_not_whole
 from auditor.plugins import detectors
 from auditor.report import listed

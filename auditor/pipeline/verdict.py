@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import auditor
-from auditor.compare import Comparison
-from auditor.launch import outcome
+from auditor.compare import Comparison, before_the_end
+from auditor.experiment import wilson
+from auditor.launch import outcome, told_of_originals
 from auditor.plan import Plan
 from auditor.report import counted, listed
-from auditor.results import Audit, Coverage, Divergence, Intermittent, Lost
+from auditor.results import Audit, Coverage, Divergence, Intermittent, Lost, Place
 from auditor.trace.ops import BRANCHES_UNDER_A_MODE
 from auditor.trace.reader import LaneTrace, Trace
+
+_TRACEBACK = "Traceback (most recent call last):"
+_FRAME = re.compile(r'  File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<function>.+)')
 
 
 def conclude(script: list[str], runs: list[Trace], comparison: Comparison, plan: Plan | None) -> Audit:
@@ -77,13 +84,37 @@ def failed(a: Trace, b: Trace) -> Divergence:
     main = a.main
     last = main.rows(main.facts["records"] - 1, main.facts["records"] - 1) if main is not None else []
     row = last[0] if last else {}
-    bad = next(run for run in (b, a) if run.meta.get("exit"))
+    bad = _failing(a, b)
     how = bad.meta.get("error") or f"exit status {bad.meta.get('exit')}"
     return Divergence(
         runs=[a.id, b.id], kind="failed", lane=main.name if main else "main", index=int(row.get("index", 0)) + 1, step=row.get("step"),
         phase=row.get("phase") or "", op="end of the run", file=row.get("file"), line=row.get("line"), function=row.get("function"),
-        code=row.get("code"), sentence=f"both runs did the same ops, and {bad.id} then ended with {how}; the line is that of the last op",
+        code=row.get("code"), detail=before_the_end(a, b),
+        sentence=f"both runs did the same ops, and {bad.id} then ended with {how}; the line is that of the last op",
     )  # fmt: skip
+
+
+def raised_at(a: Trace, b: Trace) -> Place | None:
+    """The last line of the user's in the traceback of the one of two runs that failed."""
+    bad = _failing(a, b)
+    try:
+        printed = (bad.path / "stderr").read_text(errors="replace")
+    except OSError:
+        return None
+    said = told_of_originals(printed, (bad.meta.get("plan") or {}).get("copies") or ()) or ""
+    cwd, code = str(bad.meta.get("cwd")), said[said.rfind(_TRACEBACK) :].splitlines() if _TRACEBACK in said else []
+    for k in range(len(code) - 1, -1, -1):
+        frame = _FRAME.match(code[k])
+        if frame is not None and Path(frame["file"]).is_relative_to(cwd) and "site-packages" not in frame["file"]:
+            text = code[k + 1].strip() if k + 1 < len(code) and code[k + 1].startswith("    ") else None
+            file = str(Path(frame["file"]).relative_to(cwd))
+            return Place(file=file, line=int(frame["line"]), function=frame["function"], code=text)
+    return None
+
+
+def _failing(a: Trace, b: Trace) -> Trace:
+    """The one of two runs that failed; the second, if neither or both did."""
+    return next((run for run in (b, a) if run.meta.get("exit")), b)
 
 
 def check_recorder(result: Audit, seen: Trace, again: Trace, bare: Trace | None, steps_only: Trace) -> None:
@@ -144,22 +175,50 @@ def _first_differing_step(a: Trace, b: Trace) -> str | None:
     return None if len(lanes[0]) == len(lanes[1]) else f"the number of steps ({listed(counts)})"
 
 
-def rate(runs: list[Trace], lane: str) -> Intermittent | None:
-    """How often two runs differed in this lane; None if always."""
-    lanes = [(run.id, run.lanes[lane]) for run in runs if lane in run.lanes]
-    groups: list[list[tuple[str, LaneTrace]]] = []
-    for entry in lanes:
+def rate(runs: list[Trace], lane: str, first: int | None = None) -> Intermittent | None:
+    """How often two runs differed in this lane, up to its op `first` if that is given; None if always."""
+    groups: list[list[Trace]] = []
+    for run in runs:
+        if lane not in run.lanes:
+            continue
         for group in groups:
-            if agree(group[0][1], entry[1]):
-                group.append(entry)
+            if _did_the_same(group[0], run, lane, first):
+                group.append(run)
                 break
         else:
-            groups.append([entry])
-    pairs = len(lanes) * (len(lanes) - 1) // 2
+            groups.append([run])
+    some = sum(map(len, groups))
+    pairs = some * (some - 1) // 2
     agreeing = sum(len(group) * (len(group) - 1) // 2 for group in groups)
     if not agreeing:
         return None
-    return Intermittent(differing=pairs - agreeing, pairs=pairs, groups=[[name for name, _ in group] for group in groups])
+    apart, others = some - max(map(len, groups)), some - 1
+    low, high = wilson(apart, others)
+    names = [[run.id for run in group] for group in groups]
+    return Intermittent(differing=pairs - agreeing, pairs=pairs, groups=names, apart=apart, others=others, low=low, high=high)
+
+
+def _did_the_same(a: Trace, b: Trace, lane: str, first: int | None) -> bool:
+    """Whether two runs did the same in a lane, and ended alike; a run that was ended early is asked as far as it went."""
+    if first is not None:
+        ours, theirs = (run.lanes[lane].compared[0][: first + 1] for run in (a, b))
+        return len(ours) == len(theirs) and bool((ours == theirs).all())
+    if not agree(a.lanes[lane], b.lanes[lane]) or ended_otherwise(a, b):
+        return False
+    early = outcome(a).stopped or outcome(b).stopped
+    return bool(early) or len(a.lanes[lane].compared[0]) == len(b.lanes[lane].compared[0])
+
+
+def parting(a: Trace, b: Trace, lane: str) -> int | None:
+    """The place in a lane, counted as `rate` does, from which on two runs are not the same; None if they are."""
+    if lane not in a.lanes or lane not in b.lanes:
+        return None
+    x, y = a.lanes[lane].compared[0], b.lanes[lane].compared[0]
+    both = min(len(x), len(y))
+    other = (x[:both] != y[:both]).nonzero()[0]
+    if len(other):
+        return int(other[0])
+    return None if len(x) == len(y) or outcome(a).stopped or outcome(b).stopped else both
 
 
 def agree(a: LaneTrace, b: LaneTrace) -> bool:

@@ -1,0 +1,127 @@
+"""Goes on when the controls agree: varies what should make no difference, and finds out which of it does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+
+from auditor.compare import Comparison, compare
+from auditor.diagnose import NUMERICAL, entered_at, entries_of
+from auditor.experiment import Found, Trial, search_varied
+from auditor.experiment import Search as State
+from auditor.pipeline.causes import TRIALS, Conclusion, explain, go, summary, unfinished
+from auditor.pipeline.laboratory import Laboratory, seen_at
+from auditor.pipeline.verdict import ended_otherwise, failed
+from auditor.results import Cause
+from auditor.trace.reader import Trace
+
+#: Further controls that are made if the script seems not to do the same each time although the first two do.
+_FURTHER_CONTROLS = 4
+
+
+def explain_varied(lab: Laboratory, names: Sequence[str], look: bool = True) -> Conclusion:
+    """Vary what should make no difference, and find out which of it does; how numbers are computed is varied by itself.
+
+    Otherwise the rounding of the first product would hide everything behind it. A script that does not do the same each time may do so in
+    both controls and in no varied run: where that is how it looks, more controls are made, and if they differ they are explained.
+    """
+    causes: list[Cause] = []
+    aside: list[str] = []
+    given_up: list[str] = []
+    comparison = Comparison(None)
+    for numerical in (False, True):
+        some = [name for name in names if (name in NUMERICAL) is numerical and name not in lab.left_out]
+        lab.whole = some
+        trials: list[Trial] = []
+        state = go(lab, partial(search_varied, some), trials, stop=partial(_is_other_anyway, lab, some))
+        confirmed = {found.factor: _confirmed_by(lab, found) for found in state.found}
+        doubtful = state.wanted is not None and len(trials) < TRIALS and not lab.timed_out
+        if doubtful or None in confirmed.values():
+            differing = _differing_further(lab)
+            if differing is not None:
+                return explain(lab, differing, look)
+        if doubtful:
+            state = go(lab, partial(search_varied, some), trials)
+            confirmed = {found.factor: _confirmed_by(lab, found) for found in state.found}
+        aside += state.aside
+        given_up += unfinished(lab, state)
+        for found in state.found:
+            causes.append(_varied_cause(lab, found, confirmed[found.factor]))
+            if not numerical and comparison.divergence is None:
+                comparison = lab.shown(found.seen).comparison
+    found_out = summary(lab, State(None, aside=tuple(aside)), varied=[name for name in names if name not in lab.left_out])
+    return Conclusion(comparison, causes, found_out, given_up)
+
+
+def _is_other_anyway(lab: Laboratory, varied: Sequence[str], trials: Sequence[Trial]) -> bool:
+    """Whether the first varied run differs in what was not varied, because it is another one in each run."""
+    seen = trials[0].seen if len(trials) == 1 and not trials[0].failed else None
+    return seen is not None and bool(seen.suspects) and seen.suspects[0] not in varied and lab.factors[seen.suspects[0]].entropy
+
+
+def _confirmed_by(lab: Laboratory, found: Found) -> list[str] | None:
+    """The name of one more run with a factor varied that differs as well, None if it does not; only rounding needs no such run."""
+    if lab.factors[found.factor].numerical and lab.shown(found.seen).divergence.kind == "kernel":
+        return []
+    (again,) = lab.make(lab.plan_with(varied=[found.factor]), f"vary-{found.factor}", 1, "experiment", "does it make a difference again")
+    seen = lab.show(compare(lab.controls[0], again), lab.controls[0], again)
+    return [again.id] if seen is not None and found.seen.lane in seen.places else None
+
+
+def _differing_further(lab: Laboratory) -> Comparison | None:
+    """Make more controls, until one differs from the first."""
+    left = _FURTHER_CONTROLS
+    while left > 0:
+        more = lab.make(lab.plan_with(), "control", min(left, 2), "control", "does the script do the same each time")
+        left -= len(more)
+        lab.controls += more
+        for trace in more:
+            comparison = compare(lab.controls[0], trace)
+            if comparison.divergence is None and ended_otherwise(lab.controls[0], trace):
+                comparison = replace(comparison, divergence=failed(lab.controls[0], trace))
+            if comparison.divergence is not None:
+                return comparison
+    return None
+
+
+def _varied_cause(lab: Laboratory, found: Found, confirmed: list[str] | None) -> Cause:
+    factor = lab.factors[found.factor]
+    shown = lab.shown(found.seen)
+    place, doing = entered_at(found.factor, shown.divergence, entries_of(shown.run, shown.divergence.lane), lab.read, lab.files())
+    others = found.returned.runs if found.returned is not None else ()
+    size = _size(lab, found) if factor.numerical else ""
+    doubt = "" if confirmed is not None else "; it made a difference in one run, and none in another"
+    return Cause(
+        factor=found.factor, proved=confirmed is not None, kind=shown.divergence.kind, grade="numerical" if factor.numerical else "logical",
+        message=(size or f"{doing}; {factor.why}") + doubt, fix=factor.remedy, between=list(shown.divergence.runs),
+        seen_at=seen_at(shown.divergence), proof=[lab.controls[0].id, *found.held.runs, *(confirmed or ()), *others],
+        file=place.file, line=place.line, function=place.function, code=place.code,
+    )  # fmt: skip
+
+
+def _size(lab: Laboratory, found: Found) -> str:
+    """How large a numerical difference is: at the op that shows it first, and in the last loss."""
+    shown = lab.shown(found.seen)
+    divergence = shown.divergence
+    watch = shown.comparison.watch
+    said = f"another choice changes results from op {divergence.index:,} ({divergence.op}) on"
+    if watch is not None:
+        looked = next((trace for trace in lab.runs.made if trace.meta.get("role") == "look" and trace.id.startswith("look-base")), None)
+        if looked is None:
+            (looked,) = lab.make(lab.plan_with().with_watch(watch), "look-base", 1, "look", "how large is the difference")
+        varied = next(trace for trace in lab.runs.made if trace.id == found.held.runs[0])
+        closely = compare(looked, varied).divergence
+        evidence = closely.detail.evidence if closely is not None else None
+        sizes = [one.absolute for one in evidence.outputs if one.absolute is not None] if evidence is not None else []
+        if sizes:
+            said += f", there by at most {max(sizes):.1g}"
+    losses = [_last_loss(lab.controls[0]), _last_loss(next(t for t in lab.runs.made if t.id == found.held.runs[0]))]
+    if losses[0] is not None and losses[1] is not None:
+        said += f"; the last loss is {losses[0]:.9g} and {losses[1]:.9g}" if losses[0] != losses[1] else "; the last loss is the same"
+    return said
+
+
+def _last_loss(run: Trace) -> float | None:
+    losses = [event["loss"] for event in run.main.events_of("step") if event.get("loss") is not None] if run.main is not None else []
+    return float(losses[-1]) if losses else None
