@@ -22,7 +22,7 @@ started = time.perf_counter_ns()
 warm_up = (x @ weight - target).square().mean()
 print("before", warm_up.item())
 
-features[:, 3] = (time.perf_counter_ns() - started) / 1e6
+features[:, 3] = (time.perf_counter_ns() - started) / 1e6  # <- enters
 for step in range(5):
     loss = (x @ weight - target).square().mean()  # <- diverges
     loss.backward()

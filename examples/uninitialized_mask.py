@@ -22,6 +22,6 @@ embedding = nn.Embedding(len(vocab), 16)
 head = nn.Linear(16, 1)
 
 scores = head(embedding(tokens)).squeeze(2)
-mask = torch.empty(64, 64, dtype=torch.uint8)
+mask = torch.empty(64, 64, dtype=torch.uint8)  # <- enters
 masked = scores * mask  # <- diverges
 print("score", masked.sum().item() / 64)

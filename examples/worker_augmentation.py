@@ -3,7 +3,7 @@
 # repro-audit:
 #   - verdict: diverged
 #     kind: draw
-#     cause: os-entropy
+#     cause: worker-seed
 #     finds: [entropy-seed]
 
 import numpy as np

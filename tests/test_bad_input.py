@@ -45,9 +45,9 @@ def sentence(done: Ended, slug: str) -> str:
 
 
 def audit_of(folder: Path, *words: str, **how: Any) -> tuple[Audit, Ended]:
-    """Audit a script in a folder; the runs are kept in `runs` beside it."""
+    """Audit a script in a folder without asking for causes; the runs are kept in `runs` beside it."""
     out = folder / "audit.json"
-    done = audited(folder, "-o", "runs", "--json", str(out), *words, **how)
+    done = audited(folder, "--no-causes", "-o", "runs", "--json", str(out), *words, **how)
     return Audit.model_validate_json(out.read_text()), done
 
 
@@ -76,7 +76,7 @@ def copied(run: Path, tmp_path: Path) -> Path:
         (["record", "-o", "train.py", "train.py"], "run-exists", "train.py"),
         (["-o", ".", "train.py"], "run-exists", ". exists and is not an empty directory"),
         (["-o", "train.py", "train.py"], "run-exists", "train.py exists"),
-        (["-o", "train.py/x", "train.py"], "run-unwritable", "cannot write to train.py/x"),
+        (["-o", "train.py/x", "train.py"], "run-unwritable", "/train.py/x/control-1: Not a directory"),
         (["record", "-o", "train.py/x", "train.py"], "run-unwritable", "cannot write to train.py/x"),
         (["record", "-o", "run", "--level", "loud", "train.py"], "no-such-level", "--level loud"),
         (["record", "-o", "run", "--window", "3", "train.py"], "bad-window", "--window 3"),
@@ -312,7 +312,7 @@ def test_a_disk_that_fills_up_ends_the_recording_and_not_the_script(small_disk: 
     assert done.out == b"60000.0\n"
     assert done.status == 2
     assert "space" in sentence(done, "disk-full")
-    audit = audited(tmp_path, "-o", str(small_disk / "runs"), "train.py")
+    audit = audited(tmp_path, "--quick", "-o", str(small_disk / "runs"), "train.py")
     assert audit.status == 2
     assert audit.out.startswith(b"60000.0\n")
     assert "[disk-full]" in audit.said + audit.out.decode()

@@ -136,13 +136,15 @@ def _shared(temporary: pytest.TempPathFactory, name: str, *words: str) -> Audite
 @pytest.fixture(scope="session")
 def agreeing(tmp_path_factory: pytest.TempPathFactory) -> Audited:
     """An audit of a script that does the same twice."""
-    return _shared(tmp_path_factory, "agreeing", *OUTPUTS, "train.py", "--json", "x.json", "--help", "--", "-o", "y", "--steps", "1")
+    return _shared(
+        tmp_path_factory, "agreeing", "--quick", *OUTPUTS, "train.py", "--json", "x.json", "--help", "--", "-o", "y", "--steps", "1"
+    )
 
 
 @pytest.fixture(scope="session")
 def differing(tmp_path_factory: pytest.TempPathFactory) -> Audited:
     """An audit of a script that does not."""
-    return _shared(tmp_path_factory, "differing", "run", *OUTPUTS, "train.py", "--differ")
+    return _shared(tmp_path_factory, "differing", "run", "--no-causes", *OUTPUTS, "train.py", "--differ")
 
 
 @pytest.fixture(scope="session")
@@ -155,8 +157,9 @@ def kept(agreeing: Audited) -> Path:
 
 
 OPTIONS = {
-    "run": {"-m", "--steps", "--timeout", "-o", "--out", "--second-look", "--no-second-look", "--self-check", "--json", "--markdown",
-            "--fail-on", "--python", "--rules", "--select", "--ignore", "--baseline", "--write-baseline"},
+    "run": {"-m", "--steps", "--timeout", "-o", "--out", "--runs", "--quick", "--causes", "--no-causes", "--pin", "--vary", "--fix",
+            "--apply", "--second-look", "--no-second-look", "--self-check", "--json", "--markdown", "--fail-on", "--python", "--rules",
+            "--select", "--ignore", "--baseline", "--write-baseline"},
     "record": {"-m", "--steps", "--timeout", "-o", "--out", "--level", "--window", "--pin", "--vary", "--python"},
     "diff": {"--json", "--markdown", "--fail-on"},
     "show": {"--step", "--op", "--phase", "--file", "--lane", "--kind", "--limit"},
@@ -290,6 +293,13 @@ def test_python_chooses_the_interpreter(tmp_path: Path) -> None:
         (["--steps", "0", "train.py"], "wrong-usage", "'--steps'"),
         (["--timeout", "0", "train.py"], "wrong-usage", "'--timeout'"),
         (["--timeout", "soon", "train.py"], "wrong-usage", "'--timeout'"),
+        (["--runs", "1", "train.py"], "wrong-usage", "'--runs'"),
+        (["--runs", "many", "train.py"], "wrong-usage", "'--runs'"),
+        (["--pin", "treads", "train.py"], "no-such-factor", "no factor is named treads; did you mean threads?"),
+        (["--vary", "the-weather", "train.py"], "no-such-factor", "no factor is named the-weather"),
+        (["--pin", "hash-seed", "--vary", "hash-seed", "train.py"], "factor-twice", "hash-seed cannot be both pinned and varied"),
+        (["--quick", "--vary", "threads", "train.py"], "nothing-varied", "threads is to be varied, and --quick varies nothing"),
+        (["--no-causes", "--vary", "threads", "train.py"], "nothing-varied", "threads is to be varied, and --no-causes varies nothing"),
         (["--json", "-", "--markdown", "-", "train.py"], "same-output", "both be written to stdout"),
         (["--json", "report", "--markdown", "./report", "train.py"], "same-output", "both be written to report"),
         (["--fail-on", "", "train.py"], "bad-fail-on", "error, warning, note, never"),
@@ -323,7 +333,7 @@ def test_a_command_that_cannot_be_understood_is_answered_in_one_sentence(words: 
 
 @pytest.mark.torch
 def test_run_is_the_default_command(agreeing: Audited, tmp_path: Path) -> None:
-    again = _audited(tmp_path, "run", *OUTPUTS, *agreeing.audit.script)
+    again = _audited(tmp_path, "run", "--quick", *OUTPUTS, *agreeing.audit.script)
     ours, theirs = (json.loads(entry.audit.model_dump_json()) for entry in (agreeing, again))
     for data in (ours, theirs):
         for run in data["runs"]:
@@ -349,7 +359,7 @@ def test_the_scripts_output_passes_untouched_and_ours_goes_to_stderr_until_the_r
 
 @pytest.mark.torch
 def test_an_audit_keeps_its_runs_where_it_is_told_to(agreeing: Audited) -> None:
-    assert [Path(run.path) for run in agreeing.audit.runs] == [Path("runs/control-1"), Path("runs/control-2")]
+    assert [Path(run.path) for run in agreeing.audit.runs] == [agreeing.folder / "runs" / name for name in ("control-1", "control-2")]
     assert sorted(path.name for path in (agreeing.folder / "runs").iterdir()) == ["control-1", "control-2"]
     assert (agreeing.folder / "runs" / "control-2" / "stdout").read_bytes() == (
         agreeing.folder / "runs" / "control-1" / "stdout"
@@ -404,13 +414,40 @@ def test_a_second_look_keeps_the_values_around_the_divergence(differing: Audited
 
 @pytest.mark.torch
 def test_no_second_look_makes_two_runs_only(differing: Audited, tmp_path: Path) -> None:
-    quick = _audited(tmp_path, "--no-second-look", *OUTPUTS, "train.py", "--differ")
+    quick = _audited(tmp_path, "--no-second-look", "--no-causes", *OUTPUTS, "train.py", "--differ")
     assert [run.id for run in quick.audit.runs] == ["control-1", "control-2"]
     assert quick.done.status == 1
     assert quick.audit.divergence is not None
     assert differing.audit.divergence is not None
     assert quick.audit.divergence.detail.evidence is None
     assert quick.audit.divergence.line == differing.audit.divergence.line
+
+
+@pytest.mark.torch
+def test_runs_pin_and_vary_choose_which_runs_are_made(tmp_path: Path) -> None:
+    """With the process id held still nothing is left to be explained, and nothing to be applied."""
+    asked = _audited(tmp_path, "--runs", "3", "--pin", "process-id", "--vary", "hash-seed", "--apply", *OUTPUTS, "train.py", "--differ")
+    assert [(run.id, run.role, run.pinned, run.varied) for run in asked.audit.runs] == [
+        ("control-1", "control", ["process-id"], []), ("control-2", "control", ["process-id"], []),
+        ("control-3", "control", ["process-id"], []), ("vary-hash-seed", "experiment", ["process-id"], ["hash-seed"]),
+    ]  # fmt: skip
+    assert (asked.audit.verdict, asked.done.status) == ("no-divergence-seen", 0)
+    assert asked.audit.search is not None
+    assert (asked.audit.search.varied, asked.audit.causes) == (["hash-seed"], [])
+    assert "repro-audit: varied: hash-seed\n" in asked.done.said
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != "__pycache__") == [
+        "audit.json", "audit.md", "data.txt", "parts.py", "runs", "train.py",
+    ]  # fmt: skip
+    assert (tmp_path / "train.py").read_text() == textwrap.dedent(TRAIN).lstrip("\n")
+
+
+@pytest.mark.torch
+def test_quick_and_no_causes_leave_out_what_comes_after_the_controls(agreeing: Audited, differing: Audited) -> None:
+    assert {run.role for run in agreeing.audit.runs} == {"control"}
+    assert agreeing.audit.search is not None
+    assert agreeing.audit.search.varied == []
+    assert {run.role for run in differing.audit.runs} == {"control", "look"}
+    assert (differing.audit.search, differing.audit.causes) == (None, [])
 
 
 @pytest.mark.parametrize("outputs", [("--json", "-"), ("--markdown", "-"), ("--json", "-", "--markdown", "file"), ("--json", "file")])
@@ -863,7 +900,7 @@ def test_on_a_terminal_progress_is_live_and_leaves_no_trace(terminal: Callable[.
     without = terminal(columns=70, command=[sys.executable, "train.py"])
     assert without.finish() == 0
 
-    under = terminal("-o", "runs", "train.py", columns=70)
+    under = terminal("--quick", "-o", "runs", "train.py", columns=70)
     assert under.finish() == 0
 
     lines = [line.rstrip() for line in under.screen.lines]
@@ -877,7 +914,7 @@ def test_on_a_terminal_progress_is_live_and_leaves_no_trace(terminal: Callable[.
     assert lines[5:7] == ["repro-audit  control-2: train.py", "repro-audit  comparing"]
     assert lines[7] == "repro-audit  judging"
     assert lines[8].startswith("NO DIVERGENCE SEEN  in 2 runs of ")
-    assert lines[-2].strip().startswith("kept in ")
+    assert "".join("".join(lines[9:]).split()).endswith(f"keptin{tmp_path / 'runs'}")  # folded where it is too long for a line
     assert lines[-1] == ""
     assert max(map(len, lines)) <= 70
     # what was the script's is to the byte what it is without us, where nothing stands in between
@@ -898,7 +935,7 @@ def test_colours_and_moving_lines_are_left_out_where_they_are_not_wanted(
     variables: dict[str, str], terminal: Callable[..., Terminal], tmp_path: Path
 ) -> None:
     write(tmp_path, train="import time, torch\ntorch.ones(3).exp()\ntime.sleep(0.3)\nprint('done')")
-    under = terminal("train.py", columns=0, **variables)
+    under = terminal("--quick", "train.py", columns=0, **variables)
     assert under.finish() == 0
     assert "done" in under.screen.lines
     assert bool(under.screen.colours) is not bool(variables)
@@ -911,7 +948,7 @@ def test_colours_and_moving_lines_are_left_out_where_they_are_not_wanted(
 @needs_terminals
 def test_what_is_typed_reaches_the_script_in_both_runs(terminal: Callable[..., Terminal], tmp_path: Path) -> None:
     write(tmp_path, train="import torch\nname = input('name? ')\ntorch.full((3,), float(len(name))).exp()\nprint('hello', name)")
-    under = terminal("--json", "audit.json", "-o", "runs", "train.py")
+    under = terminal("--quick", "--json", "audit.json", "-o", "runs", "train.py")
     under.read(lambda: under.raw.endswith(b"name? "))
     time.sleep(0.3)
     assert under.raw.endswith(b"name? ")  # nothing is drawn into a line that the script has begun
@@ -991,11 +1028,11 @@ API = """
     assert set(vars(auditor)) & set(auditor.__all__) == {"__version__"}, "something is loaded before it is asked for"
     assert not [name for name in sys.modules if name.startswith("auditor.")]
     from pathlib import Path
-    from auditor import Audit, AuditError, Divergence, Plan
+    from auditor import Audit, AuditError, Divergence, Inquiry, Plan
 
     here = str(Path("project").resolve())
     plan = Plan(("train.py", "--differ"), cwd=here, timeout=200.0)
-    found = auditor.audit(plan, keep=Path("runs"), look=False)
+    found = auditor.audit(plan, keep=Path("runs"), inquiry=Inquiry(look=False, causes=False))
     assert isinstance(found, Audit) and isinstance(found.divergence, Divergence)
     print("AUDIT", found.verdict, found.divergence.kind, found.divergence.line, [run.id for run in found.runs])
 
@@ -1015,7 +1052,8 @@ API = """
         auditor.no_such_name
     except AttributeError as error:
         print("NAME", error)
-    assert "torch" not in sys.modules
+    torch = sys.modules.get("torch")
+    assert torch is None or torch.cuda.is_available(), "torch is imported, and it is not to ask it about a device"
     """
 
 

@@ -1,4 +1,4 @@
-"""Every example states its verdict, kind and line in its header, and is held to that."""
+"""Every example states its verdict, kind, cause and lines in its header and marks, and is held to that."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from auditor.results import Audit
 EXAMPLES = Path(__file__).parent.parent / "examples"
 _HEADER = re.compile(r"^# repro-audit:\n((?:#   .*\n)+)", re.MULTILINE)
 _KEYS = {"verdict", "kind", "op", "cause", "finds", "later", "args", "reason"}
+#: Correct scripts that use much of what could vary: nothing that is varied may make a difference of more than rounding.
+_VARIED = {"steady_training", "steady_workers"}
 
 
 def expectations(script: Path) -> list[dict[str, Any]]:
@@ -27,10 +29,10 @@ def expectations(script: Path) -> list[dict[str, Any]]:
     return stated
 
 
-def marked_lines(script: Path, args: list[str]) -> set[int]:
-    """Lines that carry the mark `# <- diverges`, or `# <- diverges (--args)` for these arguments."""
-    marks = [f"# <- diverges ({' '.join(args)})"] if args else []
-    marks.append("# <- diverges")
+def marked_lines(script: Path, args: list[str], mark: str = "diverges") -> set[int]:
+    """Lines that carry the mark `# <- diverges`, or `# <- diverges (--args)` for these arguments; likewise another mark."""
+    marks = [f"# <- {mark} ({' '.join(args)})"] if args else []
+    marks.append(f"# <- {mark}")
     lines = script.read_text().splitlines()
     return {n for n, line in enumerate(lines, 1) if line.rstrip().endswith(tuple(marks))}
 
@@ -49,8 +51,10 @@ def test_an_example_gets_the_verdict_of_its_header(script: Path, stated: dict[st
     cwd = tmp_path / "cwd"
     cwd.mkdir()
 
+    quick = ["--quick"] if stated["verdict"] != "diverged" and script.stem not in _VARIED else []
+
     done = subprocess.run(
-        [sys.executable, "-m", "auditor", "--json", str(tmp_path / "audit.json"), "-o", str(tmp_path / "runs"), str(script), *args],
+        [sys.executable, "-m", "auditor", *quick, "--json", str(tmp_path / "audit.json"), "-o", str(tmp_path / "runs"), str(script), *args],
         cwd=cwd,
         capture_output=True,
         timeout=300,
@@ -70,6 +74,11 @@ def test_an_example_gets_the_verdict_of_its_header(script: Path, stated: dict[st
     assert not set(stated.get("later", [])) & set(pipeline.all_rules()), "there is a rule for it by now"
     if "reason" in stated:
         assert f"[{stated['reason']}]" in (audit.reason or "")
+    if script.stem in _VARIED:
+        assert audit.search is not None
+        assert {"hash-seed", "uninitialized-memory", "file-order", "threads"} <= set(audit.search.varied)
+        assert "worker-timing" in audit.search.varied or script.stem != "steady_workers"
+        assert [cause.message for cause in audit.causes if cause.grade == "logical"] == []
     if stated["verdict"] != "diverged":
         assert audit.divergence is None
         return
@@ -81,6 +90,22 @@ def test_an_example_gets_the_verdict_of_its_header(script: Path, stated: dict[st
         assert found.line in marked_lines(script, args)
     if "op" in stated:
         assert re.fullmatch(stated["op"].replace(".", r"\.").replace("*", ".*"), found.op)
+    _hold_the_causes(audit, script, stated, cwd)
+
+
+def _hold_the_causes(audit: Audit, script: Path, stated: dict[str, Any], cwd: Path) -> None:
+    """The stated cause is the only one, is proved by runs of the audit and points at its line; where none is stated, none is made up."""
+    args = stated.get("args", [])
+    named = [stated["cause"]] if "cause" in stated else []
+    assert audit.search is not None
+    assert [cause.factor for cause in audit.causes if cause.proved] == named, audit.search.sentence
+    assert [cause.factor for cause in audit.causes if not cause.proved] == []
+    assert audit.search.beyond is not bool(named)
+    for cause in audit.causes:
+        assert (cwd / (cause.file or "")).resolve() == script
+        assert cause.line in (marked_lines(script, args, "enters") or marked_lines(script, args)), f"{cause.line}: {cause.message}"
+        assert len(cause.proof) >= 6, "two that differ, two that agree with it held still, two that differ with it alone free"
+        assert set(cause.proof) <= {run.id for run in audit.runs}
 
 
 def test_every_example_has_at_most_one_marked_line_for_each_way_to_call_it() -> None:
