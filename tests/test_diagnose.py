@@ -201,7 +201,7 @@ def test_the_line_of_a_seed_is_that_of_the_draw_that_differs() -> None:
     place, doing = entered_at("torch-seed", differs("draw", 5, origin=stream("torch-cpu", line=5)), [], NOTHING)
 
     assert (place.file, place.line, place.code) == ("train.py", 5, "x = x * y")
-    assert doing == "aten.mul.Tensor here"
+    assert doing == "aten.mul.Tensor draws here"
 
 
 def test_a_draw_that_made_a_run_fail_is_where_it_entered_and_not_where_it_failed() -> None:
@@ -231,7 +231,7 @@ def test_of_several_readings_the_one_that_feeds_the_line_is_where_it_entered() -
 
     place, doing = entered_at("clock", differs("argument", 4), entries, script)
 
-    assert (place.line, doing) == (2, "time.time here")
+    assert (place.line, doing) == (2, "time.time is called here")
 
 
 def test_where_no_reading_feeds_the_line_the_last_before_the_difference_is_where_it_entered() -> None:
@@ -249,7 +249,7 @@ def test_without_a_reading_the_source_says_where_a_clock_entered_and_else_the_li
 
     assert entered_at("clock", differs("argument"), [], script) == (
         Place(file="train.py", line=2, code="y = time.time()"),
-        "time.time here",
+        "time.time is called here",
     )
     assert entered_at("clock", differs("argument"), [], NOTHING)[0].line == 3
 
