@@ -18,6 +18,11 @@ from auditor.trace.reader import Trace
 
 #: Further controls that are made if the script seems not to do the same each time although the first two do.
 _FURTHER_CONTROLS = 4
+#: What varying such a factor is called.
+_CHANGES = {
+    "threads": "another number of threads changes", "cpu-isa": "other CPU instructions change", "tf32": "TF32 changes",
+    "device": "another device changes",
+}  # fmt: skip
 
 
 def explain_varied(lab: Laboratory, names: Sequence[str], look: bool = True) -> Conclusion:
@@ -105,7 +110,7 @@ def _size(lab: Laboratory, found: Found) -> str:
     shown = lab.shown(found.seen)
     divergence = shown.divergence
     watch = shown.comparison.watch
-    said = f"another choice changes results from op {divergence.index:,} ({divergence.op}) on"
+    said = f"{_CHANGES.get(found.factor, f'another {found.factor} changes')} results from op {divergence.index:,} ({divergence.op}) on"
     if watch is not None:
         looked = next((trace for trace in lab.runs.made if trace.meta.get("role") == "look" and trace.id.startswith("look-base")), None)
         if looked is None:

@@ -1,0 +1,5 @@
+"""Draws from the stream of a GPU."""
+
+import torch
+
+print(torch.randn(3, device="cuda").sum())  # <- enters
