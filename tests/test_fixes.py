@@ -13,8 +13,8 @@ import pytest
 
 from auditor import pipeline
 from auditor.errors import UsageError
-from auditor.pipeline.causes import Laboratory
 from auditor.pipeline.fixes import Mending, is_committed, put_into, written
+from auditor.pipeline.laboratory import Laboratory
 from auditor.pipeline.reruns import Reruns
 from auditor.plan import Plan
 from tests.processes import Ended, audited, bare, environment, kept, line_of, write
