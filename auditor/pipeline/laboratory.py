@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import count
 from pathlib import Path
 
@@ -70,12 +71,14 @@ class Laboratory:
     _some: int = 0
     _failures: list[tuple[frozenset[str], str]] = field(default_factory=list)
 
-    def __post_init__(self) -> None:
+    @cached_property
+    def available(self) -> list[str]:
+        """Factors that can be held still or varied, in the order in which they are suspected; why others cannot is in `left_out`."""
         for name, factor in self.factors.items():
             missing = factor.unavailable()
             if missing is not None and name not in self.held:
                 self.left_out[name] = missing
-        self.available = [name for name in _order(self.factors) if name not in self.left_out and name not in self.held]
+        return [name for name in _order(self.factors) if name not in self.left_out and name not in self.held]
 
     def read(self, file: str) -> str:
         """The text of a file of the user's; empty if it cannot be read."""
