@@ -272,11 +272,15 @@ def _makes_differ(known: _Known, current: Seen, names: list[str]) -> bool:
 
 
 def _gone(before: Seen, now: Seen | None) -> bool:
-    """Whether a difference is no longer there: its lane does not differ, or later, or there for another reason."""
+    """Whether a difference is no longer there: its lane does not differ, or later and for another reason, or there for another reason.
+
+    One that has only moved, with the same origin, is still there: a fault that comes at random shows now earlier and now later.
+    """
     if now is None or before.lane not in now.places:
         return True
     was, at = before.places[before.lane], now.places[before.lane]
-    return at > was or (at == was and now.lane == before.lane and now.origin != before.origin)
+    alike = now.lane == before.lane and now.origin == before.origin
+    return not alike and (at > was or (at == was and now.lane == before.lane))
 
 
 def _rank(name: str, seen: Seen) -> int:

@@ -216,6 +216,17 @@ def test_another_origin_at_the_same_op_is_another_difference() -> None:
     assert wanted.factors == {"python-seed", "numpy-seed"}
 
 
+def test_a_difference_that_only_moved_is_not_gone() -> None:
+    first = Seen("main", {"main": 4}, "train.py:39", ("clock",))
+    moved = Trial(frozenset({"clock"}), "holds", Seen("main", {"main": 9}, "train.py:39", ("clock",)))
+
+    state = search(FACTORS, first, [moved])
+
+    assert state.found == ()
+    assert state.wanted is not None
+    assert state.wanted.factors == set(FACTORS)
+
+
 def test_a_difference_that_is_only_in_another_lane_is_another_one() -> None:
     first = Seen("worker 0", {"worker 0": 4, "main": 9}, "numpy", ("worker-seed",))
     behind = Trial(frozenset({"worker-seed"}), "holds", Seen("main", {"main": 9}, "torch", ("torch-seed",)))
