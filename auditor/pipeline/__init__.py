@@ -11,7 +11,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -43,7 +42,7 @@ from auditor.pipeline.laboratory import Laboratory
 from auditor.pipeline.looks import second_look
 from auditor.pipeline.reruns import Reruns, Silent
 from auditor.pipeline.varied import explain_varied
-from auditor.pipeline.verdict import agree, check_recorder, conclude, ended_otherwise, failed, recorded, why_not_whole
+from auditor.pipeline.verdict import agree, check_recorder, compared, conclude, recorded, why_not_whole
 from auditor.plan import Inquiry, Plan, Selection
 from auditor.results import Audit, Lost, OpLine, RunOutcome, Search
 from auditor.trace.reader import Trace
@@ -94,7 +93,7 @@ def audit(
             return Audit(verdict="inconclusive", script=list(plan.script), runs=[outcome(a)], reason=reason, version=auditor.__version__)
         controls = [a, *(runs.one(usual, f"control-{k}", "control") for k in range(2, inquiry.runs + 1))]
         screen.say("comparing")
-        comparison = _compared(controls)
+        comparison = _parted(controls)
         lab = _laboratory(plan, factors, runs, controls, inquiry, snapshot)
         found = _explained(lab, comparison, inquiry)
         looked = _finite_look(plan, a, book, runs) if inquiry.look else None
@@ -122,12 +121,9 @@ def _snapshot(plan: Plan, folder: Path) -> Snapshot:
     return Snapshot.take(Path(plan.cwd), folder / "before", without=(folder, cache_folder()))
 
 
-def _compared(controls: list[Trace]) -> Comparison:
+def _parted(controls: list[Trace]) -> Comparison:
     """The first control with the first other that differs from it, or else with the second."""
-    comparisons = [compare(controls[0], other) for other in controls[1:]]
-    for k, comparison in enumerate(comparisons):
-        if comparison.divergence is None and ended_otherwise(controls[0], controls[k + 1]):
-            comparisons[k] = replace(comparison, divergence=failed(controls[0], controls[k + 1]))
+    comparisons = [compared(controls[0], other) for other in controls[1:]]
     return next((one for one in comparisons if one.divergence is not None), comparisons[0])
 
 

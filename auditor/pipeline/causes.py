@@ -43,14 +43,14 @@ def explain(lab: Laboratory, comparison: Comparison, look: bool) -> Conclusion:
         looked = True
     first_run = lab.runs.made[-1] if looked else a
     lab.intermittent = _intermittent(lab, comparison)
-    first = lab.show(comparison, first_run if looked else a, b)
+    first = lab.show(first_run, b, comparison)
     assert first is not None
     along = {name: factor.along for name, factor in lab.factors.items()}
     state = _settled(lab, lambda trials: search(lab.available, first, trials, NUMERICAL, along))
     causes = [_cause(lab, found) for found in state.found]
     if look and not looked and comparison.watch is not None:
         seen_again = [lab.shown(found.returned.seen) for found in state.found if found.returned and found.returned.seen]
-        better = next((closer(comparison, one.comparison) for one in seen_again if closer(comparison, one.comparison)), None)
+        better = next(filter(None, (closer(comparison, one.comparison) for one in seen_again)), None)
         comparison = better or (second_look(lab.plan_with(), comparison, lab.make) if not seen_again else comparison)
     if comparison.divergence is not None:
         since = next((lab.often(found) for found in state.found if found.seen is first), None)

@@ -18,12 +18,11 @@ from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from pathlib import Path
 
-from auditor.compare import compare
 from auditor.errors import LaunchError, UsageError
 from auditor.judge import Rule, judge
 from auditor.mend import diff_of, mended, zeroed
 from auditor.pipeline.laboratory import Laboratory
-from auditor.pipeline.verdict import ended_otherwise, failed, why_not_whole
+from auditor.pipeline.verdict import compared, why_not_whole
 from auditor.plugins import detectors
 from auditor.report import listed
 from auditor.results import Audit, Cause, Divergence, Finding, Patch
@@ -185,9 +184,9 @@ def _leftover(divergence: Divergence | None, cause: Cause, removed: Sequence[str
 def _difference(runs: Sequence[Trace]) -> Divergence | None:
     """The first difference between the first run and another."""
     for run in runs[1:]:
-        found = compare(runs[0], run).divergence
-        if found is not None or ended_otherwise(runs[0], run):
-            return found or failed(runs[0], run)
+        found = compared(runs[0], run).divergence
+        if found is not None:
+            return found
     return None
 
 

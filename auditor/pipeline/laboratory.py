@@ -14,13 +14,13 @@ from functools import cached_property
 from itertools import count
 from pathlib import Path
 
-from auditor.compare import Comparison, compare
+from auditor.compare import Comparison
 from auditor.diagnose import CHANCY, NUMERICAL, Suspicion, entries_of, suspicion
 from auditor.experiment import Found, Seen, Trial, Wanted, runs_needed
 from auditor.factors import Factor, plan_with
 from auditor.launch import Snapshot, moved, outcome, remove, room
 from auditor.pipeline.reruns import Reruns, Wish
-from auditor.pipeline.verdict import ended_otherwise, failed, parting, raised_at, rate
+from auditor.pipeline.verdict import compared, parting, raised_at, rate
 from auditor.plan import Plan
 from auditor.results import Cause, Divergence, Intermittent, OpLine
 from auditor.trace.reader import Trace
@@ -143,15 +143,14 @@ class Laboratory:
         taken = {trace.id for trace in self.runs.made}
         if many == 1 and stem not in taken and f"{stem}-1" not in taken:
             return [stem]
-        first = next(k for k in count(1) if f"{stem}-{k}" not in taken)
+        first = next(k for k in count(2 if stem in taken else 1) if f"{stem}-{k}" not in taken)
         return [f"{stem}-{k}" for k in range(first, first + many)]
 
-    def show(self, comparison: Comparison, a: Trace, b: Trace) -> Seen | None:
-        """A difference, as far as the search must know it; what was read in these runs is noted in the later of them, if in any."""
+    def show(self, a: Trace, b: Trace, comparison: Comparison | None = None) -> Seen | None:
+        """The difference between two runs, as far as the search must know it; what was read is noted in the later of them, if in any."""
         run = next((run for run in (a, b) if run not in self.controls), a)
+        comparison = comparison or compared(a, b)
         divergence = comparison.divergence
-        if divergence is None and ended_otherwise(a, b):
-            divergence = failed(a, b)
         if divergence is None:
             return None
         if divergence.kind == "failed":
@@ -170,6 +169,10 @@ class Laboratory:
     def shown(self, seen: Seen) -> Shown:
         """What stands behind a difference of the search."""
         return next(one for one in self._shown if one.seen is seen)
+
+    def run(self, name: str) -> Trace:
+        """A run by its name."""
+        return next(trace for trace in self.runs.made if trace.id == name)
 
     def difference_of(self, cause: Cause) -> Divergence | None:
         """The difference that a cause made."""
@@ -199,7 +202,7 @@ class Laboratory:
             traces += more
             left -= len(more)
             for trace in traces[max(len(traces) - len(more), 1) :]:
-                seen = seen or self.show(compare(traces[0], trace), traces[0], trace)
+                seen = seen or self.show(traces[0], trace)
             if (
                 wanted.purpose == "returns"
                 and left == 0
@@ -220,8 +223,8 @@ class Laboratory:
         if self._failed(traces[0]):
             # it may be one that fails now and then
             traces += self.make(plan, stem, 1, "experiment", "does the script fail with it each time")
-            return self._trial(wanted, traces, None if self._all_failed(traces) else self.show(compare(*traces), *traces))
-        return self._trial(wanted, traces, self.show(compare(self.controls[0], traces[0]), self.controls[0], traces[0]))
+            return self._trial(wanted, traces, None if self._all_failed(traces) else self.show(traces[0], traces[1]))
+        return self._trial(wanted, traces, self.show(self.controls[0], traces[0]))
 
     def _trial(self, wanted: Wanted, traces: list[Trace], seen: Seen | None) -> Trial:
         trial = Trial(wanted.factors, wanted.purpose, seen, self._all_failed(traces), tuple(trace.id for trace in traces))
@@ -258,8 +261,7 @@ class Laboratory:
     def _pair(self, seen: Seen) -> tuple[Trace, Trace]:
         """The two runs in which a difference was seen."""
         a, b = self.shown(seen).divergence.runs
-        by_name = {trace.id: trace for trace in self.runs.made}
-        return by_name[a], by_name[b]
+        return self.run(a), self.run(b)
 
     def _how_many(self, wanted: Wanted) -> int:
         if self.intermittent is not None and self.intermittent.others:
@@ -302,13 +304,13 @@ class Laboratory:
         """The trial that showed a factor, with as many more runs as are missing, or until one shows the difference again."""
         trial = found.held
         plan = self.plan_with([name for name in _order(self.factors) if name in trial.factors])
-        base = next(trace for trace in self.runs.made if trace.id == trial.runs[0])
+        base = self.run(trial.runs[0])
         left = self.runs_missing(found)
         while left > 0:
             more = self.make(plan, base.id.rpartition("-")[0], min(left, 2), "experiment", f"is it {found.factor}, or luck")
             left -= len(more)
             for trace in more:
-                seen = self.show(compare(base, trace), base, trace)
+                seen = self.show(base, trace)
                 if seen is not None and (trial.seen is None or _comes_before(seen, trial.seen, found.seen.lane)):
                     trial = replace(trial, seen=seen)
             trial = replace(trial, runs=(*trial.runs, *(trace.id for trace in more)))

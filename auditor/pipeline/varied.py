@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict
 from functools import partial
 
 from auditor.compare import Comparison, compare
@@ -12,7 +12,8 @@ from auditor.experiment import Found, Trial, search_varied
 from auditor.experiment import Search as State
 from auditor.pipeline.causes import TRIALS, Conclusion, explain, go, summary, unfinished
 from auditor.pipeline.laboratory import Laboratory, seen_at
-from auditor.pipeline.verdict import ended_otherwise, failed
+from auditor.pipeline.verdict import compared
+from auditor.plan import Plan, Watch
 from auditor.results import Cause
 from auditor.trace.reader import Trace
 
@@ -70,7 +71,7 @@ def _confirmed_by(lab: Laboratory, found: Found) -> list[str] | None:
     if lab.factors[found.factor].numerical and lab.shown(found.seen).divergence.kind == "kernel":
         return []
     (again,) = lab.make(lab.plan_with(varied=[found.factor]), f"vary-{found.factor}", 1, "experiment", "does it make a difference again")
-    seen = lab.show(compare(lab.controls[0], again), lab.controls[0], again)
+    seen = lab.show(lab.controls[0], again)
     return [again.id] if seen is not None and found.seen.lane in seen.places else None
 
 
@@ -82,9 +83,7 @@ def _differing_further(lab: Laboratory) -> Comparison | None:
         left -= len(more)
         lab.controls += more
         for trace in more:
-            comparison = compare(lab.controls[0], trace)
-            if comparison.divergence is None and ended_otherwise(lab.controls[0], trace):
-                comparison = replace(comparison, divergence=failed(lab.controls[0], trace))
+            comparison = compared(lab.controls[0], trace)
             if comparison.divergence is not None:
                 return comparison
     return None
@@ -111,20 +110,27 @@ def _size(lab: Laboratory, found: Found) -> str:
     divergence = shown.divergence
     watch = shown.comparison.watch
     said = f"{_CHANGES.get(found.factor, f'another {found.factor} changes')} results from op {divergence.index:,} ({divergence.op}) on"
+    varied = lab.run(found.held.runs[0])
     if watch is not None:
-        looked = next((trace for trace in lab.runs.made if trace.meta.get("role") == "look" and trace.id.startswith("look-base")), None)
-        if looked is None:
-            (looked,) = lab.make(lab.plan_with().with_watch(watch), "look-base", 1, "look", "how large is the difference")
-        varied = next(trace for trace in lab.runs.made if trace.id == found.held.runs[0])
-        closely = compare(looked, varied).divergence
+        closely = compare(_looked(lab, lab.plan_with(), watch), _looked(lab, lab.plan_with(varied=[found.factor]), watch)).divergence
         evidence = closely.detail.evidence if closely is not None else None
         sizes = [one.absolute for one in evidence.outputs if one.absolute is not None] if evidence is not None else []
         if sizes:
             said += f", there by at most {max(sizes):.1g}"
-    losses = [_last_loss(lab.controls[0]), _last_loss(next(t for t in lab.runs.made if t.id == found.held.runs[0]))]
+    losses = [_last_loss(lab.controls[0]), _last_loss(varied)]
     if losses[0] is not None and losses[1] is not None:
         said += f"; the last loss is {losses[0]:.9g} and {losses[1]:.9g}" if losses[0] != losses[1] else "; the last loss is the same"
     return said
+
+
+def _looked(lab: Laboratory, plan: Plan, watch: Watch) -> Trace:
+    """A run of a plan that has kept the values there, made if there is none."""
+    watched = [asdict(watch)]
+    for trace in lab.runs.made:
+        if trace.meta.get("varied") == list(plan.varied) and trace.meta["plan"].get("watch") == watched:
+            return trace
+    stem = f"look-{'+'.join(plan.varied) or 'base'}"
+    return lab.make(plan.with_watch(watch), stem, 1, "look", "how large is the difference")[0]
 
 
 def _last_loss(run: Trace) -> float | None:

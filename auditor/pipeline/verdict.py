@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import auditor
-from auditor.compare import Comparison, before_the_end
+from auditor.compare import Comparison, before_the_end, compare
 from auditor.experiment import wilson
 from auditor.launch import outcome, told_of_originals
 from auditor.plan import Plan
@@ -77,6 +78,12 @@ def why_not_whole(run: Trace, plan: Plan | None) -> str | None:
 def ended_otherwise(a: Trace, b: Trace) -> bool:
     """Whether two runs came to their ends, and not to the same."""
     return a.meta.get("exit") != b.meta.get("exit") and not outcome(a).stopped and not outcome(b).stopped
+
+
+def compared(a: Trace, b: Trace) -> Comparison:
+    """Compare two runs; that they did the same ops and ended differently is a difference, too."""
+    comparison = compare(a, b)
+    return replace(comparison, divergence=failed(a, b)) if comparison.divergence is None and ended_otherwise(a, b) else comparison
 
 
 def failed(a: Trace, b: Trace) -> Divergence:
