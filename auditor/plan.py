@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,18 @@ class Plan:
     """If `cwd` is such a copy: paths that stand for others, and these others; the longer before the shorter."""
     at_home: tuple[str, tuple[str, ...]] | None = None
     """If `cwd` is such a copy: the user's `cwd` and `script`."""
+    device: str = ""
+    """What `--devices` calls it; nothing: wherever the script computes."""
+    device_variables: tuple[tuple[str, str], ...] = ()
+    """What it needs in the environment; a factor that sets the same has its way."""
+    within_device: tuple[tuple[str, Any], ...] = ()
+    """What the recorder does about it."""
+    sketch: bool = False
+    """Sketches of all tensors are recorded, so that the run can be compared with one on another device."""
+    shadow: str = ""
+    """Each op is recomputed in this dtype (`float64`) or on this device, and its error measured against `tolerances`."""
+    tolerances: tuple[Any, ...] = ()
+    """Rules of how far an op may be off, as JSON values."""
 
     @property
     def command(self) -> list[str]:
@@ -64,9 +77,14 @@ class Plan:
         """The same plan with these variables set in the child."""
         return replace(self, environment=(*self.environment, *sorted(variables.items())))
 
+    @property
+    def variables(self) -> dict[str, str]:
+        """What is set in the environment of the child, beside what it inherits."""
+        return dict(self.device_variables) | dict(self.environment)
+
     def variable(self, name: str) -> str | None:
         """An environment variable as the child will find it."""
-        return dict(self.environment).get(name, os.environ.get(name))
+        return self.variables.get(name, os.environ.get(name))
 
     def with_factors(self, pinned: tuple[str, ...], varied: tuple[str, ...], within: tuple[tuple[str, str], ...]) -> Plan:
         """The same plan, saying which factors are pinned and varied.
@@ -103,6 +121,18 @@ class Plan:
         """The same plan recorded at another level; with a window, at level `ops` within these steps only."""
         return replace(self, level=level, window=window)
 
+    def with_device(self, name: str, variables: tuple[tuple[str, str], ...], within: dict[str, Any]) -> Plan:
+        """The same plan on another device: what that needs in the environment, and what the recorder does about it."""
+        return replace(self, device=name, device_variables=variables, within_device=tuple(within.items()))
+
+    def with_sketches(self) -> Plan:
+        """The same plan, recording a sketch of each tensor."""
+        return replace(self, sketch=True)
+
+    def with_shadow(self, reference: str, tolerances: Sequence[Any]) -> Plan:
+        """The same plan, recomputing each op in the dtype, or on the device, `reference`."""
+        return replace(self, shadow=reference, tolerances=tuple(tolerances))
+
     def recorder_settings(self) -> dict[str, Any]:
         """What the recorder in the child is told, besides where to write."""
         settings: dict[str, Any] = {"level": self.level, "steps": self.steps, "window": self.window}
@@ -113,6 +143,12 @@ class Plan:
             settings["to_the_end"] = self.to_the_end
         if self.finite:
             settings["finite"] = True
+        if self.sketch:
+            settings["sketch"] = True
+        if self.shadow:
+            settings["shadow"] = {"as": self.shadow, "tolerances": list(self.tolerances)}
+        if self.within_device:
+            settings["device"] = dict(self.within_device)
         if self.within:
             settings["factors"] = [list(entry) for entry in self.within]
         return settings
@@ -121,6 +157,7 @@ class Plan:
         """The plan as it is kept in run.json: of the user's own folder, wherever the run is made."""
         facts = asdict(self)
         facts["cwd"], facts["script"] = facts.pop("at_home") or (self.cwd, self.script)
+        del facts["tolerances"]
         return facts
 
 
@@ -145,6 +182,8 @@ class Inquiry:
 
     `quick` leaves out the run that varies what should make no difference. Factors in `pin` are held still in every run; those in `vary` are
     varied in the place of all that can be. `fix`: look for a change of the script that cures a cause, and write it down; `apply`: make it.
+    `devices`: names of devices to compare, with commas; nothing: the one that the script computes on with the CPU, where it is another.
+    `shadow`: recompute each op in this dtype or on this device.
     """
 
     runs: int = 2
@@ -155,3 +194,5 @@ class Inquiry:
     vary: tuple[str, ...] = ()
     fix: bool = False
     apply: bool = False
+    devices: str = ""
+    shadow: str = ""

@@ -17,6 +17,7 @@ from auditor.judge.acceptance import Allowance, allowances, read_baseline, witho
 from auditor.judge.conditions import FIELDS, where
 from auditor.judge.neighbour import read_neighbour
 from auditor.judge.rules import PLACEHOLDER, Rule, RuleFile, chosen, load_rules, schema
+from auditor.judge.tolerances import load_tolerances
 from auditor.results import Finding, Level
 
 if TYPE_CHECKING:
@@ -29,9 +30,15 @@ LEVELS: tuple[Level, ...] = ("error", "warning", "note")
 
 
 def judge(runs: Sequence[Tables], rules: Iterable[Rule], detectors: Mapping[str, Detector]) -> list[Finding]:
-    """All findings of the first run, the worst first; the other runs are only compared with it."""
+    """All findings of the first run, the worst first; the other runs are only compared with it.
+
+    A rule that does not hold for the run's version of torch finds nothing.
+    """
     found: list[Finding] = []
+    version = _torch_of(runs[0])
     for rule in rules:
+        if not rule.holds_for(version):
+            continue
         try:
             found += _findings(rule, runs, detectors)
         except TraceError:
@@ -40,6 +47,11 @@ def judge(runs: Sequence[Tables], rules: Iterable[Rule], detectors: Mapping[str,
             said = str(error).partition("\n")[0]
             found.append(Finding(rule=rule.id, level="note", message=f"the rule could not be applied: {type(error).__name__}: {said}"))
     return sorted(found, key=lambda f: (LEVELS.index(f.level), f.file or "", f.line or 0, f.rule))
+
+
+def _torch_of(run: Tables) -> str | None:
+    """The version of torch that a run had; None if no process of it said."""
+    return next((str(lane.facts["torch"]) for lane in run.run.lanes.values() if lane.facts.get("torch")), None)
 
 
 def _findings(rule: Rule, runs: Sequence[Tables], detectors: Mapping[str, Detector]) -> list[Finding]:
@@ -68,7 +80,7 @@ def _finding(rule: Rule, file: str | None, line: int | None, values: Mapping[str
     code = values.get("code") or (run.code_at(file, line) if file and line else None)
     return Finding(
         rule=rule.id, level=rule.level, file=file, line=line, code=code if isinstance(code, str) else None, count=count, message=message,
-        instead=rule.instead, evidence=evidence,
+        instead=rule.instead, forecast=rule.forecast, evidence=evidence,
     )  # fmt: skip
 
 
@@ -86,6 +98,6 @@ def accepted(findings: Sequence[Finding], run: Tables, judged: Iterable[Rule]) -
 
 
 __all__ = [
-    "LEVELS", "Rule", "RuleFile", "accepted", "chosen", "judge", "load_rules", "read_baseline",
+    "LEVELS", "Rule", "RuleFile", "accepted", "chosen", "judge", "load_rules", "load_tolerances", "read_baseline",
     "read_neighbour", "schema", "without_baseline", "write_baseline",
 ]  # fmt: skip

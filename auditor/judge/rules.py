@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from auditor.errors import UsageError
 from auditor.judge.conditions import FIELDS, Match
@@ -25,6 +26,16 @@ PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 
 #: What a message may say of the happenings that a `match` found.
 MATCH_VALUES = frozenset({*FIELDS, "count", "places"})
+
+#: One bound of the versions that a rule holds for: `>=2.6`.
+_BOUND = re.compile(r"(>=|<=|==|!=|>|<)\s*(\d+(?:\.\d+)*)")
+_RELEASE = re.compile(r"\d+(?:\.\d+)*")
+_COMPARED: dict[str, Callable[[tuple[int, ...], tuple[int, ...]], bool]] = {
+    ">=": operator.ge, "<=": operator.le, "==": operator.eq, "!=": operator.ne, ">": operator.gt, "<": operator.lt,
+}  # fmt: skip
+
+#: Name of the folder, within one of rules, that holds tolerances (`tolerances.py`).
+TOLERANCES = "tolerances"
 
 _LINE = Annotated[str, Field(min_length=1)]
 
@@ -41,6 +52,7 @@ class Rule(BaseModel):
     match: Annotated[Match | None, Field(description="which recorded happenings are findings")] = None
     detector: Annotated[str | None, Field(description="the named detector that finds it, where order matters")] = None
     params: Annotated[dict[str, Any], Field(description="settings of the detector")] = {}
+    torch: Annotated[str | None, Field(description="the versions of torch that it holds for, as in '>=2.6,<2.15'; without it, all")] = None
     message: Annotated[_LINE, Field(description="the finding in one sentence, with {placeholders}")]
     instead: Annotated[_LINE, Field(description="what to do instead")]
     false_positives: Annotated[_LINE, Field(alias="false-positives", description="when it is no fault")]
@@ -58,6 +70,45 @@ class Rule(BaseModel):
             if unknown:
                 raise ValueError(f"message: there is no {{{unknown[0]}}}; there are {', '.join(sorted(MATCH_VALUES))}")
         return self
+
+    @field_validator("torch")
+    @classmethod
+    def _versions(cls, torch: str | None) -> str | None:
+        if torch is not None:
+            _bounds(torch)
+        return torch
+
+    @property
+    def forecast(self) -> bool:
+        """Whether it tells what would be on a GPU, and nothing that was wrong in the run."""
+        return "forecast" in self.tags
+
+    def holds_for(self, version: str | None) -> bool:
+        """Whether it holds for this version of torch; where the run does not tell its version, nothing speaks against it."""
+        release = _RELEASE.match(version or "")
+        if self.torch is None or release is None:
+            return True
+        made = _numbers(release[0])
+        return all(_COMPARED[sign](made, bound) for sign, bound in _bounds(self.torch))
+
+
+def _bounds(versions: str) -> list[tuple[str, tuple[int, ...]]]:
+    """`>=2.6,<2.15` as signs and numbers. Raises ValueError for anything else."""
+    found = [_BOUND.fullmatch(part.strip()) for part in versions.split(",")]
+    if not all(found):
+        raise ValueError(f"{versions!r} is no list of bounds such as '>=2.6,<2.15'")
+    return [(bound[1], _numbers(bound[2])) for bound in found if bound]
+
+
+def _numbers(release: str) -> tuple[int, ...]:
+    """`2.13.0` as numbers, without the zeros at its end: 2.13 and 2.13.0 are one version.
+
+    What stands behind the release does not count: 2.14.0a0 has what 2.14 will have, and 2.13.0+cpu is 2.13.0.
+    """
+    numbers = [int(part) for part in release.split(".")]
+    while len(numbers) > 1 and not numbers[-1]:
+        numbers.pop()
+    return tuple(numbers)
 
 
 @dataclass(frozen=True)
@@ -88,7 +139,7 @@ def load_rules(folders: Iterable[Path], detectors: Mapping[str, Detector]) -> di
     for folder in folders:
         if not folder.is_dir():
             raise UsageError("no-such-rules", f"{folder} is no folder of rules")
-        for file in sorted([*folder.rglob("*.yaml"), *folder.rglob("*.yml")]):
+        for file in rule_files(folder):
             rule, wrong = read_rule(file, detectors)
             faults += wrong
             if rule is None:
@@ -118,37 +169,58 @@ def chosen(rules: Mapping[str, RuleFile], select: Sequence[str], ignore: Sequenc
     return [rule for rule in everything if rule.id in wanted]
 
 
-def read_rule(file: Path, detectors: Mapping[str, Detector]) -> tuple[Rule | None, list[Fault]]:
-    """The rule of one file, or what is wrong with it."""
+def rule_files(folder: Path) -> list[Path]:
+    """The rule files of a folder and those below it, in order of their names; `tolerances` folders hold something else."""
+    found = sorted([*folder.rglob("*.yaml"), *folder.rglob("*.yml")])
+    return [file for file in found if TOLERANCES not in file.relative_to(folder).parts[:-1]]
+
+
+def read_mapping(file: Path) -> tuple[yaml.Node | None, Any, list[Fault]]:
+    """The tree of a YAML file, what it holds, and what is wrong with it as a mapping; the tree is None where nothing more can be said."""
     try:
         text = file.read_text("utf-8")
         tree = yaml.compose(text, yaml.SafeLoader)
     except UnicodeDecodeError as error:
-        return None, [Fault(file, 1, 1, f"not UTF-8: {error.reason}")]
+        return None, None, [Fault(file, 1, 1, f"not UTF-8: {error.reason}")]
     except OSError as error:
-        return None, [Fault(file, 1, 1, f"cannot be read: {error.strerror}")]
+        return None, None, [Fault(file, 1, 1, f"cannot be read: {error.strerror}")]
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        return None, [Fault(file, line, column, f"no YAML: {getattr(error, 'problem', None) or error}")]
+        return None, None, [Fault(file, line, column, f"no YAML: {getattr(error, 'problem', None) or error}")]
     if not isinstance(tree, yaml.MappingNode):
-        return None, [Fault(file, 1, 1, "a rule is a mapping of keys to values")]
+        return None, None, [Fault(file, 1, 1, "a rule is a mapping of keys to values")]
     faults = list(_repeated_keys(file, tree))
     try:
         data = yaml.SafeLoader("").construct_document(tree)
     except (yaml.YAMLError, ValueError) as error:
-        return None, [
-            Fault(file, *_at(getattr(error, "problem_mark", None)), f"no YAML that a rule may be: {getattr(error, 'problem', error)}")
-        ]
+        return (
+            None,
+            None,
+            [Fault(file, *_at(getattr(error, "problem_mark", None)), f"no YAML that a rule may be: {getattr(error, 'problem', error)}")],
+        )
+    return tree, data, faults
+
+
+def faults_of(error: ValidationError, file: Path, tree: yaml.Node) -> list[Fault]:
+    """What a validation found wrong, each with its place in the file."""
+    told: dict[tuple[object, ...], Fault] = {}  # of the branches of a union only the first, which is the plainest
+    for one in error.errors():
+        place = _place(tree, one["loc"])
+        missing = one["loc"][-1] if one["type"] in ("missing", "extra_forbidden") else ""
+        told.setdefault((*place, missing), Fault(file, *place, _said(one)))
+    return list(told.values())
+
+
+def read_rule(file: Path, detectors: Mapping[str, Detector]) -> tuple[Rule | None, list[Fault]]:
+    """The rule of one file, or what is wrong with it."""
+    tree, data, faults = read_mapping(file)
+    if tree is None:
+        return None, faults
     try:
         rule = Rule.model_validate(data, strict=True)
     except ValidationError as error:
-        told: dict[tuple[object, ...], Fault] = {}  # of the branches of a union only the first, which is the plainest
-        for one in error.errors():
-            place = _place(tree, one["loc"])
-            missing = one["loc"][-1] if one["type"] in ("missing", "extra_forbidden") else ""
-            told.setdefault((*place, missing), Fault(file, *place, _said(one)))
-        return None, [*faults, *told.values()]
+        return None, [*faults, *faults_of(error, file, tree)]
     faults += [Fault(file, *_place(tree, path), message) for path, message in _about_its_detector(rule, detectors)]
     if file.stem != rule.id:
         faults.append(Fault(file, *_place(tree, ("id",)), f"the rule {rule.id} belongs into {rule.id}{file.suffix}"))

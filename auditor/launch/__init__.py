@@ -187,7 +187,7 @@ def _write_meta(run: Path, meta: dict[str, Any]) -> None:
 
 def _environment(plan: Plan, run: Path) -> dict[str, str]:
     environment = dict(os.environ)
-    environment.update(plan.environment)
+    environment.update(plan.variables)
     if plan.level == "off":
         return environment
     inherited = environment.get("PYTHONPATH")

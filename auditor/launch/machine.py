@@ -24,7 +24,7 @@ _PREFIXES = (
 
 def describe(plan: Plan) -> dict[str, Any]:
     """`machine`, `versions`, `environment` and the digest of the script. Only variables that can change numbers are kept: no secrets."""
-    environment = dict(os.environ) | dict(plan.environment)
+    environment = dict(os.environ) | plan.variables
     return {
         "machine": _machine(),
         "versions": _versions(plan.python),

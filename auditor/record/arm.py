@@ -33,9 +33,16 @@ def arm() -> Process:
     settings.install(process)
     numpy_rng.install(process)
     workers.install(process)
+    if process.settings.get("device"):
+        # Only here, because few runs need it, and later none of ours can be imported. First of all: the recorder's modes lie above.
+        from auditor.record import redirect
+
+        imports.when_imported("torch", partial(_install_torch, redirect.install_torch, process))
     # One by one: a probe that does not fit a version of torch is reported and leaves the others alone.
     for probe in (torch_rng, settings, steps, autocast, torch_mode, modules, threads, workers):
         imports.when_imported("torch", partial(_install_torch, probe.install_torch, process))
+    if process.settings.get("device"):
+        imports.when_imported("torch", partial(_install_torch, redirect.install_threads, process))
     # Registered first, so run last: what the user's own exit handlers do is still recorded.
     atexit.register(process.close)
     if hasattr(os, "register_at_fork"):

@@ -2,11 +2,18 @@
 
 dtype, shape, stride and device are not mixed in: they are part of the record's `sig`, and the two together are what is
 compared. Which memory may be read for which kind of tensor, and which reads crash, is measured in the notes at each branch.
+
+**On a device.** Copying each result to be hashed would make the program wait for the device at each op, and hide the races that one looks
+for. So the results of ops on a device are digested there: the sum of their 32-bit words, each times a weight of its own, modulo 2**64.
+That is integer arithmetic, so the order in which a device adds does not matter, and that of the words does, because of the weights. Words
+differ by less than 2**32, so two that change places are missed only where their weights agree in the last 33 bits or more. The sums
+stay on the device until many are read at once, see `Deferred`. Such a digest is no xxh3 and equals only others of its kind.
 """
 
 from __future__ import annotations
 
 import ctypes
+import struct
 from array import array
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -20,6 +27,7 @@ if TYPE_CHECKING:
 ROWS_LIMIT = 1024
 
 of_bytes = xxh3_64_intdigest
+_pack_digest = struct.Struct("<Q").pack_into
 
 #: number of bytes -> ctypes array type; making the type anew costs 20 times the lookup.
 array_types: dict[int, Any] = {}
@@ -90,6 +98,7 @@ def of_all(values: Iterable[object]) -> int:
     """
     running = xxh3_64()
     add = running.update
+    elsewhere: list[torch.Tensor] = []
     for value in values:
         try:
             if value.is_contiguous() and value.is_cpu:  # type: ignore[attr-defined]  # or not a tensor, see below
@@ -99,8 +108,144 @@ def of_all(values: Iterable[object]) -> int:
                 continue
         except (AttributeError, RuntimeError):  # None, a number; a sparse tensor has no memory of its own
             pass
-        add(of_tensor(value).to_bytes(8, "little") if hasattr(value, "untyped_storage") else b"none")  # type: ignore[arg-type]
+        if getattr(value, "is_cpu", True):
+            add(of_tensor(value).to_bytes(8, "little") if hasattr(value, "untyped_storage") else b"none")  # type: ignore[arg-type]
+        else:
+            elsewhere.append(value)  # type: ignore[arg-type]  # a tensor on a device
+    for found in _read_at_once(elsewhere):
+        add(found.to_bytes(8, "little", signed=True))
     return running.intdigest()
+
+
+def _read_at_once(tensors: list[torch.Tensor]) -> list[int]:
+    """Digests of tensors on devices, with one wait for each device."""
+    import torch
+
+    sums = OnDevice(torch)
+    found = [(tensor.device, sums.of(tensor)) for tensor in tensors]
+    values: dict[Any, list[int]] = {}
+    for device in dict.fromkeys(device for device, _ in found):
+        made = [one for of, one in found if of == device and one is not None]
+        values[device] = torch.stack(made).tolist() if made else []
+    left = {device: iter(some) for device, some in values.items()}
+    return [0 if one is None else next(left[device]) for device, one in found]
+
+
+#: Words that are weighted at once: the products take 8 bytes each.
+_BLOCK = 1 << 16
+_BLOCKS = 64
+#: device and which of three -> that many weights
+_weights: dict[tuple[Any, int], Any] = {}
+
+
+class OnDevice:
+    """Digests tensors where they are."""
+
+    def __init__(self, torch: Any) -> None:
+        self._torch = torch
+
+    def of(self, tensor: Any) -> Any:
+        """A tensor of one int64 on the same device, without waiting for it; None for a tensor that has no memory to be read."""
+        flat = _as_it_lies(tensor.detach())
+        if flat is None or not flat.numel():
+            return None
+        torch = self._torch
+        words = _words(torch, flat)
+        n = words.numel()
+        device = words.device
+        if n <= _BLOCK:
+            return (words * self._of(device, 1)[:n]).sum()
+        total = None
+        for first in range(0, n, _BLOCK * _BLOCKS):
+            part = words[first : first + _BLOCK * _BLOCKS]
+            rows = part.numel() // _BLOCK
+            turns = self._of(device, 2)[:_BLOCKS] * (2 * (first // _BLOCK) + 1)
+            found = ((part[: rows * _BLOCK].view(rows, _BLOCK) * self._of(device, 1)).sum(1) * turns[:rows]).sum()
+            rest = part[rows * _BLOCK :]
+            if rest.numel():
+                found = found + (rest * self._of(device, 3)[: rest.numel()]).sum()
+            total = found if total is None else total + found
+        return total
+
+    def _of(self, device: Any, which: int) -> Any:
+        """Odd 64-bit weights, the same in every run, made of integers on the device itself."""
+        known = _weights.get((device, which))
+        if known is None:
+            torch = self._torch
+            x = torch.arange(which << 32, (which << 32) + _BLOCK, dtype=torch.int64, device=device) * -0x61C8864680B583EB
+            x = (x ^ ((x >> 30) & 0x3FFFFFFFF)) * -0x40A7B892E31B1A47
+            x = (x ^ ((x >> 27) & 0x1FFFFFFFFF)) * -0x6B2FB644ECCEEE15
+            known = _weights[device, which] = x ^ ((x >> 31) & 0x1FFFFFFFF) | 1
+        return known
+
+
+def _words(torch: Any, flat: Any) -> Any:
+    """The memory of a dense tensor as integers of 32 bits, or of 8 where it cannot be divided so."""
+    size = flat.element_size()
+    whole = flat.numel() * size % 4 == 0 and flat.storage_offset() * size % 4 == 0
+    return flat.view(torch.int32 if size % 4 == 0 or whole else torch.uint8)
+
+
+def _as_it_lies(tensor: Any) -> Any:
+    """The elements of a tensor in the order in which they lie in memory, as one dimension; None if it has no dense memory."""
+    import torch
+
+    if tensor.layout is not torch.strided or tensor.is_quantized or tensor.device.type == "meta":
+        return None
+    if tensor.is_conj():
+        tensor = tensor.resolve_conj()
+    if tensor.is_neg():
+        tensor = tensor.resolve_neg()
+    if tensor.is_complex():
+        tensor = torch.view_as_real(tensor)
+    if not tensor.is_contiguous():
+        stride = tensor.stride()
+        tensor = tensor.permute(sorted(range(tensor.dim()), key=lambda d: (-stride[d], d)))
+    return tensor.reshape(-1)
+
+
+class Deferred:
+    """Digests that are still on a device, and the places in memory where they belong: read all at once, when the program waits anyway."""
+
+    #: At most so many are kept: each is a small tensor.
+    MOST = 8192
+
+    def __init__(self, torch: Any) -> None:
+        self._torch = torch
+        self._sums = OnDevice(torch)
+        self._waiting: list[tuple[Any, Any, int]] = []
+        self.captured = 0
+        """Results within a CUDA graph that is being captured: nothing may be read there."""
+
+    def sum_of(self, tensor: Any) -> Any:
+        """The digest of a tensor as a tensor on its device; None where there is none."""
+        if tensor.is_cuda and self._torch.cuda.is_current_stream_capturing():
+            self.captured += 1
+            return None
+        return self._sums.of(tensor)
+
+    def wait_for(self, found: Any, memory: Any, offset: int) -> None:
+        """Remember where a digest belongs."""
+        self._waiting.append((found, memory, offset))
+        if len(self._waiting) >= self.MOST:
+            self.read()
+
+    def read(self) -> None:
+        """Wait for the devices and write the digests to their places."""
+        if not self._waiting:
+            return
+        waiting, self._waiting = self._waiting, []
+        torch = self._torch
+        guard = no_dispatch()  # noqa: F841  # works by living
+        of_devices: dict[Any, list[tuple[Any, Any, int]]] = {}
+        for entry in waiting:
+            of_devices.setdefault(entry[0].device, []).append(entry)
+        for device, entries in of_devices.items():
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)  # they were made on whichever stream the op ran
+            values = torch.stack([found for found, _, _ in entries]).tolist()
+            for value, (_, memory, offset) in zip(values, entries, strict=True):
+                _pack_digest(memory, offset, of_bytes(value.to_bytes(8, "little", signed=True)))
 
 
 def physical(tensor: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...] | None:

@@ -41,6 +41,9 @@ class Lane:
         self.loss: Any = None
         self.stepping: list[Any] = []  # optimizers whose step is running, the outermost first
         self.watched_enough = False
+        self.met_external: Any = None  # set where externals are looked at: called with the record's number and the tensor
+        self.deferring = False  # whether digests of the CPU's tensors, too, are made as those on a device are
+        self.at_end: list[Callable[[], None]] = []  # what else is to be written before the end mark
         self._last_draw = _NO_DRAW
         self.line({"k": "lane", "base": self.base, "started": time.time(), "role": role, "identity": identity})
 
@@ -101,7 +104,9 @@ class Lane:
         self.event("seed", stream=stream, function=function, value=_seed_text(value), entropy=entropy, state=state)
 
     def close(self) -> None:
-        """Write the end mark."""
+        """Write what is left to write, and the end mark."""
+        for tell in self.at_end:
+            tell()
         self.writer.close(self.number())
 
 

@@ -41,6 +41,8 @@ class Process:
         self.set_level: Any = None
         self.backward: Any = None
         self.handler: Any = None  # set by torch_mode: the handler of the current thread, None where its ops are not recorded
+        self.enter_redirection: Any = None  # set by redirect: enters its modes on the current thread
+        self.logical_device: Any = None  # set by redirect, in a run that only passes for one on CUDA: a tensor's device there
         self.torch: Any = None
         self.modules: list[Any] = []  # set by arm: all of ours that are in this process
         self.thread_number: Any = None  # set by threads: the number of the current one
@@ -110,6 +112,7 @@ class Process:
             role["thread"] = self.thread_number() if self.thread_number else 0
         ordinal = len(self.lanes)
         lane = Lane(self.directory, ordinal, min(self.generation, _LANES), role, _identity())
+        lane.deferring = self.settings.get("digests") == "deferred"
         self.generation += 1
         if self.generation > _LANES:
             lane.line({"k": "lost", "what": "more lanes than record numbers", "count": 1})

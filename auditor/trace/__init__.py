@@ -7,7 +7,9 @@ A run is a directory::
     spool/<process>/<lane>.jsonl  the lane's tables and its rare events, one JSON object a line
     spool/<process>/<lane>.<n>.seg  the lane's records, in preallocated memory-mapped segments
     spool/<process>/<lane>.num  the Python floats that ops were given: groups of a count and as many float64
+    spool/<process>/<lane>.skt  sketches of tensors, where devices are compared; .shd: what a shadow found
     lanes/<k>.parquet             the sealed form of one lane's records, which is kept, shipped and queried
+    lanes/<k>.sketches.parquet    its sketches, and lanes/<k>.shadows.parquet, if there are any
     lanes/<k>.json                its rare events and what it is
 
 A lane is one thread of one process. Its spool is written through as the program goes: the segments are shared mappings and
@@ -33,7 +35,13 @@ written can be seen without knowing the optimizer.
 lane of the same process (or of a process it was forked from) has. A producer's number therefore says whether it lies in
 this lane, and number 0 is nobody's.
 
-Format history. 1: the first.
+**Sketches.** Two devices never agree bit by bit, so where they are compared a tensor has a sketch beside its digest: its norm, its
+largest magnitude, how many of its elements are not finite, and `SUMS` sums of its elements with pseudo-random signs. These are linear: the
+sums of a difference are the differences of those of two tensors, and their squares add up to an unbiased estimate of the squared norm
+of the difference, whichever elements differ (Alon, Matias, Szegedy: The space complexity of approximating the frequency moments, 1996;
+with the elements dealt out to the sums, Charikar, Chen, Farach-Colton: Finding frequent items in data streams, 2002).
+
+Format history. 1: the first. Sketches and shadows came later, in files of their own, which a reader that does not know them leaves alone.
 """
 
 from __future__ import annotations
@@ -58,6 +66,15 @@ MORE_LIMIT = 200
 #: Distance between the record numbers of two lanes. Producers are 32-bit, so a process has at most 31 lanes.
 LANE_SPAN = 1 << 27
 
+#: Sums of a sketch. More of them know the norm of a difference better: to one part in sqrt(2 * SUMS).
+SUMS = 16
+#: One tensor's sketch: the op's record, which of its tensors (outputs, then inputs that it wrote), elements, those not finite, the norm
+#: (Euclidean) and the largest magnitude of the finite ones, the sums.
+SKETCH = f"<IIQQdd{SUMS}d"
+#: One output recomputed by other means: record, which tensor, flat index of the worst element, its error in units in the last place of the
+#: tensor's dtype, the mean of that over the elements, norm of the errors, norm of what was recomputed, largest error over what is allowed.
+SHADOW = "<IIQddddd"
+
 #: Beside the phase in its 8 bits: an input of the op required a gradient, and no node was made for it.
 CUT = 0x80
 
@@ -71,7 +88,7 @@ OP, EXTERNAL, DRAW = "op", "external", "draw"
 TABLES = ("sig", "site", "module", "leaf")
 EVENTS = (
     "seed", "setting", "step", "file", "thread", "value", "level", "lost", "end", "optimizer", "zeroed", "schedule", "backward", "autocast",
-    "shared", "measured", "nonfinite", "entered",
+    "shared", "measured", "nonfinite", "entered", "unshadowed", "unsketched",
 )  # fmt: skip
 
 

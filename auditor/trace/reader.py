@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from auditor.errors import TraceError
-from auditor.trace.seal import is_known, newer, seal
+from auditor.trace.seal import BESIDE, is_known, newer, seal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,6 +74,37 @@ class LaneTrace:
     def events_of(self, *kinds: str) -> list[dict[str, Any]]:
         """Rare events of these kinds, in order; `row` is that of the record that follows."""
         return [event for event in self.events if event["k"] in kinds]
+
+    def sketches(self) -> dict[str, npt.NDArray[Any]]:
+        """Sketches of the lane's tensors by column (`row slot elements nonfinite norm largest`, and `sums` of shape [n, SUMS])."""
+        import numpy as np
+
+        found = self._beside(".skt")
+        names = [name for name in found if name[0] == "s" and name[1:].isdigit()]
+        sums = np.stack([found.pop(name) for name in names], 1)
+        return {**found, "sums": sums}
+
+    def shadows(self) -> dict[str, npt.NDArray[Any]]:
+        """What a shadow found, by column: `row slot at ulps mean error norm excess`."""
+        return self._beside(".shd")
+
+    def _beside(self, suffix: str) -> dict[str, npt.NDArray[Any]]:
+        """What lies beside the records, in the order of the rows; empty columns if there is nothing."""
+        import duckdb
+        import numpy as np
+
+        name, _, columns = BESIDE[suffix]
+        file = self.path.with_suffix(f".{name}.parquet")
+        if not file.exists():
+            return {column: np.zeros(0) for column in columns}
+        con = duckdb.connect()
+        try:
+            found: dict[str, npt.NDArray[Any]] = con.execute('FROM read_parquet(?) ORDER BY "row", slot', [str(file)]).fetchnumpy()
+        except duckdb.Error as error:
+            raise TraceError("trace-unreadable", f"{file} cannot be read: {str(error).splitlines()[0]}") from error
+        finally:
+            con.close()
+        return found
 
     def values_at(self, row: int) -> list[dict[str, Any]]:
         """What the second look kept of the op at this row: one entry a tensor, see `record/probes/close_look.py`."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import linecache
 import os
+import re
 import shutil
 import struct
 from collections.abc import Sequence
@@ -30,7 +31,10 @@ from auditor.trace import (
     OP,
     PHASES,
     RECORD_SIZE,
+    SHADOW,
+    SKETCH,
     STOPPED,
+    SUMS,
     lane_name,
 )
 
@@ -46,6 +50,12 @@ _FIELDS = ("digest", "seq", "site", "numbers", "p0", "p1", "p2", "where", "sig")
 _SEAL_MEMORY = "512MB"
 #: A producer in another lane of the same process: this less the number of its record, which is that lane's `base` and the row's `record`.
 ELSEWHERE = -2
+
+#: What lies beside a lane's records: suffix in the spool -> name in the sealed form, struct, columns.
+BESIDE = {
+    ".skt": ("sketches", SKETCH, ("row", "slot", "elements", "nonfinite", "norm", "largest", *(f"s{k}" for k in range(SUMS)))),
+    ".shd": ("shadows", SHADOW, ("row", "slot", "at", "ulps", "mean", "error", "norm", "excess")),
+}
 
 COLUMNS = (
     "row", "record", "index", "kind", "op", "args", "numbers", "out", "digest", "digests", "in0", "in1", "in2", "inputs", "rows", "phase",
@@ -312,6 +322,8 @@ def _write_lane(lane: dict[str, Any], target: Path, cwd: str, copies: Sequence[S
         "forward_line": _lines(sites, forward_site), "forward_code": _texts(sites, "code", forward_site), "site": site, "what": what,
     }  # fmt: skip
     _write_parquet(columns, target.with_suffix(".parquet"))
+    for suffix, (name, layout, names) in BESIDE.items():
+        _write_beside(lane["path"].with_suffix(suffix), target.with_suffix(f".{name}.parquet"), layout, names, base, row_of)
 
     events = []
     for event in lane["events"]:
@@ -491,3 +503,36 @@ def _write_parquet(columns: dict[str, _Column], path: Path) -> None:
         )
     finally:
         con.close()
+
+
+def _write_beside(
+    spool: Path, path: Path, layout: str, names: Sequence[str], base: int, row_of: npt.NDArray[np.int64]
+) -> None:  # fmt: skip
+    """Write what lies beside the records, each at the row of its record; nothing if there is nothing."""
+    import duckdb
+    import numpy as np
+
+    kinds = [f"<{ {'I': 'u4', 'Q': 'u8', 'd': 'f8'}[letter] }" for letter in _letters(layout)]
+    dtype = np.dtype(list(zip(names, kinds, strict=True)))
+    try:
+        data = spool.read_bytes()
+    except OSError:
+        return
+    entries = np.frombuffer(data, dtype, len(data) // dtype.itemsize)
+    rows = _rows(entries["row"], base, row_of)
+    written = rows >= 0  # the rest of the file is zero, and record 0 is nobody's
+    if not written.any():
+        return
+    con = duckdb.connect(config={"memory_limit": _SEAL_MEMORY, "temp_directory": str(path.parent)})
+    try:
+        columns = {name: np.ascontiguousarray(entries[name][written]) for name in names[1:]}
+        con.register("beside", {"row": rows[written], **columns})
+        target = str(path).replace("'", "''")
+        con.execute(f"COPY (SELECT * FROM beside) TO '{target}' (FORMAT parquet, COMPRESSION zstd)")
+    finally:
+        con.close()
+
+
+def _letters(layout: str) -> str:
+    """The letters of a struct format, those with a count as often as it says."""
+    return "".join(letter * int(count or 1) for count, letter in re.findall(r"(\d*)([A-Za-z])", layout))

@@ -12,14 +12,48 @@ import mmap
 import os
 import struct
 
-from auditor.trace import FORMAT, HEADER, HEADER_SIZE, LANE_SPAN, MAGIC, RECORD_SIZE, STOPPED
+from auditor.trace import FORMAT, HEADER, HEADER_SIZE, LANE_SPAN, MAGIC, RECORD_SIZE, SHADOW, SKETCH, STOPPED
 
 _pack_header = struct.Struct(HEADER).pack_into
 _FIRST_SEGMENT = 1 << 18
 _POPULATE_WRITE = 23  # MADV_POPULATE_WRITE, Linux 5.14: one call instead of a page fault every 100 records
 _LARGEST_SEGMENT = 1 << 24
 
+_sketch = struct.Struct(SKETCH).pack
+_shadow = struct.Struct(SHADOW).pack
+
 encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=repr, check_circular=False).encode
+
+
+class _Beside:
+    """A file beside the records that grows at its end, mapped into memory: what is appended outlives the process. The rest is zero."""
+
+    def __init__(self, path: str) -> None:
+        self.used = 0
+        self._path = path
+        self._room = 0
+        self._memory: mmap.mmap | None = None
+
+    def append(self, data: bytes) -> None:
+        """Add bytes. Raises OSError if there is no room for them."""
+        end = self.used + len(data)
+        if end > self._room:
+            self._grow(end)
+        self._memory[self.used : end] = data  # type: ignore[index]  # set by _grow
+        self.used = end
+
+    def _grow(self, need: int) -> None:
+        room = max(self._room * 2, 4096, need)
+        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(fd, 0, room)
+            else:  # macOS
+                os.ftruncate(fd, room)
+            self._memory = mmap.mmap(fd, room)
+        finally:
+            os.close(fd)
+        self._room = room
 
 
 class LaneWriter:
@@ -39,8 +73,7 @@ class LaneWriter:
         self.head: mmap.mmap | None = None
         self.buffer: mmap.mmap | bytearray = bytearray(HEADER_SIZE + RECORD_SIZE)
         self._size = _FIRST_SEGMENT
-        self._num: mmap.mmap | None = None
-        self._num_used = self._num_room = 0
+        self._numbers, self._sketches, self._shadows = (_Beside(self.path + suffix) for suffix in (".num", ".skt", ".shd"))
         self._fd = -1
         try:
             os.makedirs(directory, exist_ok=True)
@@ -96,30 +129,25 @@ class LaneWriter:
         """Append a group of floats to the `.num` file; returns its position plus one, 0 if it cannot be kept."""
         if self.stopped:
             return 0
-        need = len(floats) + 1
-        if self._num_used + need > self._num_room:
-            try:
-                self._grow_numbers(need)
-            except OSError as error:
-                self._stop(error)
-                return 0
-        at = self._num_used
-        struct.pack_into(f"<{need}d", self._num, at * 8, need - 1, *floats)  # type: ignore[arg-type]  # set by _grow_numbers
-        self._num_used = at + need
-        return at + 1
+        at = self._numbers.used // 8
+        self._add(self._numbers, struct.pack(f"<{len(floats) + 1}d", len(floats), *floats))
+        return 0 if self.stopped else at + 1
 
-    def _grow_numbers(self, need: int) -> None:
-        room = max(self._num_room * 2, 512, self._num_room + need)
-        fd = os.open(self.path + ".num", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    def sketch(self, *fields: float) -> None:
+        """Append a sketch, see `trace.SKETCH`."""
+        self._add(self._sketches, _sketch(*fields))
+
+    def shadow(self, *fields: float) -> None:
+        """Append what a shadow found, see `trace.SHADOW`."""
+        self._add(self._shadows, _shadow(*fields))
+
+    def _add(self, file: _Beside, data: bytes) -> None:
+        if self.stopped:
+            return
         try:
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(fd, 0, room * 8)
-            else:  # macOS
-                os.ftruncate(fd, room * 8)
-            self._num = mmap.mmap(fd, room * 8)
-        finally:
-            os.close(fd)
-        self._num_room = room
+            file.append(data)
+        except OSError as error:
+            self._stop(error)
 
     @staticmethod
     def _populate(buffer: mmap.mmap) -> None:

@@ -80,3 +80,28 @@ class OpFacts:
             self.flag = SLOW
         else:
             self.flag = NORMAL
+
+    def made(self, torch: Any, out: Any, args: Any, kwargs: Any) -> list[tuple[int, Any]]:
+        """The tensors that a call made and wrote, each with its place: outputs first, then inputs that it wrote and did not return.
+
+        Left out is what nobody has written yet, and workspaces.
+        """
+        found: list[Any] = []
+        _tensors_in(torch, out, found)
+        returned = len(found)
+        for place in self.writes:
+            written: list[Any] = []
+            if isinstance(place, int):
+                _tensors_in(torch, args[place] if place < len(args) else None, written)
+            else:
+                _tensors_in(torch, (kwargs or {}).get(place), written)
+            found.extend([tensor for tensor in written if not any(tensor is other for other in found)])
+        return [(slot, tensor) for slot, tensor in enumerate(found) if slot not in self.workspaces and not (self.empty and slot < returned)]
+
+
+def _tensors_in(torch: Any, value: Any, found: list[Any]) -> None:
+    if isinstance(value, torch.Tensor):
+        found.append(value)
+    elif isinstance(value, (list, tuple)):
+        for part in value:
+            _tensors_in(torch, part, found)

@@ -97,8 +97,16 @@ def install_torch(process: Process, torch: Any) -> None:
             setattr(torch, name, telling(setter, lambda *_a, **_k: poll(), after=True))
     changed = [(torch.backends.ContextProp, "__set__"), (torch.backends.PropModule, "__setattr__")]
     changed.append((torch.backends.cuda.cuBLASModule, "__setattr__"))
+    if hasattr(torch.backends, "_FP32Precision"):  # torch.backends.cudnn.conv.fp32_precision and its kin, since 2.9
+        changed.append((torch.backends._FP32Precision, "__setattr__"))
     for cls, name in changed:
         setattr(cls, name, telling(getattr(cls, name), lambda *_a, **_k: poll(), after=True))
+    # `with torch.backends.cudnn.flags(...)` goes past the properties; it puts back what it set, and so is no change of the script's that
+    # has a line.
+    for module in (torch.backends.cudnn, torch.backends.mkldnn):
+        behind = getattr(module, "m", None)
+        if behind is not None and hasattr(behind, "set_flags"):
+            behind.set_flags = telling(behind.set_flags, lambda *_a, **_k: poll(where=False), after=True)
 
 
 def _readers(torch: Any) -> dict[str, Any]:
@@ -120,7 +128,23 @@ def _readers(torch: Any) -> dict[str, Any]:
             if getattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", None)
             else "cpu"
         ),
+        # Behind them, so that a switch with two names is known by its older one. Where a script uses the newer interface the older getters
+        # raise, and what they said before is no longer so.
+        "torch.backends.cudnn.conv.fp32_precision": lambda: torch._C._get_fp32_precision_getter("cuda", "conv"),
+        "torch.backends.cudnn.rnn.fp32_precision": lambda: torch._C._get_fp32_precision_getter("cuda", "rnn"),
+        "torch.backends.cuda.matmul.fp32_precision": lambda: torch._C._get_fp32_precision_getter("cuda", "matmul"),
+        "torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction": lambda: _first_of(
+            torch._C._get_cublas_allow_fp16_reduced_precision_reduction()
+        ),
+        "torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction": lambda: _first_of(
+            torch._C._get_cublas_allow_bf16_reduced_precision_reduction()
+        ),
     }
+
+
+def _first_of(switch: Any) -> Any:
+    """The switch itself: torch 2.13 gives it together with that for split-K."""
+    return switch[0] if isinstance(switch, tuple) else switch
 
 
 def _variables() -> Any:

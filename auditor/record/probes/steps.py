@@ -113,15 +113,16 @@ def install_torch(process: Process, torch: Any) -> None:
             forget_failed(lane, frame)
         if not options.get("accumulate_grad", True):
             return  # torch.autograd.grad
-        lane.loss = _loss(torch, outputs)
+        loss = _loss(torch, outputs)
         root = outputs[0] if outputs else None
         if lane.handler is not None and isinstance(root, torch.Tensor):
             has_graph = any(isinstance(output, torch.Tensor) and output.requires_grad for output in outputs)
             lane.event("backward", root=lane.handler.producer_of(root), first=has_graph)
+        if lane.unfinished_step is not None and not state["optimizers"]:
+            lane.unfinished_step()  # a second backward pass over the same graph, or a level without ops: its loss is still the one before
+        lane.loss = loss
         if state["optimizers"]:
             return
-        if lane.unfinished_step is not None:
-            lane.unfinished_step()  # a second backward pass over the same graph, or a level without ops
 
         def finish() -> None:
             lane.unfinished_step = None

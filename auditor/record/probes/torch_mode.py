@@ -14,9 +14,12 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from auditor.record.callsite import hide_us
-from auditor.record.probes import close_look, nonfinite, torch_ops, torch_rng
+from auditor.record.probes import close_look, nonfinite, shadow, sketches, torch_ops, torch_rng
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from auditor.record.lane import Lane
     from auditor.record.process import Process
 
 
@@ -58,15 +61,12 @@ def install_torch(process: Process, torch: Any) -> None:
     def made() -> Any:
         lane = process.lane()
         if lane.handler is None:
-            window = close_look.window_of(process, lane)
-            finite = process.settings.get("finite")
+            around = _around(process, lane, torch)
             lane.handler = torch_ops.make_handler(
-                lane, torch, lambda args, kwargs: torch_rng.state_of_stream(torch, args, kwargs), depth=2 if window or finite else 1
+                lane, torch, lambda args, kwargs: torch_rng.state_of_stream(torch, args, kwargs), depth=1 + len(around)
             )
-            if finite:
-                lane.handler = nonfinite.watch(lane, torch)
-            elif window is not None:
-                lane.handler = close_look.watch(process, lane, torch, window)
+            for put in around:
+                lane.handler = put()
         return lane.handler
 
     def ready(mode: Any) -> Any:
@@ -108,6 +108,22 @@ def install_torch(process: Process, torch: Any) -> None:
         enter()
     _watch_engine(process, torch)
     _after_fork(entered)
+
+
+def _around(process: Process, lane: Lane, torch: Any) -> list[Callable[[], Any]]:
+    """What the run puts around a lane's handler, the innermost first: each returns the handler to be used instead of the lane's."""
+    around: list[Callable[[], Any]] = []
+    window = close_look.window_of(process, lane)
+    if process.settings.get("finite"):
+        around.append(lambda: nonfinite.watch(lane, torch))
+    elif window is not None:
+        around.append(lambda: close_look.watch(process, lane, torch, window))
+    if process.settings.get("sketch"):
+        around.append(lambda: sketches.watch(lane, torch))
+    shadowed = process.settings.get("shadow")
+    if shadowed:
+        around.append(lambda: shadow.watch(lane, torch, shadowed))
+    return around
 
 
 def skip_in_dynamo(process: Process, torch: Any) -> None:

@@ -121,6 +121,9 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
     engine_site = 0
     closure_site = 0
     step_site = 0
+    deferred = digest.Deferred(torch)
+    deferring = bool(lane.deferring)  # of the CPU's tensors too
+    fresh: list[tuple[int, Any]] = []  # of the op that runs: digests that are not read yet, and which of its tensors they are of
     leaves = Leaves(lane)
     modules = ModulePaths(lane, leaves)
     measures = Measures(lane, torch)
@@ -144,6 +147,24 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
 
     def number() -> int:
         return n
+
+    def later(tensor: Any, which: int = 0) -> int:
+        """The digest of a tensor on a device is put into the record when it is read; 0 until then."""
+        found = deferred.sum_of(tensor)
+        if found is not None:
+            fresh.append((which, found))
+        return 0
+
+    def keep_places(position: int, memory: Any, offset: int) -> None:
+        """Remember where the digests of the record that was written belong."""
+        for which, found in fresh:
+            if which == position:
+                deferred.wait_for(found, memory, offset)
+
+    def tell_captured() -> None:
+        deferred.read()
+        if deferred.captured:
+            lane.line({"k": "lost", "what": "results within a CUDA graph", "count": deferred.captured})
 
     def walk(frame: Any) -> int:
         nonlocal module_site
@@ -182,6 +203,8 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
         if known is None:
             known = sigs[key] = (lane.define("sig", {"kind": "external", "out": [shape]}), None, False)
         number_ = emit(known[0], value, site, rows)
+        if lane.met_external is not None:
+            lane.met_external(number_, tensor)
         try:
             storage._repro_audit = number_
         except Exception:  # noqa: BLE001, S110  # a storage type without attributes: the tensor stays external
@@ -311,7 +334,14 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
             sig_key = (op, tuple(key), tuple(shapes))
             known = sigs.get(sig_key) or define_slow(facts, found, returned, sig_key)
             sig, readers, _ = known
-            digests = [0 if read is None else read(tensor) for read, tensor in zip(readers, found, strict=True)]
+            if later in readers:
+                some = len(readers) <= MORE_LIMIT
+                digests = [
+                    0 if read is None else read(tensor) if read is not later else later(tensor, k) if some else digest.of_tensor(tensor)
+                    for k, (read, tensor) in enumerate(zip(readers, found, strict=True))
+                ]
+            else:
+                digests = [0 if read is None else read(tensor) for read, tensor in zip(readers, found, strict=True)]
         except Exception:  # noqa: BLE001  # sparse, nested and other tensors that refuse one of these questions
             sig, digests = unusual_outputs(facts, found, returned, key)
         if not found and out is not None:
@@ -330,13 +360,18 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
         p0, p1, p2 = producers[:3]
         cut = 0 if seq or phase > FORWARD or not requires_gradient(args) else _CUT
         pack(buffer, off, digests[0], seq, site, numbers, p0, p1, p2, where | cut | more, sig)
+        if fresh:
+            keep_places(0, buffer, off)
         off += RECORD_SIZE
         for k in range(1, more + 1):
             if off == end:
                 roll(first + k)
             p0, p1, p2 = producers[3 * k : 3 * k + 3]
             pack(buffer, off, digests[k], 0, 0, 0, p0, p1, p2, 0, MORE)
+            if fresh:
+                keep_places(k, buffer, off)
             off += RECORD_SIZE
+        fresh.clear()
         if not facts.shares:
             for tensor in found:
                 try:
@@ -412,7 +447,7 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
         shape = meta(out)
         sig = lane.define("sig", {"kind": "op", "op": facts.name, "out": [shape], "args": readable(key[4])})
         measured = by_result(facts.name, shape[0])
-        known = sigs[key] = (sig, *((None, measured) if measured else _way_to_read(out)))
+        known = sigs[key] = (sig, *((None, measured) if measured else (None, False) if deferring else _way_to_read(out)))
         return known
 
     def define_slow(facts: OpFacts, found: list[Any], returned: int, key: Any) -> tuple[int, Any, Any]:
@@ -420,7 +455,10 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
         if len(sigs) > _INTERNED_LIMIT:
             sigs.clear()
         sig = lane.define("sig", {"kind": "op", "op": facts.name, "out": [meta(t) for t in found], "args": readable(key[1])})
-        readers = [None if unread(facts, position, returned) else _reader(tensor) for position, tensor in enumerate(found)]
+        readers = [
+            None if unread(facts, position, returned) else later if deferring or not tensor.is_cpu else _reader(tensor)
+            for position, tensor in enumerate(found)
+        ]
         known = sigs[key] = (sig, readers, False)
         return known
 
@@ -566,7 +604,7 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
                         else:
                             out.untyped_storage()._repro_audit = n
                         if read is None:
-                            h = digest.of_tensor(out)
+                            h = later(out) if deferring or not out.is_cpu else digest.of_tensor(out)
                             if copied and phase <= FORWARD and measures.due(facts.name, site):
                                 measured = copied
                         else:
@@ -586,6 +624,9 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
                 roll(n)
             numbers = 0 if floats is None else number_ids.get(floats) or keep_numbers(floats)
             pack(buffer, off, h, seq, site, numbers, p0, p1, p2, where | _CUT if cut else where, sig)
+            if fresh:
+                keep_places(0, buffer, off)
+                fresh.clear()
             off += RECORD_SIZE
             if measured:
                 measures.after(measured, call, args, kwargs, out, None)
@@ -626,6 +667,7 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
 
     def begin_step(site: int, closure: bool) -> None:
         nonlocal phase, step_site, closure_site, where
+        deferred.read()
         phase = OPTIMIZER
         where = OPTIMIZER << 8
         if closure:
@@ -673,6 +715,7 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
             if phase != BACKWARD:
                 where = module << 16 | phase << 8
 
+    lane.at_end.append(tell_captured)
     lane.emit = emit  # type: ignore[method-assign, assignment]  # see the module docstring of lane.py
     lane.number = number  # type: ignore[method-assign]  # likewise
 

@@ -1,0 +1,323 @@
+"""Tolerances: how their files are read, and the bounds that follow from them, held against arithmetic that is done."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from auditor import pipeline, plugins
+from auditor.errors import UsageError
+from auditor.judge import load_rules
+from auditor.judge.tolerances import load_tolerances, read_tolerance
+from auditor.tolerance import (
+    FORMATS,
+    Tolerance,
+    accumulation_length,
+    as_json,
+    base_name,
+    computed_in,
+    effective_roundoff,
+    from_json,
+    matching,
+    norm_carried,
+    norm_due,
+    unit_roundoff,
+)
+
+SHIPPED = load_tolerances(pipeline.shipped_rules())
+FILES = sorted((pipeline.shipped_rules() / "tolerances").glob("*.yaml"))
+
+
+def due(op: str, *inputs: np.ndarray, output: np.ndarray, dtype: str = "float32", args: tuple[object, ...] = ()) -> float | None:
+    """The norm-wise due of an op with these inputs."""
+    tolerance = matching(SHIPPED, op)
+    assert tolerance is not None
+    return norm_due(tolerance, dtype, [(x.shape, norm(x)) for x in inputs], (output.shape, norm(output)), args)
+
+
+def norm(values: np.ndarray) -> float:
+    """Euclidean norm, in float64."""
+    return float(np.linalg.norm(values.astype(np.float64)))
+
+
+def write_tolerance(folder: Path, name: str, text: str) -> Path:
+    """A file in the tolerances of a folder of rules."""
+    path = folder / "tolerances" / f"{name}.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(textwrap.dedent(text).lstrip("\n"))
+    return path
+
+
+# files
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_shipped_tolerance_has_all_that_one_needs(path: Path) -> None:
+    rule, faults = read_tolerance(path)
+    assert faults == []
+    assert rule is not None
+    assert len(rule.why) > 80, "the analysis is not told"
+
+
+def test_no_two_shipped_tolerances_have_the_same_glob() -> None:
+    globs = [glob for one in SHIPPED for glob in one.ops]
+    assert sorted({glob for glob in globs if globs.count(glob) > 1}) == []
+
+
+def test_tolerances_are_no_rules_and_stand_in_nobodys_way(tmp_path: Path) -> None:
+    rules = load_rules([pipeline.shipped_rules()], plugins.detectors())
+    assert not {one.id for one in SHIPPED} & set(rules)
+    write_tolerance(tmp_path, "anything", "no: rule\n")
+    assert load_rules([tmp_path], plugins.detectors()) == {}
+
+
+def test_every_error_of_every_tolerance_is_told_at_once_with_its_place(tmp_path: Path) -> None:
+    write_tolerance(
+        tmp_path,
+        "first",
+        """
+        id: first
+        kind: tolerance
+        ops: ["aten.mm", "not a glob"]
+        why: because
+        growth: -1
+        length: for-ever
+        ulps: .nan
+        colour: red
+        """,
+    )
+    write_tolerance(tmp_path, "second", "id: other\nkind: tolerance\nops: [aten.mm]\nwhy: because\nreferences: [a book]\nid: other\n")
+    write_tolerance(tmp_path, "third", "- a list\n")
+    write_tolerance(
+        tmp_path, "fourth", "id: fourth\nkind: tolerance\nops: ['*']\nwhy: because\nreferences: [a book]\njudged: false\ngrowth: 4\n"
+    )
+    with pytest.raises(UsageError) as caught:
+        load_tolerances(pipeline.shipped_rules(), [tmp_path])
+    assert caught.value.slug == "bad-rule"
+    first, *rest = caught.value.message.splitlines()
+    assert first == "the tolerances cannot be used:"
+    told = [line.removeprefix(f"{tmp_path}/tolerances/") for line in rest]
+    places = [":".join(line.split(":")[:3]) for line in told]
+    assert places == [
+        "first.yaml:3:18", "first.yaml:7:1", "first.yaml:5:1", "first.yaml:6:1", "first.yaml:1:1", "first.yaml:8:1",
+        "fourth.yaml:1:1", "second.yaml:6:1", "second.yaml:1:1", "third.yaml:1:1",
+    ]  # fmt: skip
+    said = "\n".join(told)
+    for words in ("references is missing", "there is no key colour", "what is not judged has no bound", "id is there twice",
+                  "the tolerance other belongs into other.yaml", "mapping"):  # fmt: skip
+        assert words in said, words
+
+
+def test_a_tolerance_of_the_users_goes_before_ours_and_leaves_the_rest(tmp_path: Path) -> None:
+    write_tolerance(
+        tmp_path, "mine", "id: mine\nkind: tolerance\nops: ['ours.*', 'aten.*mm']\nwhy: measured\nulps: 7\nreferences: [our notes]\n"
+    )
+    found = load_tolerances(pipeline.shipped_rules(), [tmp_path])
+    assert [getattr(matching(found, op), "id", None) for op in ("aten.mm.default", "aten.addmm_.default", "ours.thing.default")] == [
+        "mine"
+    ] * 3
+    assert matching(found, "aten.tanh.default") == matching(SHIPPED, "aten.tanh.default")._replace(rank=1)  # type: ignore[union-attr]  # ours has one
+
+
+@pytest.mark.parametrize(
+    ("op", "family"),
+    [
+        ("aten.add_.Tensor", "arithmetic"),
+        ("aten.mm.out", "sums-of-products"),
+        ("aten.div.Tensor", "products-and-quotients"),
+        ("aten.div.Tensor_mode", "without-bound"),  # floors a quotient
+        ("aten.max_pool2d_with_indices.default", "exact"),
+        ("aten.max_pool2d_with_indices_backward.default", "scattered-sums"),
+        ("aten.linalg_vector_norm.default", "variances"),
+        ("aten.linalg_eigh.default", "linear-systems"),
+        ("aten._foreach_add_.List", "arithmetic"),
+        ("aten._foreach_addcdiv_.ScalarList", "optimizer-arithmetic"),
+        ("aten._fused_adamw_.default", "optimizer-arithmetic"),
+        ("aten.native_layer_norm_backward.default", "normalisations"),
+        ("aten.round.default", "exact"),
+        ("aten.round.decimals", "without-bound"),
+        ("aten.upsample_nearest2d.vec", "without-bound"),
+        ("mylibrary.attention.default", "unknown-ops"),
+    ],
+)
+def test_an_op_is_of_the_family_whose_name_fits_it_best(op: str, family: str) -> None:
+    assert getattr(matching(SHIPPED, op), "id", None) == family
+
+
+@given(order=st.permutations(SHIPPED))
+@settings(max_examples=20, deadline=None)
+def test_the_order_of_the_files_decides_nothing(order: list[Tolerance]) -> None:
+    for op in ("aten.max_pool3d_with_indices_backward.default", "aten.zeros_like.default", "aten._foreach_norm.Scalar", "x.y.z"):
+        assert matching(order, op) == matching(SHIPPED, op)
+
+
+def test_tolerances_go_through_the_settings_unchanged() -> None:
+    text = json.dumps(as_json(SHIPPED))
+    assert from_json(json.loads(text)) == SHIPPED
+    assert len(text) < 60_000, "settings travel in a variable of the environment, which holds 128 KB"
+    later = [{**one, "of-a-later-version": 1} for one in json.loads(text)]
+    assert from_json(later) == SHIPPED
+
+
+# numbers
+
+
+@pytest.mark.parametrize(("dtype", "kind"), [("float64", np.float64), ("float32", np.float32), ("float16", np.float16)])
+def test_the_unit_roundoff_is_the_largest_relative_error_of_rounding(dtype: str, kind: type[np.floating]) -> None:
+    u = unit_roundoff(dtype)
+    assert kind(1 + u) == 1  # halfway, to even
+    assert kind(1) + kind(2 * u) > 1
+    assert u == np.finfo(kind).eps / 2
+    assert 2.0 ** FORMATS[dtype][1] == np.finfo(kind).tiny
+    assert unit_roundoff("int64") == 0
+
+
+def test_half_formats_are_computed_in_float32() -> None:
+    assert [computed_in(d) for d in ("bfloat16", "float16", "float32", "float64", "complex64")] == [
+        "float32", "float32", "float32", "float64", "complex64",
+    ]  # fmt: skip
+    none, once, each = (Tolerance("x", ("*",), stored=stored) for stored in ("none", "once", "each"))
+    u, narrow = 2.0**-24, 2.0**-8
+    assert effective_roundoff(none, "bfloat16", 16) == 4 * u
+    assert effective_roundoff(once, "bfloat16", 16) == 4 * u + narrow
+    assert effective_roundoff(each, "bfloat16", 16) == 4 * narrow
+    assert {effective_roundoff(one, "float32", 16) for one in (none, once, each)} == {4 * u}
+
+
+@pytest.mark.parametrize(
+    ("kind", "inputs", "outputs", "length"),
+    [
+        ("one", [(5, 5)], [(5, 5)], 1),
+        ("last-of-0", [(3, 40), (40, 7)], [(3, 7)], 40),
+        ("last-of-1", [(7,), (3, 40), (40, 7)], [(3, 7)], 40),
+        ("reduced", [(4, 30)], [(4,)], 30),
+        ("reduced", [(4, 30)], [()], 120),
+        ("longest", [(4, 30)], [(4, 30)], 30),
+        ("kernel", [(8, 3, 32, 32), (16, 3, 5, 5), (16,)], [(8, 16, 28, 28)], 75),
+        ("kernel", [(8, 16, 28, 28), (8, 3, 32, 32), (16, 3, 5, 5)], [(8, 3, 32, 32)], 8 * 32 * 32),
+        ("rows", [(64, 32, 8, 8), (32,)], [(64, 32, 8, 8), (32,), (32,)], 64 * 8 * 8),
+        ("rows", [(6, 100)], [(6, 100), (6, 1), (6, 1)], 100),
+        ("rows", [(500, 10)], [(500, 10), (10,), (10,)], 500),
+        ("elements", [(4, 30), (7,)], [()], 120),
+        ("logarithm", [(1024,)], [(1024,)], 11),
+        ("coordinates", [(1, 3, 20, 40)], [(1, 3, 10, 20)], 1600),
+        ("longest", [], [()], 1),
+        ("last-of-0", [()], [()], 1),
+        ("reduced", [(0, 3)], [(3,)], 1),
+    ],
+)
+def test_the_length_of_an_accumulation_follows_from_shapes(
+    kind: str, inputs: list[tuple[int, ...]], outputs: list[tuple[int, ...]], length: int
+) -> None:
+    assert accumulation_length(kind, inputs, outputs) == length
+
+
+def test_a_name_is_taken_without_overload_and_underscore() -> None:
+    names = ("aten.add_.Tensor", "aten.add.Tensor", "aten.__iadd__.Tensor", "aten._foreach_add_.List", "mine.op", "alone")
+    assert [base_name(name) for name in names] == ["aten.add", "aten.add", "aten.__iadd__", "aten._foreach_add", "mine.op", "alone"]
+
+
+@given(
+    rows=st.integers(1, 30), inner=st.integers(1, 400), columns=st.integers(1, 30), seed=st.integers(0, 1000),
+    shift=st.sampled_from([0.0, 1.0, -30.0]),
+)  # fmt: skip
+@settings(max_examples=60, deadline=None)
+def test_products_added_in_any_order_differ_by_no_more_than_their_due(rows: int, inner: int, columns: int, seed: int, shift: float) -> None:
+    stream = np.random.default_rng(seed)
+    a = (stream.standard_normal((rows, inner)) + shift).astype(np.float32)
+    b = (stream.standard_normal((inner, columns)) + shift).astype(np.float32)
+    forward, backward = np.zeros((rows, columns), np.float32), np.zeros((rows, columns), np.float32)
+    for k in range(inner):
+        forward += np.outer(a[:, k], b[k])
+        backward += np.outer(a[:, inner - 1 - k], b[inner - 1 - k])
+    bound = due("aten.mm.default", a, b, output=forward)
+    assert bound is not None
+    assert norm(forward.astype(np.float64) - backward) <= bound
+    # and it is no licence: a hundredth of the terms' magnitude is far beyond
+    assert bound < 0.01 * norm(np.abs(a) @ np.abs(b)) + 1e-30
+
+
+@given(elements=st.integers(1, 5000), seed=st.integers(0, 1000), shift=st.sampled_from([0.0, 1.0, 100.0]))
+@settings(max_examples=60, deadline=None)
+def test_numbers_added_in_any_order_differ_by_no_more_than_their_due(elements: int, seed: int, shift: float) -> None:
+    values = (np.random.default_rng(seed).standard_normal(elements) + shift).astype(np.float32)
+    one, other = np.cumsum(values, dtype=np.float32)[-1:], np.cumsum(values[::-1], dtype=np.float32)[-1:]
+    for op, a, b in (("aten.sum.default", one, other), ("aten.mean.default", one / np.float32(elements), other / np.float32(elements))):
+        bound = due(op, values, output=a.reshape(()))
+        assert bound is not None
+        assert abs(float(a[0]) - float(b[0])) <= bound
+
+
+def test_what_moves_numbers_may_round_once_and_carries_a_difference_as_it_is() -> None:
+    tolerance = matching(SHIPPED, "aten.relu.default")
+    assert tolerance is not None
+    shape = (10, 10)
+    assert norm_due(tolerance, "float32", [(shape, 100.0)], (shape, 100.0)) == pytest.approx(2 * 2.0**-24 * 100)
+    assert norm_carried(tolerance, [(shape, 100.0, 0.5)], (shape, 100.0)) == 0.5
+
+
+def test_a_difference_is_carried_through_a_product_by_the_norm_of_the_other_side() -> None:
+    stream = np.random.default_rng(0)
+    a, b, bias = stream.standard_normal((20, 30)), stream.standard_normal((30, 40)), stream.standard_normal(40)
+    da, db, dbias = (1e-3 * stream.standard_normal(x.shape) for x in (a, b, bias))
+    out, moved = a @ b + bias, (a + da) @ (b + db) + bias + dbias
+    tolerance = matching(SHIPPED, "aten.addmm.default")
+    assert tolerance is not None
+    given_ = [(x.shape, norm(x), norm(dx)) for x, dx in ((bias, dbias), (a, da), (b, db))]
+    carried = norm_carried(tolerance, given_, (out.shape, norm(out)))
+    assert carried is not None
+    assert norm(moved - out) <= carried < 100 * norm(moved - out)
+    assert norm_carried(tolerance, given_, (out.shape, norm(out)), ("alpha", 3)) is None
+    # operands and summand may all be square: the summand stands first, and a swap would bound something else
+    square = [((8, 8), 1.0, 5.0), ((8, 8), 10.0, 0.0), ((8, 8), 10.0, 0.0)]
+    assert norm_carried(tolerance, square, ((8, 8), 100.0)) == 5.0
+
+
+@pytest.mark.parametrize(
+    ("op", "dtype"),
+    [
+        ("aten.linalg_svd.default", "float32"),  # signs are free
+        ("aten.native_layer_norm.default", "float32"),  # depends on how the deviation compares with the mean
+        ("aten.mm.default", "int64"),
+        ("aten.upsample_nearest2d.default", "float32"),
+    ],
+)
+def test_where_norms_tell_nothing_nothing_is_said(op: str, dtype: str) -> None:
+    tolerance = matching(SHIPPED, op)
+    assert tolerance is not None
+    shape = (4, 4)
+    assert norm_due(tolerance, dtype, [(shape, 1.0), (shape, 1.0)], (shape, 1.0)) is None
+
+
+def test_a_factor_that_the_norms_do_not_tell_takes_the_bound_away() -> None:
+    shape = (4, 4)
+    tolerance = matching(SHIPPED, "aten.add.Tensor")
+    assert tolerance is not None
+    inputs = [(shape, 1.0), (shape, 1.0)]
+    assert norm_due(tolerance, "float32", inputs, (shape, 2.0)) is not None
+    assert norm_due(tolerance, "float32", inputs, (shape, 2.0), ("alpha", 1000)) is None
+    assert norm_due(tolerance, "float32", inputs, (shape, 2.0), (1000.0,)) is None
+
+
+@given(
+    dtype=st.sampled_from(["float32", "bfloat16", "float16"]), scale=st.floats(1e-6, 1e6), size=st.integers(1, 50),
+    op=st.sampled_from(["aten.mm.default", "aten.sum.default", "aten.relu.default", "aten.mul.Tensor", "aten.add.Tensor"]),
+)  # fmt: skip
+@settings(max_examples=80, deadline=None)
+def test_a_due_grows_with_the_numbers_and_with_the_roundoff(dtype: str, scale: float, size: int, op: str) -> None:
+    tolerance = matching(SHIPPED, op)
+    assert tolerance is not None
+    shape = (size, size)
+    count = 1 if op in ("aten.sum.default", "aten.relu.default") else 2
+    small, large = (norm_due(tolerance, dtype, [(shape, s)] * count, (shape, s)) for s in (scale, 2 * scale))
+    exact = norm_due(tolerance, "float64", [(shape, scale)] * count, (shape, scale))
+    assert small is not None
+    assert large is not None
+    assert exact is not None
+    assert 0 <= exact < small < large
