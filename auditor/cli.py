@@ -140,6 +140,21 @@ def run(
     self_check: Annotated[
         bool, typer.Option("--self-check", help="run twice more to see whether being recorded changes the script")
     ] = False,
+    devices: Annotated[
+        str | None,
+        typer.Option(
+            "--devices",
+            metavar="A,B",
+            help="compare runs on these: cpu, cuda, cuda:1, or a CPU that can do less, such as cpu:avx2 or cpu:threads=1",
+            show_default=False,
+        ),
+    ] = None,
+    shadow: Annotated[
+        str | None,
+        typer.Option(
+            "--shadow", metavar="HOW", help="recompute each op in float64, or on a device, and measure its error", show_default=False
+        ),
+    ] = None,
     json: Json = None,
     markdown: Markdown = None,
     fail_on: FailOn = None,
@@ -159,7 +174,7 @@ def run(
         from auditor import pipeline, progress
         from auditor.plan import Inquiry, Selection
 
-        inquiry = Inquiry(runs, look, causes, quick, tuple(pin or ()), tuple(vary or ()), fix, apply)
+        inquiry = Inquiry(runs, look, causes, quick, tuple(pin or ()), tuple(vary or ()), fix, apply, devices or "", shadow or "")
         selection = Selection(
             folders=(*config.rules, *(rules or ())), select=tuple(select or config.select), ignore=tuple(ignore or config.ignore),
             baseline=baseline or (None if write_baseline else config.baseline), write_baseline=write_baseline,
@@ -187,6 +202,12 @@ def record(
         list[str] | None,
         typer.Option("--vary", metavar="FACTOR", help="make one another than usual (repeatable)", show_default=False),
     ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            "--device", metavar="NAME", help="run there, so that it can be compared with a run on another device", show_default=False
+        ),
+    ] = None,
     python: Python = None,
 ) -> None:
     """Make one run and keep it, with factors held still or varied if so asked (`repro-audit factors` lists them)."""
@@ -195,6 +216,7 @@ def record(
         from auditor import pipeline, progress
 
         plan = pipeline.with_factors(plan, pin or [], vary or [])
+        plan = pipeline.with_device(plan, device) if device else plan
         screen = progress.screen()
         try:
             made, cut_short = pipeline.record(plan, out, screen)

@@ -24,7 +24,7 @@ class RunOutcome(Model):
     """One execution of the script, as far as it was seen."""
 
     id: str
-    role: Literal["control", "experiment", "look", "check", "kept"] = "control"
+    role: Literal["control", "experiment", "look", "check", "kept", "device"] = "control"
     device: str = "cpu"
     pinned: list[str] = []
     varied: list[str] = []
@@ -214,6 +214,7 @@ class Finding(Model):
     count: int = Field(1, description="how often it happened there")
     message: str
     instead: str | None = Field(None, description="what to do about it")
+    forecast: bool = Field(False, description="what would be on a GPU, as it is documented: nothing that was wrong in the run")
     patch: Patch | None = None
     evidence: dict[str, Any] = {}
 
@@ -245,6 +246,62 @@ class EnvironmentDifference(Model):
     b: str | None
 
 
+class OpError(OpLine):
+    """How far the result of one op is off: between two devices, and by what the op itself did.
+
+    Norms are Euclidean, over all of the result's elements; ULPs are units in the last place of the result's dtype.
+    """
+
+    module: str | None = None
+    run: str | None = Field(None, description="the run whose result is off")
+    dtype: str = ""
+    shape: list[int] = []
+    drift: float | None = Field(None, description="norm of the difference between the two devices over the norm of the result")
+    added: float | None = Field(None, description="norm of the error that the op made from the inputs that it had, over that of the result")
+    ulps: float | None = Field(None, description="that error where it is largest")
+    excess: float | None = Field(None, description="that error over what the rules allow, where this is largest")
+    times: int = Field(1, description="how often this line did the op")
+    lane: str = "main"
+    forward: Place | None = Field(None, description="for a backward op: the line of its forward op")
+
+
+class CurvePoint(Model):
+    """How far two devices are apart at one op."""
+
+    index: int
+    step: int | None = None
+    phase: str = ""
+    drift: float
+
+
+class DeviceComparison(Model):
+    """Two runs on different devices."""
+
+    devices: list[str]
+    runs: list[str]
+    aligned: int = Field(0, description="ops that both devices did")
+    unaligned: int = Field(0, description="ops that one of them did otherwise")
+    curve: list[CurvePoint] = []
+    first: OpError | None = Field(None, description="the first op that added more than its due")
+    most: list[OpError] = Field([], description="the ops that added most")
+    end: float | None = Field(None, description="how far the parameters are apart at the end")
+    unmeasured: dict[str, int] = Field({}, description="ops whose own error is not known, and how often they ran")
+    other: Divergence | None = Field(None, description="the first difference that is not arithmetic: data, a draw, which ops were done")
+    sentence: str = ""
+
+
+class Shadowed(Model):
+    """A run in which each op was recomputed in higher precision, or on another device."""
+
+    run: str
+    reference: str
+    ops: int = 0
+    first: OpError | None = Field(None, description="the first op that was off by more than the rules allow")
+    most: list[OpError] = Field([], description="the ops that were off most")
+    unmeasured: dict[str, int] = {}
+    sentence: str = ""
+
+
 class Audit(Model):
     """All that one invocation concluded."""
 
@@ -256,6 +313,8 @@ class Audit(Model):
     others: list[Divergence] = Field([], description="first divergences of other lanes")
     causes: list[Cause] = []
     search: Search | None = None
+    devices: list[DeviceComparison] = []
+    shadow: Shadowed | None = None
     findings: list[Finding] = []
     environment: list[EnvironmentDifference] = []
     coverage: Coverage = Coverage()

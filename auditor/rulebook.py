@@ -17,7 +17,8 @@ def print_rules(rules: Iterable[Rule], out: TextIO) -> None:
     listed = sorted(rules, key=lambda rule: (LEVELS.index(rule.level), rule.id))
     widest = max((len(rule.id) for rule in listed), default=0)
     for rule in listed:
-        out.write(f"{rule.level:<7}  {rule.id:<{widest}}  {rule.title}  [{', '.join(rule.tags)}]\n")
+        holds_for = f"  torch {rule.torch}" if rule.torch else ""
+        out.write(f"{rule.level:<7}  {rule.id:<{widest}}  {rule.title}  [{', '.join(rule.tags)}]{holds_for}\n")
 
 
 def print_rule(file: RuleFile, out: TextIO) -> None:
@@ -26,6 +27,8 @@ def print_rule(file: RuleFile, out: TextIO) -> None:
     out.write(f"{rule.id} ({rule.level}; {', '.join(rule.tags)})\n\n{_filled(rule.title[:1].upper() + rule.title[1:] + '.')}\n")
     for name, text in (("Why", rule.why), ("Instead", rule.instead), ("No fault", rule.false_positives)):
         out.write(f"\n{name}\n{_filled(text)}\n")
+    if rule.torch:
+        out.write(f"\nHolds for\n  torch {rule.torch}\n")
     marked = _marked(file)
     if marked:
         out.write("\nExample\n" + "\n".join(marked) + "\n")

@@ -1,11 +1,13 @@
 """Is an LSTM regression model consistent? Seeded, but with switches set that let a GPU choose its kernels.
 
-On a CPU the runs agree; the question is what would make this script vary on a GPU.
+On a CPU the runs agree; the question is what would make this script vary on a GPU. The report's forecast answers it: the LSTM, and with
+`allow_tf32` all products, would be computed in TF32, and the LSTM varies with some versions of cuDNN. Benchmark mode is on, yet decides
+about convolutions alone, of which there are none; and cuDNN is not off, because the switch is called `enabled`.
 """
 
 # repro-audit:
 #   - verdict: no-divergence-seen
-#     finds: [cudnn-benchmark, reduced-matmul-precision, unknown-switch]
+#     finds: [cudnn-benchmark, reduced-matmul-precision, unknown-switch, tf32-on-cuda, varying-rnn-on-cuda]
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""The number of threads is set before training, and once more in the middle of it."""
+"""The number of threads is set before training, and once more in the middle of it; cuDNN is off for a moment in each step, and on again."""
 
 import torch
 
@@ -10,5 +10,7 @@ for step in range(4):
     if step == 2:
         torch.set_num_threads(1)  # finds: setting-changed-in-training
     optimizer.zero_grad()
+    with torch.backends.cudnn.flags(enabled=False):  # ok: setting-changed-in-training
+        model(torch.ones(2, 4))
     model(torch.ones(2, 4)).sum().backward()
     optimizer.step()

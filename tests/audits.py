@@ -157,6 +157,28 @@ def seed_from_the_clock() -> Audit:
     return audit
 
 
+def on_a_gpu() -> Audit:
+    """Runs that agree on a CPU, and what is known of a GPU: a finding, and the forecast."""
+    audit = no_divergence()
+    audit.script = ["lstm_gpu_switches.py"]
+    at = {"file": "lstm_gpu_switches.py", "line": 14, "code": "torch.backends.cudnn.benchmark = True"}
+    tf32 = "aten.mm: in TF32 on a GPU that has it, with about three digits (torch.backends.cuda.matmul.fp32_precision is tf32)"
+    timed = "aten.convolution: by an algorithm that each run chooses by timing (torch.backends.cudnn.benchmark is true)"
+    audit.findings = [
+        Finding(rule="cudnn-benchmark", level="warning", message="benchmark mode is turned on", instead="turn it off", **at),
+        *(
+            Finding(rule="tf32-on-cuda", level="note", message=tf32, forecast=True, file="model.py", line=n, count=30)
+            for n in (7, 9, 12, 15)
+        ),
+        Finding(
+            rule="timed-choice-on-cuda", level="note", file="model.py", line=5, code="x = self.conv(x)", message=timed, forecast=True,
+            instead="torch.backends.cudnn.benchmark = False while runs must repeat", count=10,
+        ),
+        Finding(rule="varying-rnn-on-cuda", level="note", message="aten.mkldnn_rnn_layer: may vary", forecast=True, code="lstm(x)"),
+    ]  # fmt: skip
+    return audit
+
+
 def kernel_in_backward() -> Audit:
     """A kernel whose result is not always the same, in the backward pass of a later step."""
     code = "loss.backward()"
@@ -727,6 +749,7 @@ def hostile() -> Audit:
     audit.notes = [evil, "# not a heading", "- not a list", "1. not a list", "[x]: http://e.vil"]
     audit.coverage.lost = [Lost(what=evil, lane=evil, run=evil)]
     audit.findings = [Finding(rule=evil, level="error", file=evil, line=1, message=evil)]
+    audit.findings.append(Finding(rule=evil, level="note", file=evil, line=1, code=evil, message=evil, forecast=True))
     audit.causes = [Cause(factor=evil, proved=False, kind="draw", file=evil, message=evil, fix=evil)]
     audit.environment = [EnvironmentDifference(name=evil, a=evil, b=evil + "!")]
     for run in audit.runs:
@@ -795,6 +818,7 @@ AUDITS: dict[str, Callable[[], Audit]] = {
         failed,
         no_divergence,
         findings_alone,
+        on_a_gpu,
         inconclusive,
         environments_differ,
         proved_by_pinning,

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 from xxhash import xxh3_64_intdigest
 
-from auditor.trace import CUT, FORMAT, LANE_SPAN, MORE, MORE_LIMIT, PHASES, RECORD, RECORD_SIZE
+from auditor.trace import CUT, FORMAT, LANE_SPAN, MORE, MORE_LIMIT, PHASES, RECORD, RECORD_SIZE, SUMS
 from auditor.trace.reader import Trace
 from auditor.trace.writer import LaneWriter
 
@@ -66,6 +66,16 @@ class Kept:
         values = np.asarray(array)
         data = values.astype(np.float32).view(np.uint32) >> 16 if dtype == "bfloat16" else values
         return cls(data.astype(np.uint16).tobytes() if dtype == "bfloat16" else data.tobytes(), values.shape, dtype or str(values.dtype))
+
+
+def sketch_of(values: Any) -> tuple[float, ...]:
+    """`elements, nonfinite, norm, largest, *sums` of an array, with signs of its own: all that two sketches must share."""
+    flat = np.asarray(values, np.float64).reshape(-1)
+    finite = np.isfinite(flat)
+    kept = np.where(finite, flat, 0.0)
+    signs = np.random.default_rng(len(flat)).choice([-1.0, 1.0], len(flat))
+    sums = np.bincount(np.arange(len(flat)) % SUMS, kept * signs, SUMS)
+    return (len(flat), int(np.count_nonzero(~finite)), float(np.linalg.norm(kept)), float(np.abs(kept).max(initial=0.0)), *sums.tolist())
 
 
 class TraceBuilder:
@@ -137,6 +147,7 @@ class LaneBuilder:
     def __init__(self, folder: Path, ordinal: int, role: dict[str, object], identity: list[int], started: float, values: Path) -> None:
         self.base = ordinal * LANE_SPAN
         self.last = self.base
+        self.number = self.base
         self.writer = LaneWriter(str(folder), ordinal, self.base)
         self.line = self.writer.line
         self.phase = "setup"
@@ -218,6 +229,16 @@ class LaneBuilder:
     def draw(self, stream: str, function: str, state: Digest, *, line: int | None = None) -> None:
         """Taking from a random stream in this state."""
         self._record(self.number_of("sig", kind="draw", stream=stream, function=function), digest_of(state), self._site(line))
+
+    def sketched(self, *values: Any) -> None:
+        """Sketches of what the last op made, slot by slot; None for a tensor without one."""
+        for slot, value in enumerate(values):
+            if value is not None:
+                self.writer.sketch(self.number, slot, *sketch_of(value))
+
+    def shadowed(self, *, excess: float, error: float = 1e-7, norm: float = 1.0, ulps: float = 1.0, slot: int = 0) -> None:
+        """What a shadow of the last op found."""
+        self.writer.shadow(self.number, slot, 0, ulps, ulps / 4, error, norm, excess)
 
     # events
 
@@ -322,4 +343,6 @@ class LaneBuilder:
         p0, p1, p2 = [*producers, 0, 0, 0][:3]
         struct.pack_into(RECORD, self._buffer, self._offset, digest, node, site, numbers, p0, p1, p2, where, sig)
         self._offset += RECORD_SIZE
+        if sig != MORE:
+            self.number = self.last
         return self.last

@@ -302,7 +302,7 @@ def test_a_backward_op_is_told_at_the_line_of_its_forward_op_and_all_ops_of_a_li
     assert places(findings) == [(2, 6)]
     assert findings[0].message == (
         "aten.convolution_backward, aten.upsample_bicubic2d_backward: on CUDA the result varies from run to run; under "
-        "torch.use_deterministic_algorithms(True) aten.convolution_backward has a deterministic form and "
+        "torch.use_deterministic_algorithms(True) aten.convolution_backward has a deterministic form (chosen among fewer algorithms) and "
         "aten.upsample_bicubic2d_backward raises an error"
     )
     assert findings[0].evidence["raises"] is True

@@ -26,11 +26,11 @@ from typing import NamedTuple
 import pytest
 
 import auditor
-from tests.processes import audited, environment, start, write
+from tests.processes import audited, environment, made_once, start, write
 
 HOUSE = Path(auditor.__file__).parent
 NOUNS = (
-    "auditor.errors", "auditor.plan", "auditor.results", "auditor.source",
+    "auditor.errors", "auditor.devices", "auditor.plan", "auditor.results", "auditor.source", "auditor.tolerance",
     "auditor.trace", "auditor.trace.ops", "auditor.trace.reader", "auditor.trace.tables",
 )  # fmt: skip
 VERBS = ("launch", "compare", "judge", "experiment", "diagnose", "match", "mend")
@@ -54,12 +54,19 @@ _CHEAP = (
     "weakref",
 )  # fmt: skip
 
+_OF_PIPELINE = (
+    "auditor", "auditor.pipeline.*", "auditor.factors", "auditor.listing", "auditor.progress", "auditor.plugins",
+    "auditor.report", "auditor.report.*", *(f"auditor.{verb}" for verb in VERBS), *NOUNS,
+)  # fmt: skip
+
 #: The first entry that fits a module is its entry.
 TABLE: dict[str, Allowed] = {
     "auditor": Allowed(only_standard_library=("importlib",)),  # its names are loaded by `import_module`, see below
     "auditor.__main__": Allowed(("auditor.cli",)),
     "auditor.errors": Allowed(only_standard_library=("__future__",)),
     "auditor.plan": Allowed(("auditor.errors",)),
+    "auditor.devices": Allowed(("auditor.errors", "auditor.plan")),
+    "auditor.tolerance": Allowed(only_standard_library=("__future__", "collections.abc", "typing")),  # comes into the user's process
     "auditor.trace": Allowed(only_standard_library=("__future__",)),
     "auditor.trace.ops": Allowed(only_standard_library=("__future__",)),
     "auditor.trace.writer": Allowed(("auditor.trace",), only_standard_library=_CHEAP),
@@ -69,7 +76,7 @@ TABLE: dict[str, Allowed] = {
         auditor_lazily=("auditor.record.arm",), others_lazily=("sitecustomize",), only_standard_library=("os", "sys")
     ),
     "auditor.record*": Allowed(
-        ("auditor.record.*", "auditor.trace", "auditor.trace.ops", "auditor.trace.writer"), ("xxhash",),
+        ("auditor.record.*", "auditor.tolerance", "auditor.trace", "auditor.trace.ops", "auditor.trace.writer"), ("xxhash",),
         others_lazily=("torch", "numpy"), only_standard_library=_CHEAP,
     ),
     "auditor.factors*": Allowed(("auditor.factors", "auditor.plan"), auditor_lazily=("auditor.record.*",), others_lazily=("*",)),
@@ -95,13 +102,8 @@ TABLE: dict[str, Allowed] = {
     "auditor.rulebook": Allowed(("auditor.judge", "auditor.factors")),
     "auditor.listing": Allowed(("auditor.report", *NOUNS)),
     "auditor.progress": Allowed(("auditor.launch",)),
-    "auditor.pipeline*": Allowed(
-        (
-            "auditor", "auditor.pipeline.*", "auditor.factors", "auditor.listing", "auditor.progress", "auditor.plugins",
-            "auditor.report", "auditor.report.*",
-            *(f"auditor.{verb}" for verb in VERBS), *NOUNS,
-        )
-    ),
+    "auditor.pipeline.devices": Allowed(_OF_PIPELINE, others_lazily=("torch",)),  # torch is asked for devices that only it knows
+    "auditor.pipeline*": Allowed(_OF_PIPELINE),
     "auditor.cli": Allowed(
         ("auditor.errors",), ("typer",),
         auditor_lazily=(
@@ -328,9 +330,14 @@ for name in sys.argv[1:]:
 """
 
 
-@pytest.fixture(scope="module")
-def brought() -> dict[str, list[str] | str]:
+@pytest.fixture(scope="session")
+def brought(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str] | str]:
     """What importing each module alone brings, with every warning an error; a traceback where it cannot be imported."""
+    found: dict[str, list[str] | str] = made_once(tmp_path_factory, "brought", lambda _: _each_alone())[1]
+    return found
+
+
+def _each_alone() -> dict[str, list[str] | str]:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", _EACH_ALONE, *MODULES], capture_output=True, env=environment(), timeout=240, check=False
     )

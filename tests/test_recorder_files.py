@@ -154,7 +154,12 @@ def test_settings_are_recorded_at_first_and_each_change_with_its_line(tmp_path: 
         torch.backends.cudnn.benchmark = True  # benchmark
         torch.backends.cudnn.deterministic = True  # cudnn
         torch.backends.cudnn.deterministic = True  # cudnn again
+        with torch.backends.cudnn.flags(enabled=False, benchmark=True, deterministic=True):  # for a moment
+            torch.ones(1)  # without cudnn
         torch.set_float32_matmul_precision("high")  # precision
+        torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False  # half
+        if hasattr(torch.backends.cudnn, "conv"):
+            torch.backends.cudnn.conv.fp32_precision = "ieee"  # the newer interface
         torch.set_default_dtype(torch.float64)  # dtype
         torch.set_default_device("cpu")  # the device as it is
         w = torch.ones(2, requires_grad=True)  # of this type
@@ -190,14 +195,23 @@ def test_settings_are_recorded_at_first_and_each_change_with_its_line(tmp_path: 
     assert changed("benchmark") == {"torch.backends.cudnn.benchmark": True}
     assert changed("cudnn") == {"torch.backends.cudnn.deterministic": True}
     assert changed("precision")["torch.get_float32_matmul_precision"] == "high"
+    assert changed("half") == {"torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction": False}
+    if "torch.backends.cudnn.conv.fp32_precision" in first:  # since torch 2.9
+        assert changed("the newer interface") == {"torch.backends.cudnn.conv.fp32_precision": "ieee"}
     assert changed("dtype") == {"torch.get_default_dtype": "torch.float64"}
     assert changed("of the workspace") == {"environ:CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
     for mark in ("the same threads", "cudnn again", "the device as it is", "workspace as it is"):
         assert changed(mark) == {}
     assert recorded.op("of this type").dtype == "float64"
 
-    # by a way that is not watched: noticed at the end of the step, once and without a line
+    # put back when the block ends, and so without a line
     polled = [e for e in changes if "line" not in e]
+    cudnn = [(e["name"], e["value"], e["row"]) for e in polled if e["name"] == "torch.backends.cudnn.enabled"]
+    inside = recorded.op("without cudnn").row
+    assert [(value, row <= inside) for _, value, row in cudnn] == [(False, True), (True, False)]
+
+    # by a way that is not watched: noticed at the end of the step, once and without a line
+    polled = [e for e in polled if "cudnn" not in e["name"]]
     assert [(e["name"], e["value"]) for e in polled] == [("environ:OMP_NUM_THREADS", None)]
     assert polled[0]["row"] == recorded.events("step")[0]["row"]
 

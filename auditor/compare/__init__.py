@@ -22,16 +22,21 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from auditor.compare.arithmetic import compare_devices, divergence_of
 from auditor.compare.context import context
 from auditor.compare.environment import environment_differences
 from auditor.compare.evidence import evidence_at, refined
 from auditor.compare.first import Mismatch, allocated_by, first_mismatch
 from auditor.compare.origin import DRAWN_FROM_OUTSIDE, differing_files, differing_streams, origin, own_stream
+from auditor.compare.shadowed import divergence_of_shadow, shadow_of
 from auditor.plan import Watch
 from auditor.results import Detail, Divergence, OpLine, Place
 from auditor.trace.reader import LaneTrace, Trace
 
-__all__ = ["Comparison", "before_the_end", "compare", "environment_differences"]
+__all__ = [
+    "Comparison", "before_the_end", "compare", "compare_devices", "divergence_of", "divergence_of_shadow",
+    "environment_differences", "shadow_of",
+]  # fmt: skip
 
 #: Records before and (twice as many) behind a mismatch at which the second look keeps all values.
 _AROUND = 40

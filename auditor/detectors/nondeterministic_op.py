@@ -18,13 +18,16 @@ _SWITCH = "torch.are_deterministic_algorithms_enabled"
 class Op:
     """An op (a glob), with arguments (globs, one of which must fit) that make it vary, and what strictness makes of it.
 
-    `raises`: it has no deterministic form. `switch`: a setting that alone gives it its deterministic form.
+    `raises`: it has no deterministic form. `switch`: a setting that alone gives it its deterministic form. `cost`: what that form costs.
+    `where`: on what it varies, if that is not all.
     """
 
     op: str
     raises: bool
     args: tuple[str, ...] = ("*",)
     switch: str | None = None
+    cost: str = ""
+    where: str = ""
 
 
 @dataclass(frozen=True)
@@ -42,22 +45,23 @@ def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
     """
     if not params.ops:
         return
-    listed = [(k, one.op, args, one.raises, one.switch) for k, one in enumerate(params.ops) for args in one.args]
+    listed = [(k, one.op, args, one.raises, one.switch, one.cost, one.where) for k, one in enumerate(params.ops) for args in one.args]
     rows = runs[0].query(
-        f"""WITH listed(nth, pattern, args, raises, switch) AS (VALUES {", ".join("(?, ?, ?, ?, ?)" for _ in listed)}),
+        f"""WITH listed(nth, pattern, args, raises, switch, cost, varies) AS (VALUES {", ".join("(?, ?, ?, ?, ?, ?, ?)" for _ in listed)}),
         named AS (
             SELECT d.op, l.* FROM (SELECT DISTINCT op FROM records WHERE kind = 'op') d JOIN listed l ON d.op GLOB l.pattern),
         on_switches AS (
             SELECT name FROM events WHERE kind = 'setting' AND lane = 'main' GROUP BY name HAVING last(value ORDER BY "row", nth) = 'true'),
         uses AS (
             SELECT r.lane, r."row", r.op, coalesce(r.forward_file, r.file) AS at_file, coalesce(r.forward_line, r.line) AS at_line,
-                first(n.raises ORDER BY n.nth) AS raises, first(n.switch ORDER BY n.nth) AS switch
+                first(n.raises ORDER BY n.nth) AS raises, first(n.switch ORDER BY n.nth) AS switch,
+                first(n.cost ORDER BY n.nth) AS cost, first(n.varies ORDER BY n.nth) AS varies
             FROM records r JOIN named n ON n.op = r.op AND coalesce(r.args, '') GLOB n.args
             WHERE r.kind = 'op' AND regexp_matches(json_extract_string(r.out, '$[0][0]'), '^(b?float|complex)')
             GROUP BY ALL)
-        SELECT at_file, at_line, op, raises, count(*) AS times, min("row") AS moment
+        SELECT at_file, at_line, op, raises, cost, varies, count(*) AS times, min("row") AS moment
         FROM uses WHERE raises OR NOT (EXISTS (FROM on_switches WHERE name = ?) OR coalesce(switch IN (FROM on_switches), false))
-        GROUP BY at_file, at_line, op, raises ORDER BY moment, op""",
+        GROUP BY at_file, at_line, op, raises, cost, varies ORDER BY moment, op""",
         *(value for entry in listed for value in entry),
         _SWITCH,
     )
@@ -66,13 +70,15 @@ def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
         places.setdefault((row["at_file"], row["at_line"]), []).append(row)
     for (file, line), found in places.items():
         raising = sorted({_name(row["op"]) for row in found if row["raises"]})
-        formed = sorted({_name(row["op"]) for row in found if not row["raises"]})
-        names = sorted({*raising, *formed})
-        if raising and formed:
-            strictly = f"{_have(formed)} and {_raise(raising)}"
-        else:
-            it = ["it"] if len(names) == 1 else ["they"]
-            strictly = _raise(it) if raising else _have(it)
+        formed: dict[str, set[str]] = {}
+        for row in found:
+            if not row["raises"]:
+                formed.setdefault(str(row["cost"]), set()).add(_name(row["op"]))
+        shown = {_name(row["op"]): f" (where {row['varies']})" if row["varies"] else "" for row in found}
+        it = ["it" if len(shown) == 1 else "they"] if len(formed) + bool(raising) == 1 else None
+        strict = [_have(it or sorted(ops), cost) for cost, ops in sorted(formed.items())]
+        strictly = " and ".join([*strict, *([_raise(it or raising)] if raising else [])])
+        names = [f"{op}{where}" for op, where in sorted(shown.items())]
         values = {"ops": ", ".join(names), "raises": bool(raising), "strictly": strictly}
         yield Hit(file, line, values, sum(int(str(row["times"])) for row in found))
 
@@ -82,8 +88,9 @@ def _name(op: object) -> str:
     return ".".join(str(op).split(".")[:2])
 
 
-def _have(ops: list[str]) -> str:
-    return f"{' and '.join(ops)} {'have' if len(ops) > 1 or ops == ['they'] else 'has'} a deterministic form"
+def _have(ops: list[str], cost: str) -> str:
+    form = f"a deterministic form{f' ({cost})' if cost else ''}"
+    return f"{' and '.join(ops)} {'have' if len(ops) > 1 or ops == ['they'] else 'has'} {form}"
 
 
 def _raise(ops: list[str]) -> str:

@@ -18,7 +18,8 @@ from typing import Any
 
 import auditor
 from auditor import plugins
-from auditor.compare import Comparison, compare, environment_differences
+from auditor.compare import Comparison, compare, compare_devices, divergence_of, environment_differences
+from auditor.devices import Device
 from auditor.errors import AuditError, LaunchError, UsageError
 from auditor.factors import Factor, plan_with
 from auditor.judge import (
@@ -28,6 +29,7 @@ from auditor.judge import (
     chosen,
     judge,
     load_rules,
+    load_tolerances,
     read_baseline,
     read_neighbour,
     schema,
@@ -37,6 +39,17 @@ from auditor.judge import (
 from auditor.launch import Screen, Snapshot, launch, outcome, remove, why_nothing
 from auditor.listing import Listing, listing
 from auditor.pipeline.causes import Conclusion, explain
+from auditor.pipeline.devices import (
+    can_be_measured,
+    check_reference,
+    chosen_devices,
+    compare_elsewhere,
+    default_devices,
+    devices_of,
+    measured_on,
+    on_first,
+    recompute,
+)
 from auditor.pipeline.fixes import mend
 from auditor.pipeline.laboratory import Laboratory
 from auditor.pipeline.looks import second_look
@@ -44,7 +57,9 @@ from auditor.pipeline.reruns import Reruns, Silent
 from auditor.pipeline.varied import explain_varied
 from auditor.pipeline.verdict import agree, check_recorder, compared, conclude, recorded, why_not_whole
 from auditor.plan import Inquiry, Plan, Selection
+from auditor.report import listed
 from auditor.results import Audit, Lost, OpLine, RunOutcome, Search
+from auditor.tolerance import Tolerance
 from auditor.trace.reader import Trace
 from auditor.trace.tables import Tables
 
@@ -76,9 +91,13 @@ def audit(
     if inquiry.vary and (inquiry.quick or not inquiry.causes):
         left_out = "--quick" if inquiry.quick else "--no-causes"
         raise UsageError("nothing-varied", f"{inquiry.vary[0]} is to be varied, and {left_out} varies nothing: leave one of them out")
+    chosen = chosen_devices(inquiry.devices)
+    check_reference(inquiry.shadow)
+    plan = on_first(plan, chosen)
     usual = plan_with(plan, factors, inquiry.pin, ())
     selection = rules or Selection()
     book = _rules_of(selection)
+    tolerances = all_tolerances(selection.folders)
     known = read_baseline(selection.baseline) if selection.baseline is not None else Counter()
     if keep is not None and keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
         raise UsageError("run-exists", f"{keep} exists and is not an empty directory: choose another one for the runs")
@@ -100,6 +119,7 @@ def audit(
         result = conclude(list(plan.script), runs.made, found.comparison, plan)
         result.causes, result.search = found.causes, found.search if inquiry.causes else None
         result.notes += [*found.notes, *runs.notes]
+        _look_elsewhere(result, lab, chosen, inquiry, tolerances)
         screen.say("judging")
         _judge_into(result, controls[:2], book, selection, known, looked)
         if inquiry.fix or inquiry.apply:
@@ -109,11 +129,51 @@ def audit(
             bare = runs.one(plan.with_level("off"), "bare", "check") if plan.steps is None else None
             steps_only = runs.one(plan.with_level("steps"), "steps-only", "check")
             check_recorder(result, a, controls[1], bare, steps_only)
-        result.runs = [outcome(run) for run in runs.made]
+        result.runs = [_on_its_device(outcome(run), run) for run in runs.made]
         return result
     finally:
         if snapshot is not None:
             remove(snapshot.folder)
+
+
+def _look_elsewhere(
+    result: Audit, lab: Laboratory, chosen: Sequence[Device], inquiry: Inquiry, tolerances: Sequence[Tolerance]
+) -> None:  # fmt: skip
+    """Add what runs on other devices show, and a run in which each op is recomputed.
+
+    What makes the controls differ is held still in them; if it is not known what does, there is nothing that they could be compared by.
+    """
+    why = None
+    if not chosen and not inquiry.quick and result.verdict != "inconclusive":
+        chosen, why = default_devices(lab.controls)
+    if why is not None:
+        result.notes.append(why)
+    held = [cause.factor for cause in result.causes if cause.proved and cause.grade == "logical"]
+    plan = lab.plan_with(list(dict.fromkeys(held)))
+    divergences = []
+    if len(chosen) > 1:
+        unexplained = result.divergence is not None and not held and result.divergence.runs[0] in {run.id for run in lab.controls}
+        if unexplained or (result.search is not None and result.search.beyond):
+            names = listed([one.name for one in chosen])
+            result.notes.append(f"{names} were not compared: the script does not do the same twice on one device")
+        else:
+            found = compare_elsewhere(plan, chosen, lab.runs, tolerances)
+            result.devices = found.comparisons
+            result.notes += found.notes
+            divergences.append(found.divergence)
+    if inquiry.shadow:
+        result.shadow, off = recompute(plan, inquiry.shadow, lab.runs, tolerances)
+        divergences.append(off)
+    first = next((one for one in divergences if one is not None), None)
+    if first is not None and result.divergence is None:
+        result.verdict, result.divergence, result.reason = "diverged", first, None
+
+
+def _on_its_device(made: RunOutcome, run: Trace) -> RunOutcome:
+    """A run's outcome with the device that it was made on: as the user called it, or where it made tensors."""
+    asked = (run.meta.get("plan") or {}).get("device")
+    made.device = asked or "+".join(name for name in devices_of(run) if name != "cpu") or "cpu"
+    return made
 
 
 def _snapshot(plan: Plan, folder: Path) -> Snapshot:
@@ -193,6 +253,14 @@ def with_factors(plan: Plan, pinned: Sequence[str], varied: Sequence[str]) -> Pl
     return plan_with(plan, plugins.factors(), pinned, varied)
 
 
+def with_device(plan: Plan, name: str) -> Plan:
+    """The plan of a run on a device, to be compared with one on another. Raises what `chosen_devices` does."""
+    device, *more = chosen_devices(name)
+    if more:
+        raise UsageError("no-such-device", f"--device {name}: one is wanted")
+    return measured_on(plan, device, not device.is_cpu, all_tolerances())
+
+
 def check_factors(pinned: Sequence[str], varied: Sequence[str]) -> None:
     """Raise `UsageError`: `no-such-factor`, `factor-unavailable`, `factor-twice`."""
     factors = plugins.factors()
@@ -219,6 +287,11 @@ def shipped_rules() -> Path:
 def all_rules(folders: Sequence[Path] = ()) -> dict[str, RuleFile]:
     """The shipped rules and those of further folders, by name. Raises `UsageError` with every fault of every file."""
     return load_rules([shipped_rules(), *folders], plugins.detectors())
+
+
+def all_tolerances(folders: Sequence[Path] = ()) -> list[Tolerance]:
+    """How far each op may be off: the user's rules of that kind, then the shipped ones. Raises `UsageError` with every fault."""
+    return load_tolerances(shipped_rules(), folders)
 
 
 def one_rule(name: str, folders: Sequence[Path] = ()) -> RuleFile:
@@ -319,6 +392,8 @@ def diff(a: Path, b: Path) -> Audit:
     alike = recorded(runs[0]) == recorded(runs[1])
     result = conclude(runs[0].meta.get("script") or [], runs, compare(*runs) if alike else Comparison(None), None)
     result.environment = environment_differences(*runs)
+    if alike and can_be_measured(runs):
+        _compare_measured(result, runs)
     if not alike:
         result.coverage.lost.append(Lost(what="single ops: the runs were not recorded at the same level, so their steps were compared"))
     if (
@@ -331,6 +406,15 @@ def diff(a: Path, b: Path) -> Audit:
             "audit the script to have it looked at a second time"
         )
     return result
+
+
+def _compare_measured(result: Audit, runs: Sequence[Trace]) -> None:
+    """Judge two kept runs on different devices by what each op added, and not by the first op that differs."""
+    comparison = compare_devices(runs[0], runs[1], all_tolerances())
+    result.devices = [comparison]
+    if result.divergence is not None and result.divergence.kind != "failed":
+        result.divergence, result.others = divergence_of(comparison), []
+        result.verdict = "diverged" if result.divergence is not None else "no-divergence-seen"
 
 
 def events(run: Path, **conditions: Any) -> Listing:

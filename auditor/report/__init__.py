@@ -6,6 +6,7 @@ comes from the user (code, paths, values, messages) goes through `plain`; each r
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 import signal
@@ -13,7 +14,24 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
-from auditor.results import Audit, Cause, Difference, Divergence, Finding, Intermittent, Kind, OpLine, Patch, RunOutcome, Search, Verdict
+from auditor.results import (
+    Audit,
+    Cause,
+    CurvePoint,
+    DeviceComparison,
+    Difference,
+    Divergence,
+    Finding,
+    Intermittent,
+    Kind,
+    OpError,
+    OpLine,
+    Patch,
+    RunOutcome,
+    Search,
+    Shadowed,
+    Verdict,
+)
 
 
 @dataclass(frozen=True)
@@ -52,13 +70,22 @@ LONG = 2_000
 #: The title of what changes only how results are rounded.
 SENSITIVE = "Sensitive to (how results are rounded, and only where it is varied)"
 
+#: The title of what would be on a GPU, and what it is worth.
+FORECAST, FORETOLD = "On a GPU", "what PyTorch documents of these ops; none of it was seen"
+
 #: Most characters of a value that stands beside its twin.
 _CONTRAST = 60
 _UNSEEN = "The controls agree: two runs as they are do not show it, and on another machine it may show by itself."
 #: Most factors that are named where a run is described, and most that are named as those that were not in it.
 _NAMED, _MISSING = 3, 4
+#: Most messages of one rule in a forecast, and most places of each.
+_SAID, _PLACES = 3, 3
 #: Most runs that are shown one by one, and most rows in which more of them are.
 _SINGLY, _ROWS = 8, 16
+#: An error where an exact result is due has this excess or a larger one.
+_NO_DUE = 1e300
+#: Eighths of a cell, filled from below.
+_EIGHTHS = " ▁▂▃▄▅▆▇█"
 #: Length of a run's name without its number from which on it is not said twice.
 _STEM = len("control-")
 
@@ -74,10 +101,19 @@ def headline(audit: Audit) -> str:
         return f"the runs differ{_because(audit)}"
     where = place(divergence.file, divergence.line) if divergence.file else f"op {divergence.index}"
     moment = f" ({when(divergence)})" if when(divergence) else ""
+    if divergence.kind == "arithmetic":
+        return f"{_whose(divergence, audit)} off by more than the rules allow, first at {where}{moment}"
     runs = {run.id: run for run in audit.runs}
     made = "; ".join(dict.fromkeys(held(runs[name], audit.search) for name in divergence.runs if name in runs and _is_trial(runs[name])))
     how = f" ({made})" if made else ""
     return f"{listed(divergence.runs)}{how} differ, first at {where}{moment}{_how_often(divergence.intermittent)}{_because(audit)}"
+
+
+def _whose(divergence: Divergence, audit: Audit) -> str:
+    """`on cpu:avx2 a result is`, as far as the audit says on which device."""
+    devices = {run.id: run.device for run in audit.runs}
+    off = [devices[name] for name in divergence.runs if name in devices][-1:]
+    return f"on {plain(off[0])} a result is" if off else "a result is"
 
 
 def _is_trial(run: RunOutcome) -> bool:
@@ -88,11 +124,13 @@ def _is_trial(run: RunOutcome) -> bool:
 def _agreement(audit: Audit) -> str:
     """In how many runs no divergence was seen; not counted are those that only searched."""
     searched = audit.search is not None and any(run.role == "control" for run in audit.runs)
-    runs = [run for run in audit.runs if run.role not in (("look", "check", "experiment") if searched else ("look", "check"))]
+    runs = [run for run in audit.runs if run.role not in ("look", "check", "device", *(["experiment"] if searched else []))]
     steps = max((run.steps for run in runs), default=0)
     over = f" and {counted(steps, 'step')}" if steps else ""
     varied = len(audit.search.varied) if searched and audit.search and not audit.causes else 0
     nor = f", nor with {counted(varied, 'factor')} varied" if varied else ""
+    compared = list(dict.fromkeys(name for one in audit.devices for name in one.devices))
+    nor += f", nor more than rounding between {listed(map(plain, compared))}" if compared else ""
     levels = [finding.level for finding in audit.findings if finding.level != "note"]
     found = [counted(levels.count(level), level) for level in dict.fromkeys(sorted(levels))]
     but = f", but {listed(found)} among the findings" if found else ""
@@ -333,6 +371,8 @@ def caveat(audit: Audit) -> str | None:
         return f"Varied between the runs: {listed(factors)}. Anything else may still make a difference."
     if is_diff(audit) and audit.environment:
         return "What differs in their environment made no difference to these ops. Another machine may still make one."
+    if audit.devices:
+        return "Nothing else was varied between the runs: a hash seed, thread timing or other versions may still change them."
     return "Nothing was varied between the runs: another machine, thread count or hash seed may still change them."
 
 
@@ -414,6 +454,82 @@ def spread(divergence: Divergence) -> str | None:
         return None
     of = "all" if differing == compared else f"{differing:,} of the"
     return f"{of} {counted(compared, 'op')} compared from here on differ"
+
+
+def devices_title(comparison: DeviceComparison) -> str:
+    """What was compared."""
+    return " against ".join(map(plain, comparison.devices))
+
+
+def shadow_title(shadow: Shadowed) -> str:
+    """What each op was held against, and how many could be."""
+    return f"Each op against {plain(shadow.reference)}: {counted(shadow.ops, 'op')} recomputed"
+
+
+def unmeasured(ops: dict[str, int]) -> str:
+    """The ops whose own error is not known, the most frequent first; nothing if there are none."""
+    most = sorted(ops.items(), key=lambda item: (-item[1], item[0]))
+    shown = [f"{op_name(name)} ({count:,})" for name, count in most[:_NAMED]]
+    rest = f"{len(most) - _NAMED} more" if len(most) > _NAMED else ""
+    return listed([*shown, *filter(None, [rest])]) if most else ""
+
+
+#: Heads of the columns of `error_row`.
+ERROR_HEADS = ("added", "ULP", "of its due", "drift", "times")
+
+
+def error_row(one: OpError) -> tuple[str, ...]:
+    """What an op added to its result, relative to that, and at most in ULPs; what part of its due; how far devices are apart; how often."""
+    excess = "" if one.excess is None else "none is due" if one.excess >= _NO_DUE else significant(one.excess)
+    return (
+        "" if one.added is None else f"{one.added:.1e}",
+        "" if one.ulps is None else significant(one.ulps),
+        excess,
+        "" if one.drift is None else f"{one.drift:.1e}",
+        f"{one.times:,}",
+    )
+
+
+def significant(value: float) -> str:
+    """A positive number to two digits, without an exponent where it is of ordinary size."""
+    return f"{value:,.0f}" if 99.5 <= value < 1e7 else f"{value:.2g}"
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Bars on a logarithmic scale: rows of (label, bars), the highest first; and the columns of the marked ops."""
+
+    rows: list[tuple[str, str]]
+    axis: str
+    marks: str
+
+
+def chart(curve: Sequence[CurvePoint], columns: int, marked: int | None = None, height: int = 6) -> Chart | None:
+    """How a drift goes along a run, each column being the largest of its ops; None if there is no drift. `marked`: index of an op."""
+    if not any(point.drift > 0 for point in curve):
+        return None
+    first, last = curve[0].index, max(curve[-1].index, curve[0].index + 1)
+    bars = [0.0] * columns
+
+    def column(index: int) -> int:
+        return min(int((index - first) / (last - first) * columns), columns - 1)
+
+    for point in curve:
+        bars[column(point.index)] = max(bars[column(point.index)], min(point.drift, 1e300))
+    logs = [math.log10(bar) if bar > 0 else None for bar in bars]
+    known = [value for value in logs if value is not None]
+    low, high = math.floor(min(known)), math.ceil(max(known))
+    high = max(high, low + 1)
+    eighths = [None if value is None else max(round((value - low) / (high - low) * height * 8), 1) for value in logs]
+    rows = []
+    for row in range(height, 0, -1):
+        cells = "".join(" " if n is None else _EIGHTHS[min(max(n - (row - 1) * 8, 0), 8)] for n in eighths)
+        label = f"1e{high}" if row == height else f"1e{low}" if row == 1 else ""
+        rows.append((label, cells))
+    ends = f"op {first:,}", f"op {curve[-1].index:,}" + (f" (step {curve[-1].step})" if curve[-1].step else "")
+    axis = ends[0] + ends[1].rjust(columns - len(ends[0]))
+    marks = "" if marked is None or not first <= marked <= last else " " * column(marked) + "▲"
+    return Chart(rows, axis, marks)
 
 
 def shown_at(divergence: Divergence) -> str:
@@ -610,6 +726,45 @@ def runs_title(audit: Audit) -> str:
     """`4 runs of train.py --lr 0.1`."""
     script = plain(shlex.join(audit.script))
     return f"{counted(len(audit.runs), 'run')}{f' of {script}' if script else ''}"
+
+
+@dataclass(frozen=True)
+class Foretold:
+    """What one rule says of a GPU: the findings of each message, and how many places its further messages have."""
+
+    rule: str
+    said: list[tuple[str, list[Finding]]]
+    more: int
+
+
+def seen(audit: Audit) -> list[Finding]:
+    """The findings on what was in the run."""
+    return [finding for finding in audit.findings if not finding.forecast]
+
+
+def forecast(audit: Audit) -> list[Foretold]:
+    """What would be on a GPU, by rule; lines of which the same is to be said together, those of most ops first."""
+    rules: dict[str, dict[str, list[Finding]]] = {}
+    for finding in audit.findings:
+        if finding.forecast:
+            rules.setdefault(finding.rule, {}).setdefault(finding.message, []).append(finding)
+    told = []
+    for rule, messages in rules.items():
+        said = sorted(messages.items(), key=lambda item: -sum(finding.count for finding in item[1]))
+        told.append(Foretold(rule, said[:_SAID], sum(len(findings) for _, findings in said[_SAID:])))
+    return sorted(told, key=lambda one: one.rule)
+
+
+def places(findings: Sequence[Finding], shown: Callable[[str], str] = str) -> str:
+    """Where findings are, a few of them: `train.py:31, train.py:40 and 5 more places`."""
+    where = [shown(place(finding.file, finding.line)) for finding in findings]
+    few, more = where[:_PLACES], len(where) - len(where[:_PLACES])
+    return listed([*few, counted(more, "more place")] if more else few)
+
+
+def times(findings: Sequence[Finding]) -> str:
+    """How often findings happened: `60x`."""
+    return f"{sum(finding.count for finding in findings):,}x"
 
 
 def grouped(findings: Sequence[Finding]) -> list[tuple[Finding, list[Finding]]]:

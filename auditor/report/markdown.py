@@ -12,10 +12,14 @@ from typing import TextIO
 
 from auditor import report as words
 from auditor.report import Report, plain
-from auditor.results import Audit, Cause, Difference, Divergence, Finding, OpLine
+from auditor.results import Audit, Cause, DeviceComparison, Difference, Divergence, Finding, OpError, OpLine
 
 #: Most entries of a list, and of the tensors of one op: together they keep the report within a screen or two.
 _LIST, _TENSORS, _CARRIERS, _RUNS, _DIFF = 5, 4, 3, 12, 20
+#: Most rules of the forecast, which is one entry a rule, and most messages of one.
+_FORECAST, _MESSAGES = 8, 2
+#: Columns and rows of the bars that show how devices drift apart.
+_BARS, _BAR_ROWS = 60, 4
 #: Most characters of a value in a code span.
 _VALUE = 120
 #: What would be markup in prose: code, cells, emphasis (not within a word), links, and what begins a heading or a list.
@@ -60,7 +64,13 @@ def _blocks(audit: Audit) -> Iterator[list[str] | Iterator[str]]:
         yield _list("Also not the same before it:", [*_streams(divergence), *_files(divergence)])
     yield _list("First difference of other lanes:", [_other(lanes, other) for lanes, other in words.others(audit)])
     yield _list(f"{words.SENSITIVE}:", [_sensitive(cause, audit) for cause in words.sensitive(audit)])
-    yield _list("Findings:", [_finding(finding, others) for finding, others in words.grouped(audit.findings)])
+    for comparison in audit.devices:
+        yield _devices(comparison)
+    if audit.shadow is not None:
+        title = f"**{text(words.shadow_title(audit.shadow))}**"
+        yield [f"{title}. {text(audit.shadow.sentence, words.LONG)}", *_errors(audit.shadow.most)]
+    yield _list("Findings:", [_finding(finding, others) for finding, others in words.grouped(words.seen(audit))])
+    yield _list(f"{words.FORECAST} ({words.FORETOLD}):", [_foretold(rule) for rule in words.forecast(audit)], _FORECAST)
     if not words.is_diff(audit):
         yield environment
     yield _list("Not covered:", [text(what, words.LONG) for what in words.not_covered(audit)])
@@ -179,6 +189,28 @@ def _seen(seen: OpLine) -> str:
     return f"{code(words.place(seen.file, seen.line))} {_op(seen.op)} (op {seen.index})"
 
 
+def _devices(comparison: DeviceComparison) -> Iterator[str]:
+    """How two devices drift apart, as bars on a logarithmic scale, and which ops added most."""
+    yield f"**{text(words.devices_title(comparison))}**. {text(comparison.sentence, words.LONG)}"
+    drawn = words.chart(comparison.curve, _BARS, comparison.first.index if comparison.first else None, _BAR_ROWS)
+    if drawn is not None:
+        widest = max(len(label) for label, _ in drawn.rows)
+        yield from ("", "```")
+        yield from (f"{label:>{widest}} {cells}".rstrip() for label, cells in drawn.rows)
+        below = [f"{'':{widest}} {line}" for line in (drawn.marks, drawn.axis) if line]
+        yield from (*below, "```")
+    yield from _errors(comparison.most)
+
+
+def _errors(most: list[OpError]) -> Iterator[str]:
+    """The ops that added most."""
+    if not most:
+        return
+    yield from ("", f"| added most | op | {' | '.join(words.ERROR_HEADS)} |", f"|---|---|{'---:|' * len(words.ERROR_HEADS)}")
+    for one in most[:_LIST]:
+        yield f"| {cell(words.place(one.file, one.line))} | {cell(one.op)} | {' | '.join(words.error_row(one))} |"
+
+
 def _other(lanes: str, other: Divergence) -> str:
     return f"{text(lanes)}: {other.kind} at {code(words.place(other.file, other.line))} {_op(other.op)}"
 
@@ -187,6 +219,14 @@ def _finding(finding: Finding, others: list[Finding]) -> str:
     where = f" {code(words.place(finding.file, finding.line))}" if finding.file else ""
     more = f" ({text(words.elsewhere(others))})" if others else ""
     return f"{finding.level} **{text(finding.rule)}**{where}: {text(finding.message)}{more}"
+
+
+def _foretold(rule: words.Foretold) -> str:
+    """What one rule says of a GPU: where, and of the messages those that hold most often."""
+    said = [f"{words.places(findings, code)}: {words.times(findings)} {text(message)}" for message, findings in rule.said[:_MESSAGES]]
+    rest = rule.more + sum(len(findings) for _, findings in rule.said[_MESSAGES:])
+    more = [f"and in {words.counted(rest, 'more place')}"] if rest else []
+    return f"**{text(rule.rule)}** {'; '.join([*said, *more])}"
 
 
 def _runs(audit: Audit) -> Iterator[str]:
@@ -216,10 +256,10 @@ def _op(op: str) -> str:
     return words.op_name(op) if op == "external" else code(op)
 
 
-def _list(title: str, entries: list[str]) -> list[str]:
-    """A title and at most `_LIST` entries; none without entries."""
-    more = [f"- and {len(entries) - _LIST} more"] if len(entries) > _LIST else []
-    return [title, *(f"- {entry}" for entry in entries[:_LIST]), *more] if entries else []
+def _list(title: str, entries: list[str], most: int = _LIST) -> list[str]:
+    """A title and at most so many entries; none without entries."""
+    more = [f"- and {len(entries) - most} more"] if len(entries) > most else []
+    return [title, *(f"- {entry}" for entry in entries[:most]), *more] if entries else []
 
 
 def _either(a: str | None, b: str | None) -> str:

@@ -17,7 +17,20 @@ from rich.text import Text
 
 from auditor import report as words
 from auditor.report import Report, plain
-from auditor.results import Audit, Cause, Difference, Divergence, Evidence, Finding, OpLine, Patch, Stream
+from auditor.results import (
+    Audit,
+    Cause,
+    DeviceComparison,
+    Difference,
+    Divergence,
+    Evidence,
+    Finding,
+    OpError,
+    OpLine,
+    Patch,
+    Shadowed,
+    Stream,
+)
 
 #: Columns where there is no terminal, and the most that are used on one: longer lines are hard to read.
 _WIDTH, _WIDEST = 100, 160
@@ -26,6 +39,10 @@ _FACTS = 8
 _TENSORS = 6
 #: Most lines of a patch.
 _DIFF = 40
+#: Most ops that are listed with their errors.
+_MOST = 6
+#: Columns of the bars that show how devices drift apart.
+_BARS = 72
 #: Columns that are enough for a remark on a run.
 _REMARK = 20
 
@@ -88,8 +105,15 @@ def _sections(audit: Audit) -> Iterator[RenderableType]:
     rounding = words.sensitive(audit)
     if rounding:
         yield _section(words.SENSITIVE, *(_sensitive(cause, audit) for cause in rounding))
-    if audit.findings:
-        yield _section("Findings", *(_finding(finding, others) for finding, others in words.grouped(audit.findings)))
+    yield from (_devices(comparison) for comparison in audit.devices)
+    if audit.shadow is not None:
+        yield _shadow(audit.shadow)
+    seen, forecast = words.seen(audit), words.forecast(audit)
+    if seen:
+        yield _section("Findings", *(_finding(finding, others) for finding, others in words.grouped(seen)))
+    if forecast:
+        title = Text.assemble((words.FORECAST, "bold"), (f"   {words.FORETOLD}", "dim"))
+        yield _section(title, *map(_foretold, forecast))
     if audit.environment and not words.is_diff(audit):
         yield _environment(audit)
     missed = [_item(what) for what in words.not_covered(audit)]
@@ -280,6 +304,56 @@ def _finding(finding: Finding, others: list[Finding]) -> RenderableType:
         lines.append(_indented(_table([[Text("instead", "dim"), _text(finding.instead)]])))
     if others:
         lines.append(_indented(_text(words.elsewhere(others), "dim")))
+    return Group(*lines)
+
+
+def _devices(comparison: DeviceComparison) -> RenderableType:
+    """How two devices drift apart, as bars on a logarithmic scale, and which ops added most."""
+    lines: list[RenderableType] = [_long(comparison.sentence)] if comparison.sentence else []
+    drawn = words.chart(comparison.curve, _BARS, comparison.first.index if comparison.first else None)
+    if drawn is not None:
+        widest = max(len(label) for label, _ in drawn.rows)
+        bars = [_cropped(Text.assemble((f"{label:>{widest}} ", "dim"), (cells, "cyan"))) for label, cells in drawn.rows]
+        marks = [_cropped(Text.assemble(" " * (widest + 1), (drawn.marks, "bold red")))] if drawn.marks else []
+        lines += [Text(), _text("how far the results are apart, relative to their norm", "dim"), *bars, *marks]
+        lines.append(_cropped(Text(" " * (widest + 1) + drawn.axis, "dim")))
+    return _section(words.devices_title(comparison), *lines, *_errors(comparison.most), *_unmeasured(comparison.unmeasured))
+
+
+def _shadow(shadow: Shadowed) -> RenderableType:
+    """By how much each op is off from what it would be in higher precision, or elsewhere."""
+    said = [_long(shadow.sentence)] if shadow.sentence else []
+    return _section(words.shadow_title(shadow), *said, *_errors(shadow.most), *_unmeasured(shadow.unmeasured))
+
+
+def _errors(most: list[OpError]) -> Iterator[RenderableType]:
+    """The ops that added most."""
+    if not most:
+        return
+    rows = [_header("added most", "", *words.ERROR_HEADS)]
+    for one in most[:_MOST]:
+        figures = [Text(figure, justify="right") for figure in words.error_row(one)]
+        rows.append([_where(one.file, one.line), _text(words.op_name(one.op)), *figures])
+    yield Text()
+    yield from map(_cropped, _aligned(rows))
+
+
+def _unmeasured(ops: dict[str, int]) -> Iterator[RenderableType]:
+    if ops:
+        yield Text()
+        yield _text(f"not measured: {words.unmeasured(ops)}", "dim")
+
+
+def _foretold(rule: words.Foretold) -> RenderableType:
+    """What one rule says of a GPU: where it does, with the code where that is one line, and how often."""
+    lines: list[RenderableType] = [_text(rule.rule, "bold cyan")]
+    for message, findings in rule.said:
+        first, alone = findings[0], len(findings) == 1
+        where = _source(first.file, first.line, _text(first.code)) if alone and first.file else Text(words.places(findings), "cyan")
+        lines.append(_indented(where))
+        lines.append(_indented(_table([[Text(words.times(findings), "dim"), _text(message)]], gap=1), 4))
+    if rule.more:
+        lines.append(_indented(_text(f"and in {words.counted(rule.more, 'more place')}: --json has them all", "dim")))
     return Group(*lines)
 
 

@@ -1,0 +1,131 @@
+"""A run in which each op was recomputed in higher precision or on another device -> which ops lost how much. Pure.
+
+The error of an op here is its own: it was recomputed from the very inputs that it had, so nothing is inherited from the ops before.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+
+from auditor.errors import TraceError
+from auditor.results import Detail, Divergence, OpError, Place, Shadowed
+from auditor.trace.reader import LaneTrace, Trace
+
+_MOST = 10
+
+#: One row for each op of each line: the one that is off most, how often there were such, the first that was off by more than its due.
+_BY_LINE = """
+WITH errors AS (
+    SELECT "row", max(ulps) AS ulps, max(excess) AS excess, arg_max(slot, error / greatest(norm, 1e-300)) AS slot,
+        max(CASE WHEN norm > 0 THEN error / norm WHEN error > 0 THEN 1e300 ELSE 0 END) AS added
+    FROM read_parquet(?) GROUP BY "row"),
+lines AS (
+    SELECT r."row", e.added, e.ulps, e.excess, e.slot, r.op, r.file, r.line, r.forward_file, r.forward_line, r.phase
+    FROM errors e JOIN read_parquet(?) r USING ("row"))
+SELECT arg_max("row", added) AS "row", arg_max(slot, added) AS slot, max(added) AS added, max(ulps) AS ulps, max(excess) AS excess,
+    count(*) AS times, min("row") FILTER (excess > 1) AS off
+FROM lines GROUP BY op, file, line, forward_file, forward_line ORDER BY added DESC, "row"
+"""
+
+
+def shadow_of(run: Trace, reference: str) -> Shadowed:
+    """What the shadow found in a run. `reference`: what ops were recomputed in. Raises TraceError `trace-unreadable`."""
+    entries: list[tuple[LaneTrace, dict[str, Any]]] = []
+    unmeasured: Counter[str] = Counter()
+    for lane in run.lanes.values():
+        entries += [(lane, row) for row in _by_line(lane)]
+        for event in lane.events_of("unshadowed"):
+            unmeasured[event.get("op") or "?"] += int(event.get("count") or 1)
+    entries.sort(key=lambda entry: -entry[1]["added"])
+    most = [_error(run, lane, row, row["row"]) for lane, row in entries[:_MOST] if row["added"] > 0]
+    off = [(lane, row) for lane, row in entries if row["off"] is not None]
+    off.sort(key=lambda entry: (entry[0] is not run.main, entry[1]["off"]))
+    first = _exactly(run, *off[0]) if off else None
+    ops = sum(row["times"] for _, row in entries)
+    found = Shadowed(run=run.id, reference=reference, ops=ops, first=first, most=most, unmeasured=dict(unmeasured.most_common()))
+    found.sentence = _sentence(found, len(off))
+    return found
+
+
+def divergence_of_shadow(found: Shadowed) -> Divergence | None:
+    """The first op that was off by more than the rules allow, as a divergence of kind `arithmetic`; None if there is none."""
+    first = found.first
+    if first is None:
+        return None
+    return Divergence(
+        runs=[found.run], kind="arithmetic", lane=first.lane, index=first.index, step=first.step, phase=first.phase, op=first.op,
+        module=first.module, file=first.file, line=first.line, function=first.function, code=first.code,
+        sentence=_blame(first, found.reference), detail=Detail(forward=first.forward),
+    )  # fmt: skip
+
+
+def _by_line(lane: LaneTrace) -> list[dict[str, Any]]:
+    import duckdb
+
+    shadows, records = (lane.path.with_suffix(suffix) for suffix in (".shadows.parquet", ".parquet"))
+    if not shadows.exists():
+        return []
+    con = duckdb.connect()
+    try:
+        relation = con.execute(_BY_LINE, [str(shadows), str(records)])
+        names = [column[0] for column in relation.description or ()]
+        return [dict(zip(names, row, strict=True)) for row in relation.fetchall()]
+    except duckdb.Error as error:
+        raise TraceError("trace-unreadable", f"{lane.path.parent.parent} cannot be read: {str(error).splitlines()[0]}") from error
+    finally:
+        con.close()
+
+
+def _exactly(run: Trace, lane: LaneTrace, entry: dict[str, Any]) -> OpError:
+    """The first op of a line that was off by more than its due, as it was then."""
+    shadows = lane.shadows()
+    at = max((k for k in range(len(shadows["row"])) if shadows["row"][k] == entry["off"]), key=lambda k: shadows["excess"][k])
+    norm, error = float(shadows["norm"][at]), float(shadows["error"][at])
+    exact = {
+        "slot": int(shadows["slot"][at]), "added": error / norm if norm else 1e300, "ulps": float(shadows["ulps"][at]),
+        "excess": float(shadows["excess"][at]), "times": entry["times"],
+    }  # fmt: skip
+    return _error(run, lane, exact, entry["off"])
+
+
+def _error(run: Trace, lane: LaneTrace, entry: dict[str, Any], row: int) -> OpError:
+    (record,) = lane.rows(row, row)
+    metas = json.loads(record["out"] or "[]")
+    dtype, shape, *_ = metas[entry["slot"]] if entry["slot"] < len(metas) else ("", [])
+    forward = None
+    if record["forward_file"]:
+        forward = Place(file=record["forward_file"], line=record["forward_line"], code=record["forward_code"])
+    excess = entry["excess"]
+    return OpError(
+        index=record["index"], op=record["op"], phase=record["phase"] or "", step=record["step"], file=record["file"], line=record["line"],
+        function=record["function"], code=record["code"], module=record["module"], run=run.id, lane=lane.name, forward=forward, dtype=dtype,
+        shape=shape, added=min(entry["added"], 1e300), ulps=min(entry["ulps"], 1e300),
+        excess=None if excess < 0 else min(excess, 1e300),  # negative: no bound is known
+        times=entry["times"],
+    )  # fmt: skip
+
+
+def _sentence(found: Shadowed, lines: int) -> str:
+    """All of it, for a teammate."""
+    if not found.ops:
+        return f"no op could be recomputed in {found.reference}"
+    if not found.most:
+        return f"each result is that of {found.reference}, rounded"
+    worst = found.most[0]
+    said = f"most was lost by {worst.op}{_at(worst)}: {worst.added:.2g} of its result"
+    if found.first is None:
+        return f"{said}; no op is off by more than the rules allow"
+    more = f"; {lines - 1} other lines have such ops" if lines > 1 else ""
+    return f"{said}; {found.first.op}{_at(found.first)} is off by more than the rules allow{more}"
+
+
+def _blame(error: OpError, reference: str) -> str:
+    ulps = f" ({error.ulps:.4g} units in the last place at most)" if error.ulps is not None else ""
+    times = f", {error.excess:.3g} times what the rules allow" if error.excess is not None and error.excess < 1e300 else ""
+    return f"recomputed in {reference} from the same inputs, the result is off by {error.added or 0:.2g} of its norm{ulps}{times}"
+
+
+def _at(error: OpError) -> str:
+    return f" at {error.file}:{error.line}" if error.file else ""

@@ -1,0 +1,183 @@
+"""`--devices` and `--shadow`: what they can name, and what real audits on several of them say and do not say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from auditor import devices
+from auditor.errors import UsageError
+from auditor.factors import needs_cuda
+from auditor.plan import Plan
+from auditor.results import Audit
+from tests.processes import audited, environment, line_of, write
+
+WITHOUT_GPU = pytest.mark.skipif(needs_cuda() is None, reason="there is a CUDA device here")
+
+
+def test_a_list_of_devices_is_taken_apart() -> None:
+    found = devices.parse("cpu, cuda,cuda:1,cpu:avx2,cpu:avx2+threads=1,cpu:mkldnn=off,cpu:onednn=sse41")
+    assert [(one.name, one.kind, one.index) for one in found[:4]] == [
+        ("cpu", "cpu", None), ("cuda", "cuda", None), ("cuda:1", "cuda", 1), ("cpu:avx2", "cpu", None),
+    ]  # fmt: skip
+    assert dict(found[3].variables) == {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_CBWR": "AVX2"}
+    assert dict(found[4].variables)["OMP_NUM_THREADS"] == "1"
+    assert not found[5].mkldnn
+    assert found[5].variables == ()
+    assert dict(found[6].variables) == {"ONEDNN_MAX_CPU_ISA": "SSE41"}
+
+
+@pytest.mark.parametrize(
+    ("names", "slug", "said"),
+    [
+        ("gpu", "no-such-device", "no device is called gpu"),
+        ("cude", "no-such-device", "did you mean cuda?"),
+        (",", "no-such-device", "a list is wanted"),
+        ("cuda:first", "no-such-device", "a number"),
+        ("cpu:avx3", "no-such-device", "no variant of a CPU"),
+        ("cpu:mkl=fast", "no-such-device", "mkl can be compatible"),
+        ("cpu:threads=0", "no-such-device", "threads=N"),
+        ("cpu,CPU", "device-twice", "cannot differ from itself"),
+        ("cpu:threads=2+avx2,cpu:avx2+threads=2", "device-twice", "cannot differ from itself"),
+    ],
+)
+def test_a_list_that_names_no_devices_is_refused_with_what_there_is(names: str, slug: str, said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        devices.parse(names)
+    assert caught.value.slug == slug
+    assert said in caught.value.message
+
+
+def test_a_variant_is_no_longer_set_in_the_plan_of_the_next_and_a_factor_goes_before_it() -> None:
+    plan = Plan(("train.py",)).with_environment(OMP_NUM_THREADS="3")
+    first, second = devices.parse("cpu:avx2+threads=1,cpu")
+    one = devices.plan_on(plan, first, available=False)
+    assert (one.variable("ATEN_CPU_CAPABILITY"), one.variable("OMP_NUM_THREADS")) == ("avx2", "3")
+    other = devices.plan_on(one, second, available=False)
+    assert "ATEN_CPU_CAPABILITY" not in other.variables
+    assert other.device == "cpu"
+
+
+NET = """
+import os
+
+import torch
+
+planted = torch.library.Library("aten", "IMPL", "CPU")
+
+
+def tanh(x):
+    y = (x.double().exp() - (-x.double()).exp()) / (x.double().exp() + (-x.double()).exp())
+    off = float(os.environ.get("OFF", 0)) if step >= 3 and x.shape[1] == 13 and x.dtype == torch.float32 else 0.0
+    return (y * (1 + off)).to(x.dtype)
+
+
+if os.environ.get("ATEN_CPU_CAPABILITY") == "avx2" and "OFF" in os.environ:
+    planted.impl("tanh", tanh)
+step = 0
+torch.manual_seed(0)
+wide = torch.nn.Linear(12, 13)
+narrow = torch.nn.Linear(13, 12)
+layers = [layer for _ in range(8) for layer in (torch.nn.Linear(12, 12), torch.nn.Tanh())]
+model = torch.nn.Sequential(*layers, wide, torch.nn.Tanh(), narrow, *layers[:2], torch.nn.Linear(12, 3))
+data, labels = torch.randn(16, 12), torch.randint(3, (16,))
+for step in range(6):
+    loss = torch.nn.functional.cross_entropy(model(data), labels)
+    loss.backward()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter -= 0.1 * parameter.grad
+            parameter.grad = None
+print(loss.item())
+"""
+
+
+def audit_of(folder: Path, *words: str, status: int, **variables: str) -> Audit:
+    """What the command wrote with --json."""
+    done = audited(folder, "--json", "a.json", *words, env=environment(**variables))
+    assert done.status == status, done.said
+    return Audit.model_validate(json.loads((folder / "a.json").read_text()))
+
+
+@pytest.mark.torch
+def test_cpus_that_can_do_less_are_compared_and_rounding_alone_is_no_divergence(tmp_path: Path) -> None:
+    write(tmp_path, train=NET)
+    audit = audit_of(tmp_path, "--quick", "--devices", "cpu:default,cpu:avx2", "--shadow", "float64", "train.py", status=0)
+    assert audit.verdict == "no-divergence-seen"
+    assert [(run.id, run.device) for run in audit.runs] == [
+        ("control-1", "cpu:default"), ("control-2", "cpu:default"), ("device-cpu-default", "cpu:default"),
+        ("device-cpu-avx2", "cpu:avx2"),
+    ]  # fmt: skip
+    (comparison,) = audit.devices
+    assert (comparison.devices, comparison.first, comparison.unaligned) == (["cpu:default", "cpu:avx2"], None, 0)
+    assert comparison.aligned == audit.runs[2].ops
+    assert any(0 < point.drift < 1e-4 for point in comparison.curve)
+    assert comparison.end is not None
+    assert comparison.end < 1e-5
+    assert all(one.excess is None or one.excess <= 1 for one in comparison.most)
+    assert audit.shadow is not None
+    assert audit.shadow.run == "device-cpu-default", "a run that has what is wanted is not made twice"
+    assert audit.shadow.first is None
+    assert {one.op for one in audit.shadow.most} >= {"aten.addmm.default", "aten.mm.default"}
+
+
+@pytest.mark.torch
+def test_an_op_that_is_off_by_ten_ulps_in_a_deep_network_after_some_steps_is_named_and_not_what_carries_it(tmp_path: Path) -> None:
+    write(tmp_path, train=NET)
+    off = str(20 * 2.0**-24)
+    audit = audit_of(tmp_path, "--quick", "--devices", "cpu:default,cpu:avx2", "train.py", status=1, OFF=off)
+    found = audit.divergence
+    assert found is not None
+    assert (found.kind, found.op, found.step, found.module) == ("arithmetic", "aten.tanh.default", 3, "Sequential.17")
+    assert found.line == line_of(NET, "loss = torch.nn.functional.cross_entropy")
+    assert found.sentence.startswith("cpu:avx2 is off here")
+    (first,) = [one.first for one in audit.devices]
+    assert first is not None
+    assert first.run == "device-cpu-avx2"
+    assert first.excess is not None
+    assert first.excess > 1
+
+
+@pytest.mark.torch
+def test_what_makes_the_controls_differ_is_held_still_while_devices_are_compared(tmp_path: Path) -> None:
+    write(tmp_path, train="import torch\nx = torch.randn(4, 5)\nprint((x @ x.T).tanh().sum())\n")
+    audit = audit_of(tmp_path, "--no-second-look", "--devices", "cpu,cpu:default", "train.py", status=1)
+    assert [cause.factor for cause in audit.causes] == ["torch-seed"]
+    assert audit.divergence is not None
+    assert audit.divergence.kind == "draw"
+    (comparison,) = audit.devices
+    assert (comparison.first, comparison.other) == (None, None)
+    assert {tuple(run.pinned) for run in audit.runs if run.role == "device"} == {("torch-seed",)}
+
+
+@pytest.mark.torch
+def test_kept_runs_of_two_devices_are_compared_by_what_each_op_added(tmp_path: Path) -> None:
+    write(tmp_path, train=NET)
+    for name, device in (("a", "cpu:default"), ("b", "cpu:avx2")):
+        done = audited(tmp_path, "record", "--device", device, "-o", name, "train.py")
+        assert done.status == 0, done.said
+    done = audited(tmp_path, "diff", "a", "b", "--json", "d.json")
+    assert done.status == 0, done.said
+    audit = Audit.model_validate(json.loads((tmp_path / "d.json").read_text()))
+    assert audit.verdict == "no-divergence-seen"
+    assert [one.devices for one in audit.devices] == [["cpu:default", "cpu:avx2"]]
+
+
+@WITHOUT_GPU
+@pytest.mark.torch
+def test_a_device_that_is_not_there_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    write(tmp_path, train="raise SystemExit('it ran')")
+    for words, slug in (
+        (("--devices", "cpu,cuda"), "device-unavailable"),
+        (("--shadow", "cuda"), "device-unavailable"),
+        (("--shadow", "float16"), "no-such-reference"),
+        (("--shadow", "cpu:avx2"), "no-such-reference"),
+        (("--devices", "tpu"), "no-such-device"),
+    ):
+        done = audited(tmp_path, *words, "train.py")
+        assert done.status == 2
+        assert f"[{slug}]" in done.said
+        assert "it ran" not in done.said
+        assert "Traceback" not in done.said
