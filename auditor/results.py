@@ -259,6 +259,7 @@ class OpError(OpLine):
     drift: float | None = Field(None, description="norm of the difference between the two devices over the norm of the result")
     added: float | None = Field(None, description="norm of the error that the op made from the inputs that it had, over that of the result")
     ulps: float | None = Field(None, description="that error where it is largest")
+    mean_ulps: float | None = Field(None, description="that error in the mean over the elements")
     excess: float | None = Field(None, description="that error over what the rules allow, where this is largest")
     times: int = Field(1, description="how often this line did the op")
     lane: str = "main"
@@ -302,6 +303,43 @@ class Shadowed(Model):
     sentence: str = ""
 
 
+class Relation(Model):
+    """How the values of one name differ from those of its counterpart."""
+
+    kind: Literal["equal", "factor", "offset", "sign", "transpose", "permutation", "rounding", "lag", "growing", "other"]
+    value: float | None = Field(None, description="the factor, the offset, the growth from one occurrence to the next")
+    meaning: str = Field("", description="what that can mean here")
+
+
+class Occurrence(Model):
+    """One of the values that a name had."""
+
+    step: int
+    occurrence: int
+
+
+class NamePair(Model):
+    """A name of one program and its counterpart in the other."""
+
+    a: str
+    b: str
+    line_a: int | None = None
+    line_b: int | None = None
+    file_a: str | None = None
+    file_b: str | None = None
+    code_a: str | None = None
+    code_b: str | None = None
+    agrees: bool
+    first: Occurrence | None = Field(None, description="the first occurrence that is not the same but for rounding")
+    digits: float | None = Field(None, description="decimal digits in which they agree, at the worst occurrence")
+    relation: Relation | None = Field(None, description="of the values")
+    update: Relation | None = Field(None, description="of their changes from one occurrence to the next")
+    follows: str | None = Field(None, description="the name `a` of the earlier pair whose difference explains this one")
+    how: Literal["name", "value", "map"] = Field("name", description="by what they were found to be counterparts")
+    occurrences: int = 0
+    errors: list[tuple[int, float]] = Field([], description="occurrence and relative error, at most 200 points")
+
+
 class Audit(Model):
     """All that one invocation concluded."""
 
@@ -315,6 +353,8 @@ class Audit(Model):
     search: Search | None = None
     devices: list[DeviceComparison] = []
     shadow: Shadowed | None = None
+    names: list[NamePair] = Field([], description="for two programs: their named values, in order of execution")
+    unaligned: list[str] = Field([], description="for two programs: names without a counterpart, and why")
     findings: list[Finding] = []
     environment: list[EnvironmentDifference] = []
     coverage: Coverage = Coverage()

@@ -9,7 +9,9 @@ from auditor.results import (
     Audit,
     Cause,
     Coverage,
+    CurvePoint,
     Detail,
+    DeviceComparison,
     Difference,
     Divergence,
     EnvironmentDifference,
@@ -18,11 +20,13 @@ from auditor.results import (
     Finding,
     Intermittent,
     Lost,
+    OpError,
     OpLine,
     Patch,
     Place,
     RunOutcome,
     Search,
+    Shadowed,
     Stream,
 )
 
@@ -737,6 +741,50 @@ def intermittent_with_interval() -> Audit:
     return audit
 
 
+def devices_agree() -> Audit:
+    """A CPU and one that can do less: rounding, which the model enlarges."""
+    runs = [*_runs(ops=5096, steps=10)[:2], *(_on_device(name) for name in ("cpu", "cpu:avx2"))]
+    most = [
+        _error(157, "aten.mm.default", 18, "loss.backward()", 1.5e-7, 1.2, 2100.0, 0.16, 3.1e-7, 610, forward=12),
+        _error(152, "aten.sqrt.default", 19, "optimizer.step()", 4.8e-8, 0.31, 0.75, 0.19, 5.4e-8, 20),
+        _error(153, "planted.scale.default", 14, "x = torch.ops.planted.scale(x)", 0.0, 0.0, 0.0, None, None, 1),
+    ]
+    curve = [
+        CurvePoint(index=k, step=k // 512, phase="forward", drift=1e-8 * 1.2 ** (k // 100) if k > 300 else 0.0) for k in range(0, 5096, 13)
+    ]
+    comparison = DeviceComparison(
+        devices=["cpu", "cpu:avx2"], runs=["device-cpu", "device-cpu-avx2"], aligned=5096, unaligned=12, curve=curve, most=most, end=1.1e-4,
+        unmeasured={"aten.uniform_.default": 62, "aten.randn.default": 1, "aten.mkldnn_rnn_layer.default": 10, "aten.prod.default": 1},
+        sentence="5096 ops were compared; from op 301 on (aten.tanh.default, train.py:12) the results differ; no op added more",
+    )  # fmt: skip
+    return Audit(
+        verdict="no-divergence-seen", script=["train.py"], runs=runs, devices=[comparison], coverage=Coverage(lanes=1, ops=5096),
+        notes=["a run on a GPU was left out: there is no CUDA device here"],
+    )  # fmt: skip
+
+
+def device_off() -> Audit:
+    """An op that is off on one of two devices, by more than the rules allow; and a shadow that says so too."""
+    audit = devices_agree()
+    first = _error(3161, "aten.tanh.default", 12, "y = model(x)", 1.2e-6, 10.1, 20.5, 3.42, 1.0e-6, 300).model_copy(
+        update={"run": "device-cpu-avx2", "step": 6, "phase": "forward", "module": "Sequential.35"}
+    )
+    comparison = audit.devices[0]
+    comparison.first, comparison.most = first, [first, *comparison.most]
+    audit.verdict = "diverged"
+    audit.divergence = Divergence(
+        runs=comparison.runs, kind="arithmetic", lane="main", op=first.op,
+        sentence="cpu:avx2 is off here by 1.2e-06 of the result, given the inputs that it had, 3.42 times what the rules allow",
+        **{key: getattr(first, key) for key in ("index", "step", "phase", "module", "file", "line", "code")},
+    )  # fmt: skip
+    exact = _error(9, "aten.relu.default", 13, "y = y.relu()", 1e300, 1e300, 1e300, 1e300, None, 1)
+    audit.shadow = Shadowed(
+        run="device-cpu", reference="float64", ops=4021, first=exact, most=[exact, *comparison.most[1:]],
+        unmeasured={"aten.randint.low": 2}, sentence="most was lost by aten.relu.default at train.py:13",
+    )  # fmt: skip
+    return audit
+
+
 def hostile() -> Audit:
     """Whatever a script may print, contain or be named: markup of every kind, escape codes, and no end of it."""
     evil = "[red]|`</code></details><script>alert(1)</script> **b** _i_ [x](http://e.vil) \x1b[31m\r\n# h\u202e\udcff"
@@ -803,6 +851,17 @@ def hostile() -> Audit:
         ),
     ]
     audit.runs[2].varied, audit.runs[3].pinned = [evil] * 9, [evil, "clock"]
+    off = OpError(
+        index=1, op=evil, file=evil, line=1, code=evil, module=evil, run=evil, dtype=evil, drift=1.0, added=1.0, excess=2.0,
+        forward=Place(file=evil, line=2), note=evil,
+    )  # fmt: skip
+    audit.devices = [
+        DeviceComparison(
+            devices=[evil, evil], runs=[evil, evil], curve=[CurvePoint(index=0, drift=1e300), CurvePoint(index=7, phase=evil, drift=0.0)],
+            first=off, most=[off] * 9, unmeasured={evil: 1, "b": 2}, sentence=evil,
+        )
+    ]  # fmt: skip
+    audit.shadow = Shadowed(run=evil, reference=evil, first=off, most=[off], unmeasured={evil: 3}, sentence=evil)
     audit.search = Search(pinned=[evil, "clock"], varied=[evil] * 9, left_out={evil: evil, "tf32": evil}, beyond=True, sentence=evil)
     return audit
 
@@ -830,6 +889,8 @@ AUDITS: dict[str, Callable[[], Audit]] = {
         varied_and_alike,
         varied_logical,
         intermittent_with_interval,
+        devices_agree,
+        device_off,
         hostile,
     )
 }
@@ -860,6 +921,22 @@ def _reruns(name: str, pinned: list[str], first: int = 1, role: Literal["experim
         RunOutcome(id=f"{name}-{k}", role=role, pinned=pinned, exit=0, seconds=1.25, ops=392, steps=12, path=f"{FOLDER}/{name}-{k}")
         for k in (first, first + 1)
     ]
+
+
+def _on_device(name: str) -> RunOutcome:
+    """The run that is compared with those on other devices."""
+    run = f"device-{name.replace(':', '-')}"
+    return RunOutcome(id=run, role="device", device=name, exit=0, seconds=3.75, ops=5096, steps=10, path=f"{FOLDER}/{run}")
+
+
+def _error(
+    index: int, op: str, line: int, code: str, added: float, mean: float, ulps: float, excess: float | None, drift: float | None,
+    times: int, forward: int | None = None,
+) -> OpError:  # fmt: skip
+    return OpError(
+        index=index, op=op, file="train.py", line=line, code=code, added=added, mean_ulps=mean, ulps=ulps, excess=excess, drift=drift,
+        times=times, forward=None if forward is None else Place(file="train.py", line=forward),
+    )  # fmt: skip
 
 
 def _varied(name: str, varied: list[str]) -> RunOutcome:

@@ -139,7 +139,7 @@ def test_json_is_json_whatever_the_script_is_called(encoding: str, tmp_path: Pat
 
 def test_json_of_a_newer_version_loses_nothing(tmp_path: Path) -> None:
     data = json.loads(rendered("json", made("kernel_in_backward")))
-    data["names"] = [{"a": "loss"}]
+    data["from-the-future"] = [{"a": "loss"}]
     data["divergence"]["detail"]["hint"] = 1
     path = tmp_path / "audit.json"
     path.write_text(json.dumps(data))
@@ -219,7 +219,7 @@ def test_every_kind_has_a_meaning() -> None:
 @each_audit
 def test_markdown_is_short(fixture: str) -> None:
     found = rendered("markdown", made(fixture))
-    most = 100 if fixture == "hostile" else 60
+    most = 125 if fixture == "hostile" else 60
     assert len(found[: found.index("<details>")].splitlines()) < most, "what is not folded"
     assert len(found.splitlines()) < most + 20
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from auditor.compare.added import errors_of
 from auditor.compare.columns import Meta
-from auditor.compare.drift import Pair, device_of, finite_or_largest, forward_place
+from auditor.compare.drift import Beside, Pair, device_of, finite_or_largest, forward_place
 from auditor.compare.otherwise import other_than_arithmetic
 from auditor.results import CurvePoint, Detail, DeviceComparison, Divergence, OpError
 from auditor.tolerance import Tolerance, unit_roundoff
@@ -112,10 +112,21 @@ class _Lane:
             index=int(self.pair.a.index[behind]) if len(self.pair.a) else 0, differs=self._differs(k),
             run=self.pair.runs[off].id if off >= 0 else None, dtype=meta.dtype, shape=list(meta.shape),
             drift=finite_or_largest(float(self.pair.drift[pair])) if pair >= 0 else None, added=finite_or_largest(float(at.added[k])),
-            ulps=finite_or_largest(float(at.ulps[k])), excess=finite_or_largest(float(at.excess[k])), times=times, lane=self.pair.name,
-            forward=forward_place(record), note="" if pair >= 0 else f"only {self.pair.devices[side]} did it",
+            ulps=finite_or_largest(float(at.ulps[k])), mean_ulps=self._mean_ulps(side, row),
+            excess=finite_or_largest(float(at.excess[k])), times=times, lane=self.pair.name, forward=forward_place(record),
+            note="" if pair >= 0 else f"only {self.pair.devices[side]} did it",
             **{key: record[key] for key in ("op", "phase", "step", "module", "file", "line", "function", "code")},
         )  # fmt: skip
+
+    def _mean_ulps(self, side: int, row: int) -> float | None:
+        """Mean error of the elements of the op's worst tensor, if a shadow measured it."""
+        beside = self._shadows[side]
+        found = [float(beside.columns["mean"][k]) for k in beside.of_row(row)]
+        return finite_or_largest(max(found)) if found else None
+
+    @cached_property
+    def _shadows(self) -> list[Beside]:
+        return [Beside.of(side.lane.shadows()) for side in (self.pair.a, self.pair.b)]
 
     @cached_property
     def curve(self) -> list[CurvePoint]:

@@ -18,14 +18,14 @@ _MOST = 10
 #: One row for each op of each line: the one that is off most, how often there were such, the first that was off by more than its due.
 _BY_LINE = """
 WITH errors AS (
-    SELECT "row", max(ulps) AS ulps, max(excess) AS excess, arg_max(slot, error / greatest(norm, 1e-300)) AS slot,
+    SELECT "row", max(ulps) AS ulps, max(mean) AS mean, max(excess) AS excess, arg_max(slot, error / greatest(norm, 1e-300)) AS slot,
         max(CASE WHEN norm > 0 THEN error / norm WHEN error > 0 THEN 1e300 ELSE 0 END) AS added
     FROM read_parquet(?) GROUP BY "row"),
 lines AS (
-    SELECT r."row", e.added, e.ulps, e.excess, e.slot, r.op, r.file, r.line, r.forward_file, r.forward_line, r.phase
+    SELECT r."row", e.added, e.ulps, e.mean, e.excess, e.slot, r.op, r.file, r.line, r.forward_file, r.forward_line, r.phase
     FROM errors e JOIN read_parquet(?) r USING ("row"))
-SELECT arg_max("row", added) AS "row", arg_max(slot, added) AS slot, max(added) AS added, max(ulps) AS ulps, max(excess) AS excess,
-    count(*) AS times, min("row") FILTER (excess > 1) AS off
+SELECT arg_max("row", added) AS "row", arg_max(slot, added) AS slot, max(added) AS added, max(ulps) AS ulps, max(mean) AS mean,
+    max(excess) AS excess, count(*) AS times, min("row") FILTER (excess > 1) AS off
 FROM lines GROUP BY op, file, line, forward_file, forward_line ORDER BY added DESC, "row"
 """
 
@@ -85,7 +85,7 @@ def _exactly(run: Trace, lane: LaneTrace, entry: dict[str, Any]) -> OpError:
     norm, error = float(shadows["norm"][at]), float(shadows["error"][at])
     exact = {
         "slot": int(shadows["slot"][at]), "added": error / norm if norm else 1e300, "ulps": float(shadows["ulps"][at]),
-        "excess": float(shadows["excess"][at]), "times": entry["times"],
+        "mean": float(shadows["mean"][at]), "excess": float(shadows["excess"][at]), "times": entry["times"],
     }  # fmt: skip
     return _error(run, lane, exact, entry["off"])
 
@@ -101,7 +101,7 @@ def _error(run: Trace, lane: LaneTrace, entry: dict[str, Any], row: int) -> OpEr
     return OpError(
         index=record["index"], op=record["op"], phase=record["phase"] or "", step=record["step"], file=record["file"], line=record["line"],
         function=record["function"], code=record["code"], module=record["module"], run=run.id, lane=lane.name, forward=forward, dtype=dtype,
-        shape=shape, added=min(entry["added"], 1e300), ulps=min(entry["ulps"], 1e300),
+        shape=shape, added=min(entry["added"], 1e300), ulps=min(entry["ulps"], 1e300), mean_ulps=min(entry["mean"], 1e300),
         excess=None if excess < 0 else min(excess, 1e300),  # negative: no bound is known
         times=entry["times"],
     )  # fmt: skip

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -65,6 +66,8 @@ from auditor.trace.tables import Tables
 
 #: Audits that are kept in the cache directory; older ones are removed.
 KEPT_AUDITS = 20
+#: Steps in which devices are compared if nobody asked for it.
+UNASKED_STEPS = 10
 #: The detector that says more if a rerun looked at every result.
 _LOOKS_FOR_NONFINITE = "nonfinite-loss"
 
@@ -143,13 +146,19 @@ def _look_elsewhere(
 
     What makes the controls differ is held still in them; if it is not known what does, there is nothing that they could be compared by.
     """
-    why = None
-    if not chosen and not inquiry.quick and result.verdict != "inconclusive":
+    why, by_itself = None, not chosen
+    if by_itself and not inquiry.quick and result.verdict != "inconclusive":
         chosen, why = default_devices(lab.controls)
     if why is not None:
         result.notes.append(why)
     held = [cause.factor for cause in result.causes if cause.proved and cause.grade == "logical"]
     plan = lab.plan_with(list(dict.fromkeys(held)))
+    if by_itself and chosen and plan.steps is None:
+        # a script made for a GPU may take a day on the CPU, and what is off shows soon
+        plan = replace(plan, steps=UNASKED_STEPS)
+        result.notes.append(
+            f"{listed([one.name for one in chosen])} were compared in the first {UNASKED_STEPS} steps: --devices compares all"
+        )
     divergences = []
     if len(chosen) > 1:
         unexplained = result.divergence is not None and not held and result.divergence.runs[0] in {run.id for run in lab.controls}

@@ -82,8 +82,8 @@ _NAMED, _MISSING = 3, 4
 _SAID, _PLACES = 3, 3
 #: Most runs that are shown one by one, and most rows in which more of them are.
 _SINGLY, _ROWS = 8, 16
-#: An error where an exact result is due has this excess or a larger one.
-_NO_DUE = 1e300
+#: What stands in an audit for a number that is not finite.
+_INFINITE = 1e300
 #: Eighths of a cell, filled from below.
 _EIGHTHS = " ▁▂▃▄▅▆▇█"
 #: Length of a run's name without its number from which on it is not said twice.
@@ -474,20 +474,41 @@ def unmeasured(ops: dict[str, int]) -> str:
     return listed([*shown, *filter(None, [rest])]) if most else ""
 
 
-#: Heads of the columns of `error_row`.
-ERROR_HEADS = ("added", "ULP", "of its due", "drift", "times")
+def error_rows(most: Sequence[OpError]) -> list[tuple[str, ...]]:
+    """The heads and the rows of what some ops added to their results; columns in which nothing is known are left out.
+
+    Behind the line and the op: the norm of the error relative to that of the result, the error in ULPs in the mean and at most, which part
+    of its due it is, how far the devices are apart there, and how often the line did the op.
+    """
+    heads = ("added most", "op", "error", "ULP", "at most", "of its due", "drift", "times")
+    rows = [
+        (
+            _error_place(one), op_name(one.op).removesuffix(".default"), _tiny(one.added), _size(one.mean_ulps), _size(one.ulps),
+            "none is due" if one.excess is not None and one.excess >= _INFINITE else _size(one.excess), _tiny(one.drift),
+            f"{one.times:,}" if one.times > 1 else "",
+        )
+        for one in most
+    ]  # fmt: skip
+    shown = [k for k in range(len(heads)) if k < 2 or any(row[k] for row in rows)]
+    return [tuple(row[k] for k in shown) for row in (heads, *rows)]
 
 
-def error_row(one: OpError) -> tuple[str, ...]:
-    """What an op added to its result, relative to that, and at most in ULPs; what part of its due; how far devices are apart; how often."""
-    excess = "" if one.excess is None else "none is due" if one.excess >= _NO_DUE else significant(one.excess)
-    return (
-        "" if one.added is None else f"{one.added:.1e}",
-        "" if one.ulps is None else significant(one.ulps),
-        excess,
-        "" if one.drift is None else f"{one.drift:.1e}",
-        f"{one.times:,}",
-    )
+def _tiny(value: float | None) -> str:
+    return "" if value is None else "0" if value == 0 else "∞" if value >= _INFINITE else f"{value:.1e}"
+
+
+def _size(value: float | None) -> str:
+    """A positive number to two digits, without an exponent where it is of ordinary size."""
+    if value is None or value >= _INFINITE:
+        return "" if value is None else "∞"
+    return f"{value:,.0f}" if 99.5 <= value < 1e7 else f"{value:.2g}"
+
+
+def _error_place(one: OpError) -> str:
+    """The line of an op; of a backward op that of its forward op too."""
+    forward = one.forward
+    where = place(one.file, one.line) if one.file else ""
+    return f"{where} of {place(forward.file, forward.line)}" if forward is not None and forward.file else where
 
 
 def significant(value: float) -> str:

@@ -206,9 +206,10 @@ def _errors(most: list[OpError]) -> Iterator[str]:
     """The ops that added most."""
     if not most:
         return
-    yield from ("", f"| added most | op | {' | '.join(words.ERROR_HEADS)} |", f"|---|---|{'---:|' * len(words.ERROR_HEADS)}")
-    for one in most[:_LIST]:
-        yield f"| {cell(words.place(one.file, one.line))} | {cell(one.op)} | {' | '.join(words.error_row(one))} |"
+    heads, *rows = words.error_rows(most[:_LIST])
+    yield from ("", f"| {' | '.join(heads)} |", f"|---|---|{'---:|' * (len(heads) - 2)}")
+    for where, op, *figures in rows:
+        yield f"| {cell(where)} | {cell(op)} | {' | '.join(figures)} |"
 
 
 def _other(lanes: str, other: Divergence) -> str:

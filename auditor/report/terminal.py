@@ -330,10 +330,9 @@ def _errors(most: list[OpError]) -> Iterator[RenderableType]:
     """The ops that added most."""
     if not most:
         return
-    rows = [_header("added most", "", *words.ERROR_HEADS)]
-    for one in most[:_MOST]:
-        figures = [Text(figure, justify="right") for figure in words.error_row(one)]
-        rows.append([_where(one.file, one.line), _text(words.op_name(one.op)), *figures])
+    heads, *found = words.error_rows(most[:_MOST])
+    rows = [[Text(head, "dim", justify="right" if k > 1 else None) for k, head in enumerate(heads)]]
+    rows += [[Text(one[0], "cyan"), _text(one[1]), *(Text(figure, justify="right") for figure in one[2:])] for one in found]
     yield Text()
     yield from map(_cropped, _aligned(rows))
 
