@@ -167,6 +167,18 @@ def test_kept_runs_of_two_devices_are_compared_by_what_each_op_added(tmp_path: P
 
 @WITHOUT_GPU
 @pytest.mark.torch
+def test_a_script_that_wants_a_gpu_is_pointed_to_the_option_that_runs_it_without_one(tmp_path: Path) -> None:
+    write(tmp_path, train="import torch\nx = torch.ones(3)\nprint((x.cuda() * 2).device)\n")
+    audit = audit_of(tmp_path, "--quick", "train.py", status=2)
+    assert any("--devices cpu" in note for note in audit.notes)
+    audit = audit_of(tmp_path, "--quick", "--devices", "cpu", "train.py", status=0)
+    assert audit.runs[0].device == "cpu"
+    assert not any("--devices cpu" in note for note in audit.notes)
+    assert (Path(audit.runs[0].path) / "stdout").read_text() == "cuda:0\n"
+
+
+@WITHOUT_GPU
+@pytest.mark.torch
 def test_a_device_that_is_not_there_is_refused_before_anything_runs(tmp_path: Path) -> None:
     write(tmp_path, train="raise SystemExit('it ran')")
     for words, slug in (

@@ -50,6 +50,7 @@ from auditor.pipeline.devices import (
     measured_on,
     on_first,
     recompute,
+    wants_a_gpu,
 )
 from auditor.pipeline.fixes import mend
 from auditor.pipeline.laboratory import Laboratory
@@ -112,7 +113,10 @@ def audit(
         nothing = why_nothing(a)
         if nothing is not None:
             reason = f"{nothing.message} [{nothing.slug}]"
-            return Audit(verdict="inconclusive", script=list(plan.script), runs=[outcome(a)], reason=reason, version=auditor.__version__)
+            notes = [*filter(None, [wants_a_gpu(a)])]
+            return Audit(
+                verdict="inconclusive", script=list(plan.script), runs=[outcome(a)], reason=reason, notes=notes, version=auditor.__version__
+            )  # fmt: skip
         controls = [a, *(runs.one(usual, f"control-{k}", "control") for k in range(2, inquiry.runs + 1))]
         screen.say("comparing")
         comparison = _parted(controls)
@@ -121,7 +125,7 @@ def audit(
         looked = _finite_look(plan, a, book, runs) if inquiry.look else None
         result = conclude(list(plan.script), runs.made, found.comparison, plan)
         result.causes, result.search = found.causes, found.search if inquiry.causes else None
-        result.notes += [*found.notes, *runs.notes]
+        result.notes += [*found.notes, *runs.notes, *filter(None, [wants_a_gpu(a)])]
         _look_elsewhere(result, lab, chosen, inquiry, tolerances)
         screen.say("judging")
         _judge_into(result, controls[:2], book, selection, known, looked)

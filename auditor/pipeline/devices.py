@@ -119,6 +119,14 @@ def default_devices(controls: Sequence[Trace]) -> tuple[tuple[Device, ...], str 
     return tuple(devices.parse(f"{used[0]},cpu")), None
 
 
+def wants_a_gpu(run: Trace) -> str | None:
+    """What to do about a script that failed because there is no GPU; None if that is not why."""
+    error = str(run.meta.get("error") or "")
+    if not run.meta.get("exit") or not re.search("cuda|nvidia", error, re.IGNORECASE) or needs_cuda() is None:
+        return None
+    return "the script wants a GPU and there is none here: --devices cpu runs it on the CPU, as if there were one"
+
+
 def devices_of(run: Trace) -> list[str]:
     """The devices on which a run made tensors, as torch writes them."""
     found = {

@@ -480,7 +480,7 @@ def error_rows(most: Sequence[OpError]) -> list[tuple[str, ...]]:
     Behind the line and the op: the norm of the error relative to that of the result, the error in ULPs in the mean and at most, which part
     of its due it is, how far the devices are apart there, and how often the line did the op.
     """
-    heads = ("added most", "op", "error", "ULP", "at most", "of its due", "drift", "times")
+    heads = ("added most", "op", "error", "ULP", "worst", "of its due", "drift", "times")
     rows = [
         (
             _error_place(one), op_name(one.op).removesuffix(".default"), _tiny(one.added), _size(one.mean_ulps), _size(one.ulps),
@@ -505,10 +505,11 @@ def _size(value: float | None) -> str:
 
 
 def _error_place(one: OpError) -> str:
-    """The line of an op; of a backward op that of its forward op too."""
+    """The line of an op; of a backward op that of its forward op, which says more."""
     forward = one.forward
-    where = place(one.file, one.line) if one.file else ""
-    return f"{where} of {place(forward.file, forward.line)}" if forward is not None and forward.file else where
+    if forward is not None and forward.file:
+        return f"{place(forward.file, forward.line)} backward"
+    return place(one.file, one.line) if one.file else ""
 
 
 def significant(value: float) -> str:
