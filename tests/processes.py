@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from auditor.trace.reader import Trace
 
@@ -101,3 +106,21 @@ def line_of(source: str, mark: str) -> int:
 def ended_by(status: int, how: signal.Signals) -> bool:
     """Whether a status means that a signal ended the process."""
     return status == -how
+
+
+def made_once(temporary: pytest.TempPathFactory, name: str, make: Callable[[Path], Any]) -> tuple[Path, Any]:
+    """The folder of this name, and what `make` returned of it: called once, by whichever of the processes that run the tests came first.
+
+    What is returned has been through JSON. A fixture alone is made once for each of those processes, and one of a module again whenever a
+    process is given tests of that module anew.
+    """
+    base = temporary.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder, returned = base / name, base / f"{name}.json"
+    with (base / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not returned.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            returned.write_text(json.dumps(make(folder)))
+    return folder, json.loads(returned.read_text())

@@ -127,12 +127,12 @@ def test_a_run_that_fails_over_what_an_earlier_one_left_names_the_line_that_fail
     assert sorted(os.listdir(tmp_path / "work")) == ["out", "train.py"]
 
 
-@pytest.mark.parametrize(("controls", "every", "proved"), [(6, 3, True), (3, 4, False)])
+@pytest.mark.parametrize(("controls", "every", "proved"), [(6, 2, True), (3, 4, False)])
 def test_a_fault_that_shows_now_and_then_has_a_rate_and_a_proof_only_by_as_many_runs_as_that_needs(
     controls: int, every: int, proved: bool, tmp_path: Path
 ) -> None:
     source = COUNTED + textwrap.dedent(f"""
-        if number % {every} == 2 and "PYTHONHASHSEED" not in os.environ:
+        if number % {every} == 2 % {every} and "PYTHONHASHSEED" not in os.environ:
             x = x * 2
         print(x.sum())
     """)
@@ -145,7 +145,7 @@ def test_a_fault_that_shows_now_and_then_has_a_rate_and_a_proof_only_by_as_many_
     assert often.apart is not None
     free = len([run for run in audit.runs if run.role in ("control", "look")])
     assert free >= controls
-    apart = len([number for number in range(1, free + 1) if number % every == 2])
+    apart = len([number for number in range(1, free + 1) if number % every == 2 % every])
     assert (often.apart, often.others) == (apart, free - 1)
     assert (often.low, often.high) == wilson(apart, free - 1)
     (cause,) = audit.causes

@@ -19,7 +19,7 @@ import pytest
 
 from auditor.trace.reader import Trace
 from auditor.trace.tables import Tables
-from tests.processes import SCRIPTS, Ended, audited, bare, ended_by, environment, kept, recorded, write
+from tests.processes import SCRIPTS, Ended, audited, bare, ended_by, environment, kept, made_once, recorded, write
 
 #: What the recorder itself loads before the script begins: standard library and xxhash, all cheap and without side effects.
 LOADED_BY_US = {
@@ -247,6 +247,7 @@ ENDS = {
     "an interrupt": "raise KeyboardInterrupt",
     "a signal": "import os, signal; print('soon', flush=True); os.kill(os.getpid(), signal.SIGTERM)",
     "a kill": "import os, signal; print('soon', flush=True); os.kill(os.getpid(), signal.SIGKILL)",
+    "a segmentation fault": "import ctypes; print('soon', flush=True); ctypes.string_at(0)",
     "an abort": "import os; print('soon', flush=True); os.abort()",
     "_exit": "import os; print('soon', flush=True); os._exit(5)",
     "_exit without a flush": "import os; print('never'); os._exit(0)",
@@ -423,10 +424,14 @@ def sections(said: bytes) -> dict[str, str]:
     return dict(zip(names_and_texts[::2], names_and_texts[1::2], strict=True))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def tracebacks(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, str], dict[str, str]]:
     """What the cases of `raises.py` print, without and with the recorder."""
-    folder = tmp_path_factory.mktemp("tracebacks")
+    without, under = made_once(tmp_path_factory, "tracebacks", _tracebacks)[1]
+    return without, under
+
+
+def _tracebacks(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
     (folder / "module_with_a_syntax_error.py").write_text("def broken(:\n")
     shutil.copy(SCRIPTS / "module_that_raises.py", folder)
     shutil.copy(TRACEBACKS, folder)

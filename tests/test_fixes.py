@@ -109,8 +109,8 @@ def test_a_common_fault_ends_in_a_patch_with_which_the_script_does_the_same_each
         assert kept(tmp_path / "varied").out == runs[0].out
     if name == "resumed":
         text = (tmp_path / script).read_text()
-        assert all(f'Path("checkpoints/{part}.pt").unlink(missing_ok=True)' in text for part in ("model", "optimizer"))
-        assert (tmp_path / "checkpoints" / "model.pt").exists(), "it is written as ever"
+        assert all(f'Path("checkpoints/{part}.pt").unlink(missing_ok=True)' in text for part in ("body", "head"))
+        assert (tmp_path / "checkpoints" / "head.pt").exists(), "it is written as ever"
 
 
 @needs_patch

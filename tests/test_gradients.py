@@ -13,7 +13,7 @@ from auditor.judge import judge
 from auditor.results import Finding
 from auditor.trace.reader import Trace
 from auditor.trace.tables import Tables
-from tests.processes import line_of, record_of
+from tests.processes import line_of, made_once, record_of, write
 
 
 def gradients(trace: Trace) -> list[dict[str, Any]]:
@@ -121,33 +121,51 @@ LOOP = """
     """
 
 
-@pytest.mark.torch
-@pytest.mark.parametrize(
-    ("changes", "stale"),
-    [
-        ({}, True),
-        ({"before": "optimizer.zero_grad()"}, False),
-        ({"before": "optimizer.zero_grad(set_to_none=False)"}, False),
-        ({"after": "model.zero_grad()"}, False),
-        ({"before": "optimizer.zero_grad()", "size": 2}, False),
-        ({"size": 2}, True),
-        ({"between": "torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)"}, True),
-        ({"before": "optimizer.zero_grad()", "between": "torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)", "size": 2}, False),
-        ({"optimizer": "AdamW(model.parameters(), foreach=True)"}, True),
-        ({"optimizer": "AdamW(model.parameters(), foreach=True)", "before": "optimizer.zero_grad()"}, False),
-        ({"optimizer": "SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1, foreach=True)"}, True),
-        ({"after": "if step % 2: optimizer.zero_grad()"}, True),
-        ({"before": "model.weight.grad = None", "after": "model.bias.grad = torch.zeros(1)"}, False),
-    ],
-    ids=str,
-)
-def test_a_gradient_is_stale_if_it_was_used_and_is_added_to_and_used_again(changes: dict[str, Any], stale: bool, tmp_path: Path) -> None:
+#: How a loop is changed, and whether a gradient in it is stale.
+CHANGED: list[tuple[dict[str, Any], bool]] = [
+    ({}, True),
+    ({"before": "optimizer.zero_grad()"}, False),
+    ({"before": "optimizer.zero_grad(set_to_none=False)"}, False),
+    ({"after": "model.zero_grad()"}, False),
+    ({"before": "optimizer.zero_grad()", "size": 2}, False),
+    ({"size": 2}, True),
+    ({"between": "torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)"}, True),
+    ({"before": "optimizer.zero_grad()", "between": "torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)", "size": 2}, False),
+    ({"optimizer": "AdamW(model.parameters(), foreach=True)"}, True),
+    ({"optimizer": "AdamW(model.parameters(), foreach=True)", "before": "optimizer.zero_grad()"}, False),
+    ({"optimizer": "SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1, foreach=True)"}, True),
+    ({"after": "if step % 2: optimizer.zero_grad()"}, True),
+    ({"before": "model.weight.grad = None", "after": "model.bias.grad = torch.zeros(1)"}, False),
+]
+
+
+def changed(changes: dict[str, Any]) -> str:
+    """The loop with these changes."""
     how = {"optimizer": "Adam(model.parameters(), lr=0.1)", "size": 8, "before": "pass", "between": "pass", "after": "pass"} | changes
-    source = LOOP.format(**how)
-    found = findings(record_of(tmp_path, "train", source), "stale-gradient", "unused-gradients", "untrained-parameter")
+    return LOOP.format(**how)
+
+
+@pytest.fixture(scope="session")
+def in_loops(tmp_path_factory: pytest.TempPathFactory) -> list[Finding]:
+    """What is found in one run of all of them, each in a module of its own."""
+
+    def make(folder: Path) -> str:
+        write(folder, **{f"loop_{k}": changed(changes) for k, (changes, _) in enumerate(CHANGED)})
+        return record_of(folder, "train", "\n".join(f"import loop_{k}" for k in range(len(CHANGED)))).path.name
+
+    folder, run = made_once(tmp_path_factory, "loops", make)
+    return findings(Trace(folder / run), "stale-gradient", "unused-gradients", "untrained-parameter")
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("loop", range(len(CHANGED)), ids=[str(changes) for changes, _ in CHANGED])
+def test_a_gradient_is_stale_if_it_was_used_and_is_added_to_and_used_again(loop: int, in_loops: list[Finding]) -> None:
+    changes, stale = CHANGED[loop]
+    assert {finding.file for finding in in_loops} <= {f"loop_{k}.py" for k in range(len(CHANGED))}
+    found = [finding for finding in in_loops if finding.file == f"loop_{loop}.py"]
     assert [finding.rule for finding in found] == (["stale-gradient"] if stale else [])
     for finding in found:
-        assert finding.line == line_of(source, "# backward")
+        assert finding.line == line_of(changed(changes), "# backward")
         assert "model.weight and model.bias" in finding.message or "model.bias and model.weight" in finding.message
 
 

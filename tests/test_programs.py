@@ -13,6 +13,10 @@ import pytest
 from auditor.results import Audit
 
 PROGRAMS = sorted((Path(__file__).parent / "programs").glob("*.py"))
+#: Runs several of them in one process.
+TOGETHER = Path(__file__).parent / "scripts" / "one_after_another.py"
+#: Programs that need a process of their own: they start anew what was run, or bring a library that changes torch's own settings.
+_ALONE = {"compiled", "dataloader_spawn", "hf_trainer", "lightning_trainer", "pyg_gcn"}
 _NEEDS = {"hf_trainer": ("transformers", "accelerate"), "lightning_trainer": ("lightning",), "pyg_gcn": ("torch_geometric",)}
 
 
@@ -39,32 +43,42 @@ def bits(value: Any) -> Any:
     return repr(value)
 
 
-@pytest.mark.torch
-@pytest.mark.programs
-@pytest.mark.parametrize("script", PROGRAMS, ids=lambda script: script.stem)
-def test_an_audited_program_does_what_it_does_without_us_and_nothing_is_alleged(script: Path, tmp_path: Path) -> None:
+def hold(command: list[str], weights: list[str], folder: Path) -> None:
+    """A command saves the same weights and says the same with and without us, and an audit of it alleges nothing."""
     import torch
 
-    for module in _NEEDS.get(script.stem, ()):
-        pytest.importorskip(module, reason=f"{module} is in the dependency group `programs`")
-    command = [str(script), "--save", "weights.pt"]
-    cache = tmp_path / "inductor"
-
-    bare = run([sys.executable, *command], tmp_path / "bare", cache)
+    cache = folder / "inductor"
+    bare = run([sys.executable, *command], folder / "bare", cache)
     audited = run(
-        [sys.executable, "-m", "auditor", "--quick", "-o", str(tmp_path / "runs"), "--json", str(tmp_path / "audit.json"), *command],
-        tmp_path / "audited",
+        [sys.executable, "-m", "auditor", "--quick", "-o", str(folder / "runs"), "--json", str(folder / "audit.json"), *command],
+        folder / "audited",
         cache,
     )
 
-    audit = Audit.model_validate_json((tmp_path / "audit.json").read_text())
+    audit = Audit.model_validate_json((folder / "audit.json").read_text())
     assert (audit.verdict, audit.divergence, audited.returncode) == ("no-divergence-seen", None, 0)
-    assert [(finding.rule, finding.line) for finding in audit.findings if finding.level != "note"] == []
-    kept = tmp_path / "runs" / "control-1"
+    assert [(finding.rule, finding.file, finding.line) for finding in audit.findings if finding.level != "note"] == []
+    kept = folder / "runs" / "control-1"
     assert (kept / "stdout").read_bytes() == bare.stdout
     assert (kept / "stderr").read_bytes() == bare.stderr
     assert [run.exit for run in audit.runs] == [bare.returncode] * 2 == [0, 0]
-    # the second control ran last: these are its weights
-    saved = [torch.load(tmp_path / which / "weights.pt", weights_only=False) for which in ("bare", "audited")]
-    assert bits(saved[0]) == bits(saved[1])
+    for name in weights:
+        # the second control ran last: these are its weights
+        saved = [torch.load(folder / which / name, weights_only=False) for which in ("bare", "audited")]
+        assert bits(saved[0]) == bits(saved[1]), name
     assert all(run.ops > 0 for run in audit.runs)
+
+
+@pytest.mark.torch
+@pytest.mark.programs
+@pytest.mark.parametrize("script", [script for script in PROGRAMS if script.stem in _ALONE], ids=lambda script: script.stem)
+def test_an_audited_program_does_what_it_does_without_us_and_nothing_is_alleged(script: Path, tmp_path: Path) -> None:
+    for module in _NEEDS.get(script.stem, ()):
+        pytest.importorskip(module, reason=f"{module} is in the dependency group `programs`")
+    hold([str(script), "--save", "weights.pt"], ["weights.pt"], tmp_path)
+
+
+@pytest.mark.torch
+def test_programs_that_follow_one_another_in_a_process_do_what_they_do_without_us_and_nothing_is_alleged(tmp_path: Path) -> None:
+    scripts = [script for script in PROGRAMS if script.stem not in _ALONE]
+    hold([str(TOGETHER), *map(str, scripts)], [f"{script.stem}.pt" for script in scripts], tmp_path)

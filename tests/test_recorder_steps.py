@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from auditor.trace.reader import Trace
+from tests.processes import made_once
 from tests.recordings import Recorded, record
 
 pytestmark = pytest.mark.torch
@@ -336,8 +338,14 @@ STEADY = """
     """
 
 
-def test_a_level_of_steps_records_steps_and_no_op_and_a_window_the_ops_of_its_steps_alone(tmp_path: Path) -> None:
-    full = record(tmp_path / "full", STEADY)
+@pytest.fixture(scope="session")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+    """The whole of the steady script."""
+    folder, run = made_once(tmp_path_factory, "full", lambda folder: record(folder, STEADY).trace.path.name)
+    return Recorded(folder, STEADY, Trace(folder / run))
+
+
+def test_a_level_of_steps_records_steps_and_no_op_and_a_window_the_ops_of_its_steps_alone(full: Recorded, tmp_path: Path) -> None:
     steps = record(tmp_path / "steps", STEADY, "--level", "steps")
     window = record(tmp_path / "window", STEADY, "--window", "1:3")
     first = record(tmp_path / "first", STEADY, "--window", "0:2")
@@ -366,8 +374,7 @@ def test_a_level_of_steps_records_steps_and_no_op_and_a_window_the_ops_of_its_st
     assert full.events("level") == []
 
 
-def test_within_a_window_what_was_made_before_it_is_external(tmp_path: Path) -> None:
-    full = record(tmp_path / "full", STEADY)
+def test_within_a_window_what_was_made_before_it_is_external(full: Recorded, tmp_path: Path) -> None:
     window = record(tmp_path / "window", STEADY, "--window", "2:3")
 
     externals = [r for r in window.rows() if r.kind == "external"]

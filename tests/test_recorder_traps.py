@@ -10,7 +10,7 @@ import pytest
 from xxhash import xxh3_64_intdigest
 
 from auditor.trace.reader import Trace
-from tests.processes import audited, bare, environment, kept, write
+from tests.processes import audited, bare, environment, kept, made_once, write
 from tests.recordings import Recorded, record
 
 pytestmark = pytest.mark.torch
@@ -80,10 +80,11 @@ draw = random.random
 """
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def traps(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     """One run with most of the traps."""
-    return record(tmp_path_factory.mktemp("traps"), SOURCE, helper=HELPER)
+    folder, run = made_once(tmp_path_factory, "traps", lambda folder: record(folder, SOURCE, helper=HELPER).trace.path.name)
+    return Recorded(folder, SOURCE, Trace(folder / run))
 
 
 def floats(*values: float) -> int:

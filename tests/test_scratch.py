@@ -540,11 +540,12 @@ TRAINS = """
     beside = torch.tensor([float(x) for x in open("../beside/more.txt").read().split()])
     print(sorted(os.listdir("listed")), file=sys.stderr)
     model = torch.nn.Linear(3, 1)
-    optimizer = torch.optim.SGD(model.parameters(), 0.1)
     for _ in range(3):
-        optimizer.zero_grad()
         helper.loss_of(model, data + beside).backward()
-        optimizer.step()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter -= 0.1 * parameter.grad
+        model.zero_grad()
     torch.save(model.state_dict(), Path(__file__).parent / "model.pt")
     open("log.txt", "a").write("done")
     """

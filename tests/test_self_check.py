@@ -22,6 +22,20 @@ STEADY = """
         optimizer.step()
         print(step, loss.item().hex())
     """
+#: The same without an optimizer, whose first use takes as long as importing torch.
+BY_HAND = """
+    import torch
+    torch.manual_seed(0)
+    model = torch.nn.Linear(3, 2)
+    for step in range(3):
+        loss = model(torch.randn(5, 3)).square().mean()
+        loss.backward()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter -= 0.1 * parameter.grad
+        model.zero_grad()
+        print(step, loss.item().hex())
+    """
 #: The gradient of a value that is filled in is a sum, which torch takes in another way under any dispatch mode.
 FILLED = """
     import torch
@@ -92,7 +106,7 @@ def test_a_script_whose_gradients_are_others_under_a_dispatch_mode_is_told_where
 
 @pytest.mark.torch
 def test_output_that_no_two_runs_share_is_not_blamed_on_the_recorder(tmp_path: Path) -> None:
-    found = checked(tmp_path, STEADY + "import os; print('process', os.getpid())\n")
+    found = checked(tmp_path, BY_HAND + "import os; print('process', os.getpid())\n")
     assert (found.audit.verdict, found.done.status) == ("no-divergence-seen", 0)
     assert found.changed == []
     assert found.said == (
@@ -103,7 +117,7 @@ def test_output_that_no_two_runs_share_is_not_blamed_on_the_recorder(tmp_path: P
 
 @pytest.mark.torch
 def test_a_script_that_is_ended_after_some_steps_is_checked_as_far_as_they_go(tmp_path: Path) -> None:
-    found = checked(tmp_path, STEADY + "print('behind the end')\n", "--steps", "2")
+    found = checked(tmp_path, BY_HAND + "print('behind the end')\n", "--steps", "2")
     assert (found.audit.verdict, found.done.status) == ("no-divergence-seen", 0)
     assert found.runs == ["control-1", "control-2", "steps-only"]
     assert found.changed == []
@@ -116,7 +130,7 @@ def test_a_script_that_is_ended_after_some_steps_is_checked_as_far_as_they_go(tm
 
 @pytest.mark.torch
 def test_a_script_that_does_not_do_the_same_twice_gets_no_answer(tmp_path: Path) -> None:
-    found = checked(tmp_path, STEADY.replace("torch.manual_seed(0)", "torch.seed()"), "--no-second-look", "--no-causes")
+    found = checked(tmp_path, BY_HAND.replace("torch.manual_seed(0)", "torch.seed()"), "--no-second-look", "--no-causes")
     assert (found.audit.verdict, found.done.status) == ("diverged", 1)
     assert found.changed == []
     assert found.said == "no answer, because the script does not do the same twice anyway"

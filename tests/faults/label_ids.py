@@ -40,11 +40,12 @@ x = torch.stack([encoded(text, words) for text in texts])
 y = torch.tensor([label2id[label] for label in labels])
 
 model = nn.Linear(len(words), len(label2id))
-optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
 for epoch in range(5):
     loss = nn.functional.cross_entropy(model(x), y)
-    optimizer.zero_grad()
+    model.zero_grad()
     loss.backward()
-    optimizer.step()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter -= 0.5 * parameter.grad
     print(f"epoch {epoch}  loss {loss.item():.8f}")
 print("the first sentence is", label2id["sports"])

@@ -36,13 +36,14 @@ def main() -> None:
     torch.manual_seed(7)
     loader = DataLoader(Waves(Jitter(2, 0.1)), batch_size=16, shuffle=True, num_workers=2)
     model = nn.Sequential(nn.Linear(16, 24), nn.ReLU(), nn.Linear(24, 3))
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     for epoch in range(2):
         for signals, labels in loader:
             loss = nn.functional.cross_entropy(model(signals), labels)
-            optimizer.zero_grad()
+            model.zero_grad()
             loss.backward()
-            optimizer.step()
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    parameter -= 0.1 * parameter.grad
         print(f"epoch {epoch}  loss {loss.item():.8f}")
 
 

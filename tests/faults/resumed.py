@@ -9,13 +9,13 @@ FOLDER = "checkpoints"
 EPOCHS = 3
 
 
-def save(**parts: nn.Module | torch.optim.Optimizer) -> None:
+def save(**parts: nn.Module) -> None:
     os.makedirs(FOLDER, exist_ok=True)
     for name, part in parts.items():
         torch.save(part.state_dict(), f"{FOLDER}/{name}.pt")
 
 
-def resume(**parts: nn.Module | torch.optim.Optimizer) -> None:
+def resume(**parts: nn.Module) -> None:
     for name, part in parts.items():
         path = f"{FOLDER}/{name}.pt"
         if os.path.exists(path):
@@ -24,19 +24,21 @@ def resume(**parts: nn.Module | torch.optim.Optimizer) -> None:
 
 def main() -> None:
     torch.manual_seed(3)
-    model = nn.Sequential(nn.Linear(6, 12), nn.ReLU(), nn.Linear(12, 1))
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    body = nn.Sequential(nn.Linear(6, 12), nn.ReLU())
+    head = nn.Linear(12, 1)
     x = torch.randn(64, 6)
     y = x.square().sum(dim=1, keepdim=True)
 
-    resume(model=model, optimizer=optimizer)
+    resume(body=body, head=head)
     for epoch in range(EPOCHS):
-        loss = nn.functional.mse_loss(model(x), y)
-        optimizer.zero_grad()
+        loss = nn.functional.mse_loss(head(body(x)), y)
         loss.backward()
-        optimizer.step()
+        with torch.no_grad():
+            for parameter in (*body.parameters(), *head.parameters()):
+                parameter -= 0.05 * parameter.grad
+                parameter.grad = None
         print(f"epoch {epoch}  loss {loss.item():.8f}")
-    save(model=model, optimizer=optimizer)
+    save(body=body, head=head)
 
 
 if __name__ == "__main__":

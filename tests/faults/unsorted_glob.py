@@ -31,13 +31,14 @@ def train(folder: str, epochs: int) -> None:
     data = Readings(folder)
     loader = DataLoader(data, batch_size=6, shuffle=True)
     model = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 1))
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     for epoch in range(epochs):
         for x, y in loader:
             loss = nn.functional.mse_loss(model(x), y)
-            optimizer.zero_grad()
+            model.zero_grad()
             loss.backward()
-            optimizer.step()
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    parameter -= 0.05 * parameter.grad
         print(f"epoch {epoch}  loss {loss.item():.8f}")
 
 
