@@ -76,6 +76,8 @@ def everything_of_today(lane: LaneBuilder) -> None:
     lane.event("measured", what="cast", values=6, changed=2, largest=0.5, absolute=0.25)
     lane.event("nonfinite", nans=1, infinities=0, given=False)
     lane.event("entered", 25, factor="clock", function="time.time", nth=1, mode="script")
+    lane.event("unshadowed", op="aten.sort.default", why="no such op in float64", count=3)
+    lane.event("unsketched", op="aten.quantize_per_tensor.default", count=1)
 
 
 def built(path: Path, write: Callable[[LaneBuilder], object], **facts: Any) -> Trace:
@@ -158,6 +160,8 @@ def test_every_event_is_read_as_it_was_written(tmp_path: Path) -> None:
         ("measured", 10, None, None),
         ("nonfinite", 10, None, None),
         ("entered", 10, "train.py", 25),
+        ("unshadowed", 10, None, None),
+        ("unsketched", 10, None, None),
     ]
     (seed,) = lane.events_of("seed")
     assert (seed["stream"], seed["value"], seed["entropy"]) == ("torch-cpu", "3", False)
@@ -970,7 +974,19 @@ def test_a_kept_run_is_read(kept: Path) -> None:
         "aten.empty.memory_format", "aten.uniform_.default", "aten.uniform_.default", "numpy.shuffle", "external", "aten.mm.default",
         "aten.max.dim", "aten.cat.default", "aten.mm.default", "aten.add_.Tensor",
     ]  # fmt: skip
-    later = {"optimizer", "zeroed", "autocast", "backward", "schedule", "shared", "measured", "nonfinite", "entered"}
+    later = {
+        "optimizer",
+        "zeroed",
+        "autocast",
+        "backward",
+        "schedule",
+        "shared",
+        "measured",
+        "nonfinite",
+        "entered",
+        "unshadowed",
+        "unsketched",
+    }
     assert {event["k"] for event in main(trace).events} >= set(EVENTS) - {"end"} - later
     assert [trace.lanes[name].ended for name in trace.lanes] == [True, False]
     assert trace.lanes["worker 1"].draws[0]["stream"] == "python"
