@@ -24,7 +24,7 @@ class RunOutcome(Model):
     """One execution of the script, as far as it was seen."""
 
     id: str
-    role: Literal["control", "experiment", "look", "check", "kept", "device"] = "control"
+    role: Literal["control", "experiment", "look", "check", "kept", "device", "program"] = "control"
     device: str = "cpu"
     pinned: list[str] = []
     varied: list[str] = []
@@ -327,8 +327,8 @@ class NamePair(Model):
     line_b: int | None = None
     file_a: str | None = None
     file_b: str | None = None
-    code_a: str | None = None
-    code_b: str | None = None
+    around_a: list[tuple[int, str]] = Field([], description="lines of the first program around the difference, with their numbers")
+    around_b: list[tuple[int, str]] = []
     agrees: bool
     first: Occurrence | None = Field(None, description="the first occurrence that is not the same but for rounding")
     digits: float | None = Field(None, description="decimal digits in which they agree, at the worst occurrence")
