@@ -448,6 +448,11 @@ def diff_lines(patch: Patch, most: int) -> list[str]:
     return [*shown, f"... and {counted(len(lines) - most, 'more line')}: --json has them all"] if len(lines) > most else shown
 
 
+def plain_line(code: str) -> str:
+    """A line of code with its indentation."""
+    return _verbatim(code.rstrip().expandtabs(8))
+
+
 def _verbatim(line: str) -> str:
     """A line of code with its blanks and tabs; control characters and the like are shown as escapes."""
     text = "".join(c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in line[:2_000])

@@ -41,10 +41,12 @@ def _blocks(audit: Audit) -> Iterator[list[str] | Iterator[str]]:
     )
     if words.is_diff(audit):
         yield environment
-    yield [f"**{words.LABELS[audit.verdict]}** {text(words.headline(audit), words.LONG)}"]
+    yield [f"**{words.label(audit)}** {text(words.headline(audit), words.LONG)}"]
     caveat = words.caveat(audit)
     if caveat:
         yield [text(caveat, words.LONG)]
+    if words.is_match(audit):
+        yield from _match(audit)
     leading = words.leading(audit)
     for cause in leading[:_LIST]:
         yield _cause(cause, audit)
@@ -187,6 +189,27 @@ def _sensitive(cause: Cause, audit: Audit) -> str:
 
 def _seen(seen: OpLine) -> str:
     return f"{code(words.place(seen.file, seen.line))} {_op(seen.op)} (op {seen.index})"
+
+
+def _match(audit: Audit) -> Iterator[list[str]]:
+    """The first names that differ with the code of both programs, then all that differ, and the rest folded away."""
+    for pair in words.origins(audit)[:_LIST]:
+        names = code(pair.a) if pair.a == pair.b else f"{code(pair.a)} and {code(pair.b)}"
+        yield [f"**{names}** at {text(words.pair_place(pair))}: {text(words.relation_words(pair), words.LONG)}"]
+        for side, around, line in (("a", pair.around_a, pair.line_a), ("b", pair.around_b, pair.line_b)):
+            if around:
+                shown = [f"{number:>4} {'>' if number == line else ' '} {words.plain_line(one)}" for number, one in around]
+                fence = _fence("\n".join(shown))
+                yield [f"{text(words.place(getattr(pair, f'file_{side}'), line))}", "", f"{fence}python", *shown, fence]
+    if audit.names:
+        heads, *rows = words.name_rows(audit.names)
+        table = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
+        table += [
+            f"| {cell(row[0])} | {cell(row[1])} | {' | '.join(cell(part) if '|' in part else text(part) for part in row[2:])} |"
+            for row in rows
+        ]
+        yield ["<details>", f"<summary>{words.counted(len(audit.names), 'name')}</summary>", "", *table, "", "</details>"]
+    yield _list("Without a counterpart:", [text(one) for one in audit.unaligned])
 
 
 def _devices(comparison: DeviceComparison) -> Iterator[str]:

@@ -25,6 +25,7 @@ from auditor.results import (
     Divergence,
     Evidence,
     Finding,
+    NamePair,
     OpError,
     OpLine,
     Patch,
@@ -39,6 +40,8 @@ _FACTS = 8
 _TENSORS = 6
 #: Most lines of a patch.
 _DIFF = 40
+#: Most names that differ by themselves and are shown with their code, most names in the table, without a counterpart, and as curves.
+_ORIGINS, _NAMES, _UNALIGNED, _CURVES = 4, 40, 12, 6
 #: Most ops that are listed with their errors.
 _MOST = 6
 #: Columns of the bars that show how devices drift apart.
@@ -87,6 +90,8 @@ def _sections(audit: Audit) -> Iterator[RenderableType]:
     if audit.environment and words.is_diff(audit):
         yield _environment(audit)
     yield _headline(audit)
+    if words.is_match(audit):
+        yield from _match(audit)
     causes, unexplained = words.leading(audit), words.without_cause(audit)
     yield from (_cause(cause, audit) for cause in causes)
     if unexplained:
@@ -117,7 +122,8 @@ def _sections(audit: Audit) -> Iterator[RenderableType]:
     if audit.environment and not words.is_diff(audit):
         yield _environment(audit)
     missed = [_item(what) for what in words.not_covered(audit)]
-    yield _section("Coverage", _text(words.covered(audit)), *missed)
+    if missed or not words.is_match(audit):
+        yield _section("Coverage", _text(words.covered(audit)), *missed)
     if audit.runs:
         yield _runs(audit)
     if audit.notes:
@@ -125,7 +131,7 @@ def _sections(audit: Audit) -> Iterator[RenderableType]:
 
 
 def _headline(audit: Audit) -> RenderableType:
-    label = _text(words.LABELS[audit.verdict], _LABELS[audit.verdict])
+    label = _text(words.label(audit), _LABELS[audit.verdict])
     sentence = _table([[label, Text(plain(words.headline(audit), words.LONG), "bold")]])
     caveat = words.caveat(audit)
     return Group(sentence, Text(), _indented(_long(caveat))) if caveat else sentence
@@ -305,6 +311,47 @@ def _finding(finding: Finding, others: list[Finding]) -> RenderableType:
     if others:
         lines.append(_indented(_text(words.elsewhere(others), "dim")))
     return Group(*lines)
+
+
+def _match(audit: Audit) -> Iterator[RenderableType]:
+    """The first names that differ, with both programs side by side, then all names and how the worst of them part."""
+    origins = words.origins(audit)
+    for pair in origins[:_ORIGINS]:
+        title = Text.assemble((words.plain(pair.a), "bold red"), (f" | {words.plain(pair.b)}" if pair.b != pair.a else "", "bold red"))
+        title.append(f"  {words.relation_words(pair)}")
+        lines: list[RenderableType] = [_beside(pair)] if pair.around_a and pair.around_b else []
+        yield _indented(Group(title, *lines))
+    if audit.names:
+        heads, *rows = words.name_rows(audit.names)
+        styles = ["" if pair.agrees else "dim" if pair.follows else "bold red" for pair in audit.names]
+        table = [_header(*heads), *([_text(cell, style) for cell in row] for row, style in zip(rows, styles, strict=True))]
+        shown = table[: _NAMES + 1]
+        more = [_text(f"and {len(table) - len(shown)} more names: --json has them all", "dim")] if len(table) > len(shown) else []
+        yield _section("Names, in order of execution", _table(shown), *more)
+    curves = words.error_curves(audit, _CURVES, _BARS // 2)
+    if curves:
+        rows_ = [[_text(name), Text(cells, "cyan"), _text(ends, "dim")] for name, cells, ends in curves]
+        yield _section("Relative error from the first occurrence to the last", *map(_cropped, _aligned(rows_)))
+    if audit.unaligned:
+        shown_ = audit.unaligned[:_UNALIGNED]
+        rest = [f"and {len(audit.unaligned) - len(shown_)} more"] if len(audit.unaligned) > len(shown_) else []
+        yield _section("Without a counterpart", *map(_item, [*shown_, *rest]))
+
+
+def _beside(pair: NamePair) -> RenderableType:
+    """Lines of both programs, each in its half of the width; the line of the name is marked."""
+    grid = Table.grid(padding=(0, 2), expand=True)
+    grid.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+    grid.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+    grid.add_row(_text(words.place(pair.file_a, pair.line_a), "cyan"), _text(words.place(pair.file_b, pair.line_b), "cyan"))
+    for k in range(max(len(pair.around_a), len(pair.around_b))):
+        cells = []
+        for around, line in ((pair.around_a, pair.line_a), (pair.around_b, pair.line_b)):
+            number, code = around[k] if k < len(around) else (None, "")
+            style = "bold" if number == line else "dim"
+            cells.append(Text("" if number is None else f"{number:>4} {'→' if number == line else '│'} {words.plain_line(code)}", style))
+        grid.add_row(*cells)
+    return grid
 
 
 def _devices(comparison: DeviceComparison) -> RenderableType:
