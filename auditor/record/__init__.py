@@ -17,8 +17,13 @@ leave a frame of its own in a traceback that the script sees; keep a tensor aliv
   the first draw); draws in C that take no op and no Python call.
 * `.data`, which is no op: a graph that it cuts is seen to be cut, not where. What a multiplication of narrow integers in place overwrote,
   and so whether it wrapped. What an index holds: that it repeats is measured where it is used to write.
+* Results within a CUDA graph while it is captured, and what a graph does when it is replayed; kernels that torch does not dispatch. On a
+  device, digests of results are read at the next step: a process that is killed loses those since the last.
 * Files that a library opens in its own native code (safetensors, HDF5, parquet readers). Their content is met as external tensors.
 * Processes of another interpreter, and of one started with `-I`, `-E` or `-S`.
+
+**What a run on a chosen device changes** (`redirect/`; only where `--devices` or `--device` asks for it): a script that says cuda computes on the
+CPU, with tensors that know where they would lie; one that does not may be moved to a GPU; random numbers are drawn on the CPU.
 
 **What of us can be seen.** Functions that are watched are stand-ins: a warning that they raise for their caller names a line of ours,
 `type()` of one is not a function's, and a profiler counts every op twice.
