@@ -230,7 +230,7 @@ def _agreement(audit: Audit) -> str:
     varied = len(audit.search.varied) if searched and audit.search and not audit.causes else 0
     nor = f", nor with {counted(varied, 'factor')} varied" if varied else ""
     compared = list(dict.fromkeys(name for one in audit.devices for name in one.devices))
-    nor += f", nor more than rounding between {listed(map(plain, compared))}" if compared else ""
+    nor += f", nor an op that adds more than rounding between {listed(map(plain, compared))}" if compared else ""
     levels = [finding.level for finding in audit.findings if finding.level != "note"]
     found = [counted(levels.count(level), level) for level in dict.fromkeys(sorted(levels))]
     but = f", but {listed(found)} among the findings" if found else ""

@@ -8,8 +8,10 @@ A run is a directory::
     spool/<process>/<lane>.<n>.seg  the lane's records, in preallocated memory-mapped segments
     spool/<process>/<lane>.num  the Python floats that ops were given: groups of a count and as many float64
     spool/<process>/<lane>.skt  sketches of tensors, where devices are compared; .shd: what a shadow found
+    spool/<process>/<lane>.nam  values that the script gave to names, see `names`; .val: what was kept of them
     lanes/<k>.parquet             the sealed form of one lane's records, which is kept, shipped and queried
     lanes/<k>.sketches.parquet    its sketches, and lanes/<k>.shadows.parquet, if there are any
+    lanes/<k>.nam, .val           its named values as they were written, and lanes/<k>.names.json, the names: a later run reads them, too
     lanes/<k>.json                its rare events and what it is
 
 A lane is one thread of one process. Its spool is written through as the program goes: the segments are shared mappings and
@@ -41,7 +43,7 @@ sums of a difference are the differences of those of two tensors, and their squa
 of the difference, whichever elements differ (Alon, Matias, Szegedy: The space complexity of approximating the frequency moments, 1996;
 with the elements dealt out to the sums, Charikar, Chen, Farach-Colton: Finding frequent items in data streams, 2002).
 
-Format history. 1: the first. Sketches and shadows came later, in files of their own, which a reader that does not know them leaves alone.
+Format history. 1: the first. Sketches, shadows and named values came later, in files of their own, which a reader that does not know them leaves alone.
 """
 
 from __future__ import annotations
@@ -75,6 +77,15 @@ SKETCH = f"<IIQQdd{SUMS}d"
 #: tensor's dtype, the mean of that over the elements, norm of the errors, norm of what was recomputed, largest error over what is allowed.
 SHADOW = "<IIQddddd"
 
+#: One value that a name got: number of the name's line in the `.jsonl`, step, order among all such values of the process, where what was
+#: kept of it lies in the `.val` file (words of eight bytes plus one, times two, odd if it is a SUMMARY; 0: nowhere).
+NAMED = "<IIQQ"
+NAMED_SIZE = 24
+#: Kept of a value that is not kept whole: digest, elements that are not finite, and of the finite ones the Euclidean norm, the largest
+#: magnitude, the sum, the signed sums and those of the transpose.
+SUMMARY = f"<QQddd{2 * SUMS}d"
+SUMMARY_SIZE = 8 * (5 + 2 * SUMS)
+
 #: Beside the phase in its 8 bits: an input of the op required a gradient, and no node was made for it.
 CUT = 0x80
 
@@ -85,10 +96,10 @@ SETUP, FORWARD, BACKWARD, OPTIMIZER = range(4)
 OP, EXTERNAL, DRAW = "op", "external", "draw"
 
 #: Kinds of a line in the .jsonl. Readers skip and count kinds they do not know.
-TABLES = ("sig", "site", "module", "leaf")
+TABLES = ("sig", "site", "module", "leaf", "name")
 EVENTS = (
     "seed", "setting", "step", "file", "thread", "value", "level", "lost", "end", "optimizer", "zeroed", "schedule", "backward", "autocast",
-    "shared", "measured", "nonfinite", "entered", "unshadowed", "unsketched",
+    "shared", "measured", "nonfinite", "entered", "unshadowed", "unsketched", "shared-start",
 )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import linecache
+import math
 import os
 import re
 import shutil
@@ -28,12 +29,15 @@ from auditor.trace import (
     HEADER_SIZE,
     MAGIC,
     MORE,
+    NAMED,
+    NAMED_SIZE,
     OP,
     PHASES,
     RECORD_SIZE,
     SHADOW,
     SKETCH,
     STOPPED,
+    SUMMARY_SIZE,
     SUMS,
     lane_name,
 )
@@ -134,7 +138,8 @@ def _json(path: Path) -> dict[str, Any] | None:
 
 
 #: What a line of a table must have to be of use.
-_NEEDED = {"sig": ("kind",), "site": ("file", "line", "func"), "module": ("path",), "leaf": ("name",)}
+_NEEDED = {"sig": ("kind",), "site": ("file", "line", "func"), "module": ("path",), "leaf": ("name",),
+           "name": ("name", "scope", "file", "line", "kind", "dtype", "as", "bytes", "shape")}  # fmt: skip
 #: Facts of an event that are numbers of records, or lists of them.
 _OF_RECORDS = ("root", "written")
 #: What of a `sig` is compared. A key that a later version adds is not: the runs of two versions stay comparable.
@@ -143,7 +148,7 @@ _COMPARED = ("kind", "op", "out", "args", "stream", "function")
 
 def _lane(lines: Path, process: dict[str, Any]) -> dict[str, Any]:
     """Read the lines of one lane: its tables and events."""
-    tables: dict[str, dict[int, dict[str, Any]]] = {"sig": {}, "site": {}, "module": {}, "leaf": {}}
+    tables: dict[str, dict[int, dict[str, Any]]] = {"sig": {}, "site": {}, "module": {}, "leaf": {}, "name": {}}
     events: list[dict[str, Any]] = []
     lane: dict[str, Any] = {
         "role": {}, "identity": [], "base": 0, "started": 0.0, "rank": process.get("rank"), "pid": process.get("pid"), "ended": False,
@@ -324,6 +329,7 @@ def _write_lane(lane: dict[str, Any], target: Path, cwd: str, copies: Sequence[S
     _write_parquet(columns, target.with_suffix(".parquet"))
     for suffix, (name, layout, names) in BESIDE.items():
         _write_beside(lane["path"].with_suffix(suffix), target.with_suffix(f".{name}.parquet"), layout, names, base, row_of)
+    named = _write_names(lane, target, cwd, copies)
 
     events = []
     for event in lane["events"]:
@@ -345,7 +351,7 @@ def _write_lane(lane: dict[str, Any], target: Path, cwd: str, copies: Sequence[S
         key: lane[key]
         for key in ("name", "role", "identity", "rank", "pid", "ended", "unknown", "torch", "stopped", "started", "executable")
     }
-    kept |= {"format": FORMAT, "base": base, "records": n, "ops": int(is_op.sum()), "steps": len(steps), "events": events}
+    kept |= {"format": FORMAT, "base": base, "records": n, "ops": int(is_op.sum()), "steps": len(steps), "events": events, "names": named}
     target.with_suffix(".json").write_text(json.dumps(kept))
 
 
@@ -531,6 +537,42 @@ def _write_beside(
         con.execute(f"COPY (SELECT * FROM beside) TO '{target}' (FORMAT parquet, COMPRESSION zstd)")
     finally:
         con.close()
+
+
+def _write_names(lane: dict[str, Any], target: Path, cwd: str, copies: Sequence[Sequence[str]]) -> int:
+    """Keep the named values as they were written, cut off behind the last, and their names; returns how many values there are.
+
+    In the same bytes, because a process of the user's reads them where it begins with values of this run, and it has but the standard
+    library.
+    """
+    table = lane["tables"]["name"]
+    records = lane["path"].with_suffix(".nam")
+    try:
+        data = records.read_bytes()
+    except OSError:
+        return 0
+    count = end = 0
+    for number, _, _, at in struct.iter_unpack(NAMED, data[: len(data) // NAMED_SIZE * NAMED_SIZE]):
+        if number not in table:
+            break
+        count += 1
+        if at:
+            size = SUMMARY_SIZE if at & 1 else math.prod(table[number]["shape"]) * table[number]["bytes"]
+            end = max(end, ((at >> 1) - 1) * 8 + -(-size // 8) * 8)
+    if not count:
+        return 0
+    target.with_suffix(".nam").write_bytes(data[: count * NAMED_SIZE])
+    values = target.with_suffix(".val")
+    if end:
+        values.unlink(missing_ok=True)
+        try:
+            os.link(lane["path"].with_suffix(".val"), values)
+        except OSError:  # a file system without links
+            shutil.copyfile(lane["path"].with_suffix(".val"), values)
+        os.truncate(values, end)
+    told = [entry | {"file": _relative(_original(entry["file"], copies), cwd)} for entry in table.values()]
+    target.with_suffix(".names.json").write_text(json.dumps(told))
+    return count
 
 
 def _letters(layout: str) -> str:
