@@ -22,8 +22,8 @@ leave a frame of its own in a traceback that the script sees; keep a tensor aliv
 * Files that a library opens in its own native code (safetensors, HDF5, parquet readers). Their content is met as external tensors.
 * Processes of another interpreter, and of one started with `-I`, `-E` or `-S`.
 
-**What a run on a chosen device changes** (`redirect/`; only where `--devices` or `--device` asks for it): a script that says cuda computes on the
-CPU, with tensors that know where they would lie; one that does not may be moved to a GPU; random numbers are drawn on the CPU.
+**What a run on a chosen device changes** (`redirect/`; only where `--devices` or `--device` asks for it): a script that says cuda computes
+on the CPU, with tensors that know where they would lie; one that does not may be moved to a GPU; random numbers are drawn on the CPU.
 
 **What of us can be seen.** Functions that are watched are stand-ins: a warning that they raise for their caller names a line of ours,
 `type()` of one is not a function's, and a profiler counts every op twice.
