@@ -20,10 +20,13 @@ from auditor.results import (
     Finding,
     Intermittent,
     Lost,
+    NamePair,
+    Occurrence,
     OpError,
     OpLine,
     Patch,
     Place,
+    Relation,
     RunOutcome,
     Search,
     Shadowed,
@@ -785,6 +788,43 @@ def device_off() -> Audit:
     return audit
 
 
+def programs_differ() -> Audit:
+    """Two programs with three faults that have nothing to do with one another, and names that follow from them."""
+    sides = {"file_a": "fizbuz_numpy.py", "file_b": "fizbuz_torch.py"}
+    factor = Relation(kind="factor", value=256.0, meaning="256: a sum in the second where the first takes a mean over the 256 elements")
+    twice = Relation(kind="factor", value=2.0, meaning="twice: a one half that is missing in the first")
+    growing = Relation(kind="growing", value=1.0, meaning="something accumulates and is never reset")
+    code = [[(51, "error = output - y"), (52, text), (53, "")] for text in ("loss = (error**2).mean()", "loss = error.pow(2).sum()")]
+    return Audit(
+        verdict="diverged",
+        script=["fizbuz_numpy.py", "fizbuz_torch.py"],
+        runs=_programs("fizbuz_numpy.py", "fizbuz_torch.py"),
+        names=[
+            NamePair(a="x", b="x", line_a=46, line_b=49, agrees=True, digits=7.2, relation=Relation(kind="rounding"), **sides),
+            NamePair(
+                a="loss", b="loss", line_a=52, line_b=52, agrees=False, first=Occurrence(step=0, occurrence=0), relation=factor,
+                occurrences=75, errors=[(k, 255.0 + k % 3) for k in range(75)], around_a=code[0], around_b=code[1], **sides,
+            ),
+            NamePair(
+                a="w2", b="net.w2", line_a=56, line_b=58, agrees=False, first=Occurrence(step=0, occurrence=1), digits=7.2,
+                relation=Relation(kind="other"), update=twice, occurrences=76, errors=[(0, 0.0), (75, 0.02)], how="map", **sides,
+            ),
+            NamePair(
+                a="w1", b="w1", line_a=58, line_b=60, agrees=False, first=Occurrence(step=0, occurrence=1), follows="w2",
+                errors=[(k, 1e-7 * 1.2**k) for k in range(75)], **sides,
+            ),
+            NamePair(a="b1", b="b1", line_a=59, line_b=61, agrees=False, first=Occurrence(step=2, occurrence=3), update=growing, **sides),
+        ],
+        unaligned=["`delta2` of the first program (line 54): no counterpart"],
+    )  # fmt: skip
+
+
+def programs_agree() -> Audit:
+    """A loop and its refactoring."""
+    names = [NamePair(a=name, b=name, line_a=9, line_b=12, agrees=True, digits=digits) for name, digits in (("x", 15.9), ("loss", 6.4))]
+    return Audit(verdict="no-divergence-seen", script=["old.py", "new.py"], runs=_programs("old.py", "new.py"), names=names)
+
+
 def hostile() -> Audit:
     """Whatever a script may print, contain or be named: markup of every kind, escape codes, and no end of it."""
     evil = "[red]|`</code></details><script>alert(1)</script> **b** _i_ [x](http://e.vil) \x1b[31m\r\n# h\u202e\udcff"
@@ -866,6 +906,21 @@ def hostile() -> Audit:
     return audit
 
 
+def hostile_programs() -> Audit:
+    """The same for two programs."""
+    evil = "[red]|`</code></details><script>alert(1)</script> **b** _i_ [x](http://e.vil) \x1b[31m\r\n# h\u202e\udcff"
+    audit = programs_differ()
+    audit.unaligned = [evil] * 20
+    for pair in audit.names:
+        pair.a = pair.b = pair.file_a = pair.file_b = evil
+        pair.relation = Relation(kind="other", value=1e300, meaning=evil)
+        pair.around_a = [(52, evil + "y" * 500)]
+        pair.around_b = [(52, f"```{evil}")]
+        pair.errors = [(0, 1e300), (1, 0.0)]
+    audit.names[3].follows = evil
+    return audit
+
+
 AUDITS: dict[str, Callable[[], Audit]] = {
     made.__name__: made
     for made in (
@@ -891,6 +946,9 @@ AUDITS: dict[str, Callable[[], Audit]] = {
         intermittent_with_interval,
         devices_agree,
         device_off,
+        programs_differ,
+        programs_agree,
+        hostile_programs,
         hostile,
     )
 }
@@ -921,6 +979,11 @@ def _reruns(name: str, pinned: list[str], first: int = 1, role: Literal["experim
         RunOutcome(id=f"{name}-{k}", role=role, pinned=pinned, exit=0, seconds=1.25, ops=392, steps=12, path=f"{FOLDER}/{name}-{k}")
         for k in (first, first + 1)
     ]
+
+
+def _programs(a: str, b: str) -> list[RunOutcome]:
+    """The runs of two programs."""
+    return [RunOutcome(id=name, role="program", exit=0, seconds=1.5, path=f"{FOLDER}/{name}", steps=75 * (b == name)) for name in (a, b)]
 
 
 def _on_device(name: str) -> RunOutcome:

@@ -129,24 +129,26 @@ def pair_place(pair: NamePair) -> str:
     return listed([place(file, line) for file, line in sides if file])
 
 
-def relation_words(pair: NamePair) -> str:
-    """How a name differs from its counterpart: by its update where that says more."""
+def relation_words(pair: NamePair, short: bool = False) -> str:
+    """How a name differs from its counterpart: by its update where that says more; `short`: without what that can mean."""
     found = [
         (which, one) for which, one in (("", pair.relation), ("each update: ", pair.update)) if one is not None and one.kind != "equal"
     ]
     found.sort(key=lambda entry: entry[1].kind == "other")
-    return f"{found[0][0]}{_relation(found[0][1])}" if found else "in no simple way"
+    return f"{found[0][0]}{_relation(found[0][1], short)}" if found else "in no simple way"
 
 
-def _relation(one: Relation) -> str:
-    value = "" if one.value is None else f" {one.value:.6g}"
-    meaning = f": {plain(one.meaning)}" if one.meaning else ""
+def _relation(one: Relation, short: bool) -> str:
+    value = "" if one.value is None else f"{one.value:.6g}"
     known = {
-        "factor": f"a constant factor{value}", "offset": f"a constant offset{value}", "sign": "the other sign", "transpose": "transposed",
-        "permutation": "in another order", "rounding": "rounded", "lag": "one step late", "growing": f"grows with each step{value}",
+        "factor": f"a constant factor {value}", "offset": f"a constant offset {value}", "sign": "the other sign", "transpose": "transposed",
+        "permutation": "in another order", "rounding": "rounded", "lag": "one step late", "growing": "by more with each step",
         "other": "in no simple way", "equal": "the same",
     }  # fmt: skip
-    return known[one.kind] + meaning
+    said = known[one.kind].rstrip()
+    if short or not one.meaning:
+        return said
+    return f"{said}: {plain(one.meaning).removeprefix(f'{value}: ') if value else plain(one.meaning)}"
 
 
 def name_rows(pairs: Sequence[NamePair]) -> list[tuple[str, ...]]:
@@ -156,9 +158,9 @@ def name_rows(pairs: Sequence[NamePair]) -> list[tuple[str, ...]]:
         lines = " | ".join(str(line) if line is not None else "" for line in (pair.line_a, pair.line_b))
         when_ = "" if pair.first is None else f"step {pair.first.step}" if pair.first.step or not pair.first.occurrence else ""
         when_ = when_ or ("" if pair.first is None else f"no. {pair.first.occurrence + 1}")
-        how = "agrees" if pair.agrees else f"follows from {plain(pair.follows)}" if pair.follows else relation_words(pair)
+        how = "agrees" if pair.agrees else f"follows from {plain(pair.follows)}" if pair.follows else relation_words(pair, short=True)
         if pair.agrees and pair.relation is not None and pair.relation.kind not in ("equal", "rounding"):
-            how = f"agrees, {_relation(pair.relation)}"
+            how = f"agrees, {_relation(pair.relation, short=True)}"
         other = "" if pair.b == pair.a else plain(pair.b)
         rows.append((plain(pair.a), other, lines, "" if pair.digits is None else f"{pair.digits:.1f}", when_, how))
     return rows
