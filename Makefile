@@ -24,10 +24,11 @@ test: $(VENV)/.tools  ## style, types and all tests
 quick: $(VENV)/.tools  ## the tests that start no training script
 	$(BIN)/pytest -m "not torch" -n $(WORKERS)
 
-bench: $(VENV)/.installed  ## what recording, judging and a search for causes cost; writes bench/results
+bench: $(VENV)/.installed  ## what recording, judging and a search for causes cost, and what is said of devices; writes bench/results
 	$(BIN)/python bench/recorder.py
 	$(BIN)/python bench/judging.py
 	$(BIN)/python bench/causes.py
+	$(BIN)/python bench/devices.py
 
 picture: $(VENV)/.installed  ## the terminal picture of the README, from a real audit
 	$(BIN)/python docs/picture.py

@@ -5,6 +5,7 @@ are first asked for (PEP 562).
 
 `audit(Plan(("train.py",)), inquiry=Inquiry(...), rules=Selection(...))` returns an `Audit`: the plan says what to run and how to watch it,
 the inquiry how far to go after the two controls (closer looks, reruns that prove causes, patches), the selection which rules judge.
+`match(f, g, *args)` calls two functions or modules and compares the values that they give to names.
 """
 
 __version__ = "0.1.0"
@@ -18,10 +19,11 @@ _LAZY = {
     "Selection": "auditor.plan",
     "audit": "auditor.pipeline",
     "diff": "auditor.pipeline",
+    "match": "auditor.pipeline.pairs",
     "record": "auditor.pipeline",
 }
 
-__all__ = ["Audit", "AuditError", "Divergence", "Inquiry", "Plan", "Selection", "__version__", "audit", "diff", "record"]
+__all__ = ["Audit", "AuditError", "Divergence", "Inquiry", "Plan", "Selection", "__version__", "audit", "diff", "match", "record"]
 
 
 def __getattr__(name: str) -> object:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import sys
 from contextlib import contextmanager
@@ -228,6 +229,43 @@ def record(
             failed = f"the script ended with {made.error or f'status {made.exit}'} [script-failed]"
             screen.say(cut_short or failed)
             raise typer.Exit(2)
+
+
+@app.command()
+def match(
+    a: Annotated[Path, typer.Argument(metavar="A.py", help="a script")],
+    b: Annotated[Path, typer.Argument(metavar="B.py", help="another that is to compute the same")],
+    a_args: Annotated[str, typer.Option("--a-args", metavar="WORDS", help="arguments of the first, in one word", show_default=False)] = "",
+    b_args: Annotated[str, typer.Option("--b-args", metavar="WORDS", help="arguments of the second", show_default=False)] = "",
+    map_: Annotated[
+        list[str] | None,
+        typer.Option("--map", metavar="A=B", help="names that are counterparts, or a YAML file of them (repeatable)", show_default=False),
+    ] = None,
+    share_start: Annotated[
+        bool, typer.Option("--share-start", help="give the second program the first values of the first one's weights")
+    ] = False,
+    timeout: Timeout = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", metavar="DIR", help="keep the runs here (default: in your cache directory)", show_default=False),
+    ] = None,
+    json: Json = None,
+    markdown: Markdown = None,
+    python: Python = None,
+) -> None:
+    """Run two programs and compare the values that they give to names: an old loop and its refactoring, a NumPy and a torch version."""
+    with _plain_errors():
+        _check("error", json, markdown)
+        plans = [_plan([str(script), *shlex.split(words)], False, None, timeout, python) for script, words in ((a, a_args), (b, b_args))]
+        from auditor import pipeline, progress
+
+        screen = progress.screen()
+        try:
+            audit = pipeline.match(plans[0], plans[1], out, screen, map_ or (), share_start)
+        finally:
+            screen.close()
+        screen.make_room()
+        _finish(audit, json, markdown, "error")
 
 
 @app.command()

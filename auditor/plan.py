@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 LEVELS = ("off", "steps", "ops")
+#: Variables by which the user says how OpenMP's threads wait; the first is everybody's, the others are GNU's and Intel's.
+_WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,13 @@ class Plan:
     """Each op is recomputed in this dtype (`float64`) or on this device, and its error measured against `tolerances`."""
     tolerances: tuple[Any, ...] = ()
     """Rules of how far an op may be off, as JSON values."""
+
+    names: bool = False
+    """The values that the script gives to names are recorded, and no ops."""
+    first_whole: bool = False
+    """Of each name the first value is kept whole, so that another run can begin with it."""
+    share: tuple[str, tuple[tuple[str, str], ...]] | None = None
+    """Directory of a run, and pairs of names: what the first had there is what the second has first here."""
 
     @property
     def command(self) -> list[str]:
@@ -131,7 +140,17 @@ class Plan:
 
     def with_shadow(self, reference: str, tolerances: Sequence[Any]) -> Plan:
         """The same plan, recomputing each op in the dtype, or on the device, `reference`."""
-        return replace(self, shadow=reference, tolerances=tuple(tolerances))
+        # Between our short passes over tensors OpenMP's threads spin, which takes up to five times as long where other work has the cores.
+        patient = () if any(map(self.variable, _WAITING)) else (("OMP_WAIT_POLICY", "passive"),)
+        return replace(self, shadow=reference, tolerances=tuple(tolerances), device_variables=(*self.device_variables, *patient))
+
+    def with_names(self, share: tuple[str, Sequence[tuple[str, str]]] | None = None, first_whole: bool = False) -> Plan:
+        """The same plan, recording named values instead of ops.
+
+        `share`: the directory of a run with `first_whole`, and pairs of a name there and a name here that begins with its first value.
+        """
+        given = None if share is None else (share[0], tuple((a, b) for a, b in share[1]))
+        return replace(self, level="steps", window=None, names=True, first_whole=first_whole, share=given)
 
     def recorder_settings(self) -> dict[str, Any]:
         """What the recorder in the child is told, besides where to write."""
@@ -145,6 +164,10 @@ class Plan:
             settings["finite"] = True
         if self.sketch:
             settings["sketch"] = True
+        if self.names:
+            settings["names"] = {"first": self.first_whole}
+        if self.share is not None:
+            settings["share"] = {"from": str(Path(self.share[0]).resolve()), "pairs": [list(pair) for pair in self.share[1]]}
         if self.shadow:
             settings["shadow"] = {"as": self.shadow, "tolerances": list(self.tolerances)}
         if self.within_device:

@@ -31,9 +31,9 @@ from tests.processes import audited, environment, made_once, start, write
 HOUSE = Path(auditor.__file__).parent
 NOUNS = (
     "auditor.errors", "auditor.devices", "auditor.plan", "auditor.results", "auditor.source", "auditor.tolerance",
-    "auditor.trace", "auditor.trace.ops", "auditor.trace.reader", "auditor.trace.tables",
+    "auditor.trace", "auditor.trace.names", "auditor.trace.ops", "auditor.trace.reader", "auditor.trace.tables",
 )  # fmt: skip
-VERBS = ("launch", "compare", "judge", "experiment", "diagnose", "match", "mend")
+VERBS = ("launch", "compare", "judge", "experiment", "diagnose", "matching", "mend")
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ _CHEAP = (
 )  # fmt: skip
 
 _OF_PIPELINE = (
-    "auditor", "auditor.pipeline.*", "auditor.factors", "auditor.listing", "auditor.progress", "auditor.plugins",
+    "auditor", "auditor.pipeline.*", "auditor.factors", "auditor.listing", "auditor.mapping", "auditor.progress", "auditor.plugins",
     "auditor.report", "auditor.report.*", *(f"auditor.{verb}" for verb in VERBS), *NOUNS,
 )  # fmt: skip
 
@@ -70,13 +70,19 @@ TABLE: dict[str, Allowed] = {
     "auditor.trace": Allowed(only_standard_library=("__future__",)),
     "auditor.trace.ops": Allowed(only_standard_library=("__future__",)),
     "auditor.trace.writer": Allowed(("auditor.trace",), only_standard_library=_CHEAP),
+    "auditor.trace.signs": Allowed(("auditor.trace",), only_standard_library=("__future__", "typing")),  # comes into the user's process
     "auditor.trace.*": Allowed(("auditor.errors", "auditor.trace", "auditor.trace.*"), others_lazily=("numpy", "duckdb", "xxhash")),
     "auditor.results": Allowed(("auditor.errors",), ("pydantic",)),
     "auditor.record.boot.sitecustomize": Allowed(
         auditor_lazily=("auditor.record.arm",), others_lazily=("sitecustomize",), only_standard_library=("os", "sys")
     ),
+    "auditor.record.probes.named_values*": Allowed(  # the reader where it collects in a process of ours
+        ("auditor.record.*", "auditor.trace", "auditor.trace.signs"), auditor_lazily=("auditor.trace.names",), others_lazily=("numpy",),
+        only_standard_library=(*_CHEAP, "contextlib", "itertools", "math", "opcode"),
+    ),
     "auditor.record*": Allowed(
-        ("auditor.record.*", "auditor.tolerance", "auditor.trace", "auditor.trace.ops", "auditor.trace.writer"), ("xxhash",),
+        ("auditor.record.*", "auditor.tolerance", "auditor.trace", "auditor.trace.ops", "auditor.trace.writer"),
+        ("xxhash",),
         others_lazily=("torch", "numpy"), only_standard_library=_CHEAP,
     ),
     "auditor.factors*": Allowed(("auditor.factors", "auditor.plan"), auditor_lazily=("auditor.record.*",), others_lazily=("*",)),
@@ -87,7 +93,8 @@ TABLE: dict[str, Allowed] = {
     "auditor.source*": Allowed(("auditor.source", "auditor.source.*")),
     "auditor.mend*": Allowed(("auditor.mend.*", "auditor.results", "auditor.source", "auditor.source.*")),
     "auditor.compare*": Allowed(("auditor.compare.*", *NOUNS), ("numpy", "duckdb")),
-    "auditor.match*": Allowed(("auditor.match.*", *NOUNS), ("numpy", "duckdb")),
+    "auditor.mapping": Allowed(("auditor.errors",), ("yaml",)),
+    "auditor.matching*": Allowed(("auditor.matching.*", *NOUNS), ("numpy", "duckdb")),
     "auditor.judge*": Allowed(
         ("auditor.judge.*", *NOUNS), ("yaml", "pydantic", "duckdb"), auditor_lazily=("auditor.detectors",)
     ),
@@ -103,6 +110,8 @@ TABLE: dict[str, Allowed] = {
     "auditor.listing": Allowed(("auditor.report", *NOUNS)),
     "auditor.progress": Allowed(("auditor.launch",)),
     "auditor.pipeline.devices": Allowed(_OF_PIPELINE, others_lazily=("torch",)),  # torch is asked for devices that only it knows
+    # two callables are watched in the caller's own process
+    "auditor.pipeline.pairs": Allowed(_OF_PIPELINE, auditor_lazily=("auditor.record.probes.named_values",)),
     "auditor.pipeline*": Allowed(_OF_PIPELINE),
     "auditor.cli": Allowed(
         ("auditor.errors",), ("typer",),
@@ -206,7 +215,7 @@ def test_a_module_imports_only_what_the_table_has_for_it(module: str) -> None:
 
 def test_every_entry_of_the_table_for_a_part_that_exists_is_used() -> None:
     used = {next(glob for glob in TABLE if fnmatchcase(module, glob)) for module in MODULES}
-    later = ("factors", "experiment", "diagnose", "match", "report.html")
+    later = ("report.html",)
     assert {glob for glob in TABLE if glob not in used} <= {glob for glob in TABLE if glob.removeprefix("auditor.").rstrip("*") in later}
 
 

@@ -78,6 +78,7 @@ def everything_of_today(lane: LaneBuilder) -> None:
     lane.event("entered", 25, factor="clock", function="time.time", nth=1, mode="script")
     lane.event("unshadowed", op="aten.sort.default", why="no such op in float64", count=3)
     lane.event("unsketched", op="aten.quantize_per_tensor.default", count=1)
+    lane.event("shared-start", a="w", b="model.weight", how="copied, transposed")
 
 
 def built(path: Path, write: Callable[[LaneBuilder], object], **facts: Any) -> Trace:
@@ -162,6 +163,7 @@ def test_every_event_is_read_as_it_was_written(tmp_path: Path) -> None:
         ("entered", 10, "train.py", 25),
         ("unshadowed", 10, None, None),
         ("unsketched", 10, None, None),
+        ("shared-start", 10, None, None),
     ]
     (seed,) = lane.events_of("seed")
     assert (seed["stream"], seed["value"], seed["entropy"]) == ("torch-cpu", "3", False)
@@ -986,6 +988,7 @@ def test_a_kept_run_is_read(kept: Path) -> None:
         "entered",
         "unshadowed",
         "unsketched",
+        "shared-start",
     }
     assert {event["k"] for event in main(trace).events} >= set(EVENTS) - {"end"} - later
     assert [trace.lanes[name].ended for name in trace.lanes] == [True, False]

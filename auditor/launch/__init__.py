@@ -167,6 +167,10 @@ def why_nothing(trace: Trace) -> LaunchError | None:
             f"nothing was recorded: the recorder did not start in {' '.join(trace.meta['plan']['script'])}{failed}; "
             f"is repro-audit installed for {trace.meta['plan']['python']}, and is it started without -I, -E and -S?",
         )
+    if (trace.meta.get("plan") or {}).get("names"):
+        if any(lane.facts.get("names") for lane in trace.lanes.values()):
+            return None
+        return LaunchError("no-names", f"nothing was recorded: no line of the script's own files gave a number to a name{failed}")
     if not any(lane.facts["torch"] for lane in trace.lanes.values()):
         return LaunchError("torch-never-imported", f"nothing was recorded: the script never imported torch{failed}")
     if (trace.meta.get("plan") or {}).get("level") == "ops":

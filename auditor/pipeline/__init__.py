@@ -39,6 +39,7 @@ from auditor.judge import (
 )
 from auditor.launch import Screen, Snapshot, launch, outcome, remove, why_nothing
 from auditor.listing import Listing, listing
+from auditor.mapping import mapping_of
 from auditor.pipeline.causes import Conclusion, explain
 from auditor.pipeline.devices import (
     can_be_measured,
@@ -55,6 +56,7 @@ from auditor.pipeline.devices import (
 from auditor.pipeline.fixes import mend
 from auditor.pipeline.laboratory import Laboratory
 from auditor.pipeline.looks import second_look
+from auditor.pipeline.pairs import match_programs
 from auditor.pipeline.reruns import Reruns, Silent
 from auditor.pipeline.varied import explain_varied
 from auditor.pipeline.verdict import agree, check_recorder, compared, conclude, recorded, why_not_whole
@@ -430,6 +432,22 @@ def _compare_measured(result: Audit, runs: Sequence[Trace]) -> None:
         result.verdict = "diverged" if result.divergence is not None else "no-divergence-seen"
 
 
+def match(
+    a: Plan, b: Plan, keep: Path | None = None, screen: Any = None, mapping: Sequence[str] = (), share_start: bool = False
+) -> Audit:  # fmt: skip
+    """Run two programs and compare the values that they give to names.
+
+    `mapping`: counterparts, as `a=b` or YAML files; `share_start`: give the second program the first one's weights. Raises `AuditError`.
+    """
+    check_script(a)
+    check_script(b)
+    counterparts = mapping_of(mapping)
+    if keep is not None and keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
+        raise UsageError("run-exists", f"{keep} exists and is not an empty directory: choose another one for the runs")
+    folder = Path(os.path.abspath(keep)) if keep is not None else new_folder(a)  # noqa: PTH100  # not through links
+    return match_programs(a, b, Reruns(folder, screen or Silent()), counterparts, share_start)
+
+
 def events(run: Path, **conditions: Any) -> Listing:
     """What a kept run holds; the conditions are those of `listing`."""
     return listing(Trace(run), **conditions)
@@ -487,4 +505,4 @@ def _insist_on_something(trace: Trace, folder: Path) -> None:
         raise LaunchError(error.slug, f"{error.message}; what there is of the run is in {folder}")
 
 
-__all__ = ["AuditError", "OpLine", "Screen", "Silent", "audit", "conclude", "diff", "events", "record", "schema"]
+__all__ = ["AuditError", "OpLine", "Screen", "Silent", "audit", "conclude", "diff", "events", "match", "record", "schema"]

@@ -47,6 +47,11 @@ def arm() -> Process:
     atexit.register(process.close)
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(before=lambda: _count_fork(process), after_in_child=process.forked)
+    if process.settings.get("names") is not None:
+        # Here for the same reason, and last: what it watches are the lines that run from now on.
+        from auditor.record.probes import named_values
+
+        named_values.install(process)
     ours = [name for name in sys.modules if name == "auditor" or name.startswith("auditor.")]
     process.modules = [sys.modules.pop(name) for name in ours]
     return process

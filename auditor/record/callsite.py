@@ -12,7 +12,7 @@ from types import CodeType, FrameType
 
 #: What a frame's code object means when it is not the user's: keep walking; autograd's engine was called here; a module was
 #: called here; an optimizer stepped here; a tensor from another process or a file is put together here.
-LIBRARY, ENGINE, MODULE, STEP, TRANSPORT = 1, 2, 3, 4, 5
+LIBRARY, ENGINE, MODULE, STEP, TRANSPORT, OURS = 1, 2, 3, 4, 5, 6
 
 #: (file name suffix, start of the function's name) -> meaning, for the few frames of torch that tell something.
 _TELLING = {
@@ -41,7 +41,7 @@ class Sites:
         if is_user_code(code.co_filename):
             place = {}
         else:
-            place = LIBRARY
+            place = OURS if code.co_filename.startswith(_AUDITOR) else LIBRARY
             for (suffix, name), meaning in _TELLING.items():
                 if code.co_name.startswith(name) and code.co_filename.replace("\\", "/").endswith(suffix):
                     place = meaning

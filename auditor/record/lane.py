@@ -33,7 +33,7 @@ class Lane:
         self.sites = Sites(self.line)
         self.buffer, self.offset, self.end = self.writer.next_segment(self.base + 1)
         self.last = self.base
-        self.ids: dict[str, int] = {"sig": 0, "module": 0, "leaf": 0}
+        self.ids: dict[str, int] = {"sig": 0, "module": 0, "leaf": 0, "name": 0}
         self.sigs: dict[object, int] = {}
         self.handler: Any = None
         #: set between a backward() and the next graph in a script that has no optimizer

@@ -43,7 +43,8 @@ sums of a difference are the differences of those of two tensors, and their squa
 of the difference, whichever elements differ (Alon, Matias, Szegedy: The space complexity of approximating the frequency moments, 1996;
 with the elements dealt out to the sums, Charikar, Chen, Farach-Colton: Finding frequent items in data streams, 2002).
 
-Format history. 1: the first. Sketches, shadows and named values came later, in files of their own, which a reader that does not know them leaves alone.
+Format history. 1: the first. Sketches, shadows and named values came later, in files of their own, which a reader that does
+not know them leaves alone.
 """
 
 from __future__ import annotations

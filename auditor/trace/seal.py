@@ -351,7 +351,9 @@ def _write_lane(lane: dict[str, Any], target: Path, cwd: str, copies: Sequence[S
         key: lane[key]
         for key in ("name", "role", "identity", "rank", "pid", "ended", "unknown", "torch", "stopped", "started", "executable")
     }
-    kept |= {"format": FORMAT, "base": base, "records": n, "ops": int(is_op.sum()), "steps": len(steps), "events": events, "names": named}
+    kept |= {"format": FORMAT, "base": base, "records": n, "ops": int(is_op.sum()), "steps": len(steps), "events": events}
+    if named:
+        kept["names"] = named
     target.with_suffix(".json").write_text(json.dumps(kept))
 
 

@@ -12,7 +12,7 @@ import mmap
 import os
 import struct
 
-from auditor.trace import FORMAT, HEADER, HEADER_SIZE, LANE_SPAN, MAGIC, NAMED, RECORD_SIZE, SHADOW, SKETCH, STOPPED
+from auditor.trace import FORMAT, HEADER, HEADER_SIZE, LANE_SPAN, MAGIC, RECORD_SIZE, SHADOW, SKETCH, STOPPED
 
 _pack_header = struct.Struct(HEADER).pack_into
 _FIRST_SEGMENT = 1 << 18
@@ -21,45 +21,40 @@ _LARGEST_SEGMENT = 1 << 24
 
 _sketch = struct.Struct(SKETCH).pack
 _shadow = struct.Struct(SHADOW).pack
-_named = struct.Struct(NAMED).pack
 _FASTEST_GROWTH = 1 << 26
 
 encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=repr, check_circular=False).encode
 
 
-class _Beside:
+class Beside:
     """A file beside the records that grows at its end, mapped into memory: what is appended outlives the process. The rest is zero."""
 
     def __init__(self, path: str) -> None:
-        self.used = 0
+        self.used = self.room = 0
+        self.memory: mmap.mmap | bytearray = bytearray()
         self._path = path
-        self._room = 0
-        self._memory: mmap.mmap | None = None
 
     def append(self, data: bytes) -> None:
         """Add bytes. Raises OSError if there is no room for them."""
         end = self.used + len(data)
-        if end > self._room:
-            self._grow(end)
-        self._memory[self.used : end] = data  # type: ignore[index]  # set by _grow
+        if end > self.room:
+            self.grow(end)
+        self.memory[self.used : end] = data
         self.used = end
 
-    def replace(self, at: int, data: bytes) -> None:
-        """Write over what was appended."""
-        self._memory[at : at + len(data)] = data  # type: ignore[index]  # there is something to write over
-
-    def _grow(self, need: int) -> None:
-        room = max(min(self._room * 2, self._room + _FASTEST_GROWTH), 4096, need)
+    def grow(self, need: int) -> None:
+        """Have room for this many bytes in all. Raises OSError if there is none."""
+        room = max(min(self.room * 2, self.room + _FASTEST_GROWTH), 4096, need)
         fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(fd, 0, room)
             else:  # macOS
                 os.ftruncate(fd, room)
-            self._memory = mmap.mmap(fd, room)
+            self.memory = mmap.mmap(fd, room)
         finally:
             os.close(fd)
-        self._room = room
+        self.room = room
 
 
 class LaneWriter:
@@ -79,8 +74,8 @@ class LaneWriter:
         self.head: mmap.mmap | None = None
         self.buffer: mmap.mmap | bytearray = bytearray(HEADER_SIZE + RECORD_SIZE)
         self._size = _FIRST_SEGMENT
-        self._numbers, self._sketches, self._shadows, self._named, self._kept = (
-            _Beside(self.path + suffix) for suffix in (".num", ".skt", ".shd", ".nam", ".val")
+        self._numbers, self._sketches, self._shadows, self.named, self.kept = (
+            Beside(self.path + suffix) for suffix in (".num", ".skt", ".shd", ".nam", ".val")
         )
         self._fd = -1
         try:
@@ -149,27 +144,18 @@ class LaneWriter:
         """Append what a shadow found, see `trace.SHADOW`."""
         self._add(self._shadows, _shadow(*fields))
 
-    def named(self, number: int, step: int, order: int, at: int) -> int:
-        """Append a named value, see `trace.NAMED`; returns what `kept_after_all` takes."""
-        self._add(self._named, _named(number, step, order, at))
-        return self._named.used
-
-    def keep(self, data: bytes) -> int:
-        """Append to the `.val` file what is kept of a value: its position in words of eight bytes plus one, 0 if there is no room."""
-        file = self._kept
-        at = file.used
-        self._add(file, data)
+    def make_room(self, file: Beside, need: int) -> bool:
+        """Have room for this many bytes in all in one of the files of named values; whether there is."""
         if self.stopped:
-            return 0
-        file.used += -file.used % 8
-        return (at >> 3) + 1
+            return False
+        try:
+            file.grow(need)
+        except OSError as error:
+            self._stop(error)
+            return False
+        return True
 
-    def kept_after_all(self, where: int, at: int) -> None:
-        """Say where more is kept of a value that was named before."""
-        if not self.stopped:
-            self._named.replace(where - 8, at.to_bytes(8, "little"))
-
-    def _add(self, file: _Beside, data: bytes) -> None:
+    def _add(self, file: Beside, data: bytes) -> None:
         if self.stopped:
             return
         try:

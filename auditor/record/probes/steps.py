@@ -27,6 +27,7 @@ _MOST_TOLD = 5_000
 def install_torch(process: Process, torch: Any) -> None:
     """Register the global hooks that torch has for this."""
     most = process.settings.get("steps")
+    counted_only = process.settings.get("names") is not None  # the names' own values are recorded, and each step is to cost little
     window = process.settings.get("window")
     state = {"optimizers": 0, "met": 0}
     optimizers: dict[int, tuple[weakref.ref[Any], int, int]] = {}  # id -> the optimizer, its number, how many tensors it held when told of
@@ -56,16 +57,17 @@ def install_torch(process: Process, torch: Any) -> None:
         lane.writer.steps += 1
         step = lane.writer.steps
         facts: dict[str, object] = {"step": step - 1}
-        if optimizer is not None:
+        if optimizer is not None and not counted_only:
             facts.update(_digests(optimizer))
             facts["of"] = number_of(lane, optimizer)
         if lane.loss is not None:
             facts["loss"], facts["loss_digest"] = lane.loss
-        if process.level != "ops":
+        if process.level != "ops" and not counted_only:
             facts["rng"] = torch_rng.state_digest(torch.default_generator)
         lane.event("step", False, **facts)
         lane.writer.progress(lane.number())
-        process.poll_settings(where=False)
+        if not counted_only:
+            process.poll_settings(where=False)
         if window and process.lanes and lane is process.lanes[0]:
             wanted = "ops" if window[0] <= step < window[1] else "steps"
             if wanted != process.level:

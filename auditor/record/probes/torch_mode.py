@@ -165,7 +165,7 @@ def _after_fork(modes: list[Any]) -> None:
         os.register_at_fork(after_in_child=renew)
 
 
-class _Engine:
+class Engine:
     """Stands for the autograd engine as an attribute: torch fetches it right before each backward pass.
 
     Asking here leaves no frame of ours on the stack while the backward pass runs, as a wrapper would.
@@ -191,4 +191,4 @@ def _watch_engine(process: Process, torch: Any) -> None:
             process.backward(lane, frame, frame.f_locals.get("t_outputs"), frame.f_locals.get("kwargs") or {})
 
     variable = torch.autograd.Variable
-    variable._execution_engine = _Engine(variable._execution_engine, fetched)
+    variable._execution_engine = Engine(variable._execution_engine, fetched)

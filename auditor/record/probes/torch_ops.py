@@ -23,7 +23,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from auditor.record import digest
-from auditor.record.callsite import ENGINE, LIBRARY, MODULE, STEP, TRANSPORT, hide_us
+from auditor.record.callsite import ENGINE, LIBRARY, MODULE, OURS, STEP, TRANSPORT, hide_us
 from auditor.record.lane import pack
 from auditor.record.probes.leaves import Leaves
 from auditor.record.probes.measure import Measures, by_result
@@ -187,6 +187,18 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
                     return engine_site
             frame = frame.f_back
         return 0
+
+    def carries(frame: Any) -> bool:
+        """Whether what called us through a stand-in for a factory of torch unpacks a tensor of another process."""
+        place: Any = OURS
+        while place == OURS:
+            frame = frame.f_back
+            if frame is None:
+                return False
+            place = places.get(id(frame.f_code))
+            if place is None:
+                place = learn(frame.f_code)
+        return bool(place == TRANSPORT)
 
     def external(tensor: Any, site: int) -> int:
         try:
@@ -519,7 +531,7 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
                         seq = 0
                     if place.__class__ is dict:
                         site = place.get(frame.f_lasti) or define_site(place, frame)
-                    elif place == TRANSPORT:
+                    elif place == TRANSPORT or (place == OURS and carries(frame)):
                         # Batches of several workers are unpacked in the order in which they happen to arrive, and used in their
                         # own. The tensor is external: it is met where it is used.
                         return call(*args, **kwargs) if kwargs else call(*args)

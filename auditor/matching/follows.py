@@ -1,0 +1,149 @@
+"""Which differences follow from an earlier one, and which are faults of their own. Nothing is known here but values and their order."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from auditor.matching.values import Aligned
+from auditor.results import Relation
+
+#: Powers to which a factor comes back: by a division, a square, a root, a cube.
+_POWERS = (1.0, -1.0, 2.0, -2.0, 0.5, -0.5, 3.0)
+
+
+@dataclass
+class Difference:
+    """A pair that differs: where first, and how."""
+
+    pair: Aligned
+    first: int
+    """Aligned occurrence."""
+    order: int
+    """Position of it in the first program."""
+    relation: Relation
+    update: Relation | None
+    close: float
+    """How well a factor is known."""
+    error: float
+    """Relative error of the value, or of the update if that differs first, at that occurrence."""
+    fresh: bool
+    """Whether the update is what differs: the value before it was the same."""
+    kept: bool = False
+    """Whether it is a value that is moved by little at a time, as a weight is, and not made anew each time."""
+    once: bool = False
+    """Whether it is a single number whose factor is borne out by one occurrence alone: one that means something can be chance."""
+
+    @property
+    def local(self) -> Relation:
+        """How it differs by itself: as an update where the value before was the same, or where the updates have a rule of their own."""
+        update = self.update
+        if update is None or not (self.fresh or update.kind in ("growing", "lag")):
+            return self.relation
+        return update if self.kept or update.kind != "other" or self.relation.kind == "other" else self.relation
+
+    def ratios(self, order: int) -> list[float]:
+        """The second's value over the first's: of a clean factor, and of a single number at the latest occurrence before a position."""
+        found = [said.value for said in (self.relation, self.update) if said is not None and said.kind in ("factor", "sign") and said.value]
+        if found or not self.pair.scalar():
+            return found
+        at = int(np.searchsorted(self.pair.a.order[self.pair.ka], order)) - 1
+        if at < 0:
+            return []
+        x, y = float(self.pair.a.total[self.pair.ka[at]]), float(self.pair.b.total[self.pair.kb[at]])
+        return [y / x] if x and y and math.isfinite(x) and math.isfinite(y) else []
+
+
+def followed(differences: Sequence[Difference]) -> list[Difference | None]:
+    """For each difference, in order of execution, the earlier one that explains it; None for a fault of its own.
+
+    A difference with a rule of its own (a factor, a sum that is never reset, a lag) follows from an earlier one only if that has the
+    same rule, or a factor of which its own is made; one without a rule can follow from whatever was different before it.
+    """
+    found: list[Difference | None] = []
+    roots: list[Difference] = []
+    for n, one in enumerate(differences):
+        cause = _cause(one, roots, differences[:n], found)
+        found.append(cause)
+        if cause is None:
+            roots.append(one)
+    return found
+
+
+def _cause(
+    one: Difference, roots: Sequence[Difference], earlier: Sequence[Difference], causes: Sequence[Difference | None]
+) -> Difference | None:
+    before = [root for root in roots if root.order < one.order]
+    if not before:
+        return None
+    local = one.local
+    if local.kind in ("growing", "lag"):
+        alike = [root for root in before if root.local.kind == local.kind]
+        if alike:
+            return alike[-1]
+        if local.kind == "growing" and one.relation.kind == local.kind and not one.fresh and one.update is None:
+            return _graded_by(one, before)
+        return None if local.kind == "growing" else _any(one, before)
+    if local.kind in ("factor", "sign") and local.value is not None:
+        return _scaled_by(one, local.value, earlier, causes) or (_any(one, before) if one.once else None)
+    if local.kind in ("transpose", "permutation", "offset"):
+        alike = [root for root in before if root.local.kind == local.kind]
+        return alike[-1] if alike else (_any(one, before) if local.kind == "offset" else None)
+    return _any(one, before)
+
+
+def _graded_by(one: Difference, before: Sequence[Difference]) -> Difference | None:
+    """What a ratio or difference that grows follows from: updates that are off by a constant factor make a value drift away evenly."""
+    scaled = [root for root in before if root.fresh]
+    return scaled[-1] if scaled else None
+
+
+def _any(one: Difference, before: Sequence[Difference]) -> Difference | None:
+    """The last root before it that a difference without a rule can come from.
+
+    A single number that varies from one occurrence to the next and is off by a constant factor is a result, such as a loss. What follows
+    from it in the same step is off by factors too, or hardly: anything else has come from elsewhere.
+    """
+    can = [root for root in before if not (_a_result(root) and one.error > PARTLY and not _step_after(root, one))]
+    return can[-1] if can else None
+
+
+#: A difference without a rule that is larger than this does not come from a scaled result: a scale goes through what is linear as a scale.
+PARTLY = 0.01
+
+
+def _a_result(root: Difference) -> bool:
+    pair = root.pair
+    return root.relation.kind == "factor" and pair.scalar() and len(pair) > 1 and len(set(pair.a.total[:16].tolist())) > 1
+
+
+def _step_after(root: Difference, one: Difference) -> bool:
+    """Whether the root had been assigned again before the other differed."""
+    nxt = root.first + 1
+    return nxt < len(root.pair) and int(root.pair.a.order[root.pair.ka[nxt]]) < one.order
+
+
+def _scaled_by(one: Difference, factor: float, earlier: Sequence[Difference], causes: Sequence[Difference | None]) -> Difference | None:
+    """The root of an earlier difference of whose ratio, or of two whose ratios, a factor is made."""
+    close = max(16 * one.close, 2e-3)  # both factors are known only as well as they were borne out
+    known = [
+        (ratio, cause or other)
+        for other, cause in zip(earlier, causes, strict=True)
+        if other.order < one.order
+        for ratio in other.ratios(one.order)
+    ]
+
+    def fits(made: float) -> bool:
+        return made != 0 and abs(factor / made - 1) <= close
+
+    for ratio, root in reversed(known):
+        if any(fits(math.copysign(abs(ratio) ** power, ratio)) for power in _POWERS):
+            return root
+    for (one_ratio, root), (other_ratio, _) in itertools.combinations(known[-8:], 2):
+        if abs(one_ratio - 1) > close and abs(other_ratio - 1) > close and (fits(one_ratio * other_ratio) or fits(one_ratio / other_ratio)):
+            return root
+    return None

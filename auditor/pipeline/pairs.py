@@ -1,0 +1,142 @@
+"""Runs two programs and holds the values of their names against each other; gives them equal starting points if that is asked for."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import auditor
+from auditor.launch import outcome, why_nothing
+from auditor.mapping import mapping_of
+from auditor.matching import Matched, matched
+from auditor.pipeline.reruns import Reruns
+from auditor.plan import Plan
+from auditor.report import listed
+from auditor.results import Audit, RunOutcome, Verdict
+from auditor.trace.names import Series, named_values
+from auditor.trace.reader import Trace
+
+_VERDICTS: dict[str, Verdict] = {"agree": "no-divergence-seen", "differ": "diverged", "could-not-tell": "inconclusive"}
+#: Lines before and behind that of a name that differs.
+_AROUND = 3
+
+
+def match_programs(a: Plan, b: Plan, runs: Reruns, mapping: Mapping[str, str], share: bool) -> Audit:
+    """Run two programs and compare the values that they give to names; `share`: run the second again with the first one's weights.
+
+    Raises `AuditError` if a run could not be made.
+    """
+    first = runs.one(a.with_names(first_whole=share), "a", "program")
+    second = runs.one(b.with_names(), "b", "program")
+    for run in (first, second):
+        nothing = why_nothing(run)
+        if nothing is not None:
+            reason = f"{run.id}: {nothing.message} [{nothing.slug}]"
+            return _audit(a, b, runs, Matched(), [], reason)
+    ours, theirs = named_values(first), named_values(second)
+    found = matched(ours, theirs, mapping)
+    notes = []
+    if share:
+        pairs = _starting_points(found, ours, theirs, mapping)
+        if pairs:
+            second = runs.one(b.with_names(share=(str(first.path), pairs)), "b-shared", "program")
+            found = matched(ours, named_values(second), mapping)
+            notes += _said_of_sharing(second)
+        else:
+            notes.append("nothing was shared: no weight of the one has a counterpart in the other; --map A=B says which have")
+    for run in (first, second):
+        if run.meta.get("exit"):
+            notes.append(f"{run.id} ended with {run.meta.get('error') or 'status ' + str(run.meta.get('exit'))}: compared up to there")
+    result = _audit(a, b, runs, found, notes, None)
+    for pair in result.names:
+        if not pair.agrees and pair.follows is None:
+            pair.around_a, pair.around_b = _around(a, pair.file_a, pair.line_a), _around(b, pair.file_b, pair.line_b)
+    return result
+
+
+def match(f: Callable[..., object], g: Callable[..., object], *args: Any, map: Sequence[str] = (), **kwargs: Any) -> Audit:  # noqa: A002
+    """Call two functions or modules with copies of the same arguments, and compare the values that they give to names.
+
+    Both begin with the random streams of torch, NumPy and `random` as they are now, which are left as the second call leaves them. `map`:
+    counterparts, as `a=b` or YAML files. What a call raises is raised. For scripts there is `repro-audit match`.
+    """
+    from auditor.record.probes.named_values import collected
+
+    counterparts = mapping_of(map)
+    series = []
+    for call in (f, g):
+        own, named = copy.deepcopy((args, kwargs))
+        with _as_random_as_now(put_back=call is f), collected() as got:
+            call(*own, **named)
+        series.append(got.series())
+    found = matched(series[0], series[1], counterparts)
+    names = [getattr(call, "__name__", type(call).__name__) for call in (f, g)]
+    verdict = _VERDICTS[found.answer]
+    return Audit(
+        verdict=verdict, script=names, runs=[RunOutcome(id=name, role="program", exit=0) for name in names], names=found.pairs,
+        unaligned=found.unaligned, reason=found.sentence if verdict == "inconclusive" else None, version=auditor.__version__,
+    )  # fmt: skip
+
+
+@contextmanager
+def _as_random_as_now(put_back: bool) -> Iterator[None]:
+    """Put the random streams back afterwards to what they are now; only of libraries that the caller has imported."""
+    import random
+
+    torch, numpy = sys.modules.get("torch"), sys.modules.get("numpy")
+    states = random.getstate(), numpy.random.get_state() if numpy else None, torch.get_rng_state() if torch else None
+    try:
+        yield
+    finally:
+        if put_back:
+            random.setstate(states[0])
+            if numpy:
+                numpy.random.set_state(states[1])
+            if torch:
+                torch.set_rng_state(states[2])
+
+
+def _audit(a: Plan, b: Plan, runs: Reruns, found: Matched, notes: Sequence[str], reason: str | None) -> Audit:
+    verdict = _VERDICTS[found.answer]
+    return Audit(
+        verdict=verdict, script=[*a.script, *b.script], runs=[outcome(run) for run in runs.made], names=found.pairs,
+        unaligned=found.unaligned, reason=reason or (found.sentence if verdict == "inconclusive" else None), notes=[*notes, *runs.notes],
+        version=auditor.__version__,
+    )  # fmt: skip
+
+
+def _starting_points(
+    found: Matched, ours: Sequence[Series], theirs: Sequence[Series], mapping: Mapping[str, str]
+) -> list[tuple[str, str]]:  # fmt: skip
+    """What the programs begin with: what the user says, and weights, which are parameters or have gradients in one of them."""
+    weights = {one.name for one in (*ours, *theirs) if one.kind == "parameter"}
+    weights |= {one.name.removesuffix(".grad") for one in (*ours, *theirs) if one.kind == "gradient"}
+    sizes = [{one.name: one.shape[0] for one in reversed(some)} for some in (ours, theirs)]
+    aligned = [(pair.a, pair.b) for pair in found.pairs if pair.a in weights or pair.b in weights]
+    chosen = dict.fromkeys([*mapping.items(), *aligned])
+    return [(a, b) for a, b in chosen if a in sizes[0] and b in sizes[1] and not (a.endswith(".grad") or b.endswith(".grad"))]
+
+
+def _said_of_sharing(run: Trace) -> list[str]:
+    """What was copied into the second program, and what could not be."""
+    events = [event for lane in run.lanes.values() for event in lane.events_of("shared-start")]
+    copied = [f"{event.get('a')} into {event.get('b')}" for event in events if not event.get("why")]
+    failed = [f"{event.get('b')} ({event['why']})" for event in events if event.get("why")]
+    said = [f"the second program was given first values of the first: {listed(copied)}"] if copied else []
+    return said + ([f"not given: {listed(failed)}"] if failed else [])
+
+
+def _around(plan: Plan, file: str | None, line: int | None) -> list[tuple[int, str]]:
+    """The lines of a file around one of them; none if it cannot be read."""
+    if file is None or line is None:
+        return []
+    try:
+        text = Path(plan.cwd, file).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return []
+    first = max(line - _AROUND, 1)
+    return list(enumerate(text[first - 1 : line + _AROUND], first))

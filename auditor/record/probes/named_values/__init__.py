@@ -1,0 +1,242 @@
+"""The values that the script gives to names, for `match`: each assignment and in-place update of a numeric variable in the user's files.
+
+Lines are watched (`watching`), what they assign is found from the source (`source`), what the names hold then is read and written down
+(`collector`); a run can begin with values of another (`start`). Gradients are read behind each backward pass, parameters behind each step
+of an optimizer. Never changes the script's numbers, streams or graph, never calls code of the user's, and keeps no tensor alive.
+
+**What it does not see**: names within comprehensions and lambdas; arguments, until the function assigns them anew; entries of lists and
+dicts of more than 64, or under a key that is an expression; what a property makes; tensors of a subclass; arrays of a subclass of
+NumPy's; from Python 3.12 on, the turns but the first and the last of a loop that stands in a single line. Zeroing a gradient is no value
+of it: the same program may do it in a line of the user's or within `zero_grad`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from auditor.record import imports
+from auditor.record.probes.named_values.collector import Collector, Common, File
+from auditor.record.probes.named_values.start import Start
+from auditor.record.probes.named_values.watching import Watch, watching
+
+if TYPE_CHECKING:
+    from auditor.record.process import Process
+    from auditor.trace.names import Series
+
+_TAKEN_OFF = "named values: the trace function was taken off (by a debugger, or near the recursion limit), and from there on none are seen"
+
+
+def install(process: Process) -> None:
+    """Watch this process from its first line on."""
+    settings = process.settings.get("names") or {}
+    common = Common(first_whole=bool(settings.get("first")), **({"budget": settings["budget"]} if settings.get("budget") else {}))
+    shared = process.settings.get("share")
+    collectors: list[Collector] = []
+    start = common.start = Start(shared["from"], shared["pairs"]) if shared else None
+
+    def collector() -> Collector:
+        try:
+            found: Collector = process.local.named
+        except AttributeError:
+            found = process.local.named = opened()
+        return found
+
+    def opened() -> Collector:
+        def sink() -> Any:
+            lane = process.lane()
+            lane.at_end.append(made.close)
+            return _LaneSink(lane)
+
+        made = Collector(common, sink)
+        collectors.append(made)
+        return made
+
+    def forked() -> None:
+        for one in collectors:
+            one.renew()
+
+    def lost(what: str) -> None:
+        process.lane().line({"k": "lost", "what": what, "count": 1})
+
+    watch = Watch(common, collector)
+    way = watching(watch, lost)
+
+    def tell() -> None:
+        for what, count in sorted(common.lost.items()):
+            process.lane().line({"k": "lost", "what": f"named values: {what}", "count": count})
+        if start is not None:
+            for facts in [*start.told, *start.left()]:
+                process.lane().event("shared-start", False, **facts)
+        if not way.is_on():
+            lost(_TAKEN_OFF)
+
+    way.hide()
+    imports.when_imported("threading", way.in_threads)
+    imports.when_imported("torch", partial(_watch_torch, process, watch))
+    # What is registered last runs first: these before `Process.close`, and behind all that the script registers.
+    atexit.register(way.end)
+    atexit.register(tell)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=forked)
+    way.begin()
+
+
+class _LaneSink:
+    """A lane's files."""
+
+    def __init__(self, lane: Any) -> None:
+        self._lane = lane
+        self.records, self.values, self.make_room = lane.writer.named, lane.writer.kept, lane.writer.make_room
+
+    def define(self, entry: dict[str, object]) -> int:
+        number: int = self._lane.define("name", entry)
+        return number
+
+
+def _watch_torch(process: Process, watch: Watch, _torch: Any) -> None:
+    """Be told of backward passes and of optimizers' steps."""
+    before = process.backward
+    watch.common.by_loops = False
+
+    def backward(lane: Any, frame: Any, outputs: Any, options: Any) -> None:
+        if options.get("accumulate_grad", True):
+            _begun(watch, frame)
+        before(lane, frame, outputs, options)
+
+    process.backward = backward
+    imports.when_imported("torch.optim.optimizer", partial(_watch_optimizers, watch))
+
+
+def _begun(watch: Watch, frame: Any) -> None:
+    """A backward pass begins."""
+    common = watch.common
+    loop, common.due_line = watch.training_loop(frame)
+    if loop is None and not common.optimized:
+        common.step = common.done()
+    elif loop is not None and not common.optimized:
+        common.training.add(loop)
+    common.backwards += 1
+    common.due = True
+
+
+def _watch_optimizers(watch: Watch, module: Any) -> None:
+    _watched_optimizers(watch, module)
+
+
+def _watched_optimizers(watch: Watch, module: Any) -> list[Any]:
+    """Be told of steps; returns what ends that."""
+    common = watch.common
+
+    def before(_optimizer: Any, _args: Any, _kwargs: Any) -> None:
+        if common.due:  # the backward pass and the step are in one line
+            watch.collector().gradients()
+
+    def after(optimizer: Any, _args: Any, _kwargs: Any) -> None:
+        loop, line = watch.training_loop(sys._getframe(1))
+        if not common.optimized:
+            common.training.clear()  # steps are those of the optimizer from now on
+        watch.collector().stepped(optimizer, line)
+        common.optimized += 1
+        if loop is None:
+            common.step = common.optimized
+        else:
+            common.training.add(loop)
+
+    for hook in (before, after):
+        hook._torchdynamo_disable = True  # type: ignore[union-attr]  # as torch.compiler.disable does, for a compiled step
+    return [module.register_optimizer_step_pre_hook(before), module.register_optimizer_step_post_hook(after)]
+
+
+class _Memory:
+    """What is appended, in memory."""
+
+    def __init__(self) -> None:
+        self.used = self.room = 0
+        self.memory: Any = bytearray()
+
+
+class NamedValues:
+    """Named values of a callable that runs in this process, in memory."""
+
+    def __init__(self) -> None:
+        self.lost: list[str] = []
+        self.records: File = _Memory()
+        self.values: File = _Memory()
+        self._table: list[dict[str, object]] = []
+
+    def define(self, entry: dict[str, object]) -> int:
+        """Number of a new name."""
+        self._table.append({"id": len(self._table) + 1, **entry})
+        return len(self._table)
+
+    def make_room(self, file: File, need: int) -> bool:
+        """Have room for so many bytes."""
+        file.memory += bytes(max(need, 2 * file.room) - file.room)
+        file.room = len(file.memory)
+        return True
+
+    def series(self) -> list[Series]:
+        """What was collected, as `named_values` gives it of a run."""
+        import numpy as np
+
+        from auditor.trace.names import series_of
+
+        records, values = bytes(self.records.memory[: self.records.used]), bytes(self.values.memory)
+        return series_of(self._table, records, np.frombuffer(values, np.uint8))
+
+
+@contextmanager
+def collected(budget: int = 256 << 20) -> Iterator[NamedValues]:
+    """Collect the named values of what is called inside, of this thread and, before Python 3.12, no other.
+
+    What traced this thread before (a debugger, a measurement of coverage) is put off until the end.
+    """
+    values = NamedValues()
+    common = Common(budget)
+    collector = Collector(common, lambda: values)
+    watch = Watch(common, lambda: collector)
+    way = watching(watch, values.lost.append)
+    handles: list[Any] = []
+    undo: Any = None
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        handles = _watched_optimizers(watch, sys.modules["torch.optim.optimizer"])
+        undo = _watch_engine(torch, watch)
+    way.begin()
+    try:
+        yield values
+    finally:
+        if not way.is_on():
+            values.lost.append(_TAKEN_OFF)
+        way.end()
+        for handle in handles:
+            handle.remove()
+        if undo is not None:
+            undo()
+        collector.close()
+        values.lost += [f"named values: {what}" for what in sorted(common.lost)]
+
+
+def _watch_engine(torch: Any, watch: Watch) -> Any:
+    """Be told of backward passes where no recorder is: torch fetches the engine from this attribute right before each."""
+    from auditor.record.probes.torch_mode import Engine
+
+    variable = torch.autograd.Variable
+    inherited = variable.__dict__.get("_execution_engine")
+
+    def fetched(frame: Any) -> None:
+        if torch._C._current_graph_task_id() < 0 and (frame.f_locals.get("kwargs") or {}).get("accumulate_grad", True):
+            _begun(watch, frame)
+
+    variable._execution_engine = Engine(variable._execution_engine, fetched)
+
+    def undo() -> None:
+        variable._execution_engine = inherited
+
+    return undo

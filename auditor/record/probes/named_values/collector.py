@@ -1,0 +1,493 @@
+"""Writes down the values that names get: reads the memory of arrays and tensors, and what of theirs is kept.
+
+One `Collector` a thread; `Common` is what the threads of a process share. Never calls anything of the user's: entries are taken from dicts,
+lists and `__dict__`s, attributes of objects from nowhere else. Never keeps a tensor or an array alive.
+"""
+
+from __future__ import annotations
+
+import itertools
+import struct
+import sys
+import weakref
+from typing import TYPE_CHECKING, Any, Protocol
+
+from auditor.record import digest
+from auditor.record.probes.leaves import held, parts_of
+from auditor.record.probes.named_values.reading import (
+    MISSING,
+    Read,
+    Tensors,
+    array,
+    attribute_of,
+    digest_of,
+    is_leaf,
+    of_complex,
+    of_float,
+    of_int,
+    quoted,
+    summary_of,
+    whole,
+)
+from auditor.record.probes.named_values.source import APPENDED, ASSIGNED, ATTRIBUTE, EACH, KEY, UNKNOWN, WRITTEN, Loop, Target
+from auditor.trace import NAMED, NAMED_SIZE, SUMMARY_SIZE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_FIRST_WHOLE = 1 << 26
+#: Bytes of whole values that a lane keeps; sketches and what is smaller than one may take three times as much beside them.
+BUDGET = 256 << 20
+_OVER_BUDGET = 4
+#: Values that a lane has: 120 MB.
+_MOST = 5_000_000
+#: Of every name so many are kept in any case, unless the budget is spent.
+_SURELY = 64
+#: Entries of a list or dict that are looked at.
+_WIDEST = 64
+_DEEPEST = 3
+
+#: Attributes of an array or tensor through which it is written itself.
+_OF_THE_SAME_MEMORY = ("data", "real", "imag", "T", "mT", "flat", "shape")
+
+_put_double, _put_record, _put_at = (struct.Struct(form).pack_into for form in ("<d", NAMED, "<Q"))
+_AT = NAMED_SIZE - 8
+_NOTHING, _ENTRIES, _MODULE, _OPTIMIZER = range(4)
+
+
+class File(Protocol):
+    """Memory that grows at its end."""
+
+    used: int
+    room: int
+    memory: Any
+    """What may be written, up to `room`."""
+
+
+class Sink(Protocol):
+    """Where named values go: a lane's files, or memory."""
+
+    records: File
+    values: File
+
+    def define(self, entry: dict[str, object]) -> int:
+        """Number of a new name."""
+
+    def make_room(self, file: Any, need: int) -> bool:
+        """Let one of the two have room for so many bytes; whether it has."""
+
+
+class Known:
+    """A leaf or parameter that has a name."""
+
+    __slots__ = ("kind", "reference", "target", "text")
+
+    def __init__(self, reference: Any, text: str, kind: str, target: Target) -> None:
+        self.reference, self.text, self.kind, self.target = reference, text, kind, target
+
+
+class Common:
+    """What the threads of one process share: the order, the steps, the leaves that have names."""
+
+    def __init__(self, budget: int = BUDGET, first_whole: bool = False) -> None:
+        self.order = itertools.count(1)
+        self.budget = budget
+        self.first_whole = first_whole
+        self.leaves: dict[int, Known] = {}
+        self.named: dict[tuple[str, str], int] = {}  # scope and name -> id of the leaf that has it now
+        self.optimized = self.backwards = 0
+        self.due = False  # a backward pass ran whose gradients were not read yet
+        self.due_line = 0
+        self.training: set[Loop] = set()
+        self.step = 0
+        self.by_loops = "torch" not in sys.modules
+        self.now = 0
+        self.lost: dict[str, int] = {}
+        self.start: Any = None  # set by `sharing` where a run begins with values of another
+
+    def done(self) -> int:
+        """Steps so far."""
+        return self.optimized or self.backwards
+
+    def entered(self, loop: Loop) -> None:
+        """A loop's body begins once more."""
+        loop.turn += loop.begun
+        loop.begun = True
+        self.now = loop.turn
+        if loop in self.training:
+            self.step = self.done()
+
+    def step_of(self, loop: Loop | None) -> int:
+        """The step in which a statement of this loop runs."""
+        return self.step if not self.by_loops else self.now if loop is None else loop.turn
+
+    def lose(self, what: str) -> None:
+        """Count what was not recorded."""
+        self.lost[what] = self.lost.get(what, 0) + 1
+
+
+class Collector:
+    """The named values of one thread."""
+
+    def __init__(self, common: Common, sink: Callable[[], Sink]) -> None:
+        self.common = common
+        self._open = sink
+        self._sink: Sink | None = None
+        self._ids: dict[Any, list[int]] = {}
+        self._records: Any = None
+        self._values: Any = None
+        #: so much is kept of everything
+        self._freely = common.budget // 2
+        self._full = False
+        self._last: dict[int, tuple[int, bytes]] = {}
+        self._readers: dict[type, Any] = {
+            float: of_float, int: of_int, complex: of_complex,
+            bool: _NOTHING, str: _NOTHING, type(None): _NOTHING, list: _ENTRIES, tuple: _ENTRIES, dict: _ENTRIES,
+        }  # fmt: skip
+        self._tensors: Any = None
+
+    def renew(self) -> None:
+        """Begin anew, in the child of a fork: what is open belongs to the parent."""
+        self._full = False
+        self._sink = self._records = self._values = None
+        self._ids = {}
+        self._last = {}
+
+    # What a target is
+
+    def touch_all(self, targets: tuple[Target, ...], frame: Any, variables: Any) -> None:
+        """As `touch` for each, for variables without anything behind them: arrays and floats of a dtype and shape as before go quickly."""
+        for target in targets:
+            entry = target.entry
+            if entry is None or entry[0] is not self._ids:
+                self.touch(target, frame, variables)
+                continue
+            try:
+                value = variables[target.root]
+            except KeyError:
+                self.touch(target, frame, variables)
+                continue
+            _, kind, dtype, shape, number, size = entry
+            values = self._values
+            at = values.used
+            end = at + size
+            if type(value) is not kind or end > values.room or end > self._freely:
+                self.touch(target, frame, variables)
+                continue
+            if kind is float:
+                _put_double(values.memory, at, value)
+            elif value.dtype is dtype and value.shape == shape:
+                try:
+                    values.memory[at:end] = value
+                except (BufferError, TypeError, ValueError):  # it does not lie in logical order, or is to go into a bytearray
+                    values.memory[at:end] = value.tobytes()
+            else:
+                self.touch(target, frame, variables)
+                continue
+            values.used = (end + 7) & -8
+            common = self.common
+            records = self._records
+            used = records.used
+            if used + NAMED_SIZE > records.room and not self._has_room(records, used + NAMED_SIZE, _MOST * NAMED_SIZE):
+                continue
+            loop = target.loop
+            step = common.step if not common.by_loops else common.now if loop is None else loop.turn
+            _put_record(records.memory, used, number, step, next(common.order), (at >> 2) + 2)
+            records.used = used + NAMED_SIZE
+
+    def touch(self, target: Target, frame: Any, variables: Any) -> None:
+        """Record what a target's name holds now."""
+        if self._full:
+            return
+        value = variables.get(target.root, MISSING)
+        if value is MISSING:
+            value = frame.f_globals.get(target.root, MISSING)
+            if value is MISSING:
+                return
+        if target.plain:
+            self.note(target, target.root, value, frame)
+        else:
+            found = self.reached(target, value, frame, variables)
+            if found is not None:
+                self.note(target, *found, frame)
+
+    def reached(self, target: Target, value: Any, frame: Any, variables: Any) -> tuple[str, Any] | None:
+        """Path and value of what a target with attributes or keys touches; None if that is nothing to record."""
+        text = target.root
+        for kind, step in target.path:
+            found = self._reader(type(value))
+            if callable(found):  # a number, an array, a tensor: what is touched is a part of it
+                if found is self._tensors and kind == ATTRIBUTE and step == "requires_grad" and is_leaf(value):
+                    self._leaf(target, text, value)
+                return (text, value) if kind != ATTRIBUTE or step in _OF_THE_SAME_MEMORY else None
+            if kind == ATTRIBUTE:
+                value = attribute_of(value, step)
+                text = f"{text}.{step}"
+            else:
+                if kind == UNKNOWN:
+                    return None
+                key = step if kind == KEY else variables.get(step, frame.f_globals.get(step, MISSING))
+                if type(key) not in (str, int):
+                    return None
+                if isinstance(value, dict):
+                    value = dict.get(value, key, MISSING)
+                elif isinstance(value, (list, tuple)) and type(key) is int and -len(value) <= key < len(value):
+                    key %= len(value)
+                    value = list.__getitem__(value, key) if isinstance(value, list) else tuple.__getitem__(value, key)
+                else:
+                    return None
+                text = f"{text}[{quoted(key)}]"
+            if value is MISSING:
+                return None
+        if target.how == APPENDED:
+            if type(value) is not list or not 0 < len(value) <= _WIDEST:
+                return None
+            return f"{text}[{len(value) - 1}]", value[-1]
+        return text, value
+
+    def fingerprint(self, target: Target, frame: Any, variables: Any) -> Any:
+        """What tells whether a target was touched: which object it is and, where it can be written in place, what it holds."""
+        value = variables.get(target.root, frame.f_globals.get(target.root, MISSING))
+        text = target.root
+        if value is not MISSING and target.path:
+            found = self.reached(target, value, frame, variables)
+            text, value = found if found is not None else (text, MISSING)
+        if value is MISSING:
+            return None
+        reader = self._reader(type(value))
+        if not callable(reader):
+            return text, id(value), len(value) if reader == _ENTRIES else 0
+        read = reader(value)
+        if read is None:
+            return None
+        return text, id(value), digest.of_bytes(read[5]) if read[5] is not None else digest_of(value, self._tensors)
+
+    def note(self, target: Target, text: str, value: Any, frame: Any = None, depth: int = 0) -> None:
+        """Record a value under this name, if it is one or holds some."""
+        reader = self._readers.get(type(value))
+        if reader is None:
+            reader = self._reader(type(value))
+        if callable(reader):
+            common = self.common
+            if reader is self._tensors:
+                known = common.leaves.get(id(value))
+                known = known if known is not None and known.reference() is value else None
+                if known is not None and (target.how != ASSIGNED or known.kind == "parameter") and depth == 0:
+                    if target.how == EACH or (target.how == ASSIGNED and known.text != text):
+                        return  # another name for a parameter
+                    text, target_of, kind = known.text, known.target, known.kind
+                    self._write(target_of, text, kind, reader(value), value, target.line)
+                    return
+                if known is None and is_leaf(value):
+                    self._leaf(target, text, value)
+            elif target.how == EACH and type(value) is int:
+                return  # counts the rounds of a loop
+            if common.start is not None and target.how in (ASSIGNED, EACH):
+                value = common.start.begin(text, value, frame)
+            read = reader(value)
+            number = self._write(target, text, "variable", read, value, target.line)
+            if (
+                number
+                and target.simple
+                and common.start is None
+                and reader is not self._tensors
+                and read is not None
+                and read[5] is not None
+            ):
+                dtype = getattr(value, "dtype", None)
+                if type(value) is float or (dtype is not None and dtype.isnative and len(read[5]) == value.nbytes):
+                    target.entry = self._ids, type(value), dtype, read[3], number, len(read[5])
+        elif reader == _ENTRIES:
+            if depth < _DEEPEST and len(value) <= _WIDEST:
+                entries = value.items() if isinstance(value, dict) else enumerate(value)
+                for key, entry in list(entries):
+                    if type(key) in (str, int):
+                        self.note(target, f"{text}[{quoted(key)}]", entry, frame, depth + 1)
+        elif reader == _MODULE:
+            self._module(target, text, value)
+
+    def _module(self, target: Target, text: str, module: Any) -> None:
+        """Name the parameters of a module and record those that are new under this name, or were written."""
+        inside = text.startswith("self.")  # of a larger one, which will give them their names
+        for path, part in parts_of(module, text):
+            for last, parameter in held(part, "_parameters"):
+                name = f"{path}.{last}"
+                known = self.common.leaves.get(id(parameter))
+                known = known if known is not None and known.reference() is parameter else None
+                if known is None or (known.text.startswith("self.") and not inside):
+                    known = self._register(parameter, name, "parameter", target)
+                    if inside:
+                        continue
+                    if self.common.start is not None:
+                        self.common.start.begin(name, parameter, None)
+                elif target.how != WRITTEN:
+                    continue
+                read = self._reader(type(parameter))
+                if callable(read):
+                    self._write(known.target, known.text, known.kind, read(parameter), parameter, target.line)
+
+    def _leaf(self, target: Target, text: str, tensor: Any) -> None:
+        known = self.common.leaves.get(id(tensor))
+        if known is None or known.reference() is not tensor:
+            self._register(tensor, text, "variable", target)
+
+    def _register(self, tensor: Any, text: str, kind: str, target: Target) -> Known:
+        common, key = self.common, id(tensor)
+        leaves = common.leaves
+
+        def gone(reference: Any) -> None:
+            if key in leaves and leaves[key].reference is reference:
+                del leaves[key]
+
+        known = leaves[key] = Known(weakref.ref(tensor, gone), text, kind, target)
+        before = common.named.get((target.scope, text))
+        if before is not None and before != key:
+            leaves.pop(before, None)  # the name has another tensor now
+        common.named[target.scope, text] = key
+        return known
+
+    # Gradients and steps
+
+    def gradients(self) -> None:
+        """Record the gradients of all leaves that have a name."""
+        self.common.due = False
+        line = self.common.due_line
+        guard = digest.no_dispatch()  # noqa: F841  # works by living
+        for known in list(self.common.leaves.values()):
+            tensor = known.reference()
+            if tensor is None:
+                continue
+            with sys.modules["torch"]._C.DisableTorchFunction():
+                gradient = tensor.grad
+            reader = self._reader(type(gradient))
+            if callable(reader):
+                self._write(known.target, f"{known.text}.grad", "gradient", reader(gradient), gradient, line)
+
+    def stepped(self, optimizer: Any, line: int) -> None:
+        """Record what an optimizer has updated."""
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                known = self.common.leaves.get(id(parameter))
+                if known is not None and known.reference() is parameter:
+                    reader = self._reader(type(parameter))
+                    if callable(reader):
+                        self._write(known.target, known.text, known.kind, reader(parameter), parameter, line)
+
+    # Reading
+
+    def _reader(self, kind: type) -> Any:
+        """What reads values of a type, or what else they are; asked once a type."""
+        found = self._readers.get(kind)
+        if found is None:
+            found = self._readers[kind] = self._learned(kind)
+        return found
+
+    def _learned(self, kind: type) -> Any:
+        np, torch = sys.modules.get("numpy"), sys.modules.get("torch")
+        if np is not None and hasattr(np, "ndarray") and hasattr(np, "generic"):
+            if kind in (np.ndarray, getattr(np, "memmap", None), getattr(np, "matrix", None)):
+                return lambda value: array(np, value)
+            if issubclass(kind, np.number):
+                return lambda value: array(np, np.asarray(value))
+        if torch is not None and hasattr(torch, "Tensor") and hasattr(torch, "nn"):
+            if kind in (torch.Tensor, getattr(torch.nn, "Parameter", None), getattr(torch.nn, "Buffer", None)):
+                if self._tensors is None:
+                    self._tensors = Tensors(torch, self.common.lose)
+                return self._tensors
+            if issubclass(kind, torch.nn.Module):
+                return _MODULE
+        if issubclass(kind, (dict, list, tuple)) and kind.__module__ in ("builtins", "collections"):
+            return _ENTRIES
+        return _NOTHING
+
+    # Writing
+
+    def _write(self, target: Target, text: str, kind: str, read: Read | None, value: Any, line: int) -> int:
+        """Add a value: whole if it is small and the budget allows, else its digest and sketch. Returns the number of its name, or 0."""
+        if read is None:
+            return 0
+        dtype, form, size, shape, elements, data = read
+        if self._sink is None:
+            self._sink = self._open()
+            self._records, self._values = self._sink.records, self._sink.values
+        key = (target, text, dtype, shape, line)
+        found = self._ids.get(key)
+        if found is None:
+            number = self._sink.define({
+                "name": text, "scope": target.scope, "file": target.file, "line": line, "kind": kind, "dtype": dtype, "as": form,
+                "bytes": size, "shape": list(shape),
+            })  # fmt: skip
+            found = self._ids[key] = [number, 0]
+        number, count = found
+        found[1] = count + 1
+        common = self.common
+        order, step = next(common.order), common.step_of(target.loop)
+        if data is None and count == 0 and common.first_whole and elements * size <= _FIRST_WHOLE:
+            data = whole(value, self._tensors)
+        if data is not None and self._is_kept(count, len(data)):
+            self._last.pop(number, None)
+            at = self._keep(data)
+            if at:
+                self._add(number, step, order, at << 1)
+            return number
+        try:
+            summary = summary_of(value, data, self._tensors)
+        except Exception:  # noqa: BLE001  # whatever torch has against it, it must not end the user's program
+            summary = None
+        if summary is None:
+            common.lose(f"a value of {dtype}, of which no sketch can be made")
+            return number
+        at = self._keep(summary)
+        where = self._add(number, step, order, at << 1 | 1) if at else -1
+        if data is not None and where >= 0:
+            self._last[number] = (where, data)
+        return number
+
+    def _keep(self, data: bytes) -> int:
+        """Add what is kept of a value: its position in words of eight bytes plus one; 0 if there is no room."""
+        values = self._values
+        at, end = values.used, values.used + len(data)
+        if end > values.room and not self._has_room(values, end, self.common.budget * _OVER_BUDGET):
+            return 0
+        values.memory[at:end] = data
+        values.used = (end + 7) & -8
+        return int(at >> 3) + 1
+
+    def _add(self, number: int, step: int, order: int, at: int) -> int:
+        records = self._records
+        used: int = records.used
+        if used + NAMED_SIZE > records.room and not self._has_room(records, used + NAMED_SIZE, _MOST * NAMED_SIZE):
+            return -1
+        _put_record(records.memory, used, number, step, order, at)
+        records.used = used + NAMED_SIZE
+        return used
+
+    def _has_room(self, file: File, need: int, most: int) -> bool:
+        """Let a file grow, if it is not to be the last time; a lane that has too many values gets no more."""
+        if self._full or need > most:
+            if not self._full:
+                self.common.lose(f"all values of a thread after the first {self._records.used // NAMED_SIZE:,}")
+            self._full, self._ids = True, {}
+            return False
+        assert self._sink is not None  # whoever writes has opened it
+        return self._sink.make_room(file, need)
+
+    def _is_kept(self, count: int, size: int) -> bool:
+        """All while there is much room; then the first, and pairs ever more rarely: 64 of each further doubling of their number."""
+        after = self._values.used + size
+        if after <= self._freely or size <= SUMMARY_SIZE:
+            return True
+        if after > self.common.budget:
+            return False
+        if count < _SURELY:
+            return True
+        every = 1 << (count.bit_length() - 6)
+        return count % every in (every - 1, 0)
+
+    def close(self) -> None:
+        """Keep the last value of each name whole."""
+        self._last, last = {}, self._last
+        for where, data in last.values():
+            at = self._keep(data) if not self._full else 0
+            if at:
+                _put_at(self._records.memory, where + _AT, at << 1)

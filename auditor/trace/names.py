@@ -1,0 +1,204 @@
+"""Reads the values that a script gave to names, see `record/probes/named_values`: one `Series` a name.
+
+What was kept of a value lies in the lane's `.val` file: its bytes in logical order or, where it was too large or the budget spent, a
+sketch. Sums and norms of what was kept whole are computed here, so that recording need not.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from auditor.trace import NAMED_SIZE, SUMMARY, SUMS, signs
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from auditor.trace.reader import Trace
+
+#: Elements that are made float64 at once.
+_AT_ONCE = 1 << 21
+
+
+def _nothing(_k: int) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Series:
+    """All values that one name had in one lane, in order; `n` of them."""
+
+    name: str
+    """A path as the script would write it: `w1`, `model.fc.weight`, `state["m"]`, `w1.grad`, `losses[3]`."""
+    scope: str
+    """Qualified name of the function that assigned it, or `<module>`."""
+    file: str
+    kind: str
+    """`variable`, `gradient` or `parameter`."""
+    order: npt.NDArray[np.int64]
+    """[n] position among all named values of the process, which is the order of execution."""
+    step: npt.NDArray[np.int64]
+    """[n] steps before it; without torch: iterations of the innermost loop around it before this one."""
+    line: npt.NDArray[np.int64]
+    dtype: list[str]
+    shape: list[tuple[int, ...]]
+    digest: npt.NDArray[np.uint64]
+    """[n] xxh3 of the bytes in logical order."""
+    norm: npt.NDArray[np.float64]
+    """[n] Euclidean, of the finite elements, as are `largest` (magnitude), `total` (plain sum) and the sums."""
+    largest: npt.NDArray[np.float64]
+    total: npt.NDArray[np.float64]
+    nonfinite: npt.NDArray[np.int64]
+    sums: npt.NDArray[np.float64]
+    """[n, SUMS] sums with pseudo-random signs of the elements in logical order, see `trace`."""
+    turned: npt.NDArray[np.float64]
+    """[n, SUMS] the same of the transpose of a value of two dimensions; nan otherwise."""
+    lane: str = "main"
+    whole: Callable[[int], npt.NDArray[Any] | None] = field(default=_nothing, repr=False, compare=False)
+
+    def value(self, k: int) -> npt.NDArray[Any] | None:
+        """The k-th value as float64, int64 or complex128, in its shape; None if only its sketch was kept."""
+        return self.whole(k)
+
+
+def named_values(run: Trace) -> list[Series]:
+    """All series of a run, in the order in which each got its first value; none if none were recorded."""
+    import numpy as np
+
+    found: list[Series] = []
+    for lane in run.lanes.values():
+        table, records, values = (lane.path.with_suffix(suffix) for suffix in (".names.json", ".nam", ".val"))
+        if table.exists() and records.exists():
+            kept: Any = np.memmap(values, np.uint8, "r") if values.exists() and values.stat().st_size else np.zeros(0, np.uint8)
+            found += series_of(json.loads(table.read_text()), records.read_bytes(), kept, lane.name)
+    return sorted(found, key=lambda series: int(series.order[0]))
+
+
+def series_of(table: Sequence[Mapping[str, Any]], records: bytes, values: Any, lane: str = "main") -> list[Series]:
+    """The series of one lane: its table of names, its records and what was kept (an array of bytes)."""
+    import numpy as np
+
+    entries = np.frombuffer(records, RECORDS, len(records) // NAMED_SIZE)
+    entries = entries[entries["id"] != 0]
+    named = {entry["id"]: entry for entry in table}
+    groups: dict[tuple[str, str, str, str], list[int]] = {}
+    for number in np.unique(entries["id"]).tolist():
+        if number in named:
+            entry = named[number]
+            groups.setdefault((entry["name"], entry["scope"], entry["file"], entry["kind"]), []).append(number)
+    by_id = np.argsort(entries["id"], kind="stable")
+    first = np.searchsorted(entries["id"][by_id], np.arange(max(named, default=0) + 2))
+    found = [_series(key, [(named[k], entries[by_id[first[k] : first[k + 1]]]) for k in ids], values, lane) for key, ids in groups.items()]
+    return sorted(found, key=lambda series: int(series.order[0]))
+
+
+#: One record: the name, step, order, and where what was kept lies: in words of eight bytes plus one, times two, odd if it is a sketch.
+RECORDS = [("id", "<u4"), ("step", "<u4"), ("order", "<u8"), ("at", "<u8")]
+
+
+def _series(key: tuple[str, str, str, str], parts: list[tuple[Mapping[str, Any], Any]], values: Any, lane: str) -> Series:
+    import numpy as np
+
+    entries = np.concatenate([rows for _, rows in parts])
+    n = len(entries)
+    which = np.repeat(np.arange(len(parts)), [len(rows) for _, rows in parts])
+    norm, largest, total = np.zeros(n), np.zeros(n), np.zeros(n)
+    nonfinite = np.zeros(n, np.int64)
+    digest = np.zeros(n, np.uint64)
+    sums, turned = np.zeros((n, SUMS)), np.full((n, SUMS), np.nan)
+    begin = 0
+    for entry, rows in parts:
+        for at, made in _measured(entry, rows, values):
+            place = begin + at
+            digest[place], nonfinite[place] = made["digest"], made["nonfinite"]
+            norm[place], largest[place], total[place] = made["norm"], made["largest"], made["total"]
+            sums[place], turned[place] = made["sums"], made["turned"]
+        begin += len(rows)
+    order = np.argsort(entries["order"], kind="stable")
+    entries, which = entries[order], which[order]
+    of = [parts[k][0] for k in which.tolist()]
+
+    def whole(k: int) -> npt.NDArray[Any] | None:
+        at = int(entries["at"][k])
+        return None if not at or at & 1 else _widened(_raw(of[k], values, np.array([at])), of[k])[0]
+
+    return Series(
+        *key,
+        order=entries["order"].astype(np.int64), step=entries["step"].astype(np.int64),
+        line=np.array([entry["line"] for entry in of], np.int64), dtype=[entry["dtype"] for entry in of],
+        shape=[tuple(entry["shape"]) for entry in of], digest=digest[order], nonfinite=nonfinite[order], sums=sums[order],
+        turned=turned[order], lane=lane, whole=whole, norm=norm[order], largest=largest[order], total=total[order],
+    )  # fmt: skip
+
+
+def _measured(entry: Mapping[str, Any], rows: Any, values: Any) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """What is known of some of the rows of one name, dtype and shape: positions among them, and each column."""
+    import numpy as np
+    from xxhash import xxh3_64_intdigest
+
+    at = rows["at"]
+    for k in np.flatnonzero((at & 1).astype(bool)).tolist():
+        start = (int(at[k] >> 1) - 1) * 8
+        digest, nonfinite, norm, largest, total, *rest = struct.unpack_from(SUMMARY, values, start)
+        yield np.array([k]), {
+            "digest": digest, "nonfinite": nonfinite, "norm": norm, "largest": largest, "total": total,
+            "sums": rest[:SUMS], "turned": rest[SUMS:],
+        }  # fmt: skip
+    kept = np.flatnonzero((at != 0) & (at & 1 == 0))
+    elements = max(int(np.prod(entry["shape"])), 1)
+    for begin in range(0, len(kept), max(_AT_ONCE // elements, 1)):
+        some = kept[begin : begin + max(_AT_ONCE // elements, 1)]
+        raw = _raw(entry, values, at[some])
+        wide = _widened(raw, entry)
+        flat = (
+            np.stack([signs.plain(np, one) for one in wide]) if wide.dtype.kind == "c" else wide.reshape(len(some), -1).astype(np.float64)
+        )
+        with np.errstate(all="ignore"):
+            finite = np.isfinite(flat)
+            nonfinite = flat.shape[1] - finite.sum(1)
+            flat = np.where(finite, flat, 0.0)
+            turned = np.full((len(some), SUMS), np.nan)
+            if wide.ndim == 3:
+                other = flat.reshape(*wide.shape, -1).swapaxes(1, 2).reshape(len(some), -1)
+                turned = _sums(other)
+            yield some, {
+                "digest": np.array([xxh3_64_intdigest(one) for one in raw], np.uint64), "nonfinite": nonfinite,
+                "norm": np.sqrt((flat * flat).sum(1)), "largest": np.abs(flat).max(1, initial=0.0), "total": flat.sum(1),
+                "sums": _sums(flat), "turned": turned,
+            }  # fmt: skip
+
+
+def _sums(flat: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    import numpy as np
+
+    if flat.shape[1] <= signs.PERIOD:
+        return np.asarray(flat @ signs.matrix(np)[: flat.shape[1]])
+    return np.stack([signs.sums_of(np, row) for row in flat])
+
+
+def _raw(entry: Mapping[str, Any], values: Any, at: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """Bytes of values of one dtype and shape: shape [rows, bytes of one]."""
+    import numpy as np
+
+    size = int(np.prod(entry["shape"])) * int(entry["bytes"])
+    words = -(-size // 8)
+    starts = (at >> 1).astype(np.int64) - 1
+    data = values[: len(values) // 8 * 8].view(np.uint64)
+    return np.ascontiguousarray(data[starts[:, None] + np.arange(words)]).view(np.uint8).reshape(len(at), -1)[:, :size]
+
+
+def _widened(raw: npt.NDArray[np.uint8], entry: Mapping[str, Any]) -> npt.NDArray[Any]:
+    """Values as float64, int64 or complex128: shape [rows, *shape]."""
+    import numpy as np
+
+    raw = np.ascontiguousarray(raw)
+    shape = (len(raw), *entry["shape"])
+    if entry["as"] == "bfloat16":  # the upper half of a float32
+        return (raw.view("<u2").astype("<u4") << np.uint32(16)).view("<f4").astype(np.float64).reshape(shape)
+    typed = raw.view(entry["as"]).reshape(shape)
+    wide: npt.NDArray[Any] = typed.astype({"f": np.float64, "c": np.complex128}.get(typed.dtype.kind, np.int64))
+    return wide

@@ -1,0 +1,935 @@
+"""Matching the named values of two programs: what belongs together, what rounding explains, how the rest differs and what follows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from auditor.errors import UsageError
+from auditor.mapping import mapping_of, read_mapping
+from auditor.matching import Matched, matched
+from auditor.matching.factor import Around, meaning_of
+from auditor.results import NamePair, Relation
+from tests.series import Program
+
+
+def match(a: Program, b: Program, mapping: Mapping[str, str] | None = None) -> Matched:
+    return matched(a.series(), b.series(), mapping)
+
+
+def pair_of(found: Matched, name: str) -> NamePair:
+    (pair,) = [pair for pair in found.pairs if pair.a == name]
+    return pair
+
+
+def origins(found: Matched) -> list[str]:
+    return [pair.a for pair in found.origins]
+
+
+def holds(relation: Relation | None, kind: str, value: Any = ..., says: Sequence[str] = ()) -> None:
+    """Whether a relation is of this kind and value and its meaning has these words."""
+    assert relation is not None
+    assert relation.kind == kind, relation
+    if value is not ...:
+        assert relation.value == value, relation
+    for words in says:
+        assert words in relation.meaning
+
+
+def assert_agrees(found: Matched) -> None:
+    assert found.answer == "agree", (found.sentence, found.unaligned)
+    assert [pair.a for pair in found.pairs if not pair.agrees] == []
+
+
+# Case 1: FizzBuzz by hand and by autograd
+
+
+def sigmoid(z: Any) -> Any:
+    return 1 / (1 + np.exp(-z))
+
+
+def encoded(numbers: Any, dtype: Any) -> Any:
+    bits = (numbers[:, None] >> np.arange(10)) & 1
+    classes = (numbers % 3 == 0) + 2 * (numbers % 5 == 0)
+    return bits.astype(dtype), np.eye(4, dtype=dtype)[classes]
+
+
+def fizzbuzz(
+    dtype: Any = np.float64,
+    *,
+    epochs: int = 2,
+    loss_is: str = "mean",
+    gradient: float = 1.0,
+    stale: str = "",
+    derivative: bool = True,
+    keep: bool = True,
+    steps: bool = True,
+    names: Mapping[str, str] | None = None,
+) -> Program:
+    """Layers 10-100-4 with sigmoids, plain SGD by hand. `stale` is a weight whose gradient is never zeroed."""
+    p = Program(keep=keep, steps=steps)
+    rng = np.random.default_rng(0)
+
+    def let(name: str, value: Any) -> Any:
+        return p.let((names or {}).get(name, name), value)
+
+    weights = {name: let(name, rng.standard_normal(shape).astype(dtype)) for name, shape in
+               (("w1", (10, 100)), ("b1", (1, 100)), ("w2", (100, 4)), ("b2", (1, 4)))}  # fmt: skip
+    order = let("order", rng.permutation(1000))
+    x_train, y_train = encoded(order[:900], dtype)
+    let("x_train", x_train)
+    let("y_train", y_train)
+    lr = let("lr", 0.01)
+    sums = {name: np.zeros_like(value) for name, value in weights.items()}
+    for _ in range(epochs):
+        for start in range(0, 900 - 64 + 1, 64):
+            x, y = let("x", x_train[start : start + 64]), let("y", y_train[start : start + 64])
+            w1, b1, w2, b2 = weights.values()
+            h = let("h", sigmoid(x @ w1 + b1))
+            output = let("output", sigmoid(h @ w2 + b2))
+            error = let("error", output - y)
+            let("loss", (error**2).mean() if loss_is == "mean" else (error**2).sum())
+            delta2 = error * output * (1 - output) if derivative else error
+            delta1 = (delta2 @ w2.T) * h * (1 - h)
+            made = {"w2": h.T @ delta2, "b2": delta2.sum(0, keepdims=True), "w1": x.T @ delta1, "b1": delta1.sum(0, keepdims=True)}
+            for name, slope in made.items():
+                sums[name] = sums[name] + slope if name == stale else slope
+                weights[name] = let(name, (weights[name] - dtype(lr) * dtype(gradient) * sums[name]).astype(dtype))
+            p.tick()
+    return p
+
+
+def test_float32_against_float64_agrees_at_every_step() -> None:
+    found = match(fizzbuzz(), fizzbuzz(np.float32))
+    assert_agrees(found)
+    assert found.unaligned == []
+    digits = {pair.a: pair.digits for pair in found.pairs}
+    assert all(value is not None and value > 4.5 for value in digits.values()), digits
+    assert [pair.a for pair in found.pairs][:4] == ["w1", "b1", "w2", "b2"]
+
+
+def test_a_loss_that_is_a_sum_differs_by_the_number_of_elements_and_nothing_else_does() -> None:
+    found = match(fizzbuzz(), fizzbuzz(np.float32, loss_is="sum"))
+    assert found.answer == "differ"
+    assert origins(found) == ["loss"]
+    loss = pair_of(found, "loss")
+    holds(loss.relation, "factor", 256.0, says=["256", "`error`"])
+    assert [pair.a for pair in found.pairs if not pair.agrees] == ["loss"]
+
+
+def test_gradients_that_are_twice_as_large_are_said_of_the_first_update_and_the_other_weights_follow() -> None:
+    found = match(fizzbuzz(), fizzbuzz(np.float32, gradient=2.0))
+    assert origins(found) == ["w2"]
+    for name in ("w2", "b2", "w1", "b1"):
+        update = pair_of(found, name).update
+        holds(update, "factor", pytest.approx(2, rel=1e-3), says=["one half"])
+        assert pair_of(found, name).follows == (None if name == "w2" else "w2")
+    assert {pair.follows for pair in found.pairs if not pair.agrees} == {None, "w2"}
+    first = pair_of(found, "w2").first
+    assert first is not None
+    assert first.step == 0
+
+
+@pytest.mark.parametrize("weight", ["b1", "w2"])
+def test_a_gradient_that_is_never_zeroed_accumulates_in_its_own_weight_alone(weight: str) -> None:
+    found = match(fizzbuzz(), fizzbuzz(np.float32, stale=weight))
+    assert origins(found) == [weight]
+    pair = pair_of(found, weight)
+    holds(pair.update, "growing", 1.0, says=["never reset"])
+    assert pair.first is not None
+    assert pair.first.step == 1
+
+
+def test_three_faults_at_once_are_three_findings() -> None:
+    found = match(fizzbuzz(), fizzbuzz(np.float32, loss_is="sum", gradient=2.0, stale="b1"))
+    assert sorted(origins(found)) == ["b1", "loss", "w2"]
+    loss, w2, b1 = (pair_of(found, name) for name in ("loss", "w2", "b1"))
+    holds(loss.relation, "factor", 256.0)
+    holds(w2.update, "factor", pytest.approx(2, rel=1e-3))
+    holds(b1.update, "growing")
+    assert pair_of(found, "w1").follows == "w2"
+    assert pair_of(found, "error").follows in ("w2", "b1")
+    assert found.sentence.count("`") >= 6
+
+
+def test_a_derivative_that_was_left_out_is_no_factor_and_does_not_hide_behind_the_loss() -> None:
+    found = match(fizzbuzz(), fizzbuzz(np.float32, loss_is="sum", derivative=False))
+    assert origins(found) == ["loss", "w2"]
+    update = pair_of(found, "w2").update
+    holds(update, "other")
+
+
+def test_the_faults_are_found_from_sketches_too() -> None:
+    found = match(fizzbuzz(keep=False), fizzbuzz(np.float32, loss_is="sum", gradient=2.0, stale="b1", keep=False))
+    assert sorted(origins(found)) == ["b1", "loss", "w2"]
+    assert_agrees(match(fizzbuzz(keep=False), fizzbuzz(np.float32, keep=False)))
+
+
+def test_a_program_without_steps_and_with_other_names_is_aligned_by_its_values() -> None:
+    names = {"h": "hidden", "output": "prediction", "w1": "first_layer", "x": "batch"}
+    found = match(fizzbuzz(steps=False), fizzbuzz(np.float32, names=names))
+    assert_agrees(found)
+    assert {pair.a: pair.b for pair in found.pairs if pair.how == "value"} == names
+    assert found.unaligned == []
+
+
+# What rounding explains
+
+
+def trained(dtype: Any, steps: int, rate: float = 0.05, *, fault: Any = None, layers: int = 3) -> Program:
+    """A recurrent net of tanh that is fed back into itself, trained to follow a sine; chaotic at larger rates."""
+    p = Program()
+    rng = np.random.default_rng(1)
+    w = p.let("w", (rng.standard_normal((16, 16)) * 0.5).astype(dtype))
+    v = p.let("v", rng.standard_normal((16, 1)).astype(dtype))
+    inputs = rng.standard_normal((8, 16)).astype(dtype)
+    for t in range(steps):
+        x = p.let("x", inputs * dtype(np.sin(t)))
+        states = [x]
+        for _ in range(layers):
+            states.append(np.tanh(states[-1] @ w))
+        out = p.let("out", states[-1] @ v)
+        error = p.let("error", out - dtype(np.cos(t)))
+        p.let("loss", (error * error).mean())
+        back = error @ v.T
+        slope = np.zeros_like(w)
+        for one, before in zip(states[:0:-1], states[-2::-1], strict=True):
+            back = back * (1 - one * one)
+            slope = slope + before.T @ back
+            back = back @ w.T
+        v = p.let("v", (v - dtype(rate / 8) * (states[-1].T @ error)).astype(dtype))
+        w = p.let("w", (w - dtype(rate / 8) * slope).astype(dtype))
+        if fault is not None:
+            w = fault(t, w)
+        p.tick()
+    p.let("final", np.tanh(inputs @ w) @ v)
+    return p
+
+
+def test_two_thousand_steps_in_float32_and_float64_agree() -> None:
+    found = match(trained(np.float64, 2000), trained(np.float32, 2000))
+    assert_agrees(found)
+
+
+def test_a_chaotic_training_that_parts_for_good_is_drift_and_where_it_reaches_one_percent_is_said() -> None:
+    found = match(trained(np.float64, 800, 0.3, layers=6), trained(np.float32, 800, 0.3, layers=6))
+    assert max(error for _, error in pair_of(found, "w").errors) > 0.1, "it has to be chaotic to show anything"
+    assert_agrees(found)
+    w = pair_of(found, "w").relation
+    holds(w, "rounding", says=["1 %", "step"])
+    assert "drift" in found.sentence
+
+
+@pytest.mark.parametrize("at", [0, 5, 300])
+def test_a_fault_in_a_training_is_told_from_the_drift_that_is_there_by_then(at: int) -> None:
+    def fault(t: int, w: Any) -> Any:
+        return w * w.dtype.type(1.01) if t == at else w
+
+    found = match(trained(np.float64, 400), trained(np.float32, 400, fault=fault))
+    assert found.answer == "differ"
+    first = found.origins[0].first
+    assert first is not None
+    assert first.step == at + 1
+
+
+def test_a_tie_that_rounding_turns_over_is_no_difference_and_another_count_is_one() -> None:
+    def program(dtype: Any, flipped: int) -> Program:
+        p = Program()
+        rng = np.random.default_rng(0)
+        for t in range(6):
+            logits = p.let("logits", (rng.standard_normal((64, 4)) @ rng.standard_normal((4, 4))).astype(dtype))
+            chosen = logits.argmax(1)
+            if t == 4:
+                chosen[:flipped] = (chosen[:flipped] + 1) % 4
+            p.let("chosen", chosen)
+            p.let("accuracy", float((chosen == 0).mean()))
+            p.let("count", int((chosen == 0).sum()))
+            p.tick()
+        return p
+
+    assert_agrees(match(program(np.float64, 0), program(np.float32, 0)))
+    assert_agrees(match(program(np.float64, 0), program(np.float32, 1)))
+    assert origins(match(program(np.float64, 0), program(np.float32, 20)))[:1] == ["chosen"]
+    assert match(program(np.float32, 0), program(np.float32, 1)).answer == "differ", "without rounding there is nothing to turn it over"
+
+
+def test_what_cancellation_left_has_no_digits_to_compare_but_a_rule_in_it_is_seen() -> None:
+    def program(dtype: Any, left: float) -> Program:
+        p = Program()
+        rng = np.random.default_rng(0)
+        for _ in range(12):
+            x = p.let("x", rng.standard_normal(1000).astype(dtype))
+            p.let("centred", float((x - x.mean()).mean()))
+            p.let("tiny", dtype(left * rng.standard_normal()))
+            p.tick()
+        return p
+
+    assert_agrees(match(program(np.float64, 1e-9), program(np.float32, 1e-9)))
+    found = match(program(np.float64, 1e-9), program(np.float32, 3e-9))
+    assert origins(found) == ["tiny"]
+    relation = pair_of(found, "tiny").relation
+    holds(relation, "factor", pytest.approx(3, rel=1e-3))
+
+
+def classifier(seed: int, dtype: Any, optimizer: str, rate: float, *, backwards: bool = False, fault: Any = None, at: int = 0) -> Program:
+    """Three layers with a softmax, trained for 60 steps; `backwards` sums every product in the other order."""
+    p = Program(keep=seed % 4 > 0)
+    rng = np.random.default_rng(seed)
+    data = rng.standard_normal((256, 10))
+    classes = np.argmax(data[:, :4] + 0.3 * rng.standard_normal((256, 4)), 1)
+    shapes = {"w1": (10, 16), "b1": (1, 16), "w2": (16, 16), "b2": (1, 16), "w3": (16, 4), "b3": (1, 4)}
+    w = {name: p.let(name, (rng.standard_normal(shape) / np.sqrt(shape[0] + 2)).astype(dtype)) for name, shape in shapes.items()}
+    data = data.astype(dtype)
+    m, v = ({name: np.zeros_like(value) for name, value in w.items()} for _ in range(2))
+    relu = seed % 2 == 0
+    correct = 0
+
+    def product(x: Any, y: Any) -> Any:
+        return x[:, ::-1] @ y[::-1] if backwards else x @ y
+
+    for t in range(60):
+        lr = p.let("lr", rate * 0.5 ** (t // 20))
+        some = rng.permutation(256)[:32]
+        x, wanted = p.let("x", data[some]), classes[some]
+        states = [x]
+        for k in "12":
+            z = product(states[-1], w["w" + k]) + w["b" + k]
+            states.append(p.let("h" + k, np.maximum(z, 0) if relu else np.tanh(z)))
+        logits = p.let("logits", product(states[-1], w["w3"]) + w["b3"])
+        e = np.exp(logits - logits.max(1, keepdims=True))
+        probs = p.let("probs", e / e.sum(1, keepdims=True))
+        p.let("loss", float(-np.log(probs[np.arange(32), wanted]).mean()))
+        predicted = p.let("predicted", logits.argmax(1))
+        p.let("accuracy", float((predicted == wanted).mean()))
+        correct = p.let("correct", correct + int((predicted == wanted).sum()))
+        back = probs.copy()
+        back[np.arange(32), wanted] -= 1
+        back = back / dtype(32)
+        slopes = {}
+        for k in "321":
+            h = states[int(k) - 1]
+            slopes["w" + k], slopes["b" + k] = product(h.T, back), back.sum(0, keepdims=True)
+            back = product(back, w["w" + k].T) * ((h > 0).astype(dtype) if relu else 1 - h * h)
+        if fault is not None and t >= at:
+            slopes["w2"] = fault(slopes["w2"], w["w2"])
+        for name, slope in slopes.items():
+            p.let("d" + name, slope)
+            m[name] = dtype(0.9) * m[name] + (dtype(0.1) if optimizer == "adam" else dtype(1)) * slope
+            v[name] = dtype(0.999) * v[name] + dtype(0.001) * slope * slope
+            corrected = m[name] / dtype(1 - 0.9 ** (t + 1)) / (np.sqrt(v[name] / dtype(1 - 0.999 ** (t + 1))) + dtype(1e-8))
+            w[name] = p.let(name, w[name] - dtype(lr) * {"sgd": slope, "momentum": m[name], "adam": corrected}[optimizer])
+        p.tick()
+    return p
+
+
+RATES = {"sgd": 0.3, "momentum": 0.03, "adam": 0.01}
+
+
+@pytest.mark.parametrize("optimizer", RATES)
+@pytest.mark.parametrize("seed", [0, 1, 2, 6])
+def test_correct_trainings_agree_in_another_dtype_and_in_another_order_of_summation(seed: int, optimizer: str) -> None:
+    ours, theirs = ((np.float64, np.float32), (np.float32, np.float32), (np.float64, np.float64))[seed % 3]
+    backwards = seed % 3 > 0
+    assert_agrees(
+        match(
+            classifier(seed, ours, optimizer, RATES[optimizer]), classifier(seed, theirs, optimizer, RATES[optimizer], backwards=backwards)
+        )
+    )
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        (lambda slope, w: slope * slope.dtype.type(1.01), "factor"),
+        (lambda slope, w: -slope, "sign"),
+        (lambda slope, w: np.roll(slope, 1, 0), "permutation"),
+        (lambda slope, w: slope.T.copy(), "transpose"),
+        (lambda slope, w: slope + slope.dtype.type(1e-3) * w, "other"),
+    ],
+)
+@pytest.mark.parametrize("at", [0, 20])
+def test_a_fault_in_one_gradient_is_the_only_finding_at_its_step(fault: Any, kind: str, at: int, optimizer: str) -> None:
+    rate = RATES[optimizer]
+    found = match(classifier(1, np.float64, optimizer, rate), classifier(1, np.float32, optimizer, rate, fault=fault, at=at))
+    assert origins(found) == ["dw2"], found.sentence
+    pair = pair_of(found, "dw2")
+    holds(pair.relation, kind)
+    assert pair.first is not None
+    assert pair.first.step == at
+
+
+@pytest.mark.parametrize(("steps", "rounded", "agrees"), [((7,), True, True), ((7, 8, 9, 10), True, False), ((7,), False, False)])
+def test_a_unit_that_rounding_turns_over_for_one_step_is_no_fault(steps: tuple[int, ...], rounded: bool, agrees: bool) -> None:
+    rng = np.random.default_rng(0)
+    p, q = Program(), Program()
+    for t in range(14):
+        inputs, back = rng.standard_normal((8, 16)), rng.standard_normal((16, 8))
+        slope = p.let("slope", back.T.copy() @ inputs.T.copy()[:, :8])
+        other = back.astype(np.float32).T @ (inputs.astype(np.float32) * np.float32(1 + 1e-6)).T[:, :8] if rounded else slope.copy()
+        if t in steps:
+            other[:, 3] = 0
+        q.let("slope", other)
+        for program in (p, q):
+            program.tick()
+    assert (match(p, q).answer == "agree") == agrees
+
+
+def test_many_occurrences_are_matched_in_a_bounded_time_and_said_in_two_hundred_points() -> None:
+    p, q = Program(), Program()
+    rng = np.random.default_rng(0)
+    for k in range(8000):
+        value = rng.standard_normal(4)
+        p.let("h", value)
+        q.let("h", (value * (2 if k >= 5000 else 1)).astype(np.float32))
+    (pair,) = match(p, q).pairs
+    assert len(pair.errors) <= 200
+    assert pair.occurrences == 8000
+    assert pair.first is not None
+    assert 5000 <= pair.first.occurrence <= 5004, "a rest of many is looked at now and then"
+    assert pair.digits is not None
+    assert pair.digits > 6
+
+
+# The faults of the issue
+
+
+def test_a_refactoring_into_functions_with_other_names_changes_nothing() -> None:
+    def old() -> Program:
+        p = Program()
+        rng = np.random.default_rng(3)
+        w = p.let("w", rng.standard_normal((6, 3)))
+        for _ in range(5):
+            x = p.let("x", rng.standard_normal((8, 6)))
+            out = p.let("out", x @ w)
+            p.let("loss", float((out**2).mean()))
+            w = p.let("w", w - 0.1 * x.T @ out)
+            p.tick()
+        return p
+
+    def new() -> Program:
+        p = Program(steps=False)
+        rng = np.random.default_rng(3)
+        w = p.let("self.weight", rng.standard_normal((6, 3)), "Model.__init__")
+        for k in range(5):
+            x = p.let("batch", rng.standard_normal((8, 6)), "train")
+            out = p.let("out", np.einsum("ij,jk->ik", x, w), "Model.forward")
+            p.let("loss", float(np.square(out).mean()), "train")
+            p.let("x", float(k), "other")
+            w = p.let("self.weight", w - 0.1 * (out.T @ x).T, "Model.__init__")
+        return p
+
+    found = match(old(), new())
+    assert_agrees(found)
+    assert {(pair.a, pair.b, pair.how) for pair in found.pairs} == {
+        ("w", "self.weight", "value"), ("x", "batch", "value"), ("out", "out", "name"), ("loss", "loss", "name")
+    }  # fmt: skip
+    assert len(found.unaligned) == 1
+    assert "`x`" in found.unaligned[0]
+
+
+def layered(*, turn: bool = False, kept_turned: bool = False, permute: str = "", drop: float = 0.0, scale: float = 1.0) -> Program:
+    """Two layers of square weights on one batch, in training."""
+    p = Program()
+    rng = np.random.default_rng(5)
+    w1 = rng.standard_normal((12, 12))
+    w2 = rng.standard_normal((12, 12)) / 4
+    mask = np.random.default_rng(9)
+    p.let("w1", w1.T if kept_turned else scale * (w1.T if turn else w1))
+    used = w1.T if turn else w1
+    p.let("w2", w2)
+    for _ in range(4):
+        x = rng.standard_normal((10, 12))
+        y = np.eye(12)[rng.permutation(12)[:10]]
+        if permute == "rows":
+            shuffled = np.random.default_rng(2).permutation(10)
+            x, y = x[shuffled], y[shuffled]
+        elif permute == "classes":
+            y = y[:, np.random.default_rng(2).permutation(12)]
+        p.let("x", x)
+        p.let("y", y)
+        h = np.tanh(scale * (x @ used))
+        if drop:
+            h = h * (mask.random(h.shape) >= drop) / (1 - drop)
+        p.let("h", h)
+        out = p.let("out", h @ w2)
+        p.let("loss", float(((out - y) ** 2).mean()))
+        w2 = p.let("w2", w2 - 0.05 * h.T @ (out - y))
+        p.tick()
+    return p
+
+
+def test_a_transposed_weight_is_a_difference_and_one_that_is_only_kept_transposed_is_not() -> None:
+    found = match(layered(), layered(turn=True))
+    assert origins(found) == ["w1"]
+    relation = pair_of(found, "w1").relation
+    holds(relation, "transpose", None)
+    assert pair_of(found, "h").follows == "w1"
+    kept = match(layered(), layered(kept_turned=True))
+    assert_agrees(kept)
+    relation = pair_of(kept, "w1").relation
+    holds(relation, "transpose")
+
+
+def test_a_transposed_and_scaled_weight_is_said_as_both() -> None:
+    relation = pair_of(match(layered(), layered(turn=True, scale=2.0)), "w1").relation
+    holds(relation, "transpose", 2.0, says=["2 times as large"])
+
+
+def test_a_permuted_batch_is_named_and_what_is_permuted_with_it_follows() -> None:
+    found = match(layered(), layered(permute="rows"))
+    assert origins(found) == ["x"]
+    relation = pair_of(found, "x").relation
+    holds(relation, "permutation", says=["rows"])
+    for name in ("y", "h", "out"):
+        assert pair_of(found, name).follows == "x"
+    assert pair_of(found, "loss").agrees
+    assert pair_of(found, "w2").agrees
+
+
+def test_permuted_classes_are_named() -> None:
+    found = match(layered(), layered(permute="classes"))
+    assert origins(found) == ["y"]
+    relation = pair_of(found, "y").relation
+    holds(relation, "permutation", says=["columns"])
+
+
+def test_dropout_that_was_left_on_is_recognised() -> None:
+    found = match(layered(), layered(drop=0.3))
+    assert origins(found) == ["h"]
+    relation = pair_of(found, "h").relation
+    holds(relation, "other", says=["dropout", "1.429"])
+
+
+def adam(dtype: Any = np.float64, *, eps: float = 1e-8, corrected: bool = True, named: bool = False, late: int = 0) -> Program:
+    """Adam on a quadratic whose curvatures are far apart; the rate falls every ten steps."""
+    p = Program()
+    rng = np.random.default_rng(11)
+    w = p.let("w", rng.standard_normal(40).astype(dtype))
+    target = rng.standard_normal(40).astype(dtype)
+    curvature = np.logspace(-6, 1, 40).astype(dtype)
+    m, v = np.zeros_like(w), np.zeros_like(w)
+    if named:
+        p.let("eps", eps)
+    for t in range(1, 31):
+        lr = 0.1 * 0.5 ** ((t - 1 - late) // 10) if t > late else 0.1
+        if named:
+            p.let("lr", lr)
+        g = p.let("g", curvature * (w - target))
+        p.let("loss", float((curvature * (w - target) ** 2).sum() / 2))
+        m, v = dtype(0.9) * m + dtype(0.1) * g, dtype(0.999) * v + dtype(0.001) * g * g
+        m_hat, v_hat = (m / dtype(1 - 0.9**t), v / dtype(1 - 0.999**t)) if corrected else (m, v)
+        w = p.let("w", (w - dtype(lr) * m_hat / (np.sqrt(v_hat) + dtype(eps))).astype(dtype))
+        p.tick()
+    return p
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_another_epsilon_in_adam_is_found_with_its_name_and_without(dtype: Any) -> None:
+    assert_agrees(match(adam(named=True), adam(dtype, named=True)))
+    named = match(adam(named=True), adam(dtype, named=True, eps=1e-5))
+    assert origins(named) == ["eps"]
+    relation = pair_of(named, "eps").relation
+    holds(relation, "factor", 1000.0)
+    assert pair_of(named, "w").follows == "eps"
+    unnamed = match(adam(), adam(dtype, eps=1e-5))
+    assert origins(unnamed) == ["w"]
+    update = pair_of(unnamed, "w").update
+    holds(update, "other", says=["epsilon"])
+
+
+def test_a_bias_correction_that_is_missing_is_recognised() -> None:
+    found = match(adam(eps=1e-12), adam(np.float32, eps=1e-12, corrected=False))
+    assert origins(found) == ["w"]
+    update = pair_of(found, "w").update
+    holds(update, "factor", pytest.approx(0.1 / np.sqrt(0.001), rel=1e-3), says=["bias correction"])
+
+
+def test_a_scheduler_that_is_one_step_late_is_a_lag_of_the_rate_and_else_of_the_update_alone() -> None:
+    found = match(adam(named=True), adam(np.float32, named=True, late=1))
+    assert origins(found) == ["lr"]
+    lr = pair_of(found, "lr")
+    holds(lr.relation, "lag", 1.0)
+    assert lr.first is not None
+    assert lr.first.step == 10
+    assert pair_of(found, "w").follows == "lr"
+    unnamed = match(adam(), adam(np.float32, late=1))
+    assert origins(unnamed) == ["w"]
+    update = pair_of(unnamed, "w").update
+    holds(update, "factor", pytest.approx(2, rel=1e-2))
+    early = pair_of(match(adam(named=True, late=1), adam(named=True)), "lr").relation
+    holds(early, "lag", -1.0)
+
+
+def attention(dtype: Any, *, fused: bool, scaled: bool = True) -> Program:
+    """One block by one matrix of three, as a library has it, or by three, as by hand; four heads of 8."""
+    p = Program()
+    rng = np.random.default_rng(4)
+    x = p.let("hidden_states" if fused else "x", rng.standard_normal((2, 6, 32)).astype(dtype))
+    wq, wk, wv, wo = ((rng.standard_normal((32, 32)) / 6).astype(dtype) for _ in range(4))
+    if fused:
+        p.let("c_attn.weight", np.concatenate([wq, wk, wv], 1), kind="parameter")
+        q, k, v = np.split(x @ np.concatenate([wq, wk, wv], 1), 3, 2)
+    else:
+        for name, w in (("wq", wq), ("wk", wk), ("wv", wv)):
+            p.let(name, w.T)
+        q, k, v = x @ wq, x @ wk, x @ wv
+    heads = []
+    for one, name in ((q, "query"), (k, "key"), (v, "value")):
+        split = one.reshape(2, 6, 4, 8)
+        p.let(name if fused else name[0], split.transpose(0, 2, 1, 3) if fused else one)
+        heads.append(split.transpose(0, 2, 1, 3))
+    scores = heads[0] @ heads[1].transpose(0, 1, 3, 2) / dtype(np.sqrt(8) if scaled else 1)
+    p.let("attn_scores" if fused else "scores", scores)
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    weights = p.let("attn_weights" if fused else "weights", weights / weights.sum(-1, keepdims=True))
+    mixed = (weights @ heads[2]).transpose(0, 2, 1, 3).reshape(2, 6, 32)
+    p.let("attn_output" if fused else "mixed", mixed)
+    p.let("output", mixed @ wo)
+    return p
+
+
+def test_two_attention_blocks_agree_and_one_without_its_scale_is_off_by_the_root_of_the_heads_size() -> None:
+    found = match(attention(np.float32, fused=True), attention(np.float64, fused=False))
+    assert_agrees(found)
+    assert {pair.a for pair in found.pairs} >= {"hidden_states", "attn_scores", "attn_weights", "attn_output", "output"}
+    assert found.unaligned, "three matrices in one are no counterpart of one of them"
+    off = match(attention(np.float64, fused=False), attention(np.float64, fused=False, scaled=False))
+    assert origins(off) == ["scores"]
+    relation = pair_of(off, "scores").relation
+    holds(relation, "factor", pytest.approx(np.sqrt(8)))
+
+
+def recurrent(dtype: Any, *, cell: bool, seed: int = 0) -> Program:
+    """A cell that is stepped by hand, or a module that makes all steps at once."""
+    p = Program(steps=False)
+    rng = np.random.default_rng(0)
+    data = p.let("data", rng.standard_normal((3, 1, 2)).astype(dtype))
+    rng = np.random.default_rng(seed)
+    owner, end = ("cell", "") if cell else ("rnn", "_l0")
+    wi, wh, bi, bh = (
+        p.let(f"{owner}.{name}{end}", rng.uniform(-0.45, 0.45, shape).astype(dtype), kind="parameter")
+        for name, shape in (("weight_ih", (5, 2)), ("weight_hh", (5, 5)), ("bias_ih", (5,)), ("bias_hh", (5,)))
+    )
+    h = np.zeros((1, 5), dtype)
+    if cell:
+        p.let("hidden", h)
+    for x in data:
+        h = np.tanh(x @ wi.T + bi + h @ wh.T + bh)
+        p.let("hidden" if cell else "output", h)
+    return p
+
+
+def test_a_cell_and_its_module_agree_when_they_start_from_the_same_and_else_first_at_their_weights() -> None:
+    mapping = {"hidden": "output"}
+    found = match(recurrent(np.float64, cell=True), recurrent(np.float32, cell=False), mapping)
+    assert_agrees(found)
+    assert pair_of(found, "hidden").how == "map"
+    assert pair_of(found, "hidden").occurrences == 3
+    differ = match(recurrent(np.float64, cell=True), recurrent(np.float32, cell=False, seed=1), mapping)
+    assert origins(differ)[:1] == ["cell.weight_ih"]
+    assert pair_of(differ, "data").agrees
+    assert pair_of(differ, "hidden").follows is not None
+
+
+# Names
+
+
+def program_of(**values: Any) -> Program:
+    """A program that gives each of the names each of its values in turn: `train__loss` is the `loss` of the function `train`."""
+    p = Program()
+    for k in range(max(len(each) for each in values.values())):
+        for name, each in values.items():
+            if k < len(each):
+                scope, _, path = name.rpartition("__")
+                p.let(path, each[k], scope or "<module>")
+        p.tick()
+    return p
+
+
+def numbers(seed: int, *shape: int, many: int = 4) -> list[Any]:
+    rng = np.random.default_rng(seed)
+    return [rng.standard_normal(shape) for _ in range(many)]
+
+
+def paired(found: Matched) -> dict[str, str]:
+    return {pair.a: pair.b for pair in found.pairs}
+
+
+@pytest.mark.parametrize("byhand", ["db1", "d_b1", "grad_b1", "b1_grad", "g_b1", "gb1"])
+def test_a_gradient_by_hand_is_aligned_with_that_of_autograd(byhand: str) -> None:
+    p, q = Program(), Program()
+    for k, (value, slope) in enumerate(zip(numbers(0, 5), numbers(1, 5), strict=True)):
+        p.let("b1", value + k)
+        q.let("b1", value + k)
+        p.let(byhand, slope)
+        q.let("b1.grad", 2 * slope, kind="gradient")
+    found = match(p, q)
+    assert paired(found) == {"b1": "b1", byhand: "b1.grad"}
+    holds(pair_of(found, byhand).relation, "factor", 2.0)
+
+
+def test_a_name_that_only_looks_like_a_gradient_is_none() -> None:
+    p = program_of(ata=numbers(0, 4), data=numbers(1, 4))
+    q = program_of(ata=numbers(0, 4), other=numbers(2, 4))
+    assert paired(match(p, q)) == {"ata": "ata"}
+
+
+def test_common_names_without_a_relation_are_not_paired() -> None:
+    p = program_of(f__x=numbers(0, 6), f__i=[1.0, 2.0], g__tmp=numbers(1, 3), loss=[0.5, 0.25, 0.2])
+    q = program_of(g__x=numbers(2, 6), h__i=[7.5, 1e6], f__tmp=numbers(3, 3), loss=[0.5, 0.25, 0.2])
+    found = match(p, q)
+    assert paired(found) == {"loss": "loss"}
+    assert len(found.unaligned) == 6
+
+
+def test_names_of_other_sizes_are_not_paired_and_the_sizes_are_said() -> None:
+    found = match(program_of(w=numbers(0, 6), v=numbers(1, 4)), program_of(w=numbers(0, 2, 2), v=numbers(1, 4)))
+    assert paired(found) == {"v": "v"}
+    assert any("another size (2 x 2, not 6)" in said for said in found.unaligned)
+
+
+def test_the_same_numbers_under_two_names_are_ambiguous_and_said() -> None:
+    same = numbers(0, 4, 3)
+    other = [*same[:3], 2 * same[3]]
+    found = match(program_of(first=same, loss=numbers(2, 5)), program_of(second=same, third=other, loss=numbers(2, 5)))
+    assert paired(found) == {"loss": "loss"}
+    assert any("`second`, `third`" in said for said in found.unaligned)
+
+
+def test_two_names_that_always_held_the_same_are_one() -> None:
+    same = numbers(0, 4, 3)
+    found = match(program_of(first=same, loss=numbers(2, 5)), program_of(second=same, third=same, loss=numbers(2, 5)))
+    assert paired(found) == {"first": "second", "loss": "loss"}
+    assert found.unaligned == []
+    twice = match(program_of(f__lr=[0.1, 0.1, 0.2], g__lr=[0.1, 0.1, 0.2]), program_of(train__lr=[0.1, 0.1, 0.3]))
+    (pair,) = twice.pairs
+    assert (pair.a, pair.b, pair.agrees) == ("lr", "lr", False)
+
+
+def test_of_two_values_with_one_name_the_one_that_was_assigned_as_often_is_meant() -> None:
+    values = numbers(0, 4, 3)
+    p = program_of(weights=values)
+    q = program_of(Model__weights=values[:1], Optimizer__weights=values)
+    (pair,) = match(p, q).pairs
+    assert (pair.b, pair.occurrences) == ("weights", 4)
+
+
+def test_the_same_numbers_in_another_layout_agree_and_zeros_in_front_of_them_are_left_out() -> None:
+    values = numbers(0, 2, 6, 32)
+    heads = [one.reshape(2, 6, 4, 8).transpose(0, 2, 1, 3) for one in values]
+    found = match(program_of(query=values), program_of(split=[one.astype(np.float32) for one in heads]))
+    assert_agrees(found)
+    assert paired(found) == {"query": "split"}
+    holds(found.pairs[0].relation, "permutation", says=["layout"])
+    zeros = match(program_of(hidden=[np.zeros((2, 6, 32)), *values]), program_of(output=values))
+    assert_agrees(zeros)
+    assert [(pair.b, pair.occurrences) for pair in zeros.pairs] == [("output", 4)]
+
+
+@pytest.mark.parametrize(
+    ("changed", "kind", "agrees"),
+    [
+        (lambda x: x, "equal", True),
+        (lambda x: x.astype(np.float32), "rounding", True),
+        (lambda x: x.T, "transpose", True),
+        (lambda x: x.reshape(-1), "equal", True),
+        (lambda x: x[[3, 1, 4, 0, 2, 5]], "permutation", False),
+    ],
+)
+def test_the_same_numbers_under_another_name_are_found(changed: Any, kind: str, agrees: bool) -> None:
+    values = numbers(0, 6, 4)
+    found = match(program_of(ours=values), program_of(theirs=[changed(one) for one in values], unrelated=numbers(1, 6, 4)))
+    (pair,) = found.pairs
+    assert (pair.b, pair.how, pair.agrees) == ("theirs", "value", agrees)
+    holds(pair.relation, kind)
+
+
+def test_the_mapping_goes_before_all_and_a_name_that_is_not_there_is_said() -> None:
+    values = numbers(0, 4)
+    p, q = program_of(a=values, b=numbers(1, 4)), program_of(a=values, b=numbers(1, 4))
+    found = match(p, q, {"a": "b", "nothing": "a"})
+    assert paired(found)["a"] == "b"
+    assert pair_of(found, "a").how == "map"
+    assert any("`nothing`" in said for said in found.unaligned)
+    scoped = match(program_of(f__loss=values, g__loss=numbers(1, 4)), program_of(total=values, other=numbers(1, 4)), {"f:loss": "total"})
+    assert ("loss", "total", "map") in [(pair.a, pair.b, pair.how) for pair in scoped.pairs]
+
+
+@pytest.mark.parametrize("where", ["warm-up", "between", "cut", "twice"])
+def test_occurrences_that_only_one_program_has_are_left_out(where: str) -> None:
+    values = numbers(0, 8, many=20)
+    other = numbers(5, 8, many=20)
+    more = {
+        "warm-up": [*other[:3], *values],
+        "between": [one for k, value in enumerate(values) for one in ((value, other[k]) if k % 4 == 3 else (value,))],
+        "cut": values[:13],
+        "twice": [one for value in values for one in (value, value)],
+    }[where]
+    p, q = Program(steps=False), Program(steps=False)
+    for one in values:
+        p.let("h", one)
+    for one in more:
+        q.let("h", one.astype(np.float32))
+    found = match(p, q)
+    assert_agrees(found)
+    assert pair_of(found, "h").occurrences == min(len(values), len(more))
+    faulty = Program(steps=False)
+    for k, one in enumerate(more):
+        faulty.let("h", one * (3 if k >= 9 else 1))
+    assert match(p, faulty).answer == "differ", "what is behind a fault is not left out for it"
+
+
+# Relations
+
+
+VARIED = numbers(3, 7, 5, many=6)
+
+
+@pytest.mark.parametrize(
+    ("changed", "kind", "value"),
+    [
+        (lambda x, k: 35 * x, "factor", 35.0),
+        (lambda x, k: -x, "sign", -1.0),
+        (lambda x, k: x + 0.25, "offset", 0.25),
+        (lambda x, k: x[:, [1, 0, 2, 4, 3]], "permutation", None),
+        (lambda x, k: 3 * x[[6, 1, 0, 2, 4, 3, 5]], "permutation", 3.0),
+        (lambda x, k: x.astype(np.float16).astype(np.float64), "rounding", 2.0**-11),
+        (lambda x, k: VARIED[max(k - 1, 0)], "lag", 1.0),
+        (lambda x, k: sum(VARIED[: k + 1]), "growing", 1.0),
+        (lambda x, k: (k + 1) * x, "growing", 1.0),
+        (lambda x, k: x * 1.5**k, "growing", 1.5),
+        (lambda x, k: np.tanh(x), "other", None),
+    ],
+)
+def test_each_relation_is_named(changed: Any, kind: str, value: float | None) -> None:
+    p, q = program_of(h=VARIED), program_of(h=[changed(one, k) for k, one in enumerate(VARIED)])
+    holds(pair_of(match(p, q), "h").relation, kind, value if value is None else pytest.approx(value, rel=1e-6))
+
+
+@pytest.mark.parametrize(
+    ("changed", "kind", "value"),
+    [
+        (lambda x, k: 3.3 * x, "factor", 3.3),
+        (lambda x, k: -x, "sign", -1.0),
+        (lambda x, k: x + 0.25, "offset", 0.25),
+        (lambda x, k: x * 1.5**k, "growing", 1.5),
+        (lambda x, k: x + 0.01 * k, "growing", 0.01),
+        (lambda x, k: float(np.tanh(x)), "other", None),
+    ],
+)
+def test_each_relation_of_single_numbers_is_named(changed: Any, kind: str, value: float | None) -> None:
+    single = [float(one[0, 0]) for one in VARIED]
+    p, q = program_of(loss=single), program_of(loss=[changed(one, k) for k, one in enumerate(single)])
+    holds(pair_of(match(p, q), "loss").relation, kind, value if value is None else pytest.approx(value, rel=1e-6))
+
+
+def test_one_number_alone_is_a_factor_of_another_only_if_that_means_something() -> None:
+    assert match(program_of(beta=[0.9]), program_of(beta=[0.97])).pairs[0].relation is not None
+    holds(match(program_of(beta=[0.9]), program_of(beta=[0.97])).pairs[0].relation, "other", None, says=["0.9 against 0.97"])
+    holds(match(program_of(rate=[0.1]), program_of(rate=[0.001])).pairs[0].relation, "factor", 0.01)
+
+
+def test_what_is_not_finite_in_one_program_alone_differs_and_in_both_agrees() -> None:
+    broken = [one.copy() for one in VARIED]
+    broken[3][1, 1] = np.nan
+    holds(pair_of(match(program_of(h=VARIED), program_of(h=broken)), "h").relation, "other", None, says=["not finite"])
+    assert match(program_of(h=broken), program_of(h=[one.copy() for one in broken])).answer == "agree"
+    found = match(program_of(h=broken), program_of(h=[one.astype(np.float32) for one in broken]))
+    assert_agrees(found)
+
+
+def test_no_result_of_a_comparison_is_beyond_what_json_holds() -> None:
+    found = match(program_of(h=[np.zeros(4)] * 3), program_of(h=[np.zeros(4), np.ones(4), np.full(4, np.inf)]))
+    (pair,) = found.pairs
+    assert not pair.agrees
+    assert type(pair).model_validate_json(pair.model_dump_json()) == pair
+
+
+@pytest.mark.parametrize(
+    ("factor", "says"),
+    [
+        (256.0, "sum"), (1 / 64, "mean"), (2.0, "one half"), (2 / 256, "derivative"), (64 / 63, "unbiased"), (63 / 64, "biased"),
+        (8.0, "1/sqrt(d)"), (10.0, "`lr`"), (1000.0, "power of ten"), (0.1 / 0.001**0.5, "bias correction"), (-2.0, "sign"),
+    ],
+)  # fmt: skip
+def test_a_factor_is_said_with_what_it_can_mean(factor: float, says: str) -> None:
+    around = Around([(256, "256 elements of `error`"), (64, "64 rows of `error`"), (4, "4 columns of `error`")], [("lr", 0.1, 1.0)], 1)
+    assert says in meaning_of(factor, around, 1e-7)
+    assert meaning_of(factor * 1.0001, around, 1e-7) == ""
+
+
+@given(
+    st.integers(0, 2**32 - 1), st.sampled_from([np.float32, np.float16]), st.lists(st.integers(1, 6), min_size=1, max_size=3),
+    st.floats(-6, 6),
+)  # fmt: skip
+@settings(max_examples=60, deadline=None)
+def test_what_is_the_same_but_for_its_dtype_agrees_whatever_it_is(seed: int, dtype: Any, shape: list[int], size: float) -> None:
+    values = [10.0 ** min(size, 3) * one for one in numbers(seed, *shape)] if dtype is np.float16 else numbers(seed, *shape)
+    if dtype is np.float16:
+        values = [one.astype(dtype).astype(np.float64) for one in values if np.abs(one).max() < 6e4] or [np.ones(shape)]
+    found = match(program_of(h=values), program_of(h=[one.astype(dtype) for one in values]))
+    assert [pair.agrees for pair in found.pairs] == [True]
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0.01, 100), st.sampled_from([np.float64, np.float32]))
+@settings(max_examples=60, deadline=None)
+def test_any_factor_of_an_array_is_told_to_the_precision_of_its_dtype(seed: int, factor: float, dtype: Any) -> None:
+    values = numbers(seed, 4, 5)
+    found = match(program_of(h=values), program_of(h=[(factor * one).astype(dtype) for one in values]))
+    if abs(factor - 1) > 1e-3:
+        holds(found.pairs[0].relation, "factor", pytest.approx(factor, rel=1e-3))
+
+
+def test_programs_without_a_common_name_cannot_be_told() -> None:
+    assert match(Program(), Program()).answer == "could-not-tell"
+    found = match(program_of(a=numbers(0, 3)), program_of(b=numbers(1, 5)))
+    assert found.answer == "could-not-tell"
+    assert len(found.unaligned) == 2
+
+
+# The file of a mapping
+
+
+def test_a_mapping_is_read_from_a_file_and_the_options_go_before_it(tmp_path: Path) -> None:
+    file = tmp_path / "names.yaml"
+    file.write_text("names:\n  w1: fc.weight\n  y: n\n  on: off\n  loss: total\n")
+    assert read_mapping(file) == {"w1": "fc.weight", "y": "n", "on": "off", "loss": "total"}
+    assert mapping_of([str(file), "loss = mean", "x=data"]) == {"loss": "mean", "x": "data", "w1": "fc.weight", "y": "n", "on": "off"}
+    assert mapping_of([]) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "at", "says"),
+    [
+        ("names:\n  a: b\n  a: c\n", "3:3", "line 2"),
+        ("names:\n  a: b\n  c: b\n", "3:6", "counterpart"),
+        ("names:\n  a: [b]\n", "2:3", "a name of the first"),
+        ("names:\n  a:\n", "2:3", "a name of the first"),
+        ("named:\n  a: b\n", "1:1", "'named'"),
+        ("names: [a, b]\n", "1:8", "w1: fc.weight"),
+        ("", "1:1", "names:"),
+        ("names:\n  a: 'b\n", "3:1", ""),
+    ],
+)
+def test_a_mapping_that_is_no_mapping_is_refused_with_its_place(tmp_path: Path, text: str, at: str, says: str) -> None:
+    file = tmp_path / "names.yaml"
+    file.write_text(text)
+    with pytest.raises(UsageError) as caught:
+        mapping_of(["nothing", str(file)])
+    assert caught.value.slug == "bad-map"
+    assert f"{file}:{at}: " in caught.value.message
+    assert says in caught.value.message
+    assert "--map nothing" in caught.value.message, "every fault at once"
+
+
+@pytest.mark.parametrize("options", [["a"], ["=b"], ["a="], ["a=b=c"], ["a=b", "a=c"], ["a=b", "c=b"]])
+def test_an_option_that_names_no_two_names_is_refused(options: list[str]) -> None:
+    with pytest.raises(UsageError, match="--map"):
+        mapping_of(options)

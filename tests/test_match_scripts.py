@@ -1,0 +1,235 @@
+"""Matching real pairs of scripts: what the recorder saw of each, held against the other."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import auditor
+from auditor.errors import UsageError
+from auditor.launch import launch
+from auditor.matching import Matched, matched
+from auditor.plan import Plan
+from auditor.results import Audit, NamePair
+from auditor.trace.names import Series, named_values
+from auditor.trace.reader import Trace
+from tests.processes import audited, write
+
+PAIRS = Path(__file__).parent / "pairs"
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+class _Silent:
+    def output(self, stream: int, data: bytes) -> None:
+        """Leave it out."""
+
+    def progress(self, progress: object) -> None:
+        """Leave it out."""
+
+
+@pytest.fixture(scope="module")
+def values_of(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What a script gave to names, each script run once; `changed` are pieces of its text that are replaced first."""
+
+    @cache
+    def recorded(script: Path, *changed: tuple[str, str], args: tuple[str, ...] = ()) -> list[Series]:
+        folder = tmp_path_factory.mktemp(script.stem)
+        text = script.read_text()
+        for old, new in changed:
+            assert text.count(old) == 1, old
+            text = text.replace(old, new)
+        (folder / script.name).write_text(text)
+        launch(Plan((script.name, *args), cwd=str(folder)).with_names(), folder / "run", "run", "control", _Silent(), quiet=True)
+        return named_values(Trace(folder / "run"))
+
+    return recorded
+
+
+def pair_of(found: Matched, name: str) -> NamePair:
+    (pair,) = [pair for pair in found.pairs if pair.a == name]
+    return pair
+
+
+def origins(found: Matched) -> list[str]:
+    return [pair.a for pair in found.origins]
+
+
+def assert_agrees(found: Matched) -> None:
+    assert found.answer == "agree", (found.sentence, found.unaligned)
+    assert [pair.a for pair in found.pairs if not pair.agrees] == []
+
+
+@pytest.mark.torch
+def test_fizzbuzz_in_numpy_and_torch_has_three_faults_and_none_when_they_are_mended(values_of: Any) -> None:
+    ours = values_of(EXAMPLES / "fizbuz_numpy.py", args=("--epochs", "2"))
+    found = matched(ours, values_of(EXAMPLES / "fizbuz_torch.py", args=("--epochs", "2")))
+    assert sorted(origins(found)) == ["b1", "loss", "w2"]
+    loss, w2, b1 = (pair_of(found, name) for name in ("loss", "w2", "b1"))
+    assert loss.relation is not None
+    assert (loss.relation.kind, loss.relation.value) == ("factor", 256.0)
+    assert "`error`" in loss.relation.meaning
+    assert w2.update is not None
+    assert w2.update.kind == "factor"
+    assert w2.update.value == pytest.approx(2, rel=1e-3)
+    assert b1.update is not None
+    assert (b1.update.kind, b1.update.value) == ("growing", 1.0)
+    assert [pair_of(found, name).follows for name in ("w1", "b2")] == ["w2", "w2"]
+    assert all(pair_of(found, name).agrees for name in ("x", "y", "lr", "order", "x_train"))
+    assert pair_of(found, "error").first is not None
+    assert pair_of(found, "error").follows is not None
+    text = (EXAMPLES / "fizbuz_numpy.py").read_text().splitlines()
+    assert "w2 -= " in text[(w2.line_a or 0) - 1]
+
+    mended = (
+        ("loss = error.pow(2).sum()", "loss = error.pow(2).mean()"),
+        ("loss.backward()", "(error.pow(2).sum() / 2).backward()"),
+        ("w1.grad.data.zero_()", "w1.grad.data.zero_(); b1.grad.data.zero_()"),
+    )
+    good = matched(ours, values_of(EXAMPLES / "fizbuz_torch.py", *mended, args=("--epochs", "2")))
+    assert_agrees(good)
+    assert min(pair.digits or 0 for pair in good.pairs) > 4.5
+    assert {pair.occurrences for pair in good.pairs if pair.a in ("w1", "b1", "w2", "b2")} == {29}
+
+
+@pytest.mark.torch
+def test_a_cell_and_its_module_agree_when_their_weights_do(values_of: Any) -> None:
+    found = matched(values_of(PAIRS / "cell.py"), values_of(PAIRS / "module.py"))
+    assert_agrees(found)
+    assert {(pair.a, pair.b) for pair in found.pairs} == {
+        ("data", "data"), ("cell.weight_ih", "rnn.weight_ih_l0"), ("cell.weight_hh", "rnn.weight_hh_l0"),
+        ("cell.bias_ih", "rnn.bias_ih_l0"), ("cell.bias_hh", "rnn.bias_hh_l0"), ("hidden", "output"),
+    }  # fmt: skip
+    assert pair_of(found, "hidden").occurrences == 3
+
+
+@pytest.mark.torch
+def test_attention_by_hand_and_as_a_library_has_it_agree(values_of: Any) -> None:
+    found = matched(values_of(PAIRS / "attention_by_hand.py"), values_of(PAIRS / "attention_library.py"))
+    assert_agrees(found)
+    assert {(pair.a, pair.b) for pair in found.pairs} >= {
+        ("x", "hidden_states"), ("q", "query_layer"), ("scores", "attention_scores"), ("mixed", "context"), ("output", "output")
+    }  # fmt: skip
+
+
+def test_a_refactoring_agrees_and_one_whose_schedule_is_a_step_late_does_not(values_of: Any) -> None:
+    ours = values_of(PAIRS / "loop.py")
+    found = matched(ours, values_of(PAIRS / "loop_refactored.py"))
+    assert_agrees(found)
+    assert {(pair.a, pair.b) for pair in found.pairs} == {
+        ("data", "data"), ("truth", "truth"), ("target", "target"), ("weights", "self.weights"), ("velocity", "self.velocity"),
+        ("lr", "lr"), ("x", "batch"), ("y", "wanted"), ("error", "error"), ("loss", "loss"), ("gradient", "gradient"),
+    }  # fmt: skip
+
+    late = matched(ours, values_of(PAIRS / "loop_refactored.py", ("0.5 ** (epoch // 2)", "0.5 ** (max(epoch - 1, 0) // 2)")))
+    assert origins(late) == ["lr"]
+    lr = pair_of(late, "lr")
+    assert lr.relation is not None
+    assert (lr.relation.kind, lr.relation.value) == ("lag", 1.0)
+    assert pair_of(late, "weights").follows == "lr"
+    assert pair_of(late, "truth").agrees
+
+    other = matched(ours, values_of(PAIRS / "loop_refactored.py", ("rate=0.9", "rate=0.8")))
+    assert origins(other)[0] == "velocity"
+    assert pair_of(other, "weights").follows == "velocity"
+
+
+def test_two_callables_are_matched_in_a_notebook_or_a_test() -> None:
+    def by_numpy(x: Any, w: Any) -> Any:
+        h = x @ w
+        noise = np.random.standard_normal(3)
+        return (1 / (1 + np.exp(-h))).mean() + noise.sum()
+
+    def by_torch(x: Any, w: Any) -> Any:
+        x, w = torch.from_numpy(x).float(), torch.from_numpy(w).float()
+        h = -(x @ w)
+        noise = np.random.standard_normal(3)
+        x += 1  # of its own copy
+        return torch.sigmoid(h).mean() + noise.sum()
+
+    x, w = np.arange(6.0).reshape(2, 3), np.ones((3, 4))
+    np.random.seed(3)
+    match: Any = auditor.match  # loaded when it is asked for
+    audit = match(by_numpy, by_torch, x, w)
+    (h,) = [pair for pair in audit.names if pair.a == "h"]
+    assert (audit.verdict, h.agrees, h.relation and h.relation.kind) == ("diverged", False, "sign")
+    assert [pair.agrees for pair in audit.names if pair.a == "noise"] == [True], "both begin with the same random stream"
+    assert x[0, 0] == 0.0
+    again = match(by_numpy, by_numpy, x, w)
+    assert again.verdict == "no-divergence-seen"
+    with pytest.raises(UsageError, match="--map"):
+        match(by_numpy, by_torch, x, w, map=["h"])
+
+
+def test_the_command_answers_with_its_status_its_report_and_its_json(tmp_path: Path) -> None:
+    old = """
+        import sys
+        import numpy as np
+
+        x = np.arange(12.0).reshape(3, 4) / 7
+        total = 0.0
+        for k in range(5):
+            step = np.sin(x * (k + 1)).mean()
+            total = total + step
+        if sys.argv[1:] == ["fail"]:
+            raise RuntimeError("as asked")
+        """
+    write(tmp_path, old=old, same=old.replace("total + step", "step + total"), other=old.replace(".mean()", ".sum()"), none="print('no')")
+    done = audited(tmp_path, "match", "--json", "m.json", "old.py", "same.py")
+    assert (done.status, done.out.startswith(b"AGREE")) == (0, True), done.said
+    done = audited(tmp_path, "match", "--json", "m.json", "old.py", "other.py", "--b-args", "fail")
+    audit = Audit.model_validate(json.loads((tmp_path / "m.json").read_text()))
+    assert (done.status, audit.verdict, [run.role for run in audit.runs]) == (1, "diverged", ["program", "program"]), done.said
+    (origin,) = [pair for pair in audit.names if not pair.agrees and pair.follows is None]
+    assert (origin.a, origin.line_a, origin.line_b) == ("step", 7, 7)
+    assert origin.relation is not None
+    assert origin.relation.kind == "factor"
+    assert origin.relation.value == pytest.approx(12)
+    assert (7, "    step = np.sin(x * (k + 1)).sum()") in origin.around_b
+    assert any("as asked" in note for note in audit.notes)
+    assert b"Traceback" not in done.err.replace(b'Traceback (most recent call last):\n  File "' + str(tmp_path).encode(), b"")
+    for words, slug in (
+        (("old.py", "none.py"), "no-names"),
+        (("old.py", "missing.py"), "no-such-script"),
+        (("--map", "total", "old.py", "same.py"), "bad-map"),
+    ):
+        done = audited(tmp_path, "match", *words)
+        assert done.status == 2
+        assert f"[{slug}]".encode() in done.out + done.err
+
+
+def test_unseeded_modules_agree_when_the_second_begins_with_the_weights_of_the_first(tmp_path: Path) -> None:
+    common = """
+        import torch
+
+        data = torch.arange(6.0).reshape(3, 1, 2) / 5
+        """
+    cell = """
+        cell = torch.nn.RNNCell(2, 5)
+        h = torch.zeros(1, 5)
+        for k in range(3):
+            h = cell(data[k], h)
+        last = h
+        """
+    whole = """
+        rnn = torch.nn.RNN(2, 5)
+        out, h = rnn(data)
+        last = out[-1]
+        """
+    write(tmp_path, cell=common + cell, whole=common + whole)
+    done = audited(tmp_path, "match", "--json", "m.json", "cell.py", "whole.py")
+    assert done.status == 1, done.out.decode()
+    done = audited(tmp_path, "match", "--share-start", "--json", "m.json", "cell.py", "whole.py")
+    audit = Audit.model_validate(json.loads((tmp_path / "m.json").read_text()))
+    assert done.status == 0, done.out.decode()
+    assert [run.id for run in audit.runs] == ["a", "b", "b-shared"]
+    assert any("was given first values" in note and "rnn.weight_hh_l0" in note for note in audit.notes), audit.notes
+    (last,) = [pair for pair in audit.names if pair.a == "last"]
+    assert last.agrees
+    assert last.digits is not None
+    assert last.digits > 6

@@ -1,0 +1,634 @@
+"""The values that a script gives to names: which are recorded, under which name, in which step; and that the script does not notice."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from xxhash import xxh3_64_intdigest
+
+from auditor.errors import TraceError
+from auditor.launch import launch, why_nothing
+from auditor.plan import Plan
+from auditor.record.probes.named_values import collected
+from auditor.record.probes.sketches import Sketcher
+from auditor.trace import signs
+from auditor.trace.names import Series, named_values
+from auditor.trace.reader import Trace
+from tests.processes import bare, write
+
+
+class _Silent:
+    def output(self, stream: int, data: bytes) -> None:
+        """Leave it out."""
+
+    def progress(self, progress: object) -> None:
+        """Leave it out."""
+
+
+def recorded(folder: Path, script: str, run: str = "run", **how: Any) -> Trace:
+    """Record the named values of a script."""
+    launch(Plan((script,), cwd=str(folder)).with_names(**how), folder / run, run, "control", _Silent(), quiet=True)
+    return Trace(folder / run)
+
+
+class Names:
+    """The series of one run, by name."""
+
+    def __init__(self, trace: Trace, source: str = "") -> None:
+        self.trace = trace
+        self.series = named_values(trace)
+        lines = enumerate(textwrap.dedent(source).lstrip("\n").splitlines(), 1)
+        self._lines = {line.rpartition("  # ")[2]: number for number, line in lines if "  # " in line}
+
+    def __getitem__(self, name: str) -> Series:
+        found = [one for one in self.series if one.name == name]
+        assert len(found) == 1, f"{name}: {[(one.scope, one.lane) for one in found]}"
+        return found[0]
+
+    def __contains__(self, name: str) -> bool:
+        return any(one.name == name for one in self.series)
+
+    def line(self, mark: str) -> int:
+        """Number of the line with this mark."""
+        return self._lines[mark]
+
+    def lost(self) -> list[str]:
+        """What was not recorded."""
+        return [event["what"] for lane in self.trace.lanes.values() for event in lane.events_of("lost")]
+
+
+def values(series: Series) -> list[Any]:
+    """All values of a name, as Python's own."""
+    found = [series.value(k) for k in range(len(series.order))]
+    assert all(one is not None for one in found)
+    return [one.tolist() for one in found if one is not None]
+
+
+NUMPY = """
+    import sys
+    import threading
+    import numpy as np
+    print(sys.gettrace(), threading.gettrace() if hasattr(threading, "gettrace") else None)
+    w = np.array([[1.0, 2.0], [3.0, 4.0]])
+    b = np.zeros(2); c = np.ones(2, np.float32)
+    state = {"m": np.zeros(2), "t": 0, "name": "adam"}
+    key = "m"
+    losses = []
+    lost, = [10.5]
+    flag = True
+    text = "no number"
+    pair = (0.5, 1.5)
+    class Net:
+        size = 3
+        __slots__ = ("v", "seen")
+        def __init__(self):
+            self.v = np.ones(2)
+        @property
+        def noticed(self):
+            print("a property was asked")
+            return 1.0
+        def step(self, g):
+            self.v -= 0.5 * g
+            self.v[0] = 7.0
+    class Tied:
+        def __init__(self):
+            self.rate = 0.25
+    net = Net()
+    tied = Tied()
+    tied.rate *= 2
+    for epoch in range(2):
+        for batch, (x, y) in enumerate([(w, 1.0), (w + 1, 2.0)]):
+            h = (
+                x @ w
+                + b
+            )  # the end of h
+            loss = float(
+                (h ** 2).mean())
+            losses.append(loss)
+            if loss < 0: c = c * 2
+            if batch == 1: c = c + 1
+            state["t"] += 1
+            state[key] = state[key] + 1
+            net.step(np.array([1.0, 2.0]))
+        after_the_batches = epoch
+    w -= 0.1  # w in place
+    w.T[0, 1] = 5.0
+    w[...] = 2 * w
+    np.add(b, 1, out=b)
+    b.fill(9.0)
+    np.copyto(b, c)
+    while lost > 9:
+        lost -= 1
+    def factorial(n):
+        part = 1.0 if n == 0 else n * factorial(n - 1)
+        return part
+    factorial(3)
+    def outer():
+        count = 0.0
+        def inner():
+            nonlocal count
+            count = count + 1.5
+            global made
+            made = count
+        inner()
+        inner()
+        unread = [q for q in range(3)]
+        return lambda: count
+    outer()
+    def coroutine():
+        for k in range(2):
+            got = yield k
+            doubled = got * 2
+    going = coroutine()
+    next(going)
+    for sent in (1.5, 2.5):
+        try:
+            answer = going.send(sent)
+        except StopIteration:
+            pass
+    try:
+        failed = 1 / 0
+    except ZeroDivisionError:
+        failed = -1.0
+    if (walrus := 2.25) > 1:
+        pass
+    exec("executed = 3.0")
+    def work():
+        in_thread = 4.5
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    big = np.arange(9000.0).reshape(90, 100)
+    half = np.float16(0.5)
+    odd = np.arange(6.0).reshape(2, 3).T
+    swapped = np.array([1.0, 2.0], ">f8")
+    words = np.array(["a"])
+    huge = 2 ** 80
+    z = 1 + 2j
+    nan = np.array([1.0, np.nan, np.inf])
+    def last():
+        x_of_last = 1.25
+        raise ValueError("the end")  # raised here
+    last()
+"""
+
+
+@pytest.fixture(scope="module")
+def numpy_run(tmp_path_factory: pytest.TempPathFactory) -> Names:
+    folder = write(tmp_path_factory.mktemp("named"), train=NUMPY)
+    return Names(recorded(folder, "train.py"), NUMPY)
+
+
+def test_a_script_does_not_notice_that_its_names_are_watched(numpy_run: Names) -> None:
+    folder = numpy_run.trace.path.parent
+    without = bare(folder, "train.py")
+    assert (numpy_run.trace.path / "stdout").read_bytes() == without.out == b"None None\n"
+    assert (numpy_run.trace.path / "stderr").read_bytes() == without.err
+    assert b"ValueError: the end" in without.err
+    assert numpy_run.trace.meta["exit"] == without.status == 1
+    assert numpy_run.lost() == []
+
+
+def test_assignments_are_recorded_in_order_with_line_scope_and_dtype(numpy_run: Names) -> None:
+    w = numpy_run["w"]
+    assert (w.scope, w.file, w.kind, w.lane, w.dtype[0], w.shape[0]) == ("<module>", "train.py", "variable", "main", "float64", (2, 2))
+    assert values(w) == [[[1, 2], [3, 4]], [[0.9, 1.9], [2.9, 3.9]], [[0.9, 1.9], [5, 3.9]], [[1.8, 3.8], [10, 7.8]]]
+    assert w.line[1] == numpy_run.line("w in place")
+    assert [one.name for one in numpy_run.series[:5]] == ["w", "b", "c", 'state["m"]', 'state["t"]']
+    assert list(w.order) == sorted(w.order)
+    assert values(numpy_run["pair[0]"]) == [0.5]
+    assert values(numpy_run["pair[1]"]) == [1.5]
+    assert (numpy_run["half"].dtype, values(numpy_run["half"])) == (["float16"], [0.5])
+    assert values(numpy_run["odd"]) == [[[0, 3], [1, 4], [2, 5]]]
+    assert values(numpy_run["swapped"]) == [[1.0, 2.0]]
+    assert values(numpy_run["z"]) == [1 + 2j]
+    assert values(numpy_run["walrus"]) == [2.25]
+
+
+def test_what_is_no_number_or_no_assignment_of_the_script_is_not_recorded(numpy_run: Names) -> None:
+    silent = ("flag", "text", 'state["name"]', "epoch", "batch", "q", "executed", "words", "huge", "net", "thread", "unread", "n", "key")
+    assert [name for name in silent if name in numpy_run] == []
+
+
+def test_a_statement_over_several_lines_is_recorded_once_and_when_it_is_done(numpy_run: Names) -> None:
+    h, loss = numpy_run["h"], numpy_run["loss"]
+    assert len(h.order) == len(loss.order) == 4
+    assert values(h)[0] == [[7, 10], [15, 22]]
+    assert values(loss)[0] == (49 + 100 + 225 + 484) / 4
+
+
+def test_a_line_that_decides_whether_it_assigns_is_recorded_when_it_did(numpy_run: Names) -> None:
+    assert values(numpy_run["c"]) == [[1, 1], [2, 2], [3, 3]]
+    assert values(numpy_run["lost"]) == [10.5, 9.5, 8.5]
+
+
+def test_attributes_entries_and_lists_have_paths(numpy_run: Names) -> None:
+    assert values(numpy_run['state["m"]']) == [[k, k] for k in range(5)]
+    assert values(numpy_run['state["t"]']) == [0, 1, 2, 3, 4]
+    assert values(numpy_run["losses[3]"]) == values(numpy_run["loss"])[3:]
+    v = numpy_run["self.v"]
+    assert (v.scope, values(v)[:3]) == ("Net", [[1, 1], [0.5, 0], [7, 0]])
+    assert values(numpy_run["self.rate"]) == [0.25]
+    assert values(numpy_run["tied.rate"]) == [0.5]
+    assert (numpy_run["size"].scope, values(numpy_run["size"])) == ("Net", [3])
+
+
+def test_calls_that_write_in_place_are_values_of_what_they_write(numpy_run: Names) -> None:
+    assert values(numpy_run["b"]) == [[0, 0], [1, 1], [9, 9], [3, 3]]
+
+
+def test_targets_of_loops_are_values_unless_they_only_count(numpy_run: Names) -> None:
+    assert values(numpy_run["y"]) == [1, 2, 1, 2]
+    assert values(numpy_run["sent"]) == [1.5, 2.5]
+    assert len(numpy_run["x"].order) == 4
+
+
+def test_without_torch_a_step_is_a_turn_of_the_innermost_loop(numpy_run: Names) -> None:
+    assert list(numpy_run["h"].step) == list(numpy_run["x"].step) == [0, 1, 2, 3]
+    assert list(numpy_run["after_the_batches"].step) == [0, 1]
+    assert list(numpy_run["w"].step[:1]) == [0]
+    assert list(numpy_run["self.v"].step) == [0, 0, 0, 1, 1, 2, 2, 3, 3]
+
+
+def test_recursion_closures_generators_and_errors_give_each_name_its_own_values(numpy_run: Names) -> None:
+    assert values(numpy_run["part"]) == [1, 1, 2, 6]
+    count, made = numpy_run["count"], numpy_run["made"]
+    assert (count.scope, values(count)) == ("outer", [0, 1.5, 3])
+    assert (made.scope, values(made)) == ("<module>", [1.5, 3])
+    assert values(numpy_run["got"]) == [1.5, 2.5]
+    assert values(numpy_run["doubled"]) == [3, 5]
+    assert values(numpy_run["answer"]) == [1]
+    assert values(numpy_run["failed"]) == [-1]
+    assert values(numpy_run["x_of_last"]) == [1.25]
+
+
+def test_each_thread_has_a_lane_of_its_own(numpy_run: Names) -> None:
+    inside = numpy_run["in_thread"]
+    assert (inside.lane, inside.scope, values(inside)) == ("thread 1", "work", [4.5])
+
+
+def test_a_large_value_is_kept_as_a_digest_and_a_sketch(numpy_run: Names) -> None:
+    big, made = numpy_run["big"], np.arange(9000.0).reshape(90, 100)
+    assert big.value(0) is None
+    assert big.shape == [(90, 100)]
+    assert int(big.digest[0]) == xxh3_64_intdigest(made.tobytes())
+    assert (big.norm[0], big.largest[0], big.total[0]) == pytest.approx((np.linalg.norm(made), 8999, made.sum()))
+    np.testing.assert_allclose(big.sums[0], signs.sums_of(np, made.reshape(-1)))
+    np.testing.assert_allclose(big.turned[0], signs.sums_of(np, made.T.reshape(-1)))
+
+
+def test_what_is_kept_whole_is_measured_when_it_is_read(numpy_run: Names) -> None:
+    w, nan = numpy_run["w"], numpy_run["nan"]
+    first = np.array([[1.0, 2.0], [3.0, 4.0]])
+    assert int(w.digest[0]) == xxh3_64_intdigest(first.tobytes())
+    assert (w.norm[0], w.largest[0], w.total[0]) == pytest.approx((np.sqrt(30), 4, 10))
+    np.testing.assert_allclose(w.sums[0], signs.sums_of(np, first.reshape(-1)))
+    np.testing.assert_allclose(w.turned[0], signs.sums_of(np, first.T.reshape(-1)))
+    assert (nan.nonfinite[0], nan.norm[0], nan.total[0]) == (2, 1, 1)
+    assert np.isnan(nan.turned).all()
+
+
+TORCH = """
+    import os
+    import sys
+    import weakref
+    import numpy as np
+    import torch
+    from torch import nn
+    torch.set_num_threads(1)
+    torch.manual_seed(3)
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(3, 2)
+            self.scale = nn.Parameter(torch.ones(1))
+        @property
+        def weight(self):
+            print("a property was asked")
+        def forward(self, x):
+            h = torch.tanh(self.fc(x))
+            return h.sum() * self.scale
+    class Wrapped(torch.Tensor):
+        pass
+    class Mode(torch.overrides.TorchFunctionMode):
+        seen = []
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            Mode.seen.append(getattr(func, "__name__", str(func)))
+            return func(*args, **(kwargs or {}))
+    model = Net()
+    other_name = model
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1)
+    w1 = torch.from_numpy(np.ones((3, 3), np.float32))
+    w1.requires_grad = True
+    b1 = torch.zeros(3).requires_grad_()
+    for epoch in range(2):
+        for k in range(2):
+            x = torch.randn(4, 3)
+            loss = model(x @ w1 + b1)
+            optimizer.zero_grad()
+            loss.backward()  # backward
+            optimizer.step()  # the step
+            w1.data -= 0.5 * w1.grad.data
+            with torch.no_grad():
+                for p in (b1,):
+                    p -= 0.5 * p.grad
+            w1.grad.zero_()
+            b1.grad = None
+    nn.init.zeros_(model.fc.bias)
+    turned = x.t()
+    narrow = x.to(torch.bfloat16)
+    large = torch.arange(8192.0).reshape(64, 128)
+    wrapped = torch.ones(2).as_subclass(Wrapped)
+    sparse = torch.eye(2).to_sparse()
+    meta = torch.empty(3, device="meta")
+    with Mode():
+        under_a_mode = torch.ones(2)
+        below = 1
+    print(Mode.seen)
+    def lives():
+        local = torch.ones(5)
+        reference = weakref.ref(local)
+        del local
+        alive = reference() is not None
+        print("alive" if alive else "gone", flush=True)
+    lives()
+    squares = torch.func.vmap(lambda v: v * v)(torch.ones(2))
+    def mapped(v):
+        inside = v * 2
+        return inside
+    torch.func.vmap(mapped)(torch.ones(2))
+    if os.fork() == 0:
+        in_the_child = 2.5
+        in_the_child = 3.5
+        sys.stdout.flush()
+        os._exit(0)
+    os.wait()
+    in_the_parent = 1.5
+    print(x.sum().item(), torch.randn(1).item(), loss.grad_fn.name(), w1._version, model.fc.weight._version, x.requires_grad)
+    print([p.sum().item() for p in model.parameters()], w1.tolist())
+"""
+
+
+@pytest.fixture(scope="module")
+def torch_run(tmp_path_factory: pytest.TempPathFactory) -> Names:
+    folder = write(tmp_path_factory.mktemp("named"), train=TORCH)
+    return Names(recorded(folder, "train.py"), TORCH)
+
+
+def test_graphs_streams_versions_and_lives_of_tensors_stay_as_they_are(torch_run: Names) -> None:
+    without = bare(torch_run.trace.path.parent, "train.py")
+    assert without.status == torch_run.trace.meta["exit"] == 0, without.said
+    out = (torch_run.trace.path / "stdout").read_text()
+    assert out == without.out.decode()
+    assert "gone" in out
+    assert "a property" not in out
+    assert torch_run.lost() == []
+
+
+def test_parameters_are_recorded_when_the_module_gets_a_name_and_at_each_step(torch_run: Names) -> None:
+    weight, bias = torch_run["model.fc.weight"], torch_run["model.fc.bias"]
+    assert (weight.kind, weight.scope, weight.shape[0]) == ("parameter", "<module>", (2, 3))
+    assert list(weight.step) == [0, 0, 1, 2, 3]
+    assert list(weight.line[1:]) == [torch_run.line("the step")] * 4
+    assert values(bias)[-1] == [0, 0]  # written by a function of nn.init
+    assert len(bias.order) == 6
+    assert [one.name for one in torch_run.series if one.name.startswith("other_name")] == []
+
+
+def test_gradients_of_all_leaves_with_a_name_are_recorded_behind_each_backward_pass(torch_run: Names) -> None:
+    for name in ("model.fc.weight.grad", "model.scale.grad", "w1.grad", "b1.grad"):
+        gradient = torch_run[name]
+        assert (gradient.kind, list(gradient.step), set(gradient.line)) == ("gradient", [0, 1, 2, 3], {torch_run.line("backward")})
+    first, second = (np.array(one) for one in values(torch_run["w1"])[:2])
+    np.testing.assert_allclose(first - second, 0.5 * np.array(values(torch_run["w1.grad"])[0]), atol=1e-6)
+    weights = [np.array(one) for one in values(torch_run["model.fc.weight"])]
+    np.testing.assert_allclose(weights[0] - weights[1], 0.1 * np.array(values(torch_run["model.fc.weight.grad"])[0]), atol=1e-6)
+
+
+def test_a_leaf_that_a_loop_gives_another_name_is_recorded_under_its_own(torch_run: Names) -> None:
+    assert "p" not in torch_run
+    assert list(torch_run["b1"].step) == [0, 0, 1, 2, 3]
+
+
+def test_with_torch_a_step_is_one_of_the_optimizer_and_ends_where_the_loop_turns(torch_run: Names) -> None:
+    assert list(torch_run["x"].step) == list(torch_run["loss"].step) == list(torch_run["h"].step) == [0, 1, 2, 3]
+    assert list(torch_run["w1"].step) == [0, 0, 1, 2, 3]
+
+
+def test_tensors_are_read_in_logical_order_and_in_every_dtype(torch_run: Names) -> None:
+    x = np.array(values(torch_run["x"])[-1])
+    assert values(torch_run["turned"]) == [x.T.tolist()]
+    assert torch_run["narrow"].dtype == ["bfloat16"]
+    np.testing.assert_allclose(values(torch_run["narrow"])[0], x, rtol=2**-8)
+    large, made = torch_run["large"], np.arange(8192.0).reshape(64, 128)
+    assert (large.value(0), large.norm[0], large.total[0]) == (None, pytest.approx(np.linalg.norm(made)), made.sum())
+    np.testing.assert_allclose(large.turned[0], signs.sums_of(np, made.T.reshape(-1)))
+    assert values(torch_run["sparse"]) == [[[1, 0], [0, 1]]]
+    assert [name for name in ("wrapped", "meta", "inside") if name in torch_run] == []
+
+
+def test_a_forked_process_writes_to_files_of_its_own(torch_run: Names) -> None:
+    assert (torch_run["in_the_child"].lane, values(torch_run["in_the_child"])) == ("fork 1", [2.5, 3.5])
+    assert values(torch_run["in_the_parent"]) == [1.5]
+
+
+def test_a_script_that_traces_itself_has_its_way(tmp_path: Path) -> None:
+    source = """
+        import sys
+        before = 1.5
+        seen = []
+        def tracer(frame, event, arg):
+            seen.append(event)
+            return None
+        def called():
+            within = 2.5
+        sys.settrace(None)
+        called()
+        sys.settrace(tracer)
+        called()
+        print(sys.gettrace() is tracer, seen)
+        sys.settrace(None)
+        print(sys.gettrace())
+    """
+    folder = write(tmp_path, train=source)
+    names = Names(recorded(folder, "train.py"))
+    assert (names.trace.path / "stdout").read_bytes() == bare(folder, "train.py").out == b"True ['call']\nNone\n"
+    assert values(names["before"]) == [1.5]
+    if sys.version_info < (3, 12):
+        assert values(names["within"]) == [2.5]
+        assert any("trace function of its own" in what for what in names.lost())
+    else:
+        assert values(names["within"]) == [2.5, 2.5]
+        assert names.lost() == []
+
+
+def test_a_run_begins_with_values_of_another(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        first="""
+            import numpy as np
+            rng = np.random.default_rng()
+            W = rng.standard_normal((3, 100, 60))[0]
+            bias = rng.standard_normal(60)
+            rate = 0.125
+            other = np.ones(3)
+            x = rng.standard_normal((2, 100))
+            gain = np.array([1.0, 2.0])
+        """,
+        second="""
+            import numpy as np
+            import torch
+            torch.manual_seed(5)
+            class Net(torch.nn.Module):
+                def __init__(self):
+                    super().__init__()
+                    self.fc = torch.nn.Linear(100, 60)
+            def main():
+                model = Net()
+                drawn = torch.randn(1)
+                x = torch.zeros(2, 100, dtype=torch.float64)
+                kept = x
+                again = x + 1
+                x = again
+                wrong = torch.zeros(4)
+                column = np.zeros((2, 1), np.float32)
+                print(drawn.item(), kept.sum().item(), column.tolist())
+                return model
+            lr = 0.5
+            print(lr)
+            main()
+        """,
+    )
+    one = Names(recorded(tmp_path, "first.py", "one", first_whole=True))
+    pairs = [
+        ("W", "model.fc.weight"), ("bias", "model.fc.bias"), ("rate", "lr"), ("other", "wrong"), ("x", "x"), ("gain", "column"),
+        ("missing", "again"), ("x", "never"),
+    ]  # fmt: skip
+    two = Names(recorded(tmp_path, "second.py", "two", share=(str(tmp_path / "one"), pairs), first_whole=True))
+    theirs, ours = one["W"].value(0), two["model.fc.weight"].value(0)
+    assert theirs is not None
+    assert ours is not None
+    assert theirs.shape == (100, 60)
+    np.testing.assert_allclose(ours, theirs.T, rtol=1e-6)
+    np.testing.assert_allclose(values(two["model.fc.bias"])[0], values(one["bias"])[0], rtol=1e-6)
+    assert values(two["x"])[0] == values(one["x"])[0]
+    assert values(two["x"])[1] == (np.array(values(one["x"])[0]) + 1).tolist()  # only the first is copied
+    assert values(two["column"]) == [[[1], [2]]]
+    assert values(two["lr"]) == [0.125]
+    drawn, total, *_ = (two.trace.path / "stdout").read_text().splitlines()[1].split()
+    alone = bare(tmp_path, "second.py").out.decode().splitlines()
+    assert drawn == alone[1].split()[0]  # no random number was drawn for it
+    assert float(total) == pytest.approx(np.sum(values(one["x"])[0]))
+    assert (two.trace.path / "stdout").read_text().splitlines()[0] == "0.125"
+    told = {event["b"]: event["how"] for event in two.trace.lanes["main"].events_of("shared-start")}
+    assert told["model.fc.weight"] == "copied, transposed"
+    assert told["model.fc.bias"] == told["x"] == told["lr"] == "copied"
+    assert told["column"].startswith("copied, reshaped")
+    assert "shape [3] there, [4] here" in told["wrong"]
+    assert "no value in the other run" in told["again"]
+    assert "got no value" in told["never"]
+
+
+def test_a_run_without_a_numeric_name_says_so_and_one_with_a_name_needs_no_torch(tmp_path: Path, numpy_run: Names) -> None:
+    write(tmp_path, train="print('nothing to see')")
+    error = why_nothing(recorded(tmp_path, "train.py"))
+    assert error is not None
+    assert error.slug == "no-names"
+    assert why_nothing(numpy_run.trace) is None
+
+
+def test_a_callable_of_this_process_gives_the_same_series() -> None:
+    import torch
+
+    def trained(rate: float) -> Any:
+        weight = torch.ones(2, 2, requires_grad=True)
+        for _ in range(3):
+            loss = (weight * weight).sum()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch has no annotation for it
+            assert weight.grad is not None
+            weight.data -= rate * weight.grad
+            weight.grad = None
+        return weight
+
+    engine = vars(torch.autograd.Variable).get("_execution_engine")
+    tracer = sys.gettrace()
+    with collected() as got:
+        trained(0.25)
+    assert sys.gettrace() is tracer
+    assert vars(torch.autograd.Variable).get("_execution_engine") is engine
+    found = {one.name: one for one in got.series()}
+    assert sorted(found) == ["loss", "weight", "weight.grad"]
+    assert found["weight"].scope.endswith("trained")
+    assert [np.array(one)[0, 0] for one in values(found["weight"])] == [1, 0.5, 0.25, 0.125]
+    assert values(found["loss"]) == [4, 1, 0.25]
+    assert list(found["weight.grad"].step) == [0, 1, 2]
+    trained(0.5)
+    assert len(got.series()) == 3
+    assert got.lost == []
+
+
+def test_memory_is_bounded_and_first_pairs_and_last_values_stay_whole() -> None:
+    def loop() -> None:
+        for k in range(3000):
+            array = np.full(100, float(k))
+            number = k + 0.5
+        assert array[0] + 0.5 == number
+
+    with collected(budget=800_000) as got:
+        loop()
+    array, number = (one for one in got.series() if one.name in ("array", "number"))
+    kept = [k for k in range(3000) if array.value(k) is not None]
+    assert 800 * len(kept) <= 800_000 + 800
+    assert kept[:64] == list(range(64))
+    assert kept[-1] == 2999
+    later = [k for k in kept if k > 700]
+    assert 20 < len(later) < 1500
+    assert all(k - 1 in kept or k + 1 in kept for k in later[:-1])
+    np.testing.assert_allclose(array.norm, 10 * np.arange(3000.0))
+    np.testing.assert_allclose(array.total, 100 * np.arange(3000.0))
+    ones = signs.sums_of(np, np.ones(100))
+    np.testing.assert_allclose(array.sums, np.outer(np.arange(3000.0), ones), atol=1e-6)
+    np.testing.assert_allclose(number.total, np.arange(3000) + 0.5)
+
+
+@pytest.mark.parametrize("shape", [(1,), (7, 5), (4096,), (4097,), (64, 300)])
+def test_numpy_and_torch_make_the_same_sums(shape: tuple[int, ...]) -> None:
+    import torch
+
+    made = np.random.default_rng(1).standard_normal(shape)
+    n, nonfinite, norm, largest, *sums = Sketcher(torch).of(torch.from_numpy(made))
+    found = signs.sketch(np, made)
+    assert (nonfinite, norm, largest) == pytest.approx(found[:3])
+    np.testing.assert_allclose(found[4:20], sums, atol=1e-9)
+    if len(shape) == 2:
+        np.testing.assert_allclose(found[20:], Sketcher(torch).of(torch.from_numpy(made.T.copy()))[4:], atol=1e-9)
+    assert n == made.size
+
+
+def test_a_run_recorded_without_names_has_no_series(tmp_path: Path) -> None:
+    write(tmp_path, train="x = 1.5")
+    launch(Plan(("train.py",), cwd=str(tmp_path)), tmp_path / "run", "run", "control", _Silent(), quiet=True)
+    assert named_values(Trace(tmp_path / "run")) == []
+    with pytest.raises(TraceError):
+        Trace(tmp_path / "none")
+
+
+def test_a_thread_with_too_many_values_stops_and_says_after_how_many() -> None:
+    def loop() -> float:
+        total = 0.0
+        for _ in range(2000):
+            total = total + 1.0
+        return total
+
+    with collected(budget=1000) as got:
+        loop()
+    (total,) = (one for one in got.series() if one.name == "total")
+    assert 100 < len(total.order) < 1000
+    np.testing.assert_array_equal(total.total, np.arange(len(total.order)))
+    assert any("all values of a thread after the first" in what for what in got.lost)
