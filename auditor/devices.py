@@ -6,7 +6,9 @@ oneDNN is used at all. It is set from outside, before torch is imported, because
 
 from __future__ import annotations
 
+import os
 import re
+import tempfile
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -63,7 +65,20 @@ def parse(names: str) -> list[Device]:
 def plan_on(plan: Plan, device: Device, available: bool) -> Plan:
     """The plan of a run on a device. `available`: what a script that asks whether there is a GPU is told."""
     within = {"kind": device.kind, "index": device.index, "mkldnn": device.mkldnn, "available": available}
-    return plan.with_device(device.name, device.variables, within)
+    return plan.with_device(device.name, (*device.variables, *_own_cache(device)), within)
+
+
+def _own_cache(device: Device) -> tuple[tuple[str, str], ...]:
+    """Where Inductor keeps what it compiles for other instructions than this machine's.
+
+    torch 2.13 takes what it compiled for one instruction set for another's too (ATEN_CPU_CAPABILITY is no part of its key): the compiler
+    then fails, or the process ends with SIGSEGV.
+    """
+    capability = dict(device.variables).get("ATEN_CPU_CAPABILITY")
+    if capability is None:
+        return ()
+    usual = os.environ.get("TORCHINDUCTOR_CACHE_DIR") or str(Path(tempfile.gettempdir(), f"torchinductor_repro_audit_{os.getuid()}"))
+    return (("TORCHINDUCTOR_CACHE_DIR", f"{usual}-{capability}"),)
 
 
 def missing_instructions(device: Device) -> str | None:

@@ -557,12 +557,24 @@ def test_a_run_that_ended_early_is_compared_up_to_there(tmp_path: Path) -> None:
 
         return ops
 
+    def longer(device: Device) -> None:
+        x, values = device.given(np.ones(64))
+        device.does("aten.exp.default", values, x, line=2)
+        device.lane.step()
+        for _ in range(60):
+            device.does("aten.exp.default", values, x, line=7)
+
     a, b = run_of(tmp_path / "a", "cpu", program(9), 1), run_of(tmp_path / "b", "cuda", program(4), 2, exit=1, error="MemoryError")
     found = compare_devices(a, b, DUES)
     divergence = divergence_of(found)
     assert divergence is not None
     assert (divergence.kind, divergence.step, found.aligned, found.unaligned) == ("failed", 4, 4, 5)
     assert "cuda ended in step 4 with MemoryError" in divergence.sentence
+    ended = run_of(tmp_path / "long", "cpu", longer, 1), run_of(tmp_path / "short", "cuda", program(1), 2, exit=1, error="MemoryError")
+    # in the step in which one run failed the other goes on for long: that is no branch
+    failed = divergence_of(compare_devices(*ended, DUES))
+    assert failed is not None
+    assert (failed.kind, failed.line) == ("failed", 7)
     c = run_of(tmp_path / "c", "cuda", program(4, 0.5), 2)
     before = divergence_of(compare_devices(a, c, DUES))
     assert before is not None

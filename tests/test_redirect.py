@@ -121,6 +121,12 @@ def test_a_training_script_for_cuda_ends_on_the_cpu_with_the_weights_of_the_same
     assert len(trace.lanes) > 2, "the workers were not recorded"
     ops = {row["op"] for row in trace.lanes["main"].query("SELECT DISTINCT op FROM records")}
     assert any(op.startswith("aten._foreach_") for op in ops if op), "the optimizer chose as for the CPU"
+    # batches are unpacked in the order in which workers happen to send them, which is no part of what the script does
+    source = (tmp_path / "train.py").read_text().splitlines()
+    at = next(line for line, text in enumerate(source, 1) if "in loader:" in text)
+    made = [row["op"] for row in trace.lanes["main"].query("SELECT op FROM records WHERE line = ? AND kind = 'op'", at)]
+    # memory for the seeds of the loader and of the order, and none for each batch
+    assert made.count("aten.empty.memory_format") == made.count("aten.random_.default") > 0, made
 
 
 FACTS = """

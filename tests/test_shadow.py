@@ -112,10 +112,13 @@ z = torch.fft.fft(torch.randn(32)) * torch.randn(32, dtype=torch.complex64)
 total = torch.zeros(5).index_add_(0, labels, torch.randn(4)).cumsum(0).softmax(0).log_softmax(0)
 mixed = torch.randn(8) * torch.tensor(0.1, dtype=torch.float64) + 1e-8 * torch.randn(8)
 huge = torch.tensor([1e30, -1e38, 3e38, float("inf"), 1e-40]) * 2 - torch.tensor([1.0, 0, 3e38, float("inf"), 0])
+heads = torch.randn(2, 2, 7, 8)
+attended = F.scaled_dot_product_attention(heads, heads, heads, is_causal=True)
+attended += F.scaled_dot_product_attention(heads, heads, heads, dropout_p=0.5)
 narrow = torch.randn(100, dtype=torch.float64).to(torch.float16).float()
 exact = torch.randn(9, dtype=torch.float64).exp()
 where = torch.where(narrow > 0, narrow, narrow.abs().sqrt())
-state = [p for p in model.state_dict().values()] + [x, z, total, mixed, huge, narrow, where, torch.get_rng_state()]
+state = [p for p in model.state_dict().values()] + [x, z, total, attended, mixed, huge, narrow, where, torch.get_rng_state()]
 digest = hashlib.sha256(b"".join(t.detach().reshape(-1).view(torch.uint8).numpy().tobytes() for t in state)).hexdigest()
 print(digest, loss, value.item(), torch.rand(1).item(), torch.is_grad_enabled())
 """
@@ -140,7 +143,7 @@ def test_correct_programs_in_three_dtypes_add_no_more_than_their_due_and_end_the
         "addmm", "mm", "native_layer_norm", "native_layer_norm_backward", "tanh", "tanh_backward", "convolution", "convolution_backward",
         "native_batch_norm", "native_group_norm", "mkldnn_rnn_layer", "mkldnn_rnn_layer_backward", "gelu", "silu", "_softmax",
         "_log_softmax_backward_data", "_foreach_addcdiv_", "_fused_adamw_", "addcdiv_", "_to_copy", "embedding_dense_backward",
-        "max_pool2d_with_indices_backward", "index_add_", "_fft_r2c",
+        "max_pool2d_with_indices_backward", "index_add_", "_fft_r2c", "_scaled_dot_product_flash_attention_for_cpu",
     }  # fmt: skip
     # what is measured: a cast rounds once; a batch norm has three results and two statistics; a fused step each parameter and its state
     assert max(one["ulps"] for one in found if one["op"] == "aten._to_copy.default") <= 0.5

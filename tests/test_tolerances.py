@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -132,7 +134,9 @@ def test_a_tolerance_of_the_users_goes_before_ours_and_leaves_the_rest(tmp_path:
         ("aten.mm.out", "sums-of-products"),
         ("aten.div.Tensor", "products-and-quotients"),
         ("aten.div.Tensor_mode", "without-bound"),  # floors a quotient
-        ("aten.max_pool2d_with_indices.default", "exact"),
+        ("aten.max_pool2d_with_indices.default", "exact-choices"),
+        ("aten.max.dim", "exact"),
+        ("aten.addcmul_.default", "sums-with-a-product"),
         ("aten.max_pool2d_with_indices_backward.default", "scattered-sums"),
         ("aten.linalg_vector_norm.default", "variances"),
         ("aten.linalg_eigh.default", "linear-systems"),
@@ -140,7 +144,7 @@ def test_a_tolerance_of_the_users_goes_before_ours_and_leaves_the_rest(tmp_path:
         ("aten._foreach_addcdiv_.ScalarList", "optimizer-arithmetic"),
         ("aten._fused_adamw_.default", "optimizer-arithmetic"),
         ("aten.native_layer_norm_backward.default", "normalisations"),
-        ("aten.round.default", "exact"),
+        ("aten.round.default", "exact-choices"),
         ("aten.round.decimals", "without-bound"),
         ("aten.upsample_nearest2d.vec", "without-bound"),
         ("mylibrary.attention.default", "unknown-ops"),
@@ -260,6 +264,61 @@ def test_what_moves_numbers_may_round_once_and_carries_a_difference_as_it_is() -
     shape = (10, 10)
     assert norm_due(tolerance, "float32", [(shape, 100.0)], (shape, 100.0)) == pytest.approx(2 * 2.0**-24 * 100)
     assert norm_carried(tolerance, [(shape, 100.0, 0.5)], (shape, 100.0)) == 0.5
+
+
+#: Ops of one input of 6 x 8 numbers whose rules say that norms tell what becomes of a change of it, as NumPy or a formula has them.
+CARRIED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "aten.relu.default": lambda x: np.maximum(x, 0),
+    "aten.abs.default": np.abs,
+    "aten.amax.default": lambda x: x.max(1),
+    "aten.max.dim": lambda x: x.max(0),
+    "aten.sort.default": lambda x: np.sort(x, 1),
+    "aten.median.default": lambda x: np.sort(x, None)[23],
+    "aten.clamp.default": lambda x: np.clip(x, -1, 1),
+    "aten.flip.default": np.flip,
+    "aten.repeat.default": lambda x: np.tile(x, (3, 2)),
+    "aten.add.Tensor": lambda x: x + 3.0,
+    "aten.hypot.default": lambda x: np.hypot(x, 2.0),
+    "aten.softplus.default": lambda x: np.log1p(np.exp(x)),
+    "aten.silu.default": lambda x: x / (1 + np.exp(-x)),
+    "aten.gelu.default": lambda x: x / 2 * (1 + np.vectorize(math.erf)(x / 2**0.5)),
+    "aten._softmax.default": lambda x: np.exp(x) / np.exp(x).sum(1, keepdims=True),
+    "aten.sum.dim_IntList": lambda x: x.sum(0),
+    "aten.mean.dim": lambda x: x.mean(1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("op", sorted(CARRIED))
+@given(seed=st.integers(0, 1 << 20), size=st.floats(1e-6, 1.0), alone=st.booleans())
+@settings(max_examples=25, deadline=None)
+def test_a_change_of_the_input_moves_a_result_by_no_more_than_is_said(op: str, seed: int, size: float, alone: bool) -> None:
+    stream = np.random.default_rng(seed)
+    x = stream.standard_normal((6, 8)) * 2
+    change = size * stream.standard_normal((6, 8))
+    if alone:  # all of the change in the element that counts most often, if one does
+        change *= np.arange(48).reshape(6, 8) == x.argmax()
+    tolerance = matching(SHIPPED, op)
+    assert tolerance is not None
+    out = CARRIED[op](x)
+    moved = CARRIED[op](x + change) - out
+    carried = norm_carried(tolerance, [(x.shape, norm(x), norm(change))], (np.shape(out), norm(out)))
+    assert carried is not None
+    assert norm(moved) <= carried * (1 + 1e-9) + 1e-12
+
+
+@pytest.mark.parametrize(
+    "op",
+    [
+        "aten.threshold_backward.default", "aten.index.Tensor", "aten.gather.default", "aten.embedding.default",
+        "aten.max_pool2d_with_indices.default", "aten.cummax.default", "aten.round.default", "aten.sign.default", "aten.addcmul.default",
+        "aten.lerp.Tensor", "aten._prelu_kernel.default", "aten.glu.default", "aten.hardswish.default", "aten.mul.Tensor",
+    ],
+)  # fmt: skip
+def test_of_ops_that_jump_repeat_or_multiply_norms_do_not_tell_what_a_change_becomes(op: str) -> None:
+    tolerance = matching(SHIPPED, op)
+    assert tolerance is not None
+    assert tolerance.judged
+    assert norm_carried(tolerance, [((4, 4), 1.0, 0.1)] * 2, ((4, 4), 1.0)) is None
 
 
 def test_a_difference_is_carried_through_a_product_by_the_norm_of_the_other_side() -> None:

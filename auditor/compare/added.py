@@ -31,7 +31,7 @@ import numpy as np
 from auditor.compare.align import Ints
 from auditor.compare.columns import Array, Columns, Meta
 from auditor.compare.drift import OF_SUMS, Beside, Pair
-from auditor.tolerance import Tolerance, base_name, matching, norm_carried, norm_due, unit_roundoff
+from auditor.tolerance import Tolerance, matching, norm_carried, norm_due, unit_roundoff
 
 #: By how much a sketch overestimates the norm of a difference once in 1e9: sqrt of the quantile of chi-square with 1 degree of freedom.
 _SURELY = 6.11
@@ -50,17 +50,6 @@ _SHAPES = 64
 #: Largest part of its dtype's range that a result may fill for an overflow elsewhere to be no matter of rounding.
 _FAR_FROM_OVERFLOW = 1e-3
 _LARGEST = {"float32": 3.4e38, "bfloat16": 3.4e38, "float16": 65504.0, "float64": 1.8e308}
-#: Ops of which `norm_carried` holds for any inputs: those that neither jump (a threshold, a rounding), nor take a number more often than
-#: the shapes say (an index, a pool), nor multiply what they were given beside a product.
-_CARRYING = frozenset(
-    f"aten.{name}"
-    for name in (
-        "mm", "bmm", "mv", "dot", "addmm", "baddbmm", "linear", "add", "sub", "rsub", "sum", "mean", "relu", "clone", "_to_copy", "copy",
-        "cat", "stack", "abs", "neg", "where", "maximum", "minimum", "amax", "amin", "_softmax",
-        "_safe_softmax", "gelu", "silu", "mish", "elu", "softplus",
-        "hardswish", "hardsigmoid", "leaky_relu", "_unsafe_view", "flip", "roll", "tril", "triu", "masked_fill",
-    )
-)  # fmt: skip
 #: Views that may show an element more than once.
 _REPEATING = ("aten.expand.", "aten.as_strided.", "aten.unfold.")
 
@@ -214,8 +203,6 @@ class _Judge:
         if given is None:
             return None
         equal = all(one.same for one in given)
-        if not equal and not {base_name(self.a.name(row_a)), base_name(self.b.name(row_b))} <= _CARRYING:
-            return None
         if any(not one.finite or not (one.rounded or one.same) or one.delta > _SMALL * one.norm for one in given):
             return None
         worst: tuple[int, float, float] | None = None

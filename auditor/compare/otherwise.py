@@ -24,12 +24,12 @@ def other_than_arithmetic(pair: Pair) -> Divergence | None:
         if where.any():
             at = int(np.argmax(where))
             seen.append((int(pair.rows_a[at]), kind, 0, int(pair.rows_a[at]), sentence))  # type: ignore[arg-type]
-    branch = _branch(pair)
+    end = _end_of_one(pair)
+    branch = _branch(pair, end is not None)
     if branch is not None:
         side, row, many = branch
         sentence = f"{many} ops in a row were done by {pair.devices[side]} alone from here on, on lines that the other run was not at"
         seen.append((int(pair.place(side, np.array([row]))[0]), "structure", side, row, sentence))
-    end = _end_of_one(pair)
     if end is not None:
         seen.append(end)
     if not seen or not len(pair.a):
@@ -64,10 +64,11 @@ def _data(pair: Pair) -> Array:
     return found
 
 
-def _branch(pair: Pair) -> tuple[int, int, int] | None:
+def _branch(pair: Pair, one_ended: bool) -> tuple[int, int, int] | None:
     """Where one run first did a long stretch on lines at which the other is not in that step: run, row, ops; of both, the first run.
 
-    A stretch on the same lines is another implementation of the same, and no branch.
+    A stretch on the same lines is another implementation of the same, and no branch; nor is what a run did after the other had ended
+    (`one_ended`), which has nothing to be compared with.
     """
     found = []
     for side, (ours, theirs, pair_of) in enumerate(((pair.a, pair.b, pair.pair_of_a), (pair.b, pair.a, pair.pair_of_b))):
@@ -79,7 +80,7 @@ def _branch(pair: Pair) -> tuple[int, int, int] | None:
         # in a row: no pair between one and the next
         before = np.searchsorted((pair.rows_a, pair.rows_b)[side], lonely)
         gaps, first, many = np.unique(before, return_index=True, return_counts=True)
-        long = np.flatnonzero(many >= _BRANCH)[:1].tolist()
+        long = np.flatnonzero((many >= _BRANCH) & ((gaps < len(pair.rows_a)) | (not one_ended)))[:1].tolist()
         found += [(int(gaps[k]), side, int(lonely[first[k]]), int(many[k])) for k in long]
     return min(found)[1:] if found else None
 

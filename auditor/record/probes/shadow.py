@@ -40,8 +40,11 @@ _SAMPLES = 16
 _TRUNCATED = 4.0
 #: Arguments of fused ops that their kernels read as float32, whatever the parameters are.
 _KEPT = ("state_steps", "found_inf", "inv_scale", "grad_scale")
+#: The bits of a float64 in which its exponent is.
+_EXPONENT = 0x7FF0000000000000
 #: Beyond this argument the exponential is infinite.
 _LARGEST_EXPONENT = {"float16": 11.0}
+_DROPOUT = "dropout_p"
 #: Excess of an op of which no bound is known.
 UNKNOWN = -1.0
 
@@ -59,15 +62,18 @@ class _CannotError(Exception):
 class _Op:
     """What is known of an op before it runs."""
 
-    __slots__ = ("call", "facts", "keeps", "name", "narrow", "reference", "skipped", "tolerance", "writes")
+    __slots__ = ("call", "dropout", "facts", "keeps", "name", "narrow", "reference", "skipped", "tolerance", "writes")
 
     def __init__(self, func: Any, facts: OpFacts, call: Any, tolerances: list[Tolerance]) -> None:
         self.name = facts.name
         self.facts = facts
         schema = getattr(func, "_schema", None)
-        # Random ops: a second call would draw again. Collectives: it would send again. Views and queries compute nothing.
-        self.skipped = schema is None or facts.random or facts.collective or facts.shares or facts.empty or facts.flag in (QUERY, NUMBER)
         names = [] if schema is None else [argument.name for argument in schema.arguments]
+        # where an op that may draw says whether it does: attention, most of whose calls are without dropout
+        self.dropout = names.index(_DROPOUT) if facts.random and _DROPOUT in names else None
+        draws = facts.random and self.dropout is None
+        # Random ops: a second call would draw again. Collectives: it would send again. Views and queries compute nothing.
+        self.skipped = schema is None or draws or facts.collective or facts.shares or facts.empty or facts.flag in (QUERY, NUMBER)
         self.keeps = {name for name in names if name in _KEPT} | {at for at, name in enumerate(names) if name in _KEPT}
         # softmax in half precision with a float32 result, which no kernel has for float64
         self.narrow = {"half_to_float"} | {at for at, name in enumerate(names) if name == "half_to_float"}
@@ -75,6 +81,12 @@ class _Op:
         self.tolerance = matching(tolerances, facts.name)
         self.reference = _REFERENCES.get(facts.name)
         self.call = call
+
+    def is_left_out(self, args: Any, kwargs: Any) -> bool:
+        """Whether this call has nothing to compute again, or would draw from a stream again."""
+        if self.skipped or self.dropout is None:
+            return self.skipped
+        return bool(args[self.dropout] if len(args) > self.dropout else (kwargs or {}).get(_DROPOUT))
 
 
 class _Case:
@@ -254,7 +266,7 @@ def watch(lane: Lane, torch: Any, settings: dict[str, Any]) -> Handler:
             if op is None:
                 facts = getattr(func, "_repro_audit", None) or learn_op(func)
                 op = known[func] = _Op(func, facts[3], facts[2], tolerances)
-            if types or op.skipped:
+            if types or op.is_left_out(args, kwargs):
                 return plain.dispatch(mode, func, types, args, kwargs)
             before = lane.number()
             case = case_of(op, args, kwargs) if op.writes else None
@@ -289,27 +301,32 @@ def _measured(
     torch: Any, op: _Op, case: _Case, slot: int, tensor: Any, references: dict[int, Any], times: float
 ) -> tuple[int, float, float, float, float, float] | None:
     """`at, ulps, mean, error, norm, excess` of one output; `times`: how many implementations may be off by their due."""
+    # A tensor of 16 MB is read some ten times here, so each pass over it counts: most is done in place, and what all results have is asked
+    # by norms, which are not finite if an element is not.
     reference = references[slot].detach()
     dtype = str(tensor.dtype)[6:]
     bits, smallest = FORMATS[dtype]
     wide = torch.complex128 if tensor.is_complex() else torch.float64
     result = tensor.detach().to(wide)
     reference = reference.to(device=result.device, dtype=wide)
+    norm = float(torch.linalg.vector_norm(reference))
+    if norm < float("inf") and torch.equal(result, reference):
+        return 0, 0.0, 0.0, 0.0, norm, 0.0
     magnitude = reference.abs()
-    error = (result - reference).abs()
-    good = magnitude.isfinite() & result.abs().isfinite()
-    whole = bool(good.all())
-    if not whole:
+    error = _magnitude(result - reference)
+    total = float(torch.linalg.vector_norm(error))
+    excess_of_nonfinite = 0.0
+    if not (norm < float("inf") and total < float("inf")):
+        good = magnitude.isfinite() & result.abs().isfinite()
         error, magnitude = torch.where(good, error, 0.0), torch.where(good, magnitude, 0.0)
-    norm = float(torch.linalg.vector_norm(magnitude))
-    off = float(error.max())
-    excess_of_nonfinite = 0.0 if whole else _nonfinite(torch, op, case, tensor, result, references[slot])
-    if not off:
+        norm, total = (float(torch.linalg.vector_norm(one)) for one in (magnitude, error))
+        excess_of_nonfinite = 0.0 if bool(good.all()) else _nonfinite(torch, op, case, tensor, result, references[slot])
+    if not float(error.max()):
         return 0, 0.0, 0.0, 0.0, norm, excess_of_nonfinite
     ulp = _ulp(torch, magnitude, bits, smallest)
     in_ulps = error / ulp
     tolerance = op.tolerance
-    mean, most, total = float(in_ulps.mean()), float(in_ulps.max()), float(torch.linalg.vector_norm(error))
+    mean, most = float(in_ulps.mean()), float(in_ulps.max())
     if tolerance is None or not tolerance.judged:
         return int(in_ulps.argmax()), most, mean, total, norm, excess_of_nonfinite or UNKNOWN
     inner = computed_in(dtype)
@@ -321,9 +338,9 @@ def _measured(
     between = max((dtype, *(str(one)[6:] for one in case.dtypes)), key=unit_roundoff)
     grown = effective_roundoff(tolerance, between, length)
     if inner == dtype:
-        due = tolerance.ulps * ulp
+        due = ulp.mul_(tolerance.ulps)
     else:
-        due = 0.5 * ulp + 2 * tolerance.ulps * unit_roundoff(inner) * magnitude
+        due = ulp.mul_(0.5).add_(magnitude, alpha=2 * tolerance.ulps * unit_roundoff(inner))
     # what lies below the smallest normal number of the computation may be flushed to zero, term by term
     due += 2.0 ** FORMATS[inner][1] * (length if tolerance.growth else 1.0)
     if computed_in(between) != between and tolerance.growth and tolerance.stored != "none":
@@ -334,19 +351,22 @@ def _measured(
         due += grown * tolerance.floor * _input(torch, case, tolerance, magnitude.shape)
     coarse = _reduced(torch, tolerance, dtype, tensor.device.type)
     factor = tolerance.growth * grown + _TRUNCATED * coarse
-    due += factor * magnitude
-    due *= times
-    ratio = torch.where(error > 0, error / due, 0.0)
-    if factor and bool((ratio > 1).any()):
+    due.add_(magnitude, alpha=factor).mul_(times)
+    ratio = error / due
+    excess = _largest(torch, ratio)
+    if factor and excess > 1:
         # the dear question, asked only now: how sensitive is each element to its inputs
-        sensitivity = torch.zeros_like(due)
+        sensitivity = None
         for changed in _changes(case, tolerance):
-            sensitivity = torch.maximum(sensitivity, _spread(torch, changed, references, case, slot, due.device))
-            ratio = torch.where(error > 0, error / (due + times * factor * sensitivity), 0.0)
-            if not bool((ratio > 1).any()):
+            spread = _spread(torch, changed, references, case, slot, due.device)
+            if tolerance.length == "kernel" and spread.dim() > 2:
+                # Winograd's transforms (NNPACK, cuDNN) mix what lies in a tile, so an element may be as far off as the largest in its plane
+                spread = spread.amax(tuple(range(2, spread.dim())), keepdim=True).expand(spread.shape).clone()
+            sensitivity = spread if sensitivity is None else torch.maximum(sensitivity, spread, out=sensitivity)
+            torch.div(error, torch.add(due, sensitivity, alpha=times * factor), out=ratio)
+            excess = _largest(torch, ratio)
+            if excess <= 1:
                 break
-    ratio = torch.where(ratio.isnan(), 0.0, ratio)
-    excess = float(ratio.max())
     if excess > 1 and _underflows(torch, tolerance, case, inner):
         excess = UNKNOWN
     return int(ratio.argmax()), most, mean, total, norm, max(excess, excess_of_nonfinite)
@@ -364,23 +384,35 @@ def _spread(torch: Any, changed: tuple[bool, dict[int, Any]], references: dict[i
     """The sensitivity of each element that one change of the inputs shows."""
     itself, made = changed
     if itself:
-        found = made[slot].abs()
+        found = made[slot].abs()  # of our own: an op may return what it was given
     else:
         exact = case.__dict__.setdefault("exact", None)
         if exact is None:
             # on another device the reference is no float64 result
             wide = all(one.dtype in (torch.float64, torch.complex128) or not one.is_floating_point() for one in references.values())
             exact = case.__dict__["exact"] = references if wide else dict(case.computed())
-        found = (made[slot] - exact[slot]).abs() / _STEP
+        found = _magnitude(made[slot] - exact[slot]).mul_(1 / _STEP)
     found = found.to(device=device, dtype=torch.float64)
-    return torch.where(found.isnan(), float("inf"), found)
+    return found.nan_to_num_(nan=float("inf"), posinf=float("inf"))
+
+
+def _magnitude(difference: Any) -> Any:
+    """Of a tensor that nobody else has."""
+    return difference.abs() if difference.is_complex() else difference.abs_()
+
+
+def _largest(torch: Any, ratio: Any) -> float:
+    """The largest element, where what is no number counts as nothing, and is made so."""
+    found = float(ratio.max())
+    if found != found:  # no number
+        found = float(ratio.copy_(torch.where(ratio.isnan(), 0.0, ratio)).max())
+    return found
 
 
 def _ulp(torch: Any, magnitude: Any, bits: int, smallest: int) -> Any:
     """The unit in the last place of a dtype at these magnitudes; below the smallest normal number, that of the smallest normal."""
-    exponent = torch.frexp(magnitude)[1].to(torch.float64) - 1  # frexp has its significand in [0.5, 1)
-    exponent = torch.where(magnitude > 0, exponent, float(smallest)).clamp_(min=float(smallest))
-    return torch.exp2(exponent - (bits - 1))
+    power = (magnitude.view(torch.int64) & _EXPONENT).view(torch.float64)  # the bits of a power of two are its exponent alone
+    return power.clamp_(min=2.0**smallest).mul_(2.0 ** (1 - bits))
 
 
 def _input(torch: Any, case: _Case, tolerance: Tolerance, shape: Any) -> Any:
