@@ -299,7 +299,7 @@ class Shadowed(Model):
     ops: int = 0
     first: OpError | None = Field(None, description="the first op that was off by more than the rules allow")
     most: list[OpError] = Field([], description="the ops that were off most")
-    unmeasured: dict[str, int] = {}
+    unmeasured: dict[str, int] = Field({}, description="ops that were not recomputed and why, and how often they ran")
     sentence: str = ""
 
 

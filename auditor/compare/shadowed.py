@@ -37,7 +37,7 @@ def shadow_of(run: Trace, reference: str) -> Shadowed:
     for lane in run.lanes.values():
         entries += [(lane, row) for row in _by_line(lane)]
         for event in lane.events_of("unshadowed"):
-            unmeasured[event.get("op") or "?"] += int(event.get("count") or 1)
+            unmeasured[f"{event.get('op') or '?'}: {event.get('why') or 'unknown'}"] += int(event.get("count") or 1)
     entries.sort(key=lambda entry: -entry[1]["added"])
     most = [_error(run, lane, row, row["row"]) for lane, row in entries[:_MOST] if row["added"] > 0]
     off = [(lane, row) for lane, row in entries if row["off"] is not None]

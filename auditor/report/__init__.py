@@ -84,6 +84,8 @@ _NAMED, _MISSING = 3, 4
 _SAID, _PLACES = 3, 3
 #: Most runs that are shown one by one, and most rows in which more of them are.
 _SINGLY, _ROWS = 8, 16
+#: Units in the last place from which on a correct result is one of cancellation.
+_MANY_ULPS = 64.0
 #: What stands in an audit for a number that is not finite.
 _INFINITE = 1e300
 #: Eighths of a cell, filled from below.
@@ -576,7 +578,7 @@ def shadow_title(shadow: Shadowed) -> str:
 def unmeasured(ops: dict[str, int]) -> str:
     """The ops whose own error is not known, the most frequent first; nothing if there are none."""
     most = sorted(ops.items(), key=lambda item: (-item[1], item[0]))
-    shown = [f"{op_name(name)} ({count:,})" for name, count in most[:_NAMED]]
+    shown = [f"{plain(name)} ({count:,})" for name, count in most[:_NAMED]]
     rest = f"{len(most) - _NAMED} more" if len(most) > _NAMED else ""
     return listed([*shown, *filter(None, [rest])]) if most else ""
 
@@ -584,20 +586,41 @@ def unmeasured(ops: dict[str, int]) -> str:
 def error_rows(most: Sequence[OpError]) -> list[tuple[str, ...]]:
     """The heads and the rows of what some ops added to their results; columns in which nothing is known are left out.
 
-    Behind the line and the op: the norm of the error relative to that of the result, the error in ULPs in the mean and at most, which part
-    of its due it is, how far the devices are apart there, and how often the line did the op.
+    Behind the line and the op: the norm of the error relative to that of the result, the error in ULPs in the mean and at most, whether it
+    is within its due, how far the devices are apart there, and how often the line did the op.
     """
-    heads = ("added most", "op", "error", "ULP", "worst", "of its due", "drift", "times")
+    heads = ("added most", "op", "error", "ULP", "worst", "its due", "drift", "times")
     rows = [
         (
-            _error_place(one), op_name(one.op).removesuffix(".default"), _tiny(one.added), _size(one.mean_ulps), _size(one.ulps),
-            "none is due" if one.excess is not None and one.excess >= _INFINITE else _size(one.excess), _tiny(one.drift),
-            f"{one.times:,}" if one.times > 1 else "",
+            _error_place(one), op_name(one.op).removesuffix(".default"), _tiny(one.added), _ulps(one, one.mean_ulps), _ulps(one, one.ulps),
+            _due(one.excess), _tiny(one.drift), f"{one.times:,}" if one.times > 1 else "",
         )
         for one in most
     ]  # fmt: skip
     shown = [k for k in range(len(heads)) if k < 2 or any(row[k] for row in rows)]
     return [tuple(row[k] for k in shown) for row in (heads, *rows)]
+
+
+#: What stands below a table in which something is `_cancelled`.
+CANCELLED = "* of elements that cancel nearly to zero, in units of their own last place: within what cancelling costs"
+
+
+def is_cancelled(one: OpError) -> bool:
+    """Whether an error is large only in units of results that cancel nearly to zero."""
+    return one.ulps is not None and one.ulps > _MANY_ULPS and one.excess is not None and one.excess <= 1
+
+
+def _ulps(one: OpError, value: float | None) -> str:
+    if value is not None and value > _MANY_ULPS and is_cancelled(one):
+        return "*"
+    return _size(value)
+
+
+def _due(excess: float | None) -> str:
+    """Below 1 an excess is only a bound: the search for what is due ends where it is shown to be enough."""
+    if excess is None:
+        return ""
+    return "within" if excess <= 1 else "none is due" if excess >= _INFINITE else f"{_size(excess)} times"
 
 
 def _tiny(value: float | None) -> str:

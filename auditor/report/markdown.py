@@ -233,6 +233,8 @@ def _errors(most: list[OpError]) -> Iterator[str]:
     yield from ("", f"| {' | '.join(heads)} |", f"|---|---|{'---:|' * (len(heads) - 2)}")
     for where, op, *figures in rows:
         yield f"| {cell(where)} | {cell(op)} | {' | '.join(figures)} |"
+    if any(map(words.is_cancelled, most[:_LIST])):
+        yield from ("", text(words.CANCELLED))
 
 
 def _other(lanes: str, other: Divergence) -> str:

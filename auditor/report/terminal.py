@@ -382,6 +382,8 @@ def _errors(most: list[OpError]) -> Iterator[RenderableType]:
     rows += [[Text(one[0], "cyan"), _text(one[1]), *(Text(figure, justify="right") for figure in one[2:])] for one in found]
     yield Text()
     yield from map(_cropped, _aligned(rows))
+    if any(map(words.is_cancelled, most[:_MOST])):
+        yield _text(words.CANCELLED, "dim")
 
 
 def _unmeasured(ops: dict[str, int]) -> Iterator[RenderableType]:
