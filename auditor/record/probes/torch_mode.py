@@ -14,6 +14,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from auditor.record.callsite import hide_us
+from auditor.record.mode import Unnoticed
 from auditor.record.probes import close_look, nonfinite, shadow, sketches, torch_ops, torch_rng
 
 if TYPE_CHECKING:
@@ -30,18 +31,8 @@ def install_torch(process: Process, torch: Any) -> None:
     torch_ops.bind(torch)
     skip_in_dynamo(process, torch)
 
-    class OpRecorder(_python_dispatch.TorchDispatchMode):
+    class OpRecorder(Unnoticed, _python_dispatch.TorchDispatchMode):
         """The mode; its handler is built when the thread has its first op, and again after a fork."""
-
-        supports_higher_order_operators = True
-
-        @classmethod
-        def _should_skip_dynamo(cls) -> bool:
-            return False
-
-        @classmethod
-        def ignore_compile_internals(cls) -> bool:
-            return True
 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             try:

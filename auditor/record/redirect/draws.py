@@ -11,6 +11,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from auditor.record.callsite import hide_us
+from auditor.record.mode import Unnoticed
 from auditor.record.redirect.told import in_place_of
 
 if TYPE_CHECKING:
@@ -57,18 +58,8 @@ def mode_of(torch: Any, told: Told, foreign: Callable[[Any], bool]) -> Callable[
     device_of = torch._C.TensorBase.device.__get__
     random: dict[int, bool] = {}
 
-    class Draws(_python_dispatch.TorchDispatchMode):
+    class Draws(Unnoticed, _python_dispatch.TorchDispatchMode):
         """Sends random ops to the CPU."""
-
-        supports_higher_order_operators = True
-
-        @classmethod
-        def _should_skip_dynamo(cls) -> bool:
-            return False
-
-        @classmethod
-        def ignore_compile_internals(cls) -> bool:
-            return True
 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             try:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from auditor.record.callsite import hide_us
 from auditor.record.imports import when_imported
+from auditor.record.mode import Unnoticed
 from auditor.record.redirect.logical import each_tensor, logical_device, tensors_in
 from auditor.record.redirect.told import by_the_script, calling_module, in_place_of
 
@@ -240,18 +241,8 @@ def mode_of(torch: Any, device: Any, passive: Any, speaks: Any, at_index: Any, t
     disabled = torch._C._disabled_torch_dispatch_impl
     tensor_type = torch.Tensor
 
-    class Moved(_python_dispatch.TorchDispatchMode):
+    class Moved(Unnoticed, _python_dispatch.TorchDispatchMode):
         """Moves factories."""
-
-        supports_higher_order_operators = True
-
-        @classmethod
-        def _should_skip_dynamo(cls) -> bool:
-            return False
-
-        @classmethod
-        def ignore_compile_internals(cls) -> bool:
-            return True
 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             try:

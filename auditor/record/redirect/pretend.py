@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from auditor.record.callsite import hide_us
 from auditor.record.imports import when_imported
+from auditor.record.mode import Unnoticed
 from auditor.record.redirect import autocast, cuda_names, draws, tensor_methods
 from auditor.record.redirect.logical import NAME, UNDECIDED, each_tensor, logical_device, storage_of, tensors_in
 from auditor.record.redirect.told import in_place_of
@@ -61,22 +62,12 @@ def mode_of(torch: Any, current: Callable[[Any], Any], compiled: Callable[[], bo
     tensor_type, cpu = torch.Tensor, torch.device("cpu")
     disabled, in_backward = torch._C._disabled_torch_dispatch_impl, torch._C._current_graph_task_id
 
-    class Pretence(_python_dispatch.TorchDispatchMode):
+    class Pretence(Unnoticed, _python_dispatch.TorchDispatchMode):
         """Runs each op on the CPU, and marks what it makes."""
-
-        supports_higher_order_operators = True
 
         def __init__(self) -> None:
             super().__init__()
             self.last: Any = UNDECIDED  # the device of the last op: what a backward formula makes out of nothing is of the same
-
-        @classmethod
-        def _should_skip_dynamo(cls) -> bool:
-            return False
-
-        @classmethod
-        def ignore_compile_internals(cls) -> bool:
-            return True
 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             try:
