@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Any, NamedTuple, TextIO
 
 from auditor.errors import UsageError
-from auditor.report import plain
+from auditor.report.words.text import plain
 from auditor.trace import DRAW, EXTERNAL, OP, PHASES
 from auditor.trace.reader import LaneTrace, Trace
 

@@ -36,7 +36,9 @@ def members(kind: type[M]) -> dict[str, M]:
     package = import_module(kind.__module__)
     found: dict[str, M] = {}
     files: dict[str, str] = {}
-    for file in sorted(info.name for info in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")):
+    # a folder within a set is no member: it has what they share
+    modules = (info for info in pkgutil.iter_modules(package.__path__, f"{package.__name__}.") if not info.ispkg)
+    for file in sorted(info.name for info in modules):
         constants = [value for value in vars(import_module(file)).values() if isinstance(value, kind)]
         if not constants:
             raise AuditError("plugin-empty", f"{file} has no {kind.__name__}: each file of {package.__name__} is one")

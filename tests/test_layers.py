@@ -54,6 +54,7 @@ _CHEAP = (
     "weakref",
 )  # fmt: skip
 
+_OF_REPORTS = ("auditor.report", "auditor.report.words", "auditor.report.words.*", "auditor.results")
 _OF_PIPELINE = (
     "auditor", "auditor.pipeline.*", "auditor.factors", "auditor.listing", "auditor.mapping", "auditor.progress", "auditor.plugins",
     "auditor.report", "auditor.report.*", *(f"auditor.{verb}" for verb in VERBS), *NOUNS,
@@ -98,16 +99,17 @@ TABLE: dict[str, Allowed] = {
     "auditor.judge*": Allowed(
         ("auditor.judge.*", *NOUNS), ("yaml", "pydantic", "duckdb"), auditor_lazily=("auditor.detectors",)
     ),
-    "auditor.report": Allowed(("auditor.results",)),
+    "auditor.report.words*": Allowed(("auditor.report.words.*", "auditor.results")),
+    "auditor.report": Allowed(("auditor.report.words.*", "auditor.results")),
     # reading an audit back fails in a sentence of ours, made of what pydantic says
     "auditor.report.json": Allowed(("auditor.report", "auditor.results", "auditor.errors"), ("pydantic",)),
-    "auditor.report.terminal": Allowed(("auditor.report", "auditor.results"), ("rich",)),
-    "auditor.report.html": Allowed(("auditor.report", "auditor.results"), ("jinja2",)),
-    "auditor.report.*": Allowed(("auditor.report", "auditor.results")),
+    "auditor.report.terminal": Allowed(_OF_REPORTS, ("rich",)),
+    "auditor.report.html": Allowed(_OF_REPORTS, ("jinja2",)),
+    "auditor.report.*": Allowed(_OF_REPORTS),
     "auditor.plugins": Allowed(("auditor.errors",), auditor_lazily=("auditor.detectors", "auditor.factors", "auditor.report")),
     "auditor.config": Allowed(("auditor.errors",), ("pydantic",), others_lazily=("tomli",)),
     "auditor.rulebook": Allowed(("auditor.judge", "auditor.factors")),
-    "auditor.listing": Allowed(("auditor.report", *NOUNS)),
+    "auditor.listing": Allowed(("auditor.report.words.text", *NOUNS)),
     "auditor.progress": Allowed(("auditor.launch",)),
     "auditor.pipeline.devices": Allowed(_OF_PIPELINE, others_lazily=("torch",)),  # torch is asked for devices that only it knows
     # two callables are watched in the caller's own process

@@ -96,6 +96,24 @@ def test_fizzbuzz_in_numpy_and_torch_has_three_faults_and_none_when_they_are_men
     assert min(pair.digits or 0 for pair in good.pairs) > 4.5
     assert {pair.occurrences for pair in good.pairs if pair.a in ("w1", "b1", "w2", "b2")} == {29}
 
+    # each fault alone
+    alone = [
+        matched(ours, values_of(EXAMPLES / "fizbuz_torch.py", *(mended[:k] + mended[k + 1 :]), args=("--epochs", "2"))) for k in range(3)
+    ]
+    assert [set(origins(found)) for found in (alone[0], alone[2])] == [{"loss"}, {"b1"}]
+    assert {pair_of(alone[0], name).agrees for name in ("error", "w1", "b1", "w2", "b2")} == {True}
+    twice = {pair.a: pair.update for pair in alone[1].pairs if pair.a in ("w1", "b1", "w2", "b2")}
+    assert set(origins(alone[1])) <= set(twice)
+    assert {update and update.kind for update in twice.values()} == {"factor"}
+    accumulated = pair_of(alone[2], "b1").update
+    assert accumulated is not None
+    assert accumulated.kind == "growing"
+    flat = values_of(EXAMPLES / "fizbuz_numpy.py", ("delta2 = error * output * (1 - output)", "delta2 = error"), args=("--epochs", "2"))
+    other = matched(flat, values_of(EXAMPLES / "fizbuz_torch.py", *mended, args=("--epochs", "2")))
+    assert origins(other)[0] == "w2"
+    assert pair_of(other, "error").agrees is False
+    assert pair_of(other, "error").follows is not None
+
 
 @pytest.mark.torch
 def test_a_cell_and_its_module_agree_when_their_weights_do(values_of: Any) -> None:
@@ -137,6 +155,41 @@ def test_a_refactoring_agrees_and_one_whose_schedule_is_a_step_late_does_not(val
     other = matched(ours, values_of(PAIRS / "loop_refactored.py", ("rate=0.9", "rate=0.8")))
     assert origins(other)[0] == "velocity"
     assert pair_of(other, "weights").follows == "velocity"
+
+
+#: A fault of adam_library.py or adam_by_hand.py: which, what is replaced by what, and the names that may be where it comes from.
+FAULTS = [
+    ("adam_library", "eps=1e-8", "eps=1e-2", {"w1", "b1", "w2"}),
+    ("adam_by_hand", "m / (1 - 0.9**t), v / (1 - 0.999**t)", "m, v", {"w1", "b1", "w2"}),
+    ("adam_library", "torch.from_numpy(w1.T)", "torch.from_numpy(w1)", {"w1", "h", "out"}),
+    ("adam_library", "net.eval()  # it is fine-tuned without dropout", "net.train()", {"out", "h"}),
+    ("adam_library", "x = data[start : start + 16]", "x = data[start : start + 16].flip(0)", {"x"}),
+    ("adam_library", "loss = error.pow(2).mean()", "loss = error.pow(2).sum(1).mean()", {"loss"}),
+]
+
+
+@pytest.mark.torch
+def test_adam_by_hand_and_the_library_s_agree_and_each_fault_is_found_where_it_is(values_of: Any) -> None:
+    ours, theirs = values_of(PAIRS / "adam_by_hand.py"), values_of(PAIRS / "adam_library.py")
+    good = matched(ours, theirs)
+    assert_agrees(good)
+    together = {(pair.a, pair.b) for pair in good.pairs}
+    assert together >= {("w2", "net.second.weight"), ("out", "out"), ("prediction", "prediction"), ("loss", "loss"), ("h", "h")}
+    for script, old, new, names in FAULTS:
+        changed = values_of(PAIRS / f"{script}.py", (old, new))
+        found = matched(changed, theirs) if script == "adam_by_hand" else matched(ours, changed)
+        assert found.answer == "differ", (old, found.sentence)
+        assert found.origins[0].a in names, (old, [pair.a for pair in found.origins], found.sentence)
+        assert pair_of(found, "y").agrees
+    flipped = matched(ours, values_of(PAIRS / "adam_library.py", FAULTS[4][1:3]))
+    relation = pair_of(flipped, "x").relation
+    assert relation is not None
+    assert relation.kind == "permutation"
+    scaled = matched(ours, values_of(PAIRS / "adam_library.py", FAULTS[5][1:3]))
+    relation = pair_of(scaled, "loss").relation
+    assert relation is not None
+    assert relation.kind == "factor"
+    assert relation.value == pytest.approx(4, rel=1e-5)
 
 
 def test_two_callables_are_matched_in_a_notebook_or_a_test() -> None:

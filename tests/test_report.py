@@ -21,9 +21,10 @@ from rich.cells import cell_len
 
 from auditor.errors import UsageError
 from auditor.plugins import reports
-from auditor.report import MEANINGS, Report, caveat, held, percent, plain, proof, run_names, run_rows
+from auditor.report import MEANINGS, Report, caveat, held, proof, run_names, run_rows
 from auditor.report.json import FORMAT, read
 from auditor.report.markdown import cell, code, text
+from auditor.report.words.text import percent, plain
 from auditor.results import Audit, Kind, RunOutcome, Search
 from tests.audits import AUDITS, PINNED, VARIED
 

@@ -61,7 +61,7 @@ from auditor.pipeline.reruns import Reruns, Silent
 from auditor.pipeline.varied import explain_varied
 from auditor.pipeline.verdict import agree, check_recorder, compared, conclude, recorded, why_not_whole
 from auditor.plan import Inquiry, Plan, Selection
-from auditor.report import listed
+from auditor.report.words.text import listed
 from auditor.results import Audit, Lost, OpLine, RunOutcome, Search
 from auditor.tolerance import Tolerance
 from auditor.trace.reader import Trace

@@ -12,7 +12,7 @@ from auditor.experiment import Search as State
 from auditor.pipeline.laboratory import Laboratory, seen_at
 from auditor.pipeline.looks import closer, second_look
 from auditor.pipeline.verdict import parting, rate
-from auditor.report import counted, listed
+from auditor.report.words.text import counted, listed
 from auditor.results import Cause, Intermittent, Search
 from auditor.trace.reader import Trace
 

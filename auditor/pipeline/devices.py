@@ -13,7 +13,7 @@ from auditor.errors import UsageError
 from auditor.factors import needs_cuda
 from auditor.pipeline.reruns import Reruns
 from auditor.plan import Plan
-from auditor.report import listed
+from auditor.report.words.text import listed
 from auditor.results import DeviceComparison, Divergence, Shadowed
 from auditor.tolerance import Tolerance, as_json
 from auditor.trace.reader import Trace

@@ -24,7 +24,7 @@ from auditor.mend import diff_of, mended, zeroed
 from auditor.pipeline.laboratory import Laboratory
 from auditor.pipeline.verdict import compared, why_not_whole
 from auditor.plugins import detectors
-from auditor.report import listed
+from auditor.report.words.text import listed
 from auditor.results import Audit, Cause, Divergence, Finding, Patch
 from auditor.trace.reader import Trace
 from auditor.trace.tables import Tables

@@ -15,7 +15,7 @@ from auditor.mapping import mapping_of
 from auditor.matching import Matched, matched
 from auditor.pipeline.reruns import Reruns
 from auditor.plan import Plan
-from auditor.report import listed
+from auditor.report.words.text import listed
 from auditor.results import Audit, RunOutcome, Verdict
 from auditor.trace.names import Series, named_values
 from auditor.trace.reader import Trace

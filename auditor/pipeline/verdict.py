@@ -11,7 +11,7 @@ from auditor.compare import Comparison, before_the_end, compare
 from auditor.experiment import wilson
 from auditor.launch import outcome, told_of_originals
 from auditor.plan import Plan
-from auditor.report import counted, listed
+from auditor.report.words.text import counted, listed
 from auditor.results import Audit, Coverage, Divergence, Intermittent, Lost, Place
 from auditor.trace.ops import BRANCHES_UNDER_A_MODE
 from auditor.trace.reader import LaneTrace, Trace

@@ -6,7 +6,6 @@ comes from the user (code, paths, values, messages) goes through `plain`; each r
 
 from __future__ import annotations
 
-import math
 import re
 import shlex
 import signal
@@ -14,24 +13,20 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
+from auditor.report.words.programs import is_match, matching
+from auditor.report.words.text import contrasted, counted, listed, op_name, path, percent, place, plain, verbatim
 from auditor.results import (
     Audit,
     Cause,
-    CurvePoint,
-    DeviceComparison,
     Difference,
     Divergence,
     Finding,
     Intermittent,
     Kind,
-    NamePair,
-    OpError,
     OpLine,
     Patch,
-    Relation,
     RunOutcome,
     Search,
-    Shadowed,
     Verdict,
 )
 
@@ -75,8 +70,6 @@ SENSITIVE = "Sensitive to (how results are rounded, and only where it is varied)
 #: The title of what would be on a GPU, and what it is worth.
 FORECAST, FORETOLD = "On a GPU", "what PyTorch documents of these ops; none of it was seen"
 
-#: Most characters of a value that stands beside its twin.
-_CONTRAST = 60
 _UNSEEN = "The controls agree: two runs as they are do not show it, and on another machine it may show by itself."
 #: Most factors that are named where a run is described, and most that are named as those that were not in it.
 _NAMED, _MISSING = 3, 4
@@ -84,12 +77,6 @@ _NAMED, _MISSING = 3, 4
 _SAID, _PLACES = 3, 3
 #: Most runs that are shown one by one, and most rows in which more of them are.
 _SINGLY, _ROWS = 8, 16
-#: Units in the last place from which on a correct result is one of cancellation.
-_MANY_ULPS = 64.0
-#: What stands in an audit for a number that is not finite.
-_INFINITE = 1e300
-#: Eighths of a cell, filled from below.
-_EIGHTHS = " ▁▂▃▄▅▆▇█"
 #: Length of a run's name without its number from which on it is not said twice.
 _STEM = len("control-")
 
@@ -101,104 +88,13 @@ def label(audit: Audit) -> str:
     return LABELS[audit.verdict]
 
 
-def is_match(audit: Audit) -> bool:
-    """Whether two programs were held against each other."""
-    return any(run.role == "program" for run in audit.runs)
-
-
-def origins(audit: Audit) -> list[NamePair]:
-    """The names whose differences follow from no earlier one, in order of execution."""
-    return [pair for pair in audit.names if not pair.agrees and pair.follows is None]
-
-
-def _matching(audit: Audit) -> str:
-    """Whether two programs agree, in how many names and to how many digits, or by what they differ first."""
-    first = next(iter(origins(audit)), None)
-    if first is None:
-        known = [pair.digits for pair in audit.names if pair.digits is not None]
-        digits = f" to at least {min(known):.1f} digits" if known else ""
-        return f"{counted(len(audit.names), 'name')} of both programs agree{digits} at every step"
-    both = plain(first.a) if first.a == first.b else f"{plain(first.a)} and {plain(first.b)}"
-    when_ = f" (step {first.first.step})" if first.first is not None else ""
-    more = len(origins(audit)) - 1
-    others = f"; {counted(more, 'other difference')} {'does' if more == 1 else 'do'} not follow from it" if more else ""
-    return f"{both} first, at {pair_place(first)}{when_}: {relation_words(first)}{others}"
-
-
-def pair_place(pair: NamePair) -> str:
-    """`a.py:34 and b.py:41`."""
-    sides = ((pair.file_a, pair.line_a), (pair.file_b, pair.line_b))
-    return listed([place(file, line) for file, line in sides if file])
-
-
-def relation_words(pair: NamePair, short: bool = False) -> str:
-    """How a name differs from its counterpart: by its update where that says more; `short`: without what that can mean."""
-    found = [
-        (which, one) for which, one in (("", pair.relation), ("each update: ", pair.update)) if one is not None and one.kind != "equal"
-    ]
-    found.sort(key=lambda entry: entry[1].kind == "other")
-    return f"{found[0][0]}{_relation(found[0][1], short)}" if found else "in no simple way"
-
-
-def _relation(one: Relation, short: bool) -> str:
-    value = "" if one.value is None else f"{one.value:.6g}"
-    known = {
-        "factor": f"a constant factor {value}", "offset": f"a constant offset {value}", "sign": "the other sign", "transpose": "transposed",
-        "permutation": "in another order", "rounding": "rounded", "lag": "one step late", "growing": "by more with each step",
-        "other": "in no simple way", "equal": "the same",
-    }  # fmt: skip
-    said = known[one.kind].rstrip()
-    if short or not one.meaning:
-        return said
-    return f"{said}: {plain(one.meaning).removeprefix(f'{value}: ') if value else plain(one.meaning)}"
-
-
-def name_rows(pairs: Sequence[NamePair]) -> list[tuple[str, ...]]:
-    """The heads and the rows of a table of names: both names, their lines, the digits in which they agree, from when on not, and how."""
-    rows: list[tuple[str, ...]] = [("name", "", "lines", "digits", "parts at", "how")]
-    for pair in pairs:
-        lines = " | ".join(str(line) if line is not None else "" for line in (pair.line_a, pair.line_b))
-        when_ = "" if pair.first is None else f"step {pair.first.step}" if pair.first.step or not pair.first.occurrence else ""
-        when_ = when_ or ("" if pair.first is None else f"no. {pair.first.occurrence + 1}")
-        how = "agrees" if pair.agrees else f"follows from {plain(pair.follows)}" if pair.follows else relation_words(pair, short=True)
-        if pair.agrees and pair.relation is not None and pair.relation.kind not in ("equal", "rounding"):
-            how = f"agrees, {_relation(pair.relation, short=True)}"
-        other = "" if pair.b == pair.a else plain(pair.b)
-        rows.append((plain(pair.a), other, lines, "" if pair.digits is None else f"{pair.digits:.1f}", when_, how))
-    return rows
-
-
-def error_curves(audit: Audit, most: int, columns: int) -> list[tuple[str, str, str]]:
-    """The names that part most, those of other causes first: name, its relative error over its occurrences as bars, from and to."""
-    worst = sorted((pair for pair in audit.names if not pair.agrees), key=lambda pair: (pair.follows is not None, -_last_error(pair)))
-    found = []
-    for pair in worst[:most]:
-        known = [(at, error) for at, error in pair.errors if 0 < error < _INFINITE]
-        if not known:
-            continue
-        last = max(pair.errors[-1][0], 1)
-        bars = [0.0] * columns
-        for at, error in known:
-            column = min(int(at / last * columns), columns - 1)
-            bars[column] = max(bars[column], error)
-        low, high = math.floor(math.log10(min(error for _, error in known))), math.ceil(math.log10(max(error for _, error in known)))
-        high = max(high, low + 1)
-        cells = "".join(_EIGHTHS[max(round((math.log10(bar) - low) / (high - low) * 8), 1)] if bar else " " for bar in bars)
-        found.append((plain(pair.a), cells, f"1e{low} to 1e{high}"))
-    return found
-
-
-def _last_error(pair: NamePair) -> float:
-    return pair.errors[-1][1] if pair.errors else 0.0
-
-
 def headline(audit: Audit) -> str:
     """What stands behind the verdict's label. It never says that a script is reproducible: nobody can know."""
     divergence = audit.divergence
     if audit.verdict == "inconclusive":
         return plain(audit.reason or "the audit gives no reason")
     if is_match(audit):
-        return _matching(audit)
+        return matching(audit)
     if audit.verdict == "no-divergence-seen":
         return _agreement(audit)
     if divergence is None:
@@ -448,19 +344,8 @@ def patched(patch: Patch) -> str:
 def diff_lines(patch: Patch, most: int) -> list[str]:
     """The lines of a patch, as they are but for what cannot be printed; of a long one the first, and how many more there are."""
     lines = [line.removesuffix("\r") for line in patch.diff.removesuffix("\n").split("\n")]
-    shown = [_verbatim(line) for line in lines[:most]]
+    shown = [verbatim(line) for line in lines[:most]]
     return [*shown, f"... and {counted(len(lines) - most, 'more line')}: --json has them all"] if len(lines) > most else shown
-
-
-def plain_line(code: str) -> str:
-    """A line of code with its indentation."""
-    return _verbatim(code.rstrip().expandtabs(8))
-
-
-def _verbatim(line: str) -> str:
-    """A line of code with its blanks and tabs; control characters and the like are shown as escapes."""
-    text = "".join(c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in line[:2_000])
-    return text if len(text) <= 1_000 else f"{text[:999]}…"
 
 
 def caveat(audit: Audit) -> str | None:
@@ -550,12 +435,6 @@ def rate(intermittent: Intermittent) -> str:
     return f"{apart} of {counted(of, 'run')}{who} did something else{than}: {percent(apart / of)} %{interval}"
 
 
-def percent(rate: float) -> str:
-    """A rate in percent; it is 0 or 100 only where it is not a little more or less."""
-    shown = f"{100 * rate:.0f}"
-    return f"{100 * rate:.2g}" if shown == "0" and rate else f"{100 * rate:.1f}" if shown == "100" and rate != 1 else shown
-
-
 def spread(divergence: Divergence) -> str | None:
     """How much of what follows differs too; None if it was not counted."""
     differing, compared = divergence.detail.differing_ops, divergence.detail.compared_ops
@@ -563,125 +442,6 @@ def spread(divergence: Divergence) -> str | None:
         return None
     of = "all" if differing == compared else f"{differing:,} of the"
     return f"{of} {counted(compared, 'op')} compared from here on differ"
-
-
-def devices_title(comparison: DeviceComparison) -> str:
-    """What was compared."""
-    return " against ".join(map(plain, comparison.devices))
-
-
-def shadow_title(shadow: Shadowed) -> str:
-    """What each op was held against, and how many could be."""
-    return f"Each op against {plain(shadow.reference)}: {counted(shadow.ops, 'op')} recomputed"
-
-
-def unmeasured(ops: dict[str, int]) -> str:
-    """The ops whose own error is not known, the most frequent first; nothing if there are none."""
-    most = sorted(ops.items(), key=lambda item: (-item[1], item[0]))
-    shown = [f"{plain(name)} ({count:,})" for name, count in most[:_NAMED]]
-    rest = f"{len(most) - _NAMED} more" if len(most) > _NAMED else ""
-    return listed([*shown, *filter(None, [rest])]) if most else ""
-
-
-def error_rows(most: Sequence[OpError]) -> list[tuple[str, ...]]:
-    """The heads and the rows of what some ops added to their results; columns in which nothing is known are left out.
-
-    Behind the line and the op: the norm of the error relative to that of the result, the error in ULPs in the mean and at most, whether it
-    is within its due, how far the devices are apart there, and how often the line did the op.
-    """
-    heads = ("added most", "op", "error", "ULP", "worst", "its due", "drift", "times")
-    rows = [
-        (
-            _error_place(one), op_name(one.op).removesuffix(".default"), _tiny(one.added), _ulps(one, one.mean_ulps), _ulps(one, one.ulps),
-            _due(one.excess), _tiny(one.drift), f"{one.times:,}" if one.times > 1 else "",
-        )
-        for one in most
-    ]  # fmt: skip
-    shown = [k for k in range(len(heads)) if k < 2 or any(row[k] for row in rows)]
-    return [tuple(row[k] for k in shown) for row in (heads, *rows)]
-
-
-#: What stands below a table in which something is `_cancelled`.
-CANCELLED = "* of elements that cancel nearly to zero, in units of their own last place: within what cancelling costs"
-
-
-def is_cancelled(one: OpError) -> bool:
-    """Whether an error is large only in units of results that cancel nearly to zero."""
-    return one.ulps is not None and one.ulps > _MANY_ULPS and one.excess is not None and one.excess <= 1
-
-
-def _ulps(one: OpError, value: float | None) -> str:
-    if value is not None and value > _MANY_ULPS and is_cancelled(one):
-        return "*"
-    return _size(value)
-
-
-def _due(excess: float | None) -> str:
-    """Below 1 an excess is only a bound: the search for what is due ends where it is shown to be enough."""
-    if excess is None:
-        return ""
-    return "within" if excess <= 1 else "none is due" if excess >= _INFINITE else f"{_size(excess)} times"
-
-
-def _tiny(value: float | None) -> str:
-    return "" if value is None else "0" if value == 0 else "∞" if value >= _INFINITE else f"{value:.1e}"
-
-
-def _size(value: float | None) -> str:
-    """A positive number to two digits, without an exponent where it is of ordinary size."""
-    if value is None or value >= _INFINITE:
-        return "" if value is None else "∞"
-    return f"{value:,.0f}" if 99.5 <= value < 1e7 else f"{value:.2g}"
-
-
-def _error_place(one: OpError) -> str:
-    """The line of an op; of a backward op that of its forward op, which says more."""
-    forward = one.forward
-    if forward is not None and forward.file:
-        return f"{place(forward.file, forward.line)} backward"
-    return place(one.file, one.line) if one.file else ""
-
-
-def significant(value: float) -> str:
-    """A positive number to two digits, without an exponent where it is of ordinary size."""
-    return f"{value:,.0f}" if 99.5 <= value < 1e7 else f"{value:.2g}"
-
-
-@dataclass(frozen=True)
-class Chart:
-    """Bars on a logarithmic scale: rows of (label, bars), the highest first; and the columns of the marked ops."""
-
-    rows: list[tuple[str, str]]
-    axis: str
-    marks: str
-
-
-def chart(curve: Sequence[CurvePoint], columns: int, marked: int | None = None, height: int = 6) -> Chart | None:
-    """How a drift goes along a run, each column being the largest of its ops; None if there is no drift. `marked`: index of an op."""
-    if not any(point.drift > 0 for point in curve):
-        return None
-    first, last = curve[0].index, max(curve[-1].index, curve[0].index + 1)
-    bars = [0.0] * columns
-
-    def column(index: int) -> int:
-        return min(int((index - first) / (last - first) * columns), columns - 1)
-
-    for point in curve:
-        bars[column(point.index)] = max(bars[column(point.index)], min(point.drift, 1e300))
-    logs = [math.log10(bar) if bar > 0 else None for bar in bars]
-    known = [value for value in logs if value is not None]
-    low, high = math.floor(min(known)), math.ceil(max(known))
-    high = max(high, low + 1)
-    eighths = [None if value is None else max(round((value - low) / (high - low) * height * 8), 1) for value in logs]
-    rows = []
-    for row in range(height, 0, -1):
-        cells = "".join(" " if n is None else _EIGHTHS[min(max(n - (row - 1) * 8, 0), 8)] for n in eighths)
-        label = f"1e{high}" if row == height else f"1e{low}" if row == 1 else ""
-        rows.append((label, cells))
-    ends = f"op {first:,}", f"op {curve[-1].index:,}" + (f" (step {curve[-1].step})" if curve[-1].step else "")
-    axis = ends[0] + ends[1].rjust(columns - len(ends[0]))
-    marks = "" if marked is None or not first <= marked <= last else " " * column(marked) + "▲"
-    return Chart(rows, axis, marks)
 
 
 def shown_at(divergence: Divergence) -> str:
@@ -703,15 +463,6 @@ def sides(divergence: Divergence) -> list[tuple[str, str, str]]:
         side["line"] = place(side.pop("file", None), side.pop("line", None))
     keys = [key for key in dict.fromkeys([*a, *b]) if a.get(key) != b.get(key)]
     return [(plain(key), *contrasted(a.get(key, ""), b.get(key, ""))) for key in keys]
-
-
-def contrasted(a: object, b: object) -> tuple[str, str]:
-    """Two values; of long ones what stands around their first difference."""
-    x, y = plain(a, 100_000), plain(b, 100_000)
-    cut = next((k for k, (c, d) in enumerate(zip(x, y, strict=False)) if c != d), min(len(x), len(y))) - 12
-    if cut > 0 and max(len(x), len(y)) > _CONTRAST:
-        x, y = f"…{x[cut:]}", f"…{y[cut:]}"
-    return plain(x, _CONTRAST), plain(y, _CONTRAST)
 
 
 def others(audit: Audit) -> list[tuple[str, Divergence]]:
@@ -961,55 +712,3 @@ def kept_together(audit: Audit) -> str | None:
     folders = {run.path.removesuffix(f"/{run.id}") for run in audit.runs}
     together = len(folders) == 1 and all(run.path.endswith(f"/{run.id}") for run in audit.runs)
     return path(folders.pop()) if together else None
-
-
-def plain(value: object, most: int = 400) -> str:
-    """One line of at most `most` printable characters.
-
-    White space is a blank; control characters, bidirectional marks and lone surrogates are shown as escapes. So nothing
-    that a script prints, contains or is named can act on a terminal, break an encoding or bury the rest of a report.
-    """
-    text = str(value)[: 2 * most].strip()
-    text = "".join(c if c.isprintable() else " " if c.isspace() else c.encode("unicode_escape").decode() for c in text)
-    return text if len(text) <= most else f"{text[: most - 1]}…"
-
-
-def path(value: object) -> str:
-    """A path that may have to be copied: plain, and never shortened."""
-    return plain(value, 10_000)
-
-
-def counted(amount: int, noun: str) -> str:
-    """`1 op`, `1,234 ops`."""
-    return f"{amount:,} {noun}{'' if amount == 1 else 's'}"
-
-
-def listed(names: Iterable[object]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
-    *most, last = [plain(name) for name in names] or ["none"]
-    return f"{', '.join(most)} and {last}" if most else last
-
-
-def place(file: str | None, line: int | None) -> str:
-    """`train.py:31`, as editors and terminals understand it."""
-    if not file:
-        return "no line of the script"
-    return path(file) if line is None else f"{path(file)}:{line}"
-
-
-def op_name(op: str) -> str:
-    """The overload name; what is not an op, in words."""
-    return "tensor from outside" if op == "external" else plain(op)
-
-
-_ASCII = str.maketrans({"→": ">", "≠": "*", "│": "|", "…": "~"})
-
-
-def write(out: TextIO, text: str) -> None:
-    """Write a whole report, in characters that the stream's encoding has: no verdict is lost to `LANG=C`."""
-    encoding = out.encoding or "utf-8"
-    try:
-        text.encode(encoding)
-    except UnicodeEncodeError:
-        text = text.translate(_ASCII).encode(encoding, "backslashreplace").decode(encoding)
-    out.write(text)

@@ -11,7 +11,10 @@ from collections.abc import Iterator
 from typing import TextIO
 
 from auditor import report as words
-from auditor.report import Report, plain
+from auditor.report import Report
+from auditor.report.words import devices, programs
+from auditor.report.words import text as texts
+from auditor.report.words.text import plain
 from auditor.results import Audit, Cause, DeviceComparison, Difference, Divergence, Finding, OpError, OpLine
 
 #: Most entries of a list, and of the tensors of one op: together they keep the report within a screen or two.
@@ -30,7 +33,7 @@ _NUMBERED = re.compile(r"^(\d+)([.)])")
 def render(audit: Audit, out: TextIO) -> None:
     """Write the audit as GitHub-flavoured Markdown."""
     blocks = ["\n".join(block) for block in map(list, _blocks(audit)) if block]
-    words.write(out, "\n\n".join(blocks) + "\n")
+    texts.write(out, "\n\n".join(blocks) + "\n")
 
 
 def _blocks(audit: Audit) -> Iterator[list[str] | Iterator[str]]:
@@ -45,7 +48,7 @@ def _blocks(audit: Audit) -> Iterator[list[str] | Iterator[str]]:
     caveat = words.caveat(audit)
     if caveat:
         yield [text(caveat, words.LONG)]
-    if words.is_match(audit):
+    if programs.is_match(audit):
         yield from _match(audit)
     leading = words.leading(audit)
     for cause in leading[:_LIST]:
@@ -69,7 +72,7 @@ def _blocks(audit: Audit) -> Iterator[list[str] | Iterator[str]]:
     for comparison in audit.devices:
         yield _devices(comparison)
     if audit.shadow is not None:
-        title = f"**{text(words.shadow_title(audit.shadow))}**"
+        title = f"**{text(devices.shadow_title(audit.shadow))}**"
         yield [f"{title}. {text(audit.shadow.sentence, words.LONG)}", *_errors(audit.shadow.most)]
     yield _list("Findings:", [_finding(finding, others) for finding, others in words.grouped(words.seen(audit))])
     yield _list(f"{words.FORECAST} ({words.FORETOLD}):", [_foretold(rule) for rule in words.forecast(audit)], _FORECAST)
@@ -104,7 +107,7 @@ def _kind(divergence: Divergence) -> Iterator[str]:
         yield f"{text(facts['how often'])}."
     for name, line in (("Forward line", detail.forward), ("Memory of", detail.allocated), ("Seen at", detail.seen_at)):
         if line is not None:
-            yield f"{name}: {code(words.place(line.file, line.line))}{f' {code(line.code)}' if line.code else ''}"
+            yield f"{name}: {code(texts.place(line.file, line.line))}{f' {code(line.code)}' if line.code else ''}"
     for what, a, b in words.sides(divergence):
         yield f"- {text(what)}: {code(a)} against {code(b)}"
 
@@ -143,7 +146,7 @@ def _carriers(divergence: Divergence) -> Iterator[str]:
         yield f"Carried on by{f' ({spread})' if spread else ''}:"
         known = None
         for line in divergence.detail.carriers[:_CARRIERS]:
-            where = words.place(line.file, line.line)
+            where = texts.place(line.file, line.line)
             shown = f": {code(line.code)}" if line.code and where != known else ""
             yield f"- {code(where)} {_op(line.op)}{shown}"
             known = where
@@ -152,19 +155,19 @@ def _carriers(divergence: Divergence) -> Iterator[str]:
 def _streams(divergence: Divergence) -> Iterator[str]:
     for stream in divergence.detail.streams:
         values = f", {_either(stream.a, stream.b)}" if stream.a is not None or stream.b is not None else ""
-        where = f" at {code(words.place(stream.file, stream.line))}" if stream.file else ""
+        where = f" at {code(texts.place(stream.file, stream.line))}" if stream.file else ""
         yield f"{code(stream.name)}: {text(stream.what)}{where}{values}"
 
 
 def _files(divergence: Divergence) -> Iterator[str]:
     for file in divergence.detail.files:
-        where = f" at {code(words.place(file.file, file.line))}" if file.file else ""
-        yield f"file {code(words.path(file.path))} ({text(file.op)}){where}: {text(file.what)}"
+        where = f" at {code(texts.place(file.file, file.line))}" if file.file else ""
+        yield f"file {code(texts.path(file.path))} ({text(file.op)}){where}: {text(file.what)}"
 
 
 def _cause(cause: Cause, audit: Audit) -> Iterator[str]:
     """What is to blame and its line, then why, the proof, and what to change."""
-    where = f"{' enters' if cause.proved else ''} at {code(words.place(cause.file, cause.line))}" if cause.file else ""
+    where = f"{' enters' if cause.proved else ''} at {code(texts.place(cause.file, cause.line))}" if cause.file else ""
     line = f": {code(cause.code)}" if cause.code else f" in {code(cause.function)}" if where and cause.function else ""
     yield f"**{text(cause.factor)}**{where}{line}"
     for name, sentence in words.reasons(cause, audit):
@@ -188,34 +191,34 @@ def _sensitive(cause: Cause, audit: Audit) -> str:
 
 
 def _seen(seen: OpLine) -> str:
-    return f"{code(words.place(seen.file, seen.line))} {_op(seen.op)} (op {seen.index})"
+    return f"{code(texts.place(seen.file, seen.line))} {_op(seen.op)} (op {seen.index})"
 
 
 def _match(audit: Audit) -> Iterator[list[str]]:
     """The first names that differ with the code of both programs, then all that differ, and the rest folded away."""
-    for pair in words.origins(audit)[:_LIST]:
+    for pair in programs.origins(audit)[:_LIST]:
         names = code(pair.a) if pair.a == pair.b else f"{code(pair.a)} and {code(pair.b)}"
-        yield [f"**{names}** at {text(words.pair_place(pair))}: {text(words.relation_words(pair), words.LONG)}"]
+        yield [f"**{names}** at {text(programs.pair_place(pair))}: {text(programs.relation_words(pair), words.LONG)}"]
         for side, around, line in (("a", pair.around_a, pair.line_a), ("b", pair.around_b, pair.line_b)):
             if around:
-                shown = [f"{number:>4} {'>' if number == line else ' '} {words.plain_line(one)}" for number, one in around]
+                shown = [f"{number:>4} {'>' if number == line else ' '} {texts.plain_line(one)}" for number, one in around]
                 fence = _fence("\n".join(shown))
-                yield [f"{text(words.place(getattr(pair, f'file_{side}'), line))}", "", f"{fence}python", *shown, fence]
+                yield [f"{text(texts.place(getattr(pair, f'file_{side}'), line))}", "", f"{fence}python", *shown, fence]
     if audit.names:
-        heads, *rows = words.name_rows(audit.names)
+        heads, *rows = programs.name_rows(audit.names)
         table = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
         table += [
             f"| {cell(row[0])} | {cell(row[1])} | {' | '.join(cell(part) if '|' in part else text(part) for part in row[2:])} |"
             for row in rows
         ]
-        yield ["<details>", f"<summary>{words.counted(len(audit.names), 'name')}</summary>", "", *table, "", "</details>"]
+        yield ["<details>", f"<summary>{texts.counted(len(audit.names), 'name')}</summary>", "", *table, "", "</details>"]
     yield _list("Without a counterpart:", [text(one) for one in audit.unaligned])
 
 
 def _devices(comparison: DeviceComparison) -> Iterator[str]:
     """How two devices drift apart, as bars on a logarithmic scale, and which ops added most."""
-    yield f"**{text(words.devices_title(comparison))}**. {text(comparison.sentence, words.LONG)}"
-    drawn = words.chart(comparison.curve, _BARS, comparison.first.index if comparison.first else None, _BAR_ROWS)
+    yield f"**{text(devices.devices_title(comparison))}**. {text(comparison.sentence, words.LONG)}"
+    drawn = devices.chart(comparison.curve, _BARS, comparison.first.index if comparison.first else None, _BAR_ROWS)
     if drawn is not None:
         widest = max(len(label) for label, _ in drawn.rows)
         yield from ("", "```")
@@ -229,20 +232,20 @@ def _errors(most: list[OpError]) -> Iterator[str]:
     """The ops that added most."""
     if not most:
         return
-    heads, *rows = words.error_rows(most[:_LIST])
+    heads, *rows = devices.error_rows(most[:_LIST])
     yield from ("", f"| {' | '.join(heads)} |", f"|---|---|{'---:|' * (len(heads) - 2)}")
     for where, op, *figures in rows:
         yield f"| {cell(where)} | {cell(op)} | {' | '.join(figures)} |"
-    if any(map(words.is_cancelled, most[:_LIST])):
-        yield from ("", text(words.CANCELLED))
+    if any(map(devices.is_cancelled, most[:_LIST])):
+        yield from ("", text(devices.CANCELLED))
 
 
 def _other(lanes: str, other: Divergence) -> str:
-    return f"{text(lanes)}: {other.kind} at {code(words.place(other.file, other.line))} {_op(other.op)}"
+    return f"{text(lanes)}: {other.kind} at {code(texts.place(other.file, other.line))} {_op(other.op)}"
 
 
 def _finding(finding: Finding, others: list[Finding]) -> str:
-    where = f" {code(words.place(finding.file, finding.line))}" if finding.file else ""
+    where = f" {code(texts.place(finding.file, finding.line))}" if finding.file else ""
     more = f" ({text(words.elsewhere(others))})" if others else ""
     return f"{finding.level} **{text(finding.rule)}**{where}: {text(finding.message)}{more}"
 
@@ -251,7 +254,7 @@ def _foretold(rule: words.Foretold) -> str:
     """What one rule says of a GPU: where, and of the messages those that hold most often."""
     said = [f"{words.places(findings, code)}: {words.times(findings)} {text(message)}" for message, findings in rule.said[:_MESSAGES]]
     rest = rule.more + sum(len(findings) for _, findings in rule.said[_MESSAGES:])
-    more = [f"and in {words.counted(rest, 'more place')}"] if rest else []
+    more = [f"and in {texts.counted(rest, 'more place')}"] if rest else []
     return f"**{text(rule.rule)}** {'; '.join([*said, *more])}"
 
 
@@ -269,17 +272,17 @@ def _runs(audit: Audit) -> Iterator[str]:
         run = row.runs[0]
         ended = f"{words.ending(run)}: {cell(run.error)}" if run.error else words.ending(run)
         how = f" {text(row.how)} |" if made else ""
-        kept = f" {cell(words.path(run.path))} |" if where else ""
+        kept = f" {cell(texts.path(run.path))} |" if where else ""
         yield f"| {text(row.name)} | {ended} | {row.seconds} | {row.ops} | {row.steps} |{how}{kept}"
     if hidden:
-        yield from ("", f"and {words.counted(hidden, 'more run')} of the search: --json has them all")
+        yield from ("", f"and {texts.counted(hidden, 'more run')} of the search: --json has them all")
     if together:
         yield from ("", f"kept in {code(together, most=len(together))}")
     yield from ("", "</details>")
 
 
 def _op(op: str) -> str:
-    return words.op_name(op) if op == "external" else code(op)
+    return texts.op_name(op) if op == "external" else code(op)
 
 
 def _list(title: str, entries: list[str], most: int = _LIST) -> list[str]:
@@ -289,7 +292,7 @@ def _list(title: str, entries: list[str], most: int = _LIST) -> list[str]:
 
 
 def _either(a: str | None, b: str | None) -> str:
-    shown = words.contrasted(a, b)
+    shown = texts.contrasted(a, b)
     return " against ".join("none" if value is None else code(text) for value, text in zip((a, b), shown, strict=True))
 
 

@@ -16,7 +16,10 @@ from rich.table import Table
 from rich.text import Text
 
 from auditor import report as words
-from auditor.report import Report, plain
+from auditor.report import Report
+from auditor.report.words import devices, programs
+from auditor.report.words import text as texts
+from auditor.report.words.text import plain
 from auditor.results import (
     Audit,
     Cause,
@@ -68,7 +71,7 @@ def render(audit: Audit, out: TextIO) -> None:
             if k:
                 console.print()
             console.print(section)
-    words.write(out, "".join(line.rstrip(" ") + "\n" for line in capture.get().splitlines()))
+    texts.write(out, "".join(line.rstrip(" ") + "\n" for line in capture.get().splitlines()))
 
 
 def _console(out: TextIO) -> Console:
@@ -90,7 +93,7 @@ def _sections(audit: Audit) -> Iterator[RenderableType]:
     if audit.environment and words.is_diff(audit):
         yield _environment(audit)
     yield _headline(audit)
-    if words.is_match(audit):
+    if programs.is_match(audit):
         yield from _match(audit)
     causes, unexplained = words.leading(audit), words.without_cause(audit)
     yield from (_cause(cause, audit) for cause in causes)
@@ -122,7 +125,7 @@ def _sections(audit: Audit) -> Iterator[RenderableType]:
     if audit.environment and not words.is_diff(audit):
         yield _environment(audit)
     missed = [_item(what) for what in words.not_covered(audit)]
-    if missed or not words.is_match(audit):
+    if missed or not programs.is_match(audit):
         yield _section("Coverage", _text(words.covered(audit)), *missed)
     if audit.runs:
         yield _runs(audit)
@@ -150,7 +153,7 @@ def _facts(divergence: Divergence) -> RenderableType:
             rows.append([_text(name, "dim"), _source(line.file, line.line, _text(line.code))])
     if seen is not None:
         rows.append([_text("seen at", "dim"), _source(seen.file, seen.line, _text(seen.code))])
-        rows.append([Text(), _text(f"{words.op_name(seen.op)} (op {seen.index})")])
+        rows.append([Text(), _text(f"{texts.op_name(seen.op)} (op {seen.index})")])
     return _table(rows)
 
 
@@ -230,7 +233,7 @@ def _strip(divergence: Divergence) -> RenderableType:
             source = line.file, line.line
             lines.append(_source(line.file, line.line, _text(line.code)))
         entry = Text.assemble("  ", (mark, color), f" {line.index:>{digits}}  ")
-        entry.append(words.op_name(line.op), "bold" if line is origin else "")
+        entry.append(texts.op_name(line.op), "bold" if line is origin else "")
         remarks = [words.when(line) if words.when(line) != moment else "", plain(line.note)]
         entry.append("".join(f"  {remark}" for remark in remarks if remark), "dim")
         moment = words.when(line)
@@ -250,7 +253,7 @@ def _streams(streams: list[Stream]) -> RenderableType:
 
 
 def _other(lanes: str, other: Divergence) -> list[Text]:
-    place, op = _where(other.file, other.line), _text(words.op_name(other.op))
+    place, op = _where(other.file, other.line), _text(texts.op_name(other.op))
     return [_text(lanes), _text(other.kind, "red"), _text(words.when(other), "dim"), place, op]
 
 
@@ -285,7 +288,7 @@ def _sensitive(cause: Cause, audit: Audit) -> RenderableType:
 
 
 def _seen(seen: OpLine | None) -> list[Text]:
-    return [] if seen is None else [_source(seen.file, seen.line, _text(seen.code)), _text(f"{words.op_name(seen.op)} (op {seen.index})")]
+    return [] if seen is None else [_source(seen.file, seen.line, _text(seen.code)), _text(f"{texts.op_name(seen.op)} (op {seen.index})")]
 
 
 def _diff(patch: Patch) -> RenderableType:
@@ -315,20 +318,20 @@ def _finding(finding: Finding, others: list[Finding]) -> RenderableType:
 
 def _match(audit: Audit) -> Iterator[RenderableType]:
     """The first names that differ, with both programs side by side, then all names and how the worst of them part."""
-    origins = words.origins(audit)
+    origins = programs.origins(audit)
     for pair in origins[:_ORIGINS]:
-        title = Text.assemble((words.plain(pair.a), "bold red"), (f" | {words.plain(pair.b)}" if pair.b != pair.a else "", "bold red"))
-        title.append(f"  {words.relation_words(pair)}")
+        title = Text.assemble((texts.plain(pair.a), "bold red"), (f" | {texts.plain(pair.b)}" if pair.b != pair.a else "", "bold red"))
+        title.append(f"  {programs.relation_words(pair)}")
         lines: list[RenderableType] = [_beside(pair)] if pair.around_a and pair.around_b else []
         yield _indented(Group(title, *lines))
     if audit.names:
-        heads, *rows = words.name_rows(audit.names)
+        heads, *rows = programs.name_rows(audit.names)
         styles = ["" if pair.agrees else "dim" if pair.follows else "bold red" for pair in audit.names]
         table = [_header(*heads), *([_text(cell, style) for cell in row] for row, style in zip(rows, styles, strict=True))]
         shown = table[: _NAMES + 1]
         more = [_text(f"and {len(table) - len(shown)} more names: --json has them all", "dim")] if len(table) > len(shown) else []
         yield _section("Names, in order of execution", _table(shown), *more)
-    curves = words.error_curves(audit, _CURVES, _BARS // 2)
+    curves = programs.error_curves(audit, _CURVES, _BARS // 2)
     if curves:
         rows_ = [[_text(name), Text(cells, "cyan"), _text(ends, "dim")] for name, cells, ends in curves]
         yield _section("Relative error from the first occurrence to the last", *map(_cropped, _aligned(rows_)))
@@ -343,13 +346,13 @@ def _beside(pair: NamePair) -> RenderableType:
     grid = Table.grid(padding=(0, 2), expand=True)
     grid.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
     grid.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
-    grid.add_row(_text(words.place(pair.file_a, pair.line_a), "cyan"), _text(words.place(pair.file_b, pair.line_b), "cyan"))
+    grid.add_row(_text(texts.place(pair.file_a, pair.line_a), "cyan"), _text(texts.place(pair.file_b, pair.line_b), "cyan"))
     for k in range(max(len(pair.around_a), len(pair.around_b))):
         cells = []
         for around, line in ((pair.around_a, pair.line_a), (pair.around_b, pair.line_b)):
             number, code = around[k] if k < len(around) else (None, "")
             style = "bold" if number == line else "dim"
-            cells.append(Text("" if number is None else f"{number:>4} {'→' if number == line else '│'} {words.plain_line(code)}", style))
+            cells.append(Text("" if number is None else f"{number:>4} {'→' if number == line else '│'} {texts.plain_line(code)}", style))
         grid.add_row(*cells)
     return grid
 
@@ -357,39 +360,39 @@ def _beside(pair: NamePair) -> RenderableType:
 def _devices(comparison: DeviceComparison) -> RenderableType:
     """How two devices drift apart, as bars on a logarithmic scale, and which ops added most."""
     lines: list[RenderableType] = [_long(comparison.sentence)] if comparison.sentence else []
-    drawn = words.chart(comparison.curve, _BARS, comparison.first.index if comparison.first else None)
+    drawn = devices.chart(comparison.curve, _BARS, comparison.first.index if comparison.first else None)
     if drawn is not None:
         widest = max(len(label) for label, _ in drawn.rows)
         bars = [_cropped(Text.assemble((f"{label:>{widest}} ", "dim"), (cells, "cyan"))) for label, cells in drawn.rows]
         marks = [_cropped(Text.assemble(" " * (widest + 1), (drawn.marks, "bold red")))] if drawn.marks else []
         lines += [Text(), _text("how far the results are apart, relative to their norm", "dim"), *bars, *marks]
         lines.append(_cropped(Text(" " * (widest + 1) + drawn.axis, "dim")))
-    return _section(words.devices_title(comparison), *lines, *_errors(comparison.most), *_unmeasured(comparison.unmeasured))
+    return _section(devices.devices_title(comparison), *lines, *_errors(comparison.most), *_unmeasured(comparison.unmeasured))
 
 
 def _shadow(shadow: Shadowed) -> RenderableType:
     """By how much each op is off from what it would be in higher precision, or elsewhere."""
     said = [_long(shadow.sentence)] if shadow.sentence else []
-    return _section(words.shadow_title(shadow), *said, *_errors(shadow.most), *_unmeasured(shadow.unmeasured))
+    return _section(devices.shadow_title(shadow), *said, *_errors(shadow.most), *_unmeasured(shadow.unmeasured))
 
 
 def _errors(most: list[OpError]) -> Iterator[RenderableType]:
     """The ops that added most."""
     if not most:
         return
-    heads, *found = words.error_rows(most[:_MOST])
+    heads, *found = devices.error_rows(most[:_MOST])
     rows = [[Text(head, "dim", justify="right" if k > 1 else None) for k, head in enumerate(heads)]]
     rows += [[Text(one[0], "cyan"), _text(one[1]), *(Text(figure, justify="right") for figure in one[2:])] for one in found]
     yield Text()
     yield from map(_cropped, _aligned(rows))
-    if any(map(words.is_cancelled, most[:_MOST])):
-        yield _text(words.CANCELLED, "dim")
+    if any(map(devices.is_cancelled, most[:_MOST])):
+        yield _text(devices.CANCELLED, "dim")
 
 
 def _unmeasured(ops: dict[str, int]) -> Iterator[RenderableType]:
     if ops:
         yield Text()
-        yield _text(f"not measured: {words.unmeasured(ops)}", "dim")
+        yield _text(f"not measured: {devices.unmeasured(ops)}", "dim")
 
 
 def _foretold(rule: words.Foretold) -> RenderableType:
@@ -401,7 +404,7 @@ def _foretold(rule: words.Foretold) -> RenderableType:
         lines.append(_indented(where))
         lines.append(_indented(_table([[Text(words.times(findings), "dim"), _text(message)]], gap=1), 4))
     if rule.more:
-        lines.append(_indented(_text(f"and in {words.counted(rule.more, 'more place')}: --json has them all", "dim")))
+        lines.append(_indented(_text(f"and in {texts.counted(rule.more, 'more place')}: --json has them all", "dim")))
     return Group(*lines)
 
 
@@ -409,7 +412,7 @@ def _environment(audit: Audit) -> RenderableType:
     shown, rest = audit.environment[:_FACTS], audit.environment[_FACTS:]
     rows = [_header("", *(run.id for run in audit.runs[:2]))]
     rows += [[_text(fact.name), *_pair(fact.a, fact.b)] for fact in shown]
-    more = [_text(f"and {len(rest)} more: {words.listed(fact.name for fact in rest)}")] if rest else []
+    more = [_text(f"and {len(rest)} more: {texts.listed(fact.name for fact in rest)}")] if rest else []
     return _section(words.environment_title(audit), _table(rows), *more)
 
 
@@ -428,7 +431,7 @@ def _runs(audit: Audit) -> RenderableType:
         if not together and run.path:
             lines.append(_indented(_folded(run.path)))
     if hidden:
-        lines.append(_text(f"and {words.counted(hidden, 'more run')} of the search: --json has them all", "dim"))
+        lines.append(_text(f"and {texts.counted(hidden, 'more run')} of the search: --json has them all", "dim"))
     if together:
         lines.append(Text("kept in ", "dim").append_text(_folded(together)))
     return _section(words.runs_title(audit), *lines)
@@ -493,7 +496,7 @@ def _long(value: str, style: str = "") -> Text:
 
 def _folded(path: str) -> Text:
     """A path, whole: it may have to be copied."""
-    return Text(words.path(path), overflow="fold")
+    return Text(texts.path(path), overflow="fold")
 
 
 def _cropped(text: Text) -> Text:
@@ -504,17 +507,17 @@ def _cropped(text: Text) -> Text:
 
 def _source(file: str | None, line: int | None, code: Text) -> Text:
     """`train.py:31 │ loss.backward()`, cropped."""
-    text = Text(words.place(file, line), "cyan")
+    text = Text(texts.place(file, line), "cyan")
     return _cropped(Text.assemble(text, (" │ ", "dim"), code) if code else text)
 
 
 def _where(file: str | None, line: int | None) -> Text:
-    return Text(words.place(file, line), "cyan") if file else Text()
+    return Text(texts.place(file, line), "cyan") if file else Text()
 
 
 def _pair(a: str | None, b: str | None) -> list[Text]:
     """A value in either run; of long ones what stands around their first difference."""
-    shown = words.contrasted(a, b)
+    shown = texts.contrasted(a, b)
     return [Text("none", "dim") if value is None else _text(text) for value, text in zip((a, b), shown, strict=True)]
 
 
