@@ -153,8 +153,9 @@ def kept(agreeing: Audited) -> Path:
 OPTIONS = {
     "run": {"-m", "--steps", "--timeout", "-o", "--out", "--runs", "--quick", "--causes", "--no-causes", "--pin", "--vary", "--fix",
             "--apply", "--second-look", "--no-second-look", "--self-check", "--json", "--markdown", "--fail-on", "--python", "--rules",
-            "--select", "--ignore", "--baseline", "--write-baseline"},
-    "record": {"-m", "--steps", "--timeout", "-o", "--out", "--level", "--window", "--pin", "--vary", "--python"},
+            "--select", "--ignore", "--baseline", "--write-baseline", "--devices", "--shadow"},
+    "record": {"-m", "--steps", "--timeout", "-o", "--out", "--level", "--window", "--pin", "--vary", "--device", "--python"},
+    "match": {"--a-args", "--b-args", "--map", "--share-start", "--timeout", "-o", "--out", "--json", "--markdown", "--python"},
     "diff": {"--json", "--markdown", "--fail-on"},
     "show": {"--step", "--op", "--phase", "--file", "--lane", "--kind", "--limit"},
     "report": {"--json", "--markdown", "--fail-on"},
@@ -212,7 +213,7 @@ def test_a_command_of_the_readme_is_understood(words: list[str], tmp_path: Path)
     if words[0] == "-m":
         assert "No module named" in done.said or "error" in done.said
     else:
-        assert sentence(done)[1] in ("no-such-script", "trace-missing", "no-such-rule")
+        assert sentence(done)[1] in ("no-such-script", "trace-missing", "no-such-rule", "device-unavailable")
     assert done.status == 2
 
 

@@ -161,7 +161,7 @@ def test_a_refactoring_agrees_and_one_whose_schedule_is_a_step_late_does_not(val
 FAULTS = [
     ("adam_library", "eps=1e-8", "eps=1e-2", {"w1", "b1", "w2"}),
     ("adam_by_hand", "m / (1 - 0.9**t), v / (1 - 0.999**t)", "m, v", {"w1", "b1", "w2"}),
-    ("adam_library", "torch.from_numpy(w1.T)", "torch.from_numpy(w1)", {"w1", "h", "out"}),
+    ("adam_library", "torch.from_numpy(into_first.T)", "torch.from_numpy(into_first)", {"w1", "h", "out"}),
     ("adam_library", "net.eval()  # it is fine-tuned without dropout", "net.train()", {"out", "h"}),
     ("adam_library", "x = data[start : start + 16]", "x = data[start : start + 16].flip(0)", {"x"}),
     ("adam_library", "loss = error.pow(2).mean()", "loss = error.pow(2).sum(1).mean()", {"loss"}),
