@@ -102,9 +102,11 @@ def test_fizzbuzz_in_numpy_and_torch_has_three_faults_and_none_when_they_are_men
     ]
     assert [set(origins(found)) for found in (alone[0], alone[2])] == [{"loss"}, {"b1"}]
     assert {pair_of(alone[0], name).agrees for name in ("error", "w1", "b1", "w2", "b2")} == {True}
-    twice = {pair.a: pair.update for pair in alone[1].pairs if pair.a in ("w1", "b1", "w2", "b2")}
-    assert set(origins(alone[1])) <= set(twice)
-    assert {update and update.kind for update in twice.values()} == {"factor"}
+    doubled = alone[1].origins[0]
+    assert doubled.a in ("w2", "w1", "b1", "b2")
+    assert doubled.update is not None
+    assert doubled.update.kind == "factor"
+    assert doubled.update.value == pytest.approx(2 / 256, rel=1e-3), "the gradient of a mean, where the other starts from the error itself"
     accumulated = pair_of(alone[2], "b1").update
     assert accumulated is not None
     assert accumulated.kind == "growing"
@@ -157,11 +159,12 @@ def test_a_refactoring_agrees_and_one_whose_schedule_is_a_step_late_does_not(val
     assert pair_of(other, "weights").follows == "velocity"
 
 
-#: A fault of adam_library.py or adam_by_hand.py: which, what is replaced by what, and the names that may be where it comes from.
+#: A fault of adam_library.py or adam_by_hand.py: which, what is replaced by what, and the names that may be where it comes from: weights
+#: have no counterpart here, as the module's are drawn before they are copied, so `prediction` is the first to show an update.
 FAULTS = [
-    ("adam_library", "eps=1e-8", "eps=1e-2", {"w1", "b1", "w2"}),
-    ("adam_by_hand", "m / (1 - 0.9**t), v / (1 - 0.999**t)", "m, v", {"w1", "b1", "w2"}),
-    ("adam_library", "torch.from_numpy(into_first.T)", "torch.from_numpy(into_first)", {"w1", "h", "out"}),
+    ("adam_library", "eps=1e-8", "eps=1e-2", {"w1", "b1", "w2", "prediction"}),
+    ("adam_by_hand", "m / (1 - 0.9**t), v / (1 - 0.999**t)", "m, v", {"w1", "b1", "w2", "prediction"}),
+    ("adam_library", "rng.standard_normal((8, 8)).T / 3", "rng.standard_normal((8, 8)) / 3", {"w1", "h", "out"}),
     ("adam_library", "net.eval()  # it is fine-tuned without dropout", "net.train()", {"out", "h"}),
     ("adam_library", "x = data[start : start + 16]", "x = data[start : start + 16].flip(0)", {"x"}),
     ("adam_library", "loss = error.pow(2).mean()", "loss = error.pow(2).sum(1).mean()", {"loss"}),
@@ -174,7 +177,7 @@ def test_adam_by_hand_and_the_library_s_agree_and_each_fault_is_found_where_it_i
     good = matched(ours, theirs)
     assert_agrees(good)
     together = {(pair.a, pair.b) for pair in good.pairs}
-    assert together >= {("w2", "net.second.weight"), ("out", "out"), ("prediction", "prediction"), ("loss", "loss"), ("h", "h")}
+    assert together >= {("b1", "net.first.bias"), ("out", "out"), ("prediction", "prediction"), ("loss", "loss"), ("h", "h")}
     for script, old, new, names in FAULTS:
         changed = values_of(PAIRS / f"{script}.py", (old, new))
         found = matched(changed, theirs) if script == "adam_by_hand" else matched(ours, changed)

@@ -20,16 +20,13 @@ class Net(nn.Module):
 rng = np.random.default_rng(0)
 data = rng.standard_normal((64, 8))
 target = np.sin(data[:, :4]) + 0.1 * rng.standard_normal((64, 4))
-into_first = rng.standard_normal((8, 8)) / 3
-into_second = rng.standard_normal((8, 4)) / 3
 data, target = torch.from_numpy(data).float(), torch.from_numpy(target).float()
 
-torch.manual_seed(0)
 net = Net()
 with torch.no_grad():
-    net.first.weight.copy_(torch.from_numpy(into_first.T))
+    net.first.weight.copy_(torch.from_numpy(rng.standard_normal((8, 8)).T / 3))
+    net.second.weight.copy_(torch.from_numpy(rng.standard_normal((8, 4)).T / 3))
     net.first.bias.zero_()
-    net.second.weight.copy_(torch.from_numpy(into_second.T))
 net.eval()  # it is fine-tuned without dropout
 optimizer = torch.optim.Adam(net.parameters(), lr=0.01, eps=1e-8)
 for _epoch in range(4):
