@@ -9,7 +9,6 @@ import json
 from collections import Counter
 from typing import Any
 
-from auditor.errors import TraceError
 from auditor.results import Detail, Divergence, OpError, Place, Shadowed
 from auditor.trace.reader import LaneTrace, Trace
 
@@ -17,13 +16,12 @@ _MOST = 10
 
 #: One row for each op of each line: the one that is off most, how often there were such, the first that was off by more than its due.
 _BY_LINE = """
-WITH errors AS (
-    SELECT "row", max(ulps) AS ulps, max(mean) AS mean, max(excess) AS excess, arg_max(slot, error / greatest(norm, 1e-300)) AS slot,
-        max(CASE WHEN norm > 0 THEN error / norm WHEN error > 0 THEN 1e300 ELSE 0 END) AS added
-    FROM read_parquet(?) GROUP BY "row"),
-lines AS (
-    SELECT r."row", e.added, e.ulps, e.mean, e.excess, e.slot, r.op, r.file, r.line, r.forward_file, r.forward_line, r.phase
-    FROM errors e JOIN read_parquet(?) r USING ("row"))
+WITH lines AS (
+    SELECT r."row", e.added, e.ulps, e.mean, e.excess, e.slot, r.op, r.file, r.line, r.forward_file, r.forward_line
+    FROM records r JOIN (
+        SELECT "row", max(ulps) AS ulps, max(mean) AS mean, max(excess) AS excess, arg_max(slot, error / greatest(norm, 1e-300)) AS slot,
+            max(CASE WHEN norm > 0 THEN error / norm WHEN error > 0 THEN 1e300 ELSE 0 END) AS added
+        FROM read_parquet(?) GROUP BY "row") e USING ("row"))
 SELECT arg_max("row", added) AS "row", arg_max(slot, added) AS slot, max(added) AS added, max(ulps) AS ulps, max(mean) AS mean,
     max(excess) AS excess, count(*) AS times, min("row") FILTER (excess > 1) AS off
 FROM lines GROUP BY op, file, line, forward_file, forward_line ORDER BY added DESC, "row"
@@ -62,20 +60,8 @@ def divergence_of_shadow(found: Shadowed) -> Divergence | None:
 
 
 def _by_line(lane: LaneTrace) -> list[dict[str, Any]]:
-    import duckdb
-
-    shadows, records = (lane.path.with_suffix(suffix) for suffix in (".shadows.parquet", ".parquet"))
-    if not shadows.exists():
-        return []
-    con = duckdb.connect()
-    try:
-        relation = con.execute(_BY_LINE, [str(shadows), str(records)])
-        names = [column[0] for column in relation.description or ()]
-        return [dict(zip(names, row, strict=True)) for row in relation.fetchall()]
-    except duckdb.Error as error:
-        raise TraceError("trace-unreadable", f"{lane.path.parent.parent} cannot be read: {str(error).splitlines()[0]}") from error
-    finally:
-        con.close()
+    shadows = lane.path.with_suffix(".shadows.parquet")
+    return lane.query(_BY_LINE, str(shadows)) if shadows.exists() else []
 
 
 def _exactly(run: Trace, lane: LaneTrace, entry: dict[str, Any]) -> OpError:

@@ -105,9 +105,7 @@ def audit(
     book = _rules_of(selection)
     tolerances = all_tolerances(selection.folders)
     known = read_baseline(selection.baseline) if selection.baseline is not None else Counter()
-    if keep is not None and keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
-        raise UsageError("run-exists", f"{keep} exists and is not an empty directory: choose another one for the runs")
-    folder = Path(os.path.abspath(keep)) if keep is not None else new_folder(plan)  # noqa: PTH100  # not through links
+    folder = folder_for(keep, plan)
     runs = Reruns(folder, screen)
     snapshot = _snapshot(plan, folder) if inquiry.causes else None
     try:
@@ -226,7 +224,7 @@ def _must_be_alone(controls: Sequence[Trace], plan: Plan, copied: bool) -> bool:
     """
     if any(name.startswith("rank") for run in controls for name in run.lanes):
         return True
-    if any(lane.query("SELECT 1 FROM records WHERE out LIKE '%cuda%' LIMIT 1") for run in controls for lane in run.lanes.values()):
+    if any(device.startswith("cuda") for run in controls for device in devices_of(run)):
         return True
     temporary = tempfile.gettempdir() + os.sep
     written = [set(_written(run, plan, copied)) for run in controls]
@@ -442,10 +440,7 @@ def match(
     check_script(a)
     check_script(b)
     counterparts = mapping_of(mapping)
-    if keep is not None and keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
-        raise UsageError("run-exists", f"{keep} exists and is not an empty directory: choose another one for the runs")
-    folder = Path(os.path.abspath(keep)) if keep is not None else new_folder(a)  # noqa: PTH100  # not through links
-    return match_programs(a, b, Reruns(folder, screen or Silent()), counterparts, share_start)
+    return match_programs(a, b, Reruns(folder_for(keep, a), screen or Silent()), counterparts, share_start)
 
 
 def events(run: Path, **conditions: Any) -> Listing:
@@ -473,6 +468,15 @@ def check_script(plan: Plan) -> None:
 def cache_folder() -> Path:
     """Where runs are kept unless the user says where."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "repro-audit"
+
+
+def folder_for(keep: Path | None, plan: Plan) -> Path:
+    """Where the runs go: where the user says, or a new directory in the cache. Raises `UsageError` (`run-exists`) if there is something."""
+    if keep is None:
+        return new_folder(plan)
+    if keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
+        raise UsageError("run-exists", f"{keep} exists and is not an empty directory: choose another one for the runs")
+    return Path(os.path.abspath(keep))  # noqa: PTH100  # not through links
 
 
 def new_folder(plan: Plan) -> Path:
