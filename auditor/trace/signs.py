@@ -9,10 +9,11 @@ from typing import Any
 
 from auditor.trace import SUMS
 
-#: As in `record/probes/sketches.py`.
+#: Elements of a row: what lies in one is summed up with the same turn.
 PERIOD = 4096
 _WIDTH = PERIOD // SUMS
-_ELEMENTS, _ROWS, _ORDER = 0x5851F42D4C957F2D, 0x14057B7EF767814F, 0x2545F4914F6CDD1D
+#: What the signs of the elements of a row, those of the rows, and the order in which elements are dealt to the sums begin with.
+ELEMENTS, ROWS, ORDER = 0x5851F42D4C957F2D, 0x14057B7EF767814F, 0x2545F4914F6CDD1D
 #: Rows of PERIOD elements that are summed up at once: 8 MB.
 _BLOCK = 256
 
@@ -23,8 +24,8 @@ def matrix(np: Any) -> Any:
     """Shape [PERIOD, SUMS]: the sums of n elements, at most PERIOD of them, are the product of their row vector with the first n rows."""
     if "matrix" not in _made:
         made = np.zeros((PERIOD, SUMS))
-        order = _mixed(np, PERIOD, _ORDER).argsort(kind="stable")
-        made[order, np.arange(PERIOD) % SUMS] = _signs(np, PERIOD, _ELEMENTS)[order]
+        order = _mixed(np, PERIOD, ORDER).argsort(kind="stable")
+        made[order, np.arange(PERIOD) % SUMS] = _signs(np, PERIOD, ELEMENTS)[order]
         _made["matrix"] = made
     return _made["matrix"]
 
@@ -42,7 +43,7 @@ def sums_of(np: Any, flat: Any) -> Any:
     if n <= PERIOD:
         return flat @ known[:n]
     whole = n // PERIOD
-    turns = _signs(np, (whole + 1) * SUMS, _ROWS).reshape(-1, SUMS)
+    turns = _signs(np, (whole + 1) * SUMS, ROWS).reshape(-1, SUMS)
     signed = np.zeros((SUMS, _WIDTH))
     for first in range(0, whole, _BLOCK):
         rows = flat[first * PERIOD : min(first + _BLOCK, whole) * PERIOD].reshape(-1, SUMS, _WIDTH)

@@ -15,17 +15,14 @@ from auditor.record.callsite import hide_us
 from auditor.record.probes.op_facts import QUERY
 from auditor.record.probes.torch_ops import learn_op
 from auditor.trace import SUMS
+from auditor.trace.signs import ELEMENTS, ORDER, PERIOD, ROWS
 
 if TYPE_CHECKING:
     from auditor.record.lane import Lane
     from auditor.record.probes.torch_ops import Handler
 
-PERIOD = 4096
 #: Rows of PERIOD elements that are summed up at once: 32 MB in float64.
 _ROWS = 1024
-#: What the signs of each of the two kinds, and the order, begin with.
-_SEEDS = {"s": 0x5851F42D4C957F2D, "t": 0x14057B7EF767814F}
-_ORDER = 0x2545F4914F6CDD1D
 
 
 class Sketcher:
@@ -93,14 +90,14 @@ class Sketcher:
         """An order of the positions in which each sum gets some of every column of a matrix, whatever its width."""
         known = self._signs.get(("order", device))
         if known is None:
-            known = self._signs["order", device] = _mixed(self._torch, PERIOD, _ORDER).argsort(stable=True).to(device)
+            known = self._signs["order", device] = _mixed(self._torch, PERIOD, ORDER).argsort(stable=True).to(device)
         return known
 
     def _along(self, which: str, many: int, device: Any) -> Any:
         """At least so many signs, as float64."""
         known = self._signs.get((which, device))
         if known is None or known.numel() < many:
-            mixed = _mixed(self._torch, -(-max(many, 2 * PERIOD) // SUMS) * SUMS, _SEEDS[which])
+            mixed = _mixed(self._torch, -(-max(many, 2 * PERIOD) // SUMS) * SUMS, ELEMENTS if which == "s" else ROWS)
             made = self._torch.where(mixed < 0, -1.0, 1.0).double()
             known = self._signs[which, device] = made.to(device)
         return known
