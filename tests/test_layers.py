@@ -82,7 +82,7 @@ TABLE: dict[str, Allowed] = {
         only_standard_library=(*_CHEAP, "contextlib", "itertools", "math", "opcode"),
     ),
     "auditor.record*": Allowed(
-        ("auditor.record.*", "auditor.tolerance", "auditor.trace", "auditor.trace.ops", "auditor.trace.writer"),
+        ("auditor.record.*", "auditor.tolerance", "auditor.trace", "auditor.trace.ops", "auditor.trace.signs", "auditor.trace.writer"),
         ("xxhash",),
         others_lazily=("torch", "numpy"), only_standard_library=_CHEAP,
     ),
