@@ -33,6 +33,7 @@ def arm() -> Process:
     settings.install(process)
     numpy_rng.install(process)
     workers.install(process)
+    torch_mode.prepare(process)
     if process.settings.get("device"):
         # Only here, because few runs need it, and later none of ours can be imported. First of all: the recorder's modes lie above.
         from auditor.record import redirect

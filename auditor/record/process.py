@@ -40,6 +40,7 @@ class Process:
         self.variable_set: Any = None  # set by settings when torch is there: an environment variable has got another value
         self.set_level: Any = None
         self.backward: Any = None
+        self.around: list[Any] = []  # set by torch_mode: what this run puts around a lane's handler
         self.handler: Any = None  # set by torch_mode: the handler of the current thread, None where its ops are not recorded
         self.enter_redirection: Any = None  # set by redirect: enters its modes on the current thread
         self.logical_device: Any = None  # set by redirect, in a run that only passes for one on CUDA: a tensor's device there

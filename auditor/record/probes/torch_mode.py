@@ -11,17 +11,31 @@ import _thread
 import sys
 import types
 import weakref
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from auditor.record.callsite import hide_us
 from auditor.record.mode import Unnoticed
-from auditor.record.probes import close_look, nonfinite, shadow, sketches, torch_ops, torch_rng
+from auditor.record.probes import close_look, nonfinite, torch_ops, torch_rng
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from auditor.record.lane import Lane
     from auditor.record.process import Process
+
+
+def prepare(process: Process) -> None:
+    """Import what only runs on a device put around a lane's handler: once we are armed, none of ours can be imported any more."""
+    if process.settings.get("sketch"):
+        from auditor.record.probes import sketches
+
+        process.around.append(sketches.watch)
+    shadowed = process.settings.get("shadow")
+    if shadowed:
+        from auditor.record.probes import shadow
+
+        process.around.append(partial(shadow.watch, settings=shadowed))
 
 
 def install_torch(process: Process, torch: Any) -> None:
@@ -109,11 +123,7 @@ def _around(process: Process, lane: Lane, torch: Any) -> list[Callable[[], Any]]
         around.append(lambda: nonfinite.watch(lane, torch))
     elif window is not None:
         around.append(lambda: close_look.watch(process, lane, torch, window))
-    if process.settings.get("sketch"):
-        around.append(lambda: sketches.watch(lane, torch))
-    shadowed = process.settings.get("shadow")
-    if shadowed:
-        around.append(lambda: shadow.watch(lane, torch, shadowed))
+    around += [partial(put, lane, torch) for put in process.around]
     return around
 
 
