@@ -159,15 +159,9 @@ def _empty_mode() -> Any:
     """A mode that does nothing but call the op, spared Dynamo's wrapper as ours is: what any recorder in Python pays."""
     from torch.utils._python_dispatch import TorchDispatchMode
 
-    class Empty(TorchDispatchMode):
-        @classmethod
-        def _should_skip_dynamo(cls) -> bool:
-            return False
+    from auditor.record.mode import Unnoticed
 
-        @classmethod
-        def ignore_compile_internals(cls) -> bool:
-            return True
-
+    class Empty(Unnoticed, TorchDispatchMode):
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             return func(*args, **kwargs) if kwargs else func(*args)
 
