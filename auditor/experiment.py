@@ -15,7 +15,7 @@ but those.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
@@ -134,9 +134,13 @@ def search(
     return _searched(lambda known: _held(known, list(factors), first, list(last), along or {}), trials)
 
 
-def search_varied(factors: Sequence[str], trials: Sequence[Trial]) -> Search:
-    """Where the search for what makes a run differ from the control stands, if all these factors are varied in it."""
-    return _searched(lambda known: _varied(known, list(factors)), trials)
+def search_varied(factors: Sequence[str], trials: Sequence[Trial], chancy: Collection[str] = ()) -> Search:
+    """Where the search for what makes a run differ from the control stands, if all these factors are varied in it.
+
+    `chancy`: factors that may differ from run to run although nobody varies them. A difference that points to such a one says nothing
+    about those that were varied; if nothing but it is left, it is `beyond`.
+    """
+    return _searched(lambda known: _varied(known, list(factors), chancy), trials)
 
 
 def _searched(go: Callable[[_Known], Seen | None], trials: Sequence[Trial]) -> Search:
@@ -245,7 +249,7 @@ def _returns(known: _Known, rest: list[str], found: Found) -> Found:
     return found
 
 
-def _varied(known: _Known, factors: list[str]) -> Seen | None:
+def _varied(known: _Known, factors: list[str], chancy: Collection[str]) -> Seen | None:
     """Find what makes a run differ from the control if it is varied."""
     while True:
         rest = [name for name in factors if name not in known.names and name not in known.aside]
@@ -259,16 +263,25 @@ def _varied(known: _Known, factors: list[str]) -> Seen | None:
         if current is None:
             known.found[:] = [replace(found, returned=found.returned or everything) for found in known.found]
             return None
+        if _is_by_chance(everything, chancy):
+            return current
         suspects = [name for name in current.suspects if name in rest][:_SUSPECTS]
-        names = next(([name] for name in suspects if _makes_differ(known, current, [name])), [])
-        names = names or _smallest(sorted(rest, key=partial(_rank, seen=current)), partial(_makes_differ, known, current))
+        does = partial(_makes_differ, known, current, chancy)
+        names = next(([name] for name in suspects if does([name])), [])
+        names = names or _smallest(sorted(rest, key=partial(_rank, seen=current)), does)
         trial = known.of(names, "varies", "which of them is it", current)
         known.found += [Found(name, trial.seen or current, trial) for name in names]
 
 
-def _makes_differ(known: _Known, current: Seen, names: list[str]) -> bool:
+def _is_by_chance(trial: Trial, chancy: Collection[str]) -> bool:
+    """Whether a varied run differs in what was not varied in it, because that may be another one in each run."""
+    suspects = trial.seen.suspects if trial.seen is not None and not trial.failed else ()
+    return bool(suspects) and suspects[0] in chancy and suspects[0] not in trial.factors
+
+
+def _makes_differ(known: _Known, current: Seen, chancy: Collection[str], names: list[str]) -> bool:
     trial = known.of(names, "varies", "which of them is it", current)
-    return trial.seen is not None and not trial.failed
+    return trial.seen is not None and not trial.failed and not _is_by_chance(trial, chancy)
 
 
 def _gone(before: Seen, now: Seen | None) -> bool:

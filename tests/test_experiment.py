@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import given
@@ -261,6 +261,30 @@ def test_a_factor_with_which_the_script_fails_if_it_is_varied_is_set_aside() -> 
     state, _ = finish(world, lambda trials: search_varied(FACTORS, trials))
 
     assert (factors_of(state), state.aside) == (["hash-seed"], ("clock",))
+
+
+@pytest.mark.parametrize("others", [{}, {30: [{"hash-seed"}]}])
+def test_what_differs_by_chance_is_not_laid_to_what_was_varied(others: dict[int, list[set[str]]]) -> None:
+    memory = "uninitialized-memory"
+    world = World({7: [{memory}], **others}, {7: (memory,), 30: ("hash-seed",)})
+
+    def varied(trials: list[Trial]) -> Search:
+        by_chance = [replace(trial, seen=world.varied(trial.factors | {memory})) for trial in trials]
+        return search_varied([*FACTORS, memory], by_chance, [memory])
+
+    state, asked = finish(world, varied)
+
+    assert factors_of(state) == [memory]
+    assert [wanted.factors for wanted in asked] == [{*FACTORS, memory}, {memory}, set(FACTORS)]
+    assert state.beyond is not None, "whether something else differs behind it cannot be told as long as it differs"
+
+
+def test_where_chance_alone_makes_the_difference_nothing_is_found() -> None:
+    by_chance = Seen("main", {"main": 3}, "line 3", ("thread-timing",))
+
+    state = search_varied(FACTORS, [Trial(frozenset(FACTORS), "varies", by_chance)], ["thread-timing"])
+
+    assert (state.wanted, state.found, state.beyond) == (None, (), by_chance)
 
 
 def test_several_varied_factors_are_all_found() -> None:

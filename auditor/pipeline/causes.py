@@ -88,13 +88,11 @@ def _settled(lab: Laboratory, step: Callable[[list[Trial]], State]) -> State:
         trials[trials.index(weak.held)] = lab.repeated(weak)
 
 
-def go(
-    lab: Laboratory, step: Callable[[list[Trial]], State], trials: list[Trial], stop: Callable[[list[Trial]], bool] | None = None
-) -> State:
-    """Make what a search wants until it wants no more, or a trial says `stop`."""
+def go(lab: Laboratory, step: Callable[[list[Trial]], State], trials: list[Trial]) -> State:
+    """Make what a search wants until it wants no more."""
     while True:
         state: State = step(trials)
-        if state.wanted is None or len(trials) >= TRIALS or lab.timed_out or (stop is not None and stop(trials)):
+        if state.wanted is None or len(trials) >= TRIALS or lab.timed_out:
             return state
         trials.append(lab.try_out(state.wanted))
 

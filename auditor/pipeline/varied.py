@@ -7,10 +7,10 @@ from dataclasses import asdict
 from functools import partial
 
 from auditor.compare import Comparison, compare
-from auditor.diagnose import NUMERICAL, entered_at, entries_of
+from auditor.diagnose import CHANCY, NUMERICAL, entered_at, entries_of
 from auditor.experiment import Found, Trial, search_varied
 from auditor.experiment import Search as State
-from auditor.pipeline.causes import TRIALS, Conclusion, explain, go, summary, unfinished
+from auditor.pipeline.causes import Conclusion, explain, go, summary, unfinished
 from auditor.pipeline.laboratory import Laboratory, seen_at
 from auditor.pipeline.verdict import compared
 from auditor.plan import Plan, Watch
@@ -40,15 +40,15 @@ def explain_varied(lab: Laboratory, names: Sequence[str], look: bool = True) -> 
         some = [name for name in names if (name in NUMERICAL) is numerical and name not in lab.left_out]
         lab.whole = some
         trials: list[Trial] = []
-        state = go(lab, partial(search_varied, some), trials, stop=partial(_is_other_anyway, lab, some))
-        confirmed = {found.factor: _confirmed_by(lab, found) for found in state.found}
-        doubtful = state.wanted is not None and len(trials) < TRIALS and not lab.timed_out
-        if doubtful or None in confirmed.values():
+        chancy = {name for name, factor in lab.factors.items() if factor.entropy or name in CHANCY}
+        state = go(lab, partial(search_varied, some, chancy=chancy), trials)
+        confirmed = {} if state.beyond is not None else {found.factor: _confirmed_by(lab, found) for found in state.found}
+        if state.beyond is not None or None in confirmed.values():
             differing = _differing_further(lab)
             if differing is not None:
                 return explain(lab, differing, look)
-        if doubtful:
-            state = go(lab, partial(search_varied, some), trials)
+        if state.beyond is not None:
+            state = go(lab, partial(search_varied, some, chancy=chancy & {found.factor for found in state.found}), trials)
             confirmed = {found.factor: _confirmed_by(lab, found) for found in state.found}
         aside += state.aside
         given_up += unfinished(lab, state)
@@ -58,12 +58,6 @@ def explain_varied(lab: Laboratory, names: Sequence[str], look: bool = True) -> 
                 comparison = lab.shown(found.seen).comparison
     found_out = summary(lab, State(None, aside=tuple(aside)), varied=[name for name in names if name not in lab.left_out])
     return Conclusion(comparison, causes, found_out, given_up)
-
-
-def _is_other_anyway(lab: Laboratory, varied: Sequence[str], trials: Sequence[Trial]) -> bool:
-    """Whether the first varied run differs in what was not varied, because it is another one in each run."""
-    seen = trials[0].seen if len(trials) == 1 and not trials[0].failed else None
-    return seen is not None and bool(seen.suspects) and seen.suspects[0] not in varied and lab.factors[seen.suspects[0]].entropy
 
 
 def _confirmed_by(lab: Laboratory, found: Found) -> list[str] | None:
