@@ -35,8 +35,9 @@ import numpy as np
 from auditor.matching.align import alignment
 from auditor.matching.factor import Around
 from auditor.matching.follows import Difference, followed
-from auditor.matching.relation import THEN, Sight, comes_again, relation_of
+from auditor.matching.relation import THEN, comes_again, relation_of
 from auditor.matching.rounding import PARTED, Judged, early_updates, judged
+from auditor.matching.sight import Sight
 from auditor.matching.values import Aligned, Values, elements
 from auditor.results import NamePair, Occurrence, Relation
 

@@ -1,0 +1,123 @@
+"""Whether two names hold the same numbers: under another name, transposed, in another order of rows or another layout."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from auditor.matching.layout import permuted
+from auditor.matching.values import Aligned, Array, Values, elements, relative_error
+
+#: How many more values one program may have in front of those that are the same.
+_IN_FRONT = 4
+#: Occurrences by which values are found to be the same.
+_LOOKED_AT = 3
+#: How the same numbers are found, the surest first.
+SAME, SAME_AT_LAST, TRANSPOSED, REORDERED, REARRANGED = range(1, 6)
+
+
+def fit(x: Values, y: Values) -> bool:
+    """Whether two names had values of one size among their first."""
+    return bool({elements(shape) for shape in x.shape[:4]} & {elements(shape) for shape in y.shape[:4]})
+
+
+def is_turned(x: Values, y: Values) -> bool:
+    """Whether the shapes of two matrices say that one is the transpose of the other."""
+    ours, theirs = x.shape[0], y.shape[0]
+    return len(ours) == len(theirs) == 2 and ours == theirs[::-1] and ours != theirs and min(ours) > 1
+
+
+def _first(x: Values, y: Values, count: int) -> Aligned:
+    many = np.arange(min(count, len(x.order), len(y.order)))
+    return Aligned(x, y, "name", many, many, is_turned(x, y))
+
+
+def related(x: Values, y: Values) -> bool:
+    """Whether the first values of two names have anything to do with one another."""
+    pair = _first(x, y, 1)
+    if pair.error(0) < 0.5:
+        return True
+    ours, theirs = pair.both(0)
+    sizes = pair.norms(0)
+    if ours.size < 4 or 0 in sizes:
+        return False
+    with np.errstate(all="ignore"):
+        cosine = abs(np.vdot(ours.ravel(), theirs.ravel())) / (np.linalg.norm(ours) * np.linalg.norm(theirs))
+    return bool(cosine > 0.9) or abs(sizes[0] / sizes[1] - 1) < 1e-4
+
+
+def telling(one: Values) -> bool:
+    """Whether the values of a name can only be its own: neither constant nor few small whole numbers."""
+    size = elements(one.shape[0])
+    if size >= 4:
+        return any(_tells(one, k) for k in dict.fromkeys((0, len(one.order) - 1)))
+    return size == 1 and len(np.unique(one.total[:64])) >= 3 and not np.array_equal(one.total[:64], np.round(one.total[:64]))
+
+
+def _tells(one: Values, k: int) -> bool:
+    value, size = one.value(k), elements(one.shape[k])
+    if value is None:
+        return bool(one.norm[k] > 0 and abs(one.total[k] ** 2 / size - one.norm[k] ** 2) > 1e-9 * one.norm[k] ** 2)
+    kinds, counts = np.unique(value, return_counts=True)
+    return len(kinds) >= 3 or (len(kinds) == 2 and min(counts) >= 16)
+
+
+def _close_enough(x: Values, y: Values) -> float:
+    dtypes = set(x.dtype[:1]) | set(y.dtype[:1])
+    return 2e-2 if dtypes & {"float16", "bfloat16"} else 1e-9 if dtypes <= {"float64", "complex128", "int64"} else 1e-5
+
+
+def same_numbers(x: Values, y: Values) -> int:
+    """How the values of two names are the same but for rounding; 0 if they are not.
+
+    The first ones, whatever their shapes; the last ones, where one program has more in front of them (zeros to begin with); transposed;
+    in another order of rows; in another layout, as far as sorting can tell.
+    """
+    n, m = len(x.order), len(y.order)
+    count = min(_LOOKED_AT if elements(x.shape[0]) > 1 else 8, n, m)
+    if elements(x.shape[0]) != elements(y.shape[0]) or (elements(x.shape[0]) == 1 and count < 3):
+        return 0
+    many = np.arange(count)
+    close = _close_enough(x, y)
+
+    def alike(first: int, second: int, turned: bool = False, rearranged: bool = False) -> bool:
+        ours, theirs = x.norm[first : first + count], y.norm[second : second + count]
+        if (np.abs(ours - theirs) > 2 * close * np.maximum(ours, theirs)).any():
+            return False
+        pair = Aligned(x, y, "value", many + first, many + second, turned, rearranged)
+        return all(pair.error(i) <= close for i in range(count))
+
+    if (elements(x.shape[0]) == 1 or _tells(x, 0)) and alike(0, 0):
+        return SAME
+    if n != m and abs(n - m) <= _IN_FRONT and alike(n - count, m - count) and _varied(x, n - 1):
+        return SAME_AT_LAST
+    shapes = x.shape[0], y.shape[0]
+    if len(shapes[0]) == 2 and shapes[0] == shapes[1][::-1] and alike(0, 0, True):
+        return TRANSPOSED
+    if len(shapes[0]) >= 1 and shapes[0] == shapes[1] and shapes[0][0] >= 4:
+        found = [Aligned(x, y, "value", many, many).values(i) for i in range(count)]
+        if all(pair is not None and _rows_permuted(*pair, close) for pair in found):
+            return REORDERED
+    if shapes[0] != shapes[1] and elements(shapes[0]) >= 16 and _varied(x, 0) and x.value(0) is not None and y.value(0) is not None:
+        return REARRANGED if alike(0, 0, rearranged=True) else 0
+    return 0
+
+
+def _varied(one: Values, k: int) -> bool:
+    """Whether a value has at least eight different elements, or is not known whole."""
+    value = one.value(k)
+    return value is None or len(np.unique(value)) >= min(8, value.size) >= 4
+
+
+def aliases_left_out(series: list[Values]) -> list[Values]:
+    """Of names that held the same all the time the first: which of them is meant makes no difference."""
+    if len(series) < 2:
+        return series
+    kept: dict[object, Values] = {}
+    for one in sorted(series, key=lambda one: int(one.order[0])):
+        kept.setdefault((one.digest.tobytes(), tuple(one.dtype), tuple(one.shape)), one)
+    return list(kept.values())
+
+
+def _rows_permuted(x: Array, y: Array, close: float) -> bool:
+    again = permuted(x, y, 0)
+    return again is not None and relative_error(again, y) <= close

@@ -1,0 +1,73 @@
+"""The same numbers in other places: transposed, rows or columns in another order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from auditor.matching.sight import Sight, borne_out, joined, left_of
+from auditor.matching.values import Array, relative_error
+from auditor.results import Relation
+
+
+def laid_out(sight: Sight, x: Array, y: Array) -> Relation | None:
+    """The same numbers in other places: transposed, rows or columns in another order; also times a factor."""
+    whole = sight.pair.values(sight.start) is not None
+    if not whole:
+        return _turned_sketch(sight)
+    for scale in _scales(x, y):
+        scaled = scale * x
+        said = "" if scale == 1 else f"and each is {scale:.6g} times as large"
+        number = None if scale == 1 else float(f"{scale:.6g}")
+        if x.ndim == 2 and x.shape[0] == x.shape[1] and borne_out(left_of(scaled.T, y), sight, sight.start, x, y):
+            return Relation(kind="transpose", value=number, meaning=joined("transposed", said))
+        for axis, what in ((0, "rows" if x.ndim > 1 else "elements"), (max(x.ndim - 1, 1), "columns")):
+            if axis < x.ndim and _told_apart(x, axis):
+                again = permuted(scaled, y, axis)
+                if again is not None and borne_out(left_of(again, y), sight, sight.start, x, y):
+                    return Relation(kind="permutation", value=number, meaning=joined(f"the same {what} in another order", said))
+    return None
+
+
+def _told_apart(x: Array, axis: int) -> bool:
+    """Whether most parts of x along an axis differ: of a few kinds of parts some order is always the other's, as of predicted classes."""
+    parts = np.moveaxis(x, axis, 0).reshape(x.shape[axis], -1)
+    return len(parts) > 1 and 2 * len(np.unique(parts, axis=0)) >= len(parts)
+
+
+def _turned_sketch(sight: Sight) -> Relation | None:
+    a, b = int(sight.pair.ka[sight.start]), int(sight.pair.kb[sight.start])
+    shape = sight.pair.a.shape[a]
+    if sight.of == "update" or len(shape) != 2 or shape != sight.pair.b.shape[b]:
+        return None
+    ours, theirs = sight.pair.a.turned[a], sight.pair.b.sums[b]
+    if np.isfinite(ours).all() and relative_error(ours, theirs) <= max(sight.close(sight.start), 1e-6):
+        return Relation(kind="transpose", value=None, meaning="transposed")
+    return None
+
+
+def _scales(x: Array, y: Array) -> Iterator[float]:
+    """1, and the ratio of the two arrays' norms."""
+    yield 1.0
+    sizes = float(np.linalg.norm(x)), float(np.linalg.norm(y))
+    if 0 not in sizes and abs(sizes[1] / sizes[0] - 1) > 1e-6:
+        yield sizes[1] / sizes[0]
+
+
+def permuted(x: Array, y: Array, axis: int) -> Array | None:
+    """The parts of x along an axis in the order in which y has them, as far as sorting can tell; None for numbers that cannot be sorted.
+
+    Both are sorted by their product with one fixed vector. Rows between which that cannot tell are alike but for rounding, or the
+    caller's comparison fails: this finds a candidate and proves nothing.
+    """
+    if np.iscomplexobj(x) or np.iscomplexobj(y) or x.ndim == 0 or x.shape != y.shape:
+        return None
+    ours, theirs = (np.moveaxis(one, axis, 0).reshape(one.shape[axis], -1) for one in (x, y))
+    if not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
+        return None
+    width = ours.shape[1]
+    along = np.sqrt(np.arange(2, width + 2)) % 1.0 + 0.5 if width > 1 else np.ones(1)
+    order = np.empty(len(ours), np.int64)
+    order[np.argsort(theirs @ along, kind="stable")] = np.argsort(ours @ along, kind="stable")
+    return np.take(x, order, axis)

@@ -1,0 +1,103 @@
+"""Which occurrences of two names belong together, where one program has more of them than the other."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+
+from auditor.matching.values import Aligned, Integers, Values
+
+#: How many occurrences of the other program may lie between two that belong together.
+_BETWEEN = 64
+
+
+def occurrences(x: Values, y: Values, turned: bool) -> tuple[Integers, Integers]:
+    """Which occurrences of two names belong together: [m] of each.
+
+    As many of both: one for one. Otherwise what fits the values best of: by step and occurrence within it; one for one as far as both
+    go; with some more at the start of one (a warm-up); every r-th; and with some more in between (an evaluation).
+    """
+    n, m = len(x.order), len(y.order)
+    if n == m:
+        return np.arange(n), np.arange(n)
+    ways = list(_ways(x, y))
+    scores = [_score(Aligned(x, y, "name", *way, turned)) for way in ways]
+    best = int(np.argmax(scores))
+    if scores[best] < 0.75 and min(n, m) >= 2:
+        between = _in_between(x, y, turned)
+        if _score(Aligned(x, y, "name", *between, turned)) > scores[best] + 0.2:
+            return between
+    return ways[best]
+
+
+def _ways(x: Values, y: Values) -> Iterator[tuple[Integers, Integers]]:
+    n, m = len(x.order), len(y.order)
+    if len(np.unique(x.step)) > 1 and len(np.unique(y.step)) > 1:
+        ours, theirs = _by_step(x), _by_step(y)
+        common = [key for key in ours if key in theirs]
+        common = [key for key, after in zip(common, [*common[1:], None], strict=True) if after is None or theirs[after] > theirs[key]]
+        if 2 * len(common) >= min(n, m):
+            yield np.array([ours[key] for key in common], np.int64), np.array([theirs[key] for key in common], np.int64)
+    least = min(n, m)
+    yield np.arange(least), np.arange(least)
+    yield np.arange(n - least, n), np.arange(m - least, m)
+    if max(n, m) % least == 0:
+        every = max(n, m) // least
+        for start in dict.fromkeys((0, every - 1)):
+            one, other = np.arange(least), np.arange(start, max(n, m), every)
+            yield (one, other) if n < m else (other, one)
+
+
+def _by_step(one: Values) -> dict[tuple[int, int], int]:
+    seen: Counter[int] = Counter()
+    found = {}
+    for k, step in enumerate(one.step.tolist()):
+        found[step, seen[step]] = k
+        seen[step] += 1
+    return found
+
+
+def _score(pair: Aligned) -> float:
+    """The part of some occurrences that are nearly the same: the first 16 that can be compared."""
+    errors = [pair.error(i) for i in range(min(16, len(pair)))]
+    return sum(error < 1e-2 for error in errors) / len(errors) if errors else 0.0
+
+
+def _in_between(x: Values, y: Values, turned: bool) -> tuple[Integers, Integers]:
+    """Each occurrence of the shorter with the next of the longer that holds the same; with the very next where none does."""
+    shorter, longer = (x, y) if len(x.order) < len(y.order) else (y, x)
+    chosen: list[int] = []
+    at = 0
+    spare = len(longer.order) - len(shorter.order)
+    for k in range(len(shorter.order)):
+        last = min(at + _BETWEEN, k + spare + 1)
+        size = shorter.norm[k]
+        near = np.flatnonzero(np.abs(longer.norm[at:last] - size) <= 1e-2 * size) + at
+        for j in near:
+            one, other = np.array([k]), np.array([j])
+            if Aligned(x, y, "name", *((one, other) if shorter is x else (other, one)), turned).error(0) < 1e-2:
+                at = int(j)
+                break
+        chosen.append(at)
+        at += 1
+    one, other = np.arange(len(shorter.order)), np.array(chosen, np.int64)
+    return (one, other) if shorter is x else (other, one)
+
+
+def borrow(pairs: list[Aligned]) -> None:
+    """Aligns occurrences that nothing tells apart as those of another pair were that came as often in both programs."""
+    known: dict[tuple[int, int], tuple[Integers, Integers]] = {}
+    unclear = []
+    for pair in pairs:
+        counts = len(pair.a.order), len(pair.b.order)
+        if counts[0] == counts[1]:
+            continue
+        if _score(pair) >= 0.75 and len(np.unique(pair.a.norm)) > 2:
+            known.setdefault(counts, (pair.ka, pair.kb))
+        elif _score(pair) < 0.5:
+            unclear.append((counts, pair))
+    for counts, pair in unclear:
+        if counts in known:
+            pair.ka, pair.kb = known[counts]
