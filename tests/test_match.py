@@ -721,6 +721,67 @@ def test_of_two_values_with_one_name_the_one_that_was_assigned_as_often_is_meant
     assert (pair.b, pair.occurrences) == ("weights", 4)
 
 
+def moved(seed: int, *, faulty: float = 1.0, turned: bool = False, dtype: Any = np.float64) -> list[Any]:
+    """A weight that is moved by little at a time, as each of five updates leaves it."""
+    start, *steps = numbers(seed, 6, 6, many=6)
+    values = [start]
+    for step in steps:
+        values.append(values[-1] - 0.01 * faulty * step)
+    return [(one.T if turned else one).astype(dtype) for one in values]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_weights_that_were_copied_in_are_found_by_what_they_begin_with_and_a_fault_is_placed_at_them(turned: bool) -> None:
+    theirs = moved(0, faulty=2.0, turned=turned, dtype=np.float32)
+    p = program_of(w1=moved(0), x=numbers(3, 5))
+    q = program_of(into_first=theirs[:1], net__weight=[*numbers(2, 6, 6, many=1), *theirs], x=numbers(3, 5))
+
+    found = match(p, q)
+
+    assert paired(found) == {"w1": "weight", "x": "x"}
+    assert pair_of(found, "w1").occurrences == 6
+    assert origins(found) == ["w1"]
+    holds(pair_of(found, "w1").update, "factor", pytest.approx(2, rel=1e-3))
+    assert_agrees(match(p, program_of(net__weight=[*numbers(2, 6, 6, many=1), *moved(0, turned=turned)], x=numbers(3, 5))))
+
+
+def test_what_begins_as_a_copy_of_what_has_its_counterpart_is_left_alone() -> None:
+    w, other = moved(0), moved(0, faulty=0.5)
+
+    found = match(program_of(w=w, best=other), program_of(w=w, average=moved(0, faulty=0.1)))
+
+    assert paired(found) == {"w": "w"}
+    assert_agrees(found)
+
+
+def test_batches_that_begin_alike_are_not_taken_for_one_another() -> None:
+    first, *rest = numbers(0, 6, 6)
+    found = match(program_of(shown=[first, *rest], y=numbers(1, 4)), program_of(seen=[first, *numbers(5, 6, 6)], y=numbers(1, 4)))
+
+    assert paired(found) == {"y": "y"}
+
+
+def test_of_one_name_that_is_assigned_once_and_many_times_the_one_that_lives_on_is_meant() -> None:
+    values = moved(0)
+
+    found = match(program_of(params=values[:1], w=values, x=numbers(3, 5)), program_of(params=values, x=numbers(3, 5)))
+
+    assert paired(found) == {"w": "params", "x": "x"}
+    assert pair_of(found, "w").occurrences == 6
+    once = match(program_of(params=values[:1], x=numbers(3, 5)), program_of(params=values, x=numbers(3, 5)))
+    assert paired(once) == {"params": "params", "x": "x"}
+
+
+def test_a_factor_that_leaves_a_little_is_said_as_about() -> None:
+    x = numbers(0, 40, many=3)
+    y = [3 * one + 0.05 * noise for one, noise in zip(x, numbers(1, 40, many=3), strict=True)]
+
+    found = match(program_of(x=x), program_of(x=y))
+
+    holds(found.pairs[0].relation, "other", None, says=["about 3 times as large"])
+    assert "without a simple rule from step 0 on (about 3 times as large)" in found.sentence
+
+
 def test_the_same_numbers_in_another_layout_agree_and_zeros_in_front_of_them_are_left_out() -> None:
     values = numbers(0, 2, 6, 32)
     heads = [one.reshape(2, 6, 4, 8).transpose(0, 2, 1, 3) for one in values]

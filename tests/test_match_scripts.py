@@ -159,15 +159,21 @@ def test_a_refactoring_agrees_and_one_whose_schedule_is_a_step_late_does_not(val
     assert pair_of(other, "weights").follows == "velocity"
 
 
-#: A fault of adam_library.py or adam_by_hand.py: which, what is replaced by what, and the names that may be where it comes from: weights
-#: have no counterpart here, as the module's are drawn before they are copied, so `prediction` is the first to show an update.
+#: A fault of adam_library.py or adam_by_hand.py: which, what is replaced by what, the name where it comes from, and what is said.
 FAULTS = [
-    ("adam_library", "eps=1e-8", "eps=1e-2", {"w1", "b1", "w2", "prediction"}),
-    ("adam_by_hand", "m / (1 - 0.9**t), v / (1 - 0.999**t)", "m, v", {"w1", "b1", "w2", "prediction"}),
-    ("adam_library", "rng.standard_normal((8, 8)).T / 3", "rng.standard_normal((8, 8)) / 3", {"w1", "h", "out"}),
-    ("adam_library", "net.eval()  # it is fine-tuned without dropout", "net.train()", {"out", "h"}),
-    ("adam_library", "x = data[start : start + 16]", "x = data[start : start + 16].flip(0)", {"x"}),
-    ("adam_library", "loss = error.pow(2).mean()", "loss = error.pow(2).sum(1).mean()", {"loss"}),
+    ("adam_library", "eps=1e-8", "eps=1e-2", "w1", "the update of `w1`", "another epsilon in a denominator"),
+    (
+        "adam_by_hand",
+        "m / (1 - 0.9**t), v / (1 - 0.999**t)",
+        "m, v",
+        "w1",
+        "about 0.316",
+        "a bias correction that one of them does not make",
+    ),
+    ("adam_library", "rng.standard_normal((8, 8)).T / 3", "rng.standard_normal((8, 8)) / 3", "out"),
+    ("adam_library", "net.eval()  # it is fine-tuned without dropout", "net.train()", "out"),
+    ("adam_library", "x = data[start : start + 16]", "x = data[start : start + 16].flip(0)", "x", "the same rows in another order"),
+    ("adam_library", "loss = error.pow(2).mean()", "loss = error.pow(2).sum(1).mean()", "loss", "factor 4 ", "4 columns of `error`"),
 ]
 
 
@@ -177,22 +183,14 @@ def test_adam_by_hand_and_the_library_s_agree_and_each_fault_is_found_where_it_i
     good = matched(ours, theirs)
     assert_agrees(good)
     together = {(pair.a, pair.b) for pair in good.pairs}
-    assert together >= {("b1", "net.first.bias"), ("out", "out"), ("prediction", "prediction"), ("loss", "loss"), ("h", "h")}
-    for script, old, new, names in FAULTS:
+    assert together >= {("w1", "net.first.weight"), ("w2", "net.second.weight"), ("b1", "net.first.bias"), ("out", "out"), ("h", "h")}
+    for script, old, new, name, *words in FAULTS:
         changed = values_of(PAIRS / f"{script}.py", (old, new))
         found = matched(changed, theirs) if script == "adam_by_hand" else matched(ours, changed)
         assert found.answer == "differ", (old, found.sentence)
-        assert found.origins[0].a in names, (old, [pair.a for pair in found.origins], found.sentence)
+        assert found.origins[0].a == name, (old, [pair.a for pair in found.origins], found.sentence)
+        assert [word for word in words if word not in found.sentence] == [], (old, found.sentence)
         assert pair_of(found, "y").agrees
-    flipped = matched(ours, values_of(PAIRS / "adam_library.py", FAULTS[4][1:3]))
-    relation = pair_of(flipped, "x").relation
-    assert relation is not None
-    assert relation.kind == "permutation"
-    scaled = matched(ours, values_of(PAIRS / "adam_library.py", FAULTS[5][1:3]))
-    relation = pair_of(scaled, "loss").relation
-    assert relation is not None
-    assert relation.kind == "factor"
-    assert relation.value == pytest.approx(4, rel=1e-5)
 
 
 def test_two_callables_are_matched_in_a_notebook_or_a_test() -> None:

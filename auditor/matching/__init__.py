@@ -289,8 +289,9 @@ def _answer(pairs: Sequence[NamePair], alone: Sequence[str], a: Sequence[Values]
 def _in_words(pair: NamePair) -> str:
     first = pair.first
     assert first is not None
-    local = pair.update if pair.update is not None and pair.update.kind != "other" else None
-    relation = pair.relation
+    local, relation = pair.update, pair.relation
+    if local is not None and local.kind == "other" and not (local.meaning and relation is not None and not relation.meaning):
+        local = None
     if local is not None and (relation is None or (relation.kind in ("other", "growing", "factor") and pair.digits is not None)):
         what, of = local, "the update of "
     else:

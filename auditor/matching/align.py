@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from auditor.matching.alike import REARRANGED, REORDERED, TRANSPOSED, aliases_left_out, fit, is_turned, related, same_numbers, telling
+from auditor.matching.alike import BEGINS, REARRANGED, Way, aliases_left_out, begins_as, fit, is_turned, related, same_numbers, telling
 from auditor.matching.occurrences import borrow, occurrences
 from auditor.matching.values import Aligned, Values, short_name
 
@@ -15,6 +15,10 @@ from auditor.matching.values import Aligned, Values, short_name
 _COMMON = frozenset(("tmp", "temp", "val", "value", "res", "result", "out", "ret", "arr", "data", "item", "total", "count", "num", "idx"))
 #: How a gradient is called by hand: `db1`, `d_b1`, `grad_b1`, `g_b1`, `gb1`, `b1_grad`, `b1_g`.
 _GRADIENT = re.compile(r"(?:d|d_|grad_|g_|g|grad)(?P<behind>\w+)|(?P<before>\w+?)_?(?:grad|gradient|_g|_d)")
+#: A name that is assigned so often lives on.
+_MANY = 4
+
+_Fits = Callable[[Values, Values], bool]
 
 
 @dataclass
@@ -30,13 +34,9 @@ def alignment(a: Sequence[Values], b: Sequence[Values], mapping: Mapping[str, st
     made = _Pairing([one for one in a if len(one.order)], [one for one in b if len(one.order)])
     for ours, theirs in mapping.items():
         made.take_mapped(ours, theirs)
-    made.take_unique(lambda one: (one.name, one.scope, one.kind))
-    made.take_unique(lambda one: (one.name, one.scope))
-    made.take_unique(_path, wary=True)
-    made.take_gradients()
-    made.take_endings()
-    made.take_unique(lambda one: (_ending(one), one.kind), wary=True)
+    made.take_names(_live_on)
     made.take_values()
+    made.take_names(fit)
     found = [Aligned(x, y, how, *occurrences(x, y, turned), turned) for x, y, how, turned in made.taken]  # type: ignore[arg-type]
     for pair in found:
         pair.rearranged = id(pair.a) in made.rearranged
@@ -75,14 +75,23 @@ class _Pairing:
         x, y = found[0][0], found[1][0]
         self._take(x, y, "map", is_turned(x, y))
 
-    def take_unique(self, key: Callable[[Values], object], *, wary: bool = False) -> None:
+    def take_names(self, fits: _Fits) -> None:
+        """Brings together what has the same name, or one that means the same."""
+        self._take_unique(lambda one: (one.name, one.scope, one.kind), fits)
+        self._take_unique(lambda one: (one.name, one.scope), fits)
+        self._take_unique(_path, fits, wary=True)
+        self._take_gradients(fits)
+        self._take_endings(fits)
+        self._take_unique(lambda one: (_ending(one), one.kind), fits, wary=True)
+
+    def _take_unique(self, key: Callable[[Values], object], fits: _Fits, *, wary: bool = False) -> None:
         """Brings together what has the same key, where one of each program has it; if wary, common names need values that are related."""
         ours, theirs = _grouped(self.a, key), _grouped(self.b, key)
         for found, xs in ours.items():
             ys = theirs.get(found, [])
             if len(xs) * len(ys) > 1:
                 xs, ys = self._alike_in_number(aliases_left_out(xs), aliases_left_out(ys))
-            if len(xs) == len(ys) == 1 and fit(xs[0], ys[0]) and not (wary and _says_nothing(xs[0]) and not related(xs[0], ys[0])):
+            if len(xs) == len(ys) == 1 and fits(xs[0], ys[0]) and not (wary and _says_nothing(xs[0]) and not related(xs[0], ys[0])):
                 self._take(xs[0], ys[0], "name", is_turned(xs[0], ys[0]))
 
     @staticmethod
@@ -93,7 +102,7 @@ class _Pairing:
         both = [(x, y) for x in xs for y in ys if len(x.order) == len(y.order) and fit(x, y) and related(x, y)]
         return ([both[0][0]], [both[0][1]]) if len(both) == 1 else (xs, ys)
 
-    def take_gradients(self) -> None:
+    def _take_gradients(self, fits: _Fits) -> None:
         """Brings `b1.grad` together with `db1`, `grad_b1`, `b1_grad`: only of a name that both programs know."""
         known = {short_name(x) for x, _, _, _ in self.taken}
 
@@ -107,13 +116,13 @@ class _Pairing:
         theirs = _grouped(self.b, key)
         for base, xs in ours.items():
             ys = theirs.get(base, [])
-            if len(xs) == len(ys) == 1 and fit(xs[0], ys[0]):
+            if len(xs) == len(ys) == 1 and fits(xs[0], ys[0]):
                 self._take(xs[0], ys[0], "name", is_turned(xs[0], ys[0]))
 
-    def take_endings(self) -> None:
+    def _take_endings(self, fits: _Fits) -> None:
         """Brings together paths of which one ends with the other: `fc.weight` and `self.model.fc.weight`."""
         for x in list(self.a):
-            ys = [y for y in self.b if _one_ends_the_other(x, y) and fit(x, y) and (not _says_nothing(x) or related(x, y))]
+            ys = [y for y in self.b if _one_ends_the_other(x, y) and fits(x, y) and (not _says_nothing(x) or related(x, y))]
             if len(ys) == 1 and sum(_one_ends_the_other(z, ys[0]) and fit(z, ys[0]) for z in self.a) == 1:
                 self._take(x, ys[0], "name", is_turned(x, ys[0]))
 
@@ -121,21 +130,19 @@ class _Pairing:
         """Brings together what holds the same numbers, where only one of each program does."""
         ours = aliases_left_out([x for x in self.a if telling(x)])
         theirs = aliases_left_out([y for y in self.b if telling(y)])
-        ways: dict[tuple[int, int], int] = {}
-        for i, x in enumerate(ours):
-            for j, y in enumerate(theirs):
-                way = same_numbers(x, y)
-                if way:
-                    ways[i, j] = way
-        for rank in sorted(set(ways.values())):
-            gone = {id(one) for x, y, _, _ in self.taken for one in (x, y)}
-            here = [(i, j) for (i, j), way in ways.items() if way == rank and id(ours[i]) not in gone and id(theirs[j]) not in gone]
-            here = [pair for pair in here if not _outdone(pair, here, ours, theirs)]
+        ways = {(i, j): way for i, x in enumerate(ours) for j, y in enumerate(theirs) if (way := same_numbers(x, y)) is not None}
+        for rank in sorted({way.rank for way in ways.values()}):
+            taken = [one for x, y, _, _ in self.taken for one in (x, y)]
+            gone = {id(one) for one in taken}
+            here = [(i, j) for (i, j), way in ways.items() if way.rank == rank and id(ours[i]) not in gone and id(theirs[j]) not in gone]
+            here = [pair for pair in here if not _outdone(pair, here, ways)]
+            if rank == BEGINS:  # the best so far, or an average, begins as a copy of what has its counterpart already
+                here = [(i, j) for i, j in here if not any(begins_as(one, other) for one in (ours[i], theirs[j]) for other in taken)]
             ones, others = Counter(i for i, _ in here), Counter(j for _, j in here)
             for i, j in here:
                 x, y = ours[i], theirs[j]
                 if ones[i] == others[j] == 1:
-                    self._take(x, y, "value", rank == TRANSPOSED or (rank == REORDERED and is_turned(x, y)))
+                    self._take(x, y, "value", ways[i, j].turned)
                     if rank == REARRANGED:
                         self.rearranged.add(id(x))
                 else:
@@ -162,13 +169,15 @@ class _Pairing:
                 yield f"`{one.name}`{scope} of the {which} program (line {int(one.line[0])}): {why}"
 
 
-def _outdone(pair: tuple[int, int], here: Sequence[tuple[int, int]], ours: Sequence[Values], theirs: Sequence[Values]) -> bool:
+def _outdone(pair: tuple[int, int], here: Sequence[tuple[int, int]], ways: Mapping[tuple[int, int], Way]) -> bool:
     """Whether one of two names is the same as another one's values at more occurrences than these have in common."""
+    return any((other[0] == pair[0]) != (other[1] == pair[1]) and ways[other].common > ways[pair].common for other in here)
 
-    def common(one: tuple[int, int]) -> int:
-        return min(len(ours[one[0]].order), len(theirs[one[1]].order))
 
-    return any((other[0] == pair[0]) != (other[1] == pair[1]) and common(other) > common(pair) for other in here)
+def _live_on(x: Values, y: Values) -> bool:
+    """Whether two names fit and are no such pair of which one is assigned once and the other many times: that may be meant by another."""
+    counts = sorted((len(x.order), len(y.order)))
+    return fit(x, y) and not counts[0] < _MANY <= counts[1]
 
 
 def _held_the_same(x: Values, y: Values) -> bool:

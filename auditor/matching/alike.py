@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import numpy as np
 
 from auditor.matching.layout import permuted
@@ -11,8 +14,10 @@ from auditor.matching.values import Aligned, Array, Values, elements, relative_e
 _IN_FRONT = 4
 #: Occurrences by which values are found to be the same.
 _LOOKED_AT = 3
+#: What is kept and updated is moved by less than this part of it at a time.
+_MOVED = 0.5
 #: How the same numbers are found, the surest first.
-SAME, SAME_AT_LAST, TRANSPOSED, REORDERED, REARRANGED = range(1, 6)
+SAME, SAME_AT_LAST, TRANSPOSED, REORDERED, REARRANGED, BEGINS = range(1, 7)
 
 
 def fit(x: Values, y: Values) -> bool:
@@ -62,44 +67,88 @@ def _tells(one: Values, k: int) -> bool:
 
 
 def _close_enough(x: Values, y: Values) -> float:
-    dtypes = set(x.dtype[:1]) | set(y.dtype[:1])
+    dtypes = {one.dtype[k] for one in (x, y) for k in (0, -1)}
     return 2e-2 if dtypes & {"float16", "bfloat16"} else 1e-9 if dtypes <= {"float64", "complex128", "int64"} else 1e-5
 
 
-def same_numbers(x: Values, y: Values) -> int:
-    """How the values of two names are the same but for rounding; 0 if they are not.
+class Way(NamedTuple):
+    """How two names hold the same numbers: one of the ranks above, whether one is the transpose, and for how long both live from there."""
+
+    rank: int
+    turned: bool
+    common: int
+
+
+def same_numbers(x: Values, y: Values) -> Way | None:
+    """How the values of two names are the same but for rounding; None if they are not.
 
     The first ones, whatever their shapes; the last ones, where one program has more in front of them (zeros to begin with); transposed;
-    in another order of rows; in another layout, as far as sorting can tell.
+    in another order of rows; in another layout, as far as sorting can tell; or only what they begin with, of what is then moved by little
+    at a time, as weights are: there one program may have some more in front (those that were drawn before others were copied in).
     """
     n, m = len(x.order), len(y.order)
     count = min(_LOOKED_AT if elements(x.shape[0]) > 1 else 8, n, m)
     if elements(x.shape[0]) != elements(y.shape[0]) or (elements(x.shape[0]) == 1 and count < 3):
-        return 0
+        return None
     many = np.arange(count)
     close = _close_enough(x, y)
 
-    def alike(first: int, second: int, turned: bool = False, rearranged: bool = False) -> bool:
+    def alike(first: int, second: int, turned: bool = False, rearranged: bool = False, count: int = count) -> bool:
         ours, theirs = x.norm[first : first + count], y.norm[second : second + count]
         if (np.abs(ours - theirs) > 2 * close * np.maximum(ours, theirs)).any():
             return False
-        pair = Aligned(x, y, "value", many + first, many + second, turned, rearranged)
+        pair = Aligned(x, y, "value", many[:count] + first, many[:count] + second, turned, rearranged)
         return all(pair.error(i) <= close for i in range(count))
 
-    if (elements(x.shape[0]) == 1 or _tells(x, 0)) and alike(0, 0):
-        return SAME
-    if n != m and abs(n - m) <= _IN_FRONT and alike(n - count, m - count) and _varied(x, n - 1):
-        return SAME_AT_LAST
     shapes = x.shape[0], y.shape[0]
-    if len(shapes[0]) == 2 and shapes[0] == shapes[1][::-1] and alike(0, 0, True):
-        return TRANSPOSED
+    square = len(shapes[0]) == 2 and shapes[0] == shapes[1][::-1]
+    if count < _LOOKED_AT and n != m:
+        return _begun_alike(x, y, alike, square)  # so few are those of many a name
+    if (elements(x.shape[0]) == 1 or _tells(x, 0)) and alike(0, 0):
+        return Way(SAME, False, min(n, m))
+    if n != m and abs(n - m) <= _IN_FRONT and alike(n - count, m - count) and _varied(x, n - 1):
+        return Way(SAME_AT_LAST, False, min(n, m))
+    if square and alike(0, 0, True):
+        return Way(TRANSPOSED, True, min(n, m))
     if len(shapes[0]) >= 1 and shapes[0] == shapes[1] and shapes[0][0] >= 4:
         found = [Aligned(x, y, "value", many, many).values(i) for i in range(count)]
         if all(pair is not None and _rows_permuted(*pair, close) for pair in found):
-            return REORDERED
-    if shapes[0] != shapes[1] and elements(shapes[0]) >= 16 and _varied(x, 0) and x.value(0) is not None and y.value(0) is not None:
-        return REARRANGED if alike(0, 0, rearranged=True) else 0
-    return 0
+            return Way(REORDERED, is_turned(x, y), min(n, m))
+    if (
+        shapes[0] != shapes[1] and elements(shapes[0]) >= 16 and _varied(x, 0)
+        and x.value(0) is not None and y.value(0) is not None and alike(0, 0, rearranged=True)
+    ):  # fmt: skip
+        return Way(REARRANGED, False, min(n, m))
+    return _begun_alike(x, y, alike, square)
+
+
+def _begun_alike(x: Values, y: Values, alike: Callable[..., bool], square: bool) -> Way | None:
+    """Whether two names begin with the same numbers, and are moved by little from there."""
+    if elements(x.shape[0]) < 4:
+        return None
+    for more in range(_IN_FRONT + 1):
+        for first, second in dict.fromkeys(((0, more), (more, 0))):
+            if first >= len(x.order) or second >= len(y.order) or not (_varied(x, first) and _moves_little(x, first)):
+                continue
+            for turned in (False, True) if square else (False,):
+                if alike(first, second, turned, count=1) and _moves_little(y, second):
+                    return Way(BEGINS, turned, min(len(x.order) - first, len(y.order) - second))
+    return None
+
+
+def _moves_little(one: Values, start: int) -> bool:
+    """Whether each of the values behind one differs from that before it by a part of its size only."""
+    many = np.arange(start, min(start + _LOOKED_AT + 1, len(one.order)))
+    steps = Aligned(one, one, "value", many[:-1], many[1:])
+    return all(steps.error(i) < _MOVED for i in range(len(steps)))
+
+
+def begins_as(one: Values, other: Values) -> bool:
+    """Whether a name begins as a copy of another one of the same program."""
+    size = elements(one.shape[0])
+    return size >= 4 and any(
+        one.digest[0] == other.digest[k] and size == elements(other.shape[k]) for k in range(min(_IN_FRONT + 1, len(other.order)))
+    )
 
 
 def _varied(one: Values, k: int) -> bool:

@@ -11,6 +11,8 @@ from auditor.matching.values import Aligned, Integers, Values
 
 #: How many occurrences of the other program may lie between two that belong together.
 _BETWEEN = 64
+#: Digits that a value has.
+_DIGITS = 16.0
 
 
 def occurrences(x: Values, y: Values, turned: bool) -> tuple[Integers, Integers]:
@@ -23,8 +25,9 @@ def occurrences(x: Values, y: Values, turned: bool) -> tuple[Integers, Integers]
     if n == m:
         return np.arange(n), np.arange(n)
     ways = list(_ways(x, y))
-    scores = [_score(Aligned(x, y, "name", *way, turned)) for way in ways]
-    best = int(np.argmax(scores))
+    pairs = [Aligned(x, y, "name", *way, turned) for way in ways]
+    scores = [_score(pair) for pair in pairs]
+    best = max(range(len(ways)), key=lambda k: (scores[k], _nearness(pairs[k])))
     if scores[best] < 0.75 and min(n, m) >= 2:
         between = _in_between(x, y, turned)
         if _score(Aligned(x, y, "name", *between, turned)) > scores[best] + 0.2:
@@ -63,6 +66,12 @@ def _score(pair: Aligned) -> float:
     """The part of some occurrences that are nearly the same: the first 16 that can be compared."""
     errors = [pair.error(i) for i in range(min(16, len(pair)))]
     return sum(error < 1e-2 for error in errors) / len(errors) if errors else 0.0
+
+
+def _nearness(pair: Aligned) -> float:
+    """The mean number of digits to which the first 16 occurrences are the same; of a weight that barely moves all are nearly the same."""
+    errors = [pair.error(i) for i in range(min(16, len(pair)))]
+    return float(np.mean([min(-np.log10(error), _DIGITS) if error > 0 else _DIGITS for error in errors])) if errors else 0.0
 
 
 def _in_between(x: Values, y: Values, turned: bool) -> tuple[Integers, Integers]:

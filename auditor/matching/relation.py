@@ -24,6 +24,8 @@ from auditor.tolerance import FORMATS, unit_roundoff
 THEN = "then "
 #: Dtypes to which a value may have been rounded on its way.
 _NARROW = ("float32", "float16", "bfloat16")
+#: A factor that leaves less than this part is worth saying.
+_NEARLY = 0.05
 
 
 def relation_of(sight: Sight) -> Relation:
@@ -190,7 +192,9 @@ def _other(sight: Sight, x: Array, y: Array) -> Relation:
             if left <= max(sight.close(sight.start), 1e-4):
                 said = f"{100 * part:.0f} % of the elements of the {which} are zero and the others {scale:.4g} times as large: dropout"
                 return Relation(kind="other", value=None, meaning=said)
-    return Relation(kind="other", value=None, meaning=_by_size(sight, flat, other) or _alike_in_part(sight, flat, other))
+    return Relation(
+        kind="other", value=None, meaning=_by_size(sight, flat, other) or _alike_in_part(sight, flat, other) or _about(flat, other)
+    )
 
 
 def _by_size(sight: Sight, x: Array, y: Array) -> str:
@@ -213,3 +217,10 @@ def _alike_in_part(sight: Sight, x: Array, y: Array) -> str:
     same = np.abs(x - y) <= max(sight.close(sight.start), 1e-12) * np.abs(x).max()
     off = x.size - int(np.count_nonzero(same))
     return f"{off} of {x.size} elements differ" if 0 < 2 * off < x.size else ""
+
+
+def _about(x: Array, y: Array) -> str:
+    """A factor that explains most of a difference, and not all of it."""
+    factor = ratio_of(x, y)
+    left = left_of(factor * x, y) if math.isfinite(factor) and factor else 1.0
+    return f"about {factor:.3g} times as large" if left < min(_NEARLY, 0.1 * left_of(x, y)) else ""
