@@ -438,6 +438,76 @@ def test_a_forked_process_writes_to_files_of_its_own(torch_run: Names) -> None:
     assert values(torch_run["in_the_parent"]) == [1.5]
 
 
+OTHER_NAMES = """
+    import weakref
+    import numpy as np
+
+    class Net:
+        def __init__(self):
+            self.w = np.ones((2, 2))
+            self.parts = [np.zeros(3), np.ones(3)]
+
+        def arrays(self):
+            return [self.w, *self.parts]
+
+    class Sgd:
+        def __init__(self, of):
+            self.of = of
+
+        def step(self):
+            for p in self.of:
+                p -= 0.5  # step
+
+    def halved(w):
+        w *= 0.5  # halved
+
+    def main():
+        v, gone = np.ones(4), np.ones(5)
+        seen = weakref.ref(gone)
+        halved(v)
+        halved(gone)
+        del gone
+        print(seen())
+        return v
+
+    w1, b1 = np.ones((3, 3)), np.zeros(3)
+    state = {"m": [np.ones(2)]}
+    net = Net()
+    sgd = Sgd([w1, b1])
+    for k in range(2):
+        for w, g in zip((w1, b1), (2.0, 3.0)):
+            w -= g  # loop
+        for p in [*state["m"], *net.arrays()]:
+            p += 1  # entries
+        sgd.step()
+    kept = main()
+    net.w = w1 * 0
+    other = net.parts[0]
+    other += 1  # copied
+    fresh = np.ones(2)
+    fresh += 1  # fresh
+    """
+
+
+def test_what_is_written_through_another_name_is_a_value_of_all_its_names(tmp_path: Path) -> None:
+    write(tmp_path, other=OTHER_NAMES)
+    run = Names(recorded(tmp_path, "other.py"), OTHER_NAMES)
+
+    assert run["w1"].line.tolist()[1:] == 2 * [run.line("loop"), run.line("step")]
+    assert [value[0][0] for value in values(run["w1"])] == [1, -1, -1.5, -3.5, -4.0]
+    assert values(run["b1"])[-1] == [-7, -7, -7]
+    assert values(run["self.of[1]"]) == values(run["b1"])
+    assert [value[0] for value in values(run['state["m"][0]'])] == [1, 2, 3]
+    assert [np.ravel(value)[0] for value in values(run["self.w"])] == [1, 2, 3], "what it is now is recorded where it is assigned"
+    assert [np.ravel(value)[0] for value in values(run["net.w"])] == [0], "before, it had no value of this name"
+    assert [value[0] for value in values(run["self.parts[0]"])] == [0, 1, 2, 3]
+    assert run["self.parts[0]"].line.tolist()[-1] == run.line("copied")
+    (v,) = [one for one in run.series if one.scope == "main" and one.name == "v"]
+    assert (v.line.tolist()[1:], values(v)) == ([run.line("halved")], [[1.0] * 4, [0.5] * 4])
+    assert [value[0] for value in values(run["fresh"])] == [1, 2]
+    assert (tmp_path / "run" / "stdout").read_text() == "None\n", "an array that a caller has let go is gone"
+
+
 def test_a_script_that_traces_itself_has_its_way(tmp_path: Path) -> None:
     source = """
         import sys

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from auditor.record import digest
 from auditor.record.probes.leaves import held, parts_of
+from auditor.record.probes.named_values.others import Attributes, others, within
 from auditor.record.probes.named_values.reading import (
     MISSING,
     Read,
@@ -99,11 +100,16 @@ class Common:
         self.due = False  # a backward pass ran whose gradients were not read yet
         self.due_line = 0
         self.training: set[Loop] = set()
+        self.callers_read = False  # variables of functions were read that are not the one that runs
         self.step = 0
         self.by_loops = "torch" not in sys.modules
         self.now = 0
         self.lost: dict[str, int] = {}
         self.start: Any = None  # set by `sharing` where a run begins with values of another
+        self.noted: set[tuple[Target, str]] = set()  # paths that were given a value, and by which target
+        self.attributes = Attributes()
+        self.plan_of: Any = None  # both set by `Watch`
+        self.variables_of: Any = None
 
     def done(self) -> int:
         """Steps so far."""
@@ -209,7 +215,48 @@ class Collector:
         else:
             found = self.reached(target, value, frame, variables)
             if found is not None:
+                if target.path and target.how == ASSIGNED:
+                    self._held(target, value, found[1])
                 self.note(target, *found, frame)
+                if target.shared:
+                    self._elsewhere(target, *found, frame)
+
+    def _held(self, target: Target, owner: Any, value: Any, depth: int = 0) -> None:
+        """Remember what an attribute or entry was given: an array or tensor, or a list or dict of some."""
+        reader = self._reader(type(value))
+        if reader == _ENTRIES and depth < _DEEPEST and len(value) <= _WIDEST:
+            for entry in list(dict.values(value) if isinstance(value, dict) else value):
+                self._held(target, owner, entry, depth + 1)
+        elif self._is_memory(reader):
+            self.common.attributes.note(target, owner, value)
+
+    @staticmethod
+    def _is_memory(reader: Any) -> bool:
+        """Whether what is read so can be written in place."""
+        return callable(reader) and reader not in (of_float, of_int, of_complex)
+
+    def _elsewhere(self, target: Target, text: str, value: Any, frame: Any) -> None:
+        """Record what was written in place under its other names too."""
+        reader = self._reader(type(value))
+        if not self._is_memory(reader):
+            return
+        common = self.common
+        known = common.leaves.get(id(value))
+        if known is not None and known.reference() is value:
+            return  # it has one name, whatever else it is called
+        common.callers_read = True
+        found = list(others(value, frame, common.plan_of, common.variables_of, self.reached, (_WIDEST, _DEEPEST)))
+        attribute = common.attributes.of(value)
+        if attribute is not None:
+            owner, there = attribute
+            again = self.reached(there, owner, frame, {})
+            if again is not None:
+                found += [(there, path) for path in within(*again, value, _WIDEST, _DEEPEST)]
+        done = {(target.scope, text)}
+        for there, path in found:
+            if (there, path) in common.noted and (there.scope, path) not in done:
+                done.add((there.scope, path))
+                self._write(there, path, "variable", reader(value), value, target.line)
 
     def reached(self, target: Target, value: Any, frame: Any, variables: Any) -> tuple[str, Any] | None:
         """Path and value of what a target with attributes or keys touches; None if that is nothing to record."""
@@ -289,6 +336,7 @@ class Collector:
             if (
                 number
                 and target.simple
+                and not target.shared
                 and common.start is None
                 and reader is not self._tensors
                 and read is not None
@@ -418,6 +466,7 @@ class Collector:
                 "bytes": size, "shape": list(shape),
             })  # fmt: skip
             found = self._ids[key] = [number, 0]
+            self.common.noted.add((target, text))
         number, count = found
         found[1] = count + 1
         common = self.common

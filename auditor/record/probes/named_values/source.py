@@ -58,7 +58,7 @@ class Loop:
 class Target:
     """A name with the attributes and keys behind it, as one statement touches it."""
 
-    __slots__ = ("entry", "file", "how", "line", "loop", "path", "plain", "root", "scope", "simple")
+    __slots__ = ("entry", "file", "how", "line", "loop", "path", "plain", "root", "scope", "shared", "simple")
 
     def __init__(self, root: str, path: tuple[tuple[int, Any], ...], how: int) -> None:
         self.root = root
@@ -67,6 +67,8 @@ class Target:
         #: a variable that got a value, with nothing more to ask
         self.plain = not path and how == ASSIGNED
         self.simple = not path and how in (ASSIGNED, WRITTEN)
+        #: it is written in place, and what it holds may well have another name
+        self.shared = False
         #: of the collector: what it held last, and how that was written
         self.entry: Any = None
         self.line = 0
@@ -134,6 +136,9 @@ class Plan:
         self.regions: dict[int, Region | None] = {}
         if self.is_function:
             self._place(code, scope)
+        targets = [target for one in scope.statements for target in one.targets if target.how == ASSIGNED]
+        #: what is assigned in it, each once
+        self.names = list({(target.root, target.path): target for target in targets}.values())
         self._ranges: list[tuple[int, int, int]] = []
         for start, end, line in code.co_lines():
             if self._ranges and (line is None or line == self._ranges[-1][2]):
@@ -237,6 +242,9 @@ class _Reader:
                 target.scope, target.file, target.line, target.loop = qualified, self.file, one.first, one.loop
             for target in one.for_targets:
                 target.loop = one.turns or one.loop
+        own, others = _owned(body)
+        for target in (target for one in statements for target in one.targets):
+            target.shared = not target.path and target.how in (WRITTEN, TOUCHED) and (target.root in others or target.root not in own)
         self.scopes[name, line] = Scope(qualified, statements, self.file)
 
     def _body(
@@ -298,6 +306,50 @@ def _assigned(one: ast.stmt) -> Iterator[Target]:
         yield from _targets(one.target, ASSIGNED)
     elif isinstance(one, ast.AugAssign):
         yield from _targets(one.target, WRITTEN)
+
+
+_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
+
+
+def _owned(body: list[ast.stmt]) -> tuple[set[str], set[str]]:
+    """Names that a scope assigns, and those whose object may well have another name too.
+
+    Such a name got what was already somewhere (of another name, in an entry, by a loop), or what it holds was put into a list, tuple or
+    dict. What a call returns counts as new.
+    """
+    own: set[str] = set()
+    others: set[str] = set()
+
+    def assigned(target: ast.expr, value: ast.expr | None) -> None:
+        if isinstance(target, (ast.Tuple, ast.List)):
+            values = value.elts if isinstance(value, (ast.Tuple, ast.List)) and len(value.elts) == len(target.elts) else None
+            for k, part in enumerate(target.elts):
+                assigned(part, values[k] if values is not None else value)
+        elif isinstance(target, ast.Name):
+            own.add(target.id)
+            if value is None or isinstance(value, (ast.Name, ast.Attribute, ast.Subscript)):
+                others.add(target.id)
+        if isinstance(value, ast.Name):
+            others.add(value.id)
+
+    stack: list[ast.AST] = list(body)
+    while stack:
+        one = stack.pop()
+        if isinstance(one, _SCOPES):
+            continue
+        stack.extend(part for part in ast.iter_child_nodes(one) if not (isinstance(one, ast.Subscript) and part is one.slice))
+        if isinstance(one, ast.Assign):
+            for target in one.targets:
+                assigned(target, one.value)
+        elif isinstance(one, (ast.AnnAssign, ast.NamedExpr)):
+            assigned(one.target, one.value)
+        elif isinstance(one, (ast.For, ast.AsyncFor)):
+            assigned(one.target, None)
+        elif isinstance(one, (ast.Tuple, ast.List, ast.Set)) and isinstance(getattr(one, "ctx", ast.Load()), ast.Load):
+            others.update(part.id for part in one.elts if isinstance(part, ast.Name))
+        elif isinstance(one, ast.Dict):
+            others.update(part.id for part in one.values if isinstance(part, ast.Name))
+    return own, others
 
 
 def _targets(node: ast.expr, how: int) -> Iterator[Target]:

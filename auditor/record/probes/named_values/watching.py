@@ -37,6 +37,7 @@ class Watch:
         self._plans: dict[int, Plan | None] = {}
         self._kept: list[CodeType] = []
         self._scopes: dict[str, dict[tuple[str, int], Scope]] = {}
+        common.plan_of, common.variables_of = self.plan, _variables
 
     def plan(self, code: CodeType) -> Plan | None:
         """What the lines of a code object assign; None if it is not the user's or assigns nothing."""
@@ -63,7 +64,7 @@ class Watch:
         """A piece of bytecode was run to its end, and the frame goes on at offset `after`."""
         try:
             collector = self.collector()
-            variables = _Variables(frame) if plan.is_function and _VERSION >= (3, 12) else frame.f_locals
+            variables = _variables(plan, frame)
             common = self.common
             if region.targets:
                 if region.simple:
@@ -92,7 +93,7 @@ class Watch:
                 self.common.entered(loop)
             if not region.uncertain and not any(target.how == TOUCHED for target in region.targets):
                 return None
-            variables = _Variables(frame) if plan.is_function and _VERSION >= (3, 12) else frame.f_locals
+            variables = _variables(plan, frame)
             collector = self.collector()
             return [
                 collector.fingerprint(target, frame, variables) if region.uncertain or target.how == TOUCHED else _SURE
@@ -117,6 +118,11 @@ class Watch:
 
 
 _SURE: Any = object()
+
+
+def _variables(plan: Plan, frame: FrameType) -> Any:
+    """The variables of a frame, to be asked for one by one."""
+    return _Variables(frame) if plan.is_function and _VERSION >= (3, 12) else frame.f_locals
 
 
 class _Variables:
@@ -247,7 +253,7 @@ def _tracer(watch: Watch) -> Any:
                             ran(plan, pending, before, frame, at)
                     elif common.due:
                         ran(plan, _NO_REGION, None, frame, at)
-                    elif held:
+                    elif held or (is_function and common.callers_read):
                         _ = frame.f_locals  # a dict that was asked for keeps what is no longer there until it is asked for again
                     try:
                         pending = regions[at]
