@@ -21,9 +21,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from auditor.record import imports
-from auditor.record.probes.named_values.collector import Collector, Common, File
+from auditor.record.probes.named_values.collector import Collector
+from auditor.record.probes.named_values.common import BUDGET, Common
 from auditor.record.probes.named_values.start import Start
 from auditor.record.probes.named_values.watching import Watch, watching
+from auditor.record.probes.named_values.writer import File
 
 if TYPE_CHECKING:
     from auditor.record.process import Process
@@ -192,7 +194,7 @@ class NamedValues:
 
 
 @contextmanager
-def collected(budget: int = 256 << 20) -> Iterator[NamedValues]:
+def collected(budget: int = BUDGET) -> Iterator[NamedValues]:
     """Collect the named values of what is called inside, of this thread and, before Python 3.12, no other.
 
     What traced this thread before (a debugger, a measurement of coverage) is put off until the end.

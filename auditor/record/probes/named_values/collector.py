@@ -1,4 +1,4 @@
-"""Writes down the values that names get: reads the memory of arrays and tensors, and what of theirs is kept.
+"""Notes the values that names get: which objects a name leads to, and what is to be written down of them.
 
 One `Collector` a thread; `Common` is what the threads of a process share. Never calls anything of the user's: entries are taken from dicts,
 lists and `__dict__`s, attributes of objects from nowhere else. Never keeps a tensor or an array alive.
@@ -6,18 +6,17 @@ lists and `__dict__`s, attributes of objects from nowhere else. Never keeps a te
 
 from __future__ import annotations
 
-import itertools
 import struct
 import sys
 import weakref
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from auditor.record import digest
 from auditor.record.probes.leaves import held, parts_of
-from auditor.record.probes.named_values.others import Attributes, others, within
+from auditor.record.probes.named_values.common import Common, Known
+from auditor.record.probes.named_values.others import others, within
 from auditor.record.probes.named_values.reading import (
     MISSING,
-    Read,
     Tensors,
     array,
     attribute_of,
@@ -27,23 +26,14 @@ from auditor.record.probes.named_values.reading import (
     of_float,
     of_int,
     quoted,
-    summary_of,
-    whole,
 )
-from auditor.record.probes.named_values.source import APPENDED, ASSIGNED, ATTRIBUTE, EACH, KEY, UNKNOWN, WRITTEN, Loop, Target
-from auditor.trace import NAMED, NAMED_SIZE, SUMMARY_SIZE
+from auditor.record.probes.named_values.source import APPENDED, ASSIGNED, ATTRIBUTE, EACH, KEY, UNKNOWN, WRITTEN, Target
+from auditor.record.probes.named_values.writer import MOST, Sink, Writer, put_record
+from auditor.trace import NAMED_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_FIRST_WHOLE = 1 << 26
-#: Bytes of whole values that a lane keeps; sketches and what is smaller than one may take three times as much beside them.
-BUDGET = 256 << 20
-_OVER_BUDGET = 4
-#: Values that a lane has: 120 MB.
-_MOST = 5_000_000
-#: Of every name so many are kept in any case, unless the budget is spent.
-_SURELY = 64
 #: Entries of a list or dict that are looked at.
 _WIDEST = 64
 _DEEPEST = 3
@@ -51,113 +41,19 @@ _DEEPEST = 3
 #: Attributes of an array or tensor through which it is written itself.
 _OF_THE_SAME_MEMORY = ("data", "real", "imag", "T", "mT", "flat", "shape")
 
-_put_double, _put_record, _put_at = (struct.Struct(form).pack_into for form in ("<d", NAMED, "<Q"))
-_AT = NAMED_SIZE - 8
+_put_double = struct.Struct("<d").pack_into
 _NOTHING, _ENTRIES, _MODULE, _OPTIMIZER = range(4)
 
 
-class File(Protocol):
-    """Memory that grows at its end."""
-
-    used: int
-    room: int
-    memory: Any
-    """What may be written, up to `room`."""
-
-
-class Sink(Protocol):
-    """Where named values go: a lane's files, or memory."""
-
-    records: File
-    values: File
-
-    def define(self, entry: dict[str, object]) -> int:
-        """Number of a new name."""
-
-    def make_room(self, file: Any, need: int) -> bool:
-        """Let one of the two have room for so many bytes; whether it has."""
-
-
-class Known:
-    """A leaf or parameter that has a name."""
-
-    __slots__ = ("kind", "reference", "target", "text")
-
-    def __init__(self, reference: Any, text: str, kind: str, target: Target) -> None:
-        self.reference, self.text, self.kind, self.target = reference, text, kind, target
-
-
-class Common:
-    """What the threads of one process share: the order, the steps, the leaves that have names."""
-
-    def __init__(self, budget: int = BUDGET, first_whole: bool = False) -> None:
-        self.order = itertools.count(1)
-        self.budget = budget
-        self.first_whole = first_whole
-        self.leaves: dict[int, Known] = {}
-        self.named: dict[tuple[str, str], int] = {}  # scope and name -> id of the leaf that has it now
-        self.optimized = self.backwards = 0
-        self.due = False  # a backward pass ran whose gradients were not read yet
-        self.due_line = 0
-        self.training: set[Loop] = set()
-        self.callers_read = False  # variables of functions were read that are not the one that runs
-        self.step = 0
-        self.by_loops = "torch" not in sys.modules
-        self.now = 0
-        self.lost: dict[str, int] = {}
-        self.start: Any = None  # set by `sharing` where a run begins with values of another
-        self.noted: set[tuple[Target, str]] = set()  # paths that were given a value, and by which target
-        self.attributes = Attributes()
-        self.plan_of: Any = None  # both set by `Watch`
-        self.variables_of: Any = None
-
-    def done(self) -> int:
-        """Steps so far."""
-        return self.optimized or self.backwards
-
-    def entered(self, loop: Loop) -> None:
-        """A loop's body begins once more."""
-        loop.turn += loop.begun
-        loop.begun = True
-        self.now = loop.turn
-        if loop in self.training:
-            self.step = self.done()
-
-    def step_of(self, loop: Loop | None) -> int:
-        """The step in which a statement of this loop runs."""
-        return self.step if not self.by_loops else self.now if loop is None else loop.turn
-
-    def lose(self, what: str) -> None:
-        """Count what was not recorded."""
-        self.lost[what] = self.lost.get(what, 0) + 1
-
-
-class Collector:
+class Collector(Writer):
     """The named values of one thread."""
 
     def __init__(self, common: Common, sink: Callable[[], Sink]) -> None:
-        self.common = common
-        self._open = sink
-        self._sink: Sink | None = None
-        self._ids: dict[Any, list[int]] = {}
-        self._records: Any = None
-        self._values: Any = None
-        #: so much is kept of everything
-        self._freely = common.budget // 2
-        self._full = False
-        self._last: dict[int, tuple[int, bytes]] = {}
+        super().__init__(common, sink)
         self._readers: dict[type, Any] = {
             float: of_float, int: of_int, complex: of_complex,
             bool: _NOTHING, str: _NOTHING, type(None): _NOTHING, list: _ENTRIES, tuple: _ENTRIES, dict: _ENTRIES,
         }  # fmt: skip
-        self._tensors: Any = None
-
-    def renew(self) -> None:
-        """Begin anew, in the child of a fork: what is open belongs to the parent."""
-        self._full = False
-        self._sink = self._records = self._values = None
-        self._ids = {}
-        self._last = {}
 
     # What a target is
 
@@ -194,11 +90,11 @@ class Collector:
             common = self.common
             records = self._records
             used = records.used
-            if used + NAMED_SIZE > records.room and not self._has_room(records, used + NAMED_SIZE, _MOST * NAMED_SIZE):
+            if used + NAMED_SIZE > records.room and not self._has_room(records, used + NAMED_SIZE, MOST * NAMED_SIZE):
                 continue
             loop = target.loop
             step = common.step if not common.by_loops else common.now if loop is None else loop.turn
-            _put_record(records.memory, used, number, step, next(common.order), (at >> 2) + 2)
+            put_record(records.memory, used, number, step, next(common.order), (at >> 2) + 2)
             records.used = used + NAMED_SIZE
 
     def touch(self, target: Target, frame: Any, variables: Any) -> None:
@@ -256,7 +152,7 @@ class Collector:
         for there, path in found:
             if (there, path) in common.noted and (there.scope, path) not in done:
                 done.add((there.scope, path))
-                self._write(there, path, "variable", reader(value), value, target.line)
+                self.write(there, path, "variable", reader(value), value, target.line)
 
     def reached(self, target: Target, value: Any, frame: Any, variables: Any) -> tuple[str, Any] | None:
         """Path and value of what a target with attributes or keys touches; None if that is nothing to record."""
@@ -323,7 +219,7 @@ class Collector:
                     if target.how == EACH or (target.how == ASSIGNED and known.text != text):
                         return  # another name for a parameter
                     text, target_of, kind = known.text, known.target, known.kind
-                    self._write(target_of, text, kind, reader(value), value, target.line)
+                    self.write(target_of, text, kind, reader(value), value, target.line)
                     return
                 if known is None and is_leaf(value):
                     self._leaf(target, text, value)
@@ -332,7 +228,7 @@ class Collector:
             if common.start is not None and target.how in (ASSIGNED, EACH):
                 value = common.start.begin(text, value, frame)
             read = reader(value)
-            number = self._write(target, text, "variable", read, value, target.line)
+            number = self.write(target, text, "variable", read, value, target.line)
             if (
                 number
                 and target.simple
@@ -372,7 +268,7 @@ class Collector:
                     continue
                 read = self._reader(type(parameter))
                 if callable(read):
-                    self._write(known.target, known.text, known.kind, read(parameter), parameter, target.line)
+                    self.write(known.target, known.text, known.kind, read(parameter), parameter, target.line)
 
     def _leaf(self, target: Target, text: str, tensor: Any) -> None:
         known = self.common.leaves.get(id(tensor))
@@ -409,7 +305,7 @@ class Collector:
                 gradient = tensor.grad
             reader = self._reader(type(gradient))
             if callable(reader):
-                self._write(known.target, f"{known.text}.grad", "gradient", reader(gradient), gradient, line)
+                self.write(known.target, f"{known.text}.grad", "gradient", reader(gradient), gradient, line)
 
     def stepped(self, optimizer: Any, line: int) -> None:
         """Record what an optimizer has updated."""
@@ -419,7 +315,7 @@ class Collector:
                 if known is not None and known.reference() is parameter:
                     reader = self._reader(type(parameter))
                     if callable(reader):
-                        self._write(known.target, known.text, known.kind, reader(parameter), parameter, line)
+                        self.write(known.target, known.text, known.kind, reader(parameter), parameter, line)
 
     # Reading
 
@@ -447,96 +343,3 @@ class Collector:
         if issubclass(kind, (dict, list, tuple)) and kind.__module__ in ("builtins", "collections"):
             return _ENTRIES
         return _NOTHING
-
-    # Writing
-
-    def _write(self, target: Target, text: str, kind: str, read: Read | None, value: Any, line: int) -> int:
-        """Add a value: whole if it is small and the budget allows, else its digest and sketch. Returns the number of its name, or 0."""
-        if read is None:
-            return 0
-        dtype, form, size, shape, elements, data = read
-        if self._sink is None:
-            self._sink = self._open()
-            self._records, self._values = self._sink.records, self._sink.values
-        key = (target, text, dtype, shape, line)
-        found = self._ids.get(key)
-        if found is None:
-            number = self._sink.define({
-                "name": text, "scope": target.scope, "file": target.file, "line": line, "kind": kind, "dtype": dtype, "as": form,
-                "bytes": size, "shape": list(shape),
-            })  # fmt: skip
-            found = self._ids[key] = [number, 0]
-            self.common.noted.add((target, text))
-        number, count = found
-        found[1] = count + 1
-        common = self.common
-        order, step = next(common.order), common.step_of(target.loop)
-        if data is None and count == 0 and common.first_whole and elements * size <= _FIRST_WHOLE:
-            data = whole(value, self._tensors)
-        if data is not None and self._is_kept(count, len(data)):
-            self._last.pop(number, None)
-            at = self._keep(data)
-            if at:
-                self._add(number, step, order, at << 1)
-            return number
-        try:
-            summary = summary_of(value, data, self._tensors)
-        except Exception:  # noqa: BLE001  # whatever torch has against it, it must not end the user's program
-            summary = None
-        if summary is None:
-            common.lose(f"a value of {dtype}, of which no sketch can be made")
-            return number
-        at = self._keep(summary)
-        where = self._add(number, step, order, at << 1 | 1) if at else -1
-        if data is not None and where >= 0:
-            self._last[number] = (where, data)
-        return number
-
-    def _keep(self, data: bytes) -> int:
-        """Add what is kept of a value: its position in words of eight bytes plus one; 0 if there is no room."""
-        values = self._values
-        at, end = values.used, values.used + len(data)
-        if end > values.room and not self._has_room(values, end, self.common.budget * _OVER_BUDGET):
-            return 0
-        values.memory[at:end] = data
-        values.used = (end + 7) & -8
-        return int(at >> 3) + 1
-
-    def _add(self, number: int, step: int, order: int, at: int) -> int:
-        records = self._records
-        used: int = records.used
-        if used + NAMED_SIZE > records.room and not self._has_room(records, used + NAMED_SIZE, _MOST * NAMED_SIZE):
-            return -1
-        _put_record(records.memory, used, number, step, order, at)
-        records.used = used + NAMED_SIZE
-        return used
-
-    def _has_room(self, file: File, need: int, most: int) -> bool:
-        """Let a file grow, if it is not to be the last time; a lane that has too many values gets no more."""
-        if self._full or need > most:
-            if not self._full:
-                self.common.lose(f"all values of a thread after the first {self._records.used // NAMED_SIZE:,}")
-            self._full, self._ids = True, {}
-            return False
-        assert self._sink is not None  # whoever writes has opened it
-        return self._sink.make_room(file, need)
-
-    def _is_kept(self, count: int, size: int) -> bool:
-        """All while there is much room; then the first, and pairs ever more rarely: 64 of each further doubling of their number."""
-        after = self._values.used + size
-        if after <= self._freely or size <= SUMMARY_SIZE:
-            return True
-        if after > self.common.budget:
-            return False
-        if count < _SURELY:
-            return True
-        every = 1 << (count.bit_length() - 6)
-        return count % every in (every - 1, 0)
-
-    def close(self) -> None:
-        """Keep the last value of each name whole."""
-        self._last, last = {}, self._last
-        for where, data in last.values():
-            at = self._keep(data) if not self._full else 0
-            if at:
-                _put_at(self._records.memory, where + _AT, at << 1)

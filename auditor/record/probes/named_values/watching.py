@@ -21,7 +21,8 @@ from auditor.record.probes.named_values.source import TOUCHED, Plan, Region, Sco
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from auditor.record.probes.named_values.collector import Collector, Common
+    from auditor.record.probes.named_values.collector import Collector
+    from auditor.record.probes.named_values.common import Common
 
 _SILENT = ("<lambda>", "<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>")
 _VERSION: tuple[int, ...] = sys.version_info[:2]
