@@ -31,7 +31,7 @@ from tests.processes import audited, environment, made_once, start, write
 HOUSE = Path(auditor.__file__).parent
 NOUNS = (
     "auditor.errors", "auditor.devices", "auditor.plan", "auditor.results", "auditor.source", "auditor.tolerance",
-    "auditor.trace", "auditor.trace.names", "auditor.trace.ops", "auditor.trace.reader", "auditor.trace.tables",
+    "auditor.trace", "auditor.trace.names", "auditor.trace.ops", "auditor.trace.reader", "auditor.trace.signs", "auditor.trace.tables",
 )  # fmt: skip
 VERBS = ("launch", "compare", "judge", "experiment", "diagnose", "matching", "mend")
 

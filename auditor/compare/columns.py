@@ -20,6 +20,7 @@ from auditor.errors import TraceError
 from auditor.trace import PHASES
 from auditor.trace.ops import IN_PLACE, OVERWRITING, WRITING_NOTHING, leaves_unwritten
 from auditor.trace.reader import LaneTrace
+from auditor.trace.signs import finalised
 
 Array = npt.NDArray[Any]
 
@@ -281,11 +282,8 @@ def _facts(name: str) -> Facts:
 
 
 def _mixed(*columns: Array) -> Array:
-    """One hash of several columns of integers; its steps are those of splitmix64 (Steele, Lea, Flood 2014)."""
+    """One hash of several columns of integers: [n]."""
     mixed = np.zeros(len(columns[0]), np.uint64)
     for column in columns:
-        mixed = mixed * np.uint64(0x9E3779B97F4A7C15) + column.astype(np.uint64) + np.uint64(1)
-        mixed ^= mixed >> np.uint64(30)
-        mixed *= np.uint64(0xBF58476D1CE4E5B9)
-        mixed ^= mixed >> np.uint64(27)
+        mixed = finalised(np, mixed * np.uint64(0x9E3779B97F4A7C15) + column.astype(np.uint64) + np.uint64(1))
     return mixed

@@ -41,6 +41,7 @@ from auditor.trace import (
     SUMS,
     lane_name,
 )
+from auditor.trace.signs import finalised
 
 if TYPE_CHECKING:
     import numpy as np
@@ -221,17 +222,6 @@ def _records(path: Path) -> tuple[np.ndarray[Any, Any], int | None, str]:
 _P1, _P2, _P3 = 0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9
 
 
-def _mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """The finaliser of splitmix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014)."""
-    import numpy as np
-
-    values = values ^ (values >> np.uint64(30))
-    values = values * np.uint64(0xBF58476D1CE4E5B9)
-    values = values ^ (values >> np.uint64(27))
-    values = values * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
-
-
 def _write_lane(lane: dict[str, Any], target: Path, cwd: str, copies: Sequence[Sequence[str]]) -> None:
     """Compute the columns of one lane and write them; a file in one of the copies is told as the one that it is a copy of."""
     import numpy as np
@@ -282,7 +272,7 @@ def _write_lane(lane: dict[str, Any], target: Path, cwd: str, copies: Sequence[S
         numbers_hash = np.array(hashes, np.uint64)[numbers_code]
 
     # what is compared
-    what = _mix(hash_of[sig] + np.uint64(_P1) * _mix(main["digest"] + np.uint64(_P2)) + np.uint64(_P3) * numbers_hash)
+    what = finalised(np, hash_of[sig] + np.uint64(_P1) * finalised(np, main["digest"] + np.uint64(_P2)) + np.uint64(_P3) * numbers_hash)
     digests, inputs = [""], [""]
     digests_code, inputs_code = np.zeros(n, np.int32), np.zeros(n, np.int32)
     producers = np.stack([_rows(main[p], base, row_of) for p in ("p0", "p1", "p2")]) if n else np.zeros((3, 0), np.int64)

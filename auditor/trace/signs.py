@@ -75,9 +75,13 @@ def _signs(np: Any, many: int, seed: int) -> Any:
 
 
 def _mixed(np: Any, many: int, seed: int) -> Any:
-    """A fixed pseudo-random int64 for each of the positions 0, 1, ...: splitmix64 (Steele, Lea, Flood 2014), which wraps around."""
+    """A fixed pseudo-random int64 for each of the positions 0, 1, ...: those of splitmix64, which wraps around."""
+    return finalised(np, np.arange(many, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(seed)).view(np.int64)
+
+
+def finalised(np: Any, x: Any) -> Any:
+    """uint64s with their bits mixed, each by itself: what splitmix64 ends with (Steele, Lea, Flood: Fast splittable generators, 2014)."""
     u = np.uint64
-    x = np.arange(many, dtype=u) * u(0x9E3779B97F4A7C15) + u(seed)
     x = (x ^ (x >> u(30))) * u(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> u(27))) * u(0x94D049BB133111EB)
-    return (x ^ (x >> u(31))).view(np.int64)
+    return x ^ (x >> u(31))
