@@ -19,6 +19,8 @@ test: $(VENV)/.tools  ## style, types and all tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	@# where Python is told to write no bytecode, each of some thousand starts would compile our sources anew
+	$(BIN)/python -m compileall -q auditor
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal
 
 quick: $(VENV)/.tools  ## the tests that start no training script

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,3 +29,13 @@ def threads_that_wait_asleep() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_WAIT_POLICY", "passive")
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def interrupts_that_arrive() -> Iterator[None]:
+    """Let the processes that tests start take interrupts also where the tests run as a shell's background job, which ignores them."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
