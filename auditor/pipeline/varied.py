@@ -40,7 +40,8 @@ def explain_varied(lab: Laboratory, names: Sequence[str], look: bool = True) -> 
         some = [name for name in names if (name in NUMERICAL) is numerical and name not in lab.left_out]
         lab.whole = some
         trials: list[Trial] = []
-        chancy = {name for name, factor in lab.factors.items() if factor.entropy or name in CHANCY}
+        # another result of an op points to timing first; where numerics were varied it comes from these
+        chancy = {name for name, factor in lab.factors.items() if factor.entropy or (name in CHANCY and not numerical)}
         state = go(lab, partial(search_varied, some, chancy=chancy), trials)
         confirmed = {} if state.beyond is not None else {found.factor: _confirmed_by(lab, found) for found in state.found}
         if state.beyond is not None or None in confirmed.values():
