@@ -19,7 +19,7 @@ from auditor import pipeline
 from auditor.compare import compare
 from auditor.errors import LaunchError
 from auditor.launch import Snapshot, launch, moved, remove, room
-from auditor.launch import scratch as scratch_module
+from auditor.launch import tree as tree_module
 from auditor.plan import Plan
 from auditor.trace.reader import Trace
 from tests.processes import PATIENCE, audited, bare, environment, write
@@ -64,7 +64,7 @@ def copying(work: Path, tmp_path: Path) -> None:
     """For what a file system does not show in which copies share their blocks."""
     probe = work / "probe"
     probe.write_bytes(b"x" * 4096)
-    if scratch_module._can_share(probe, tmp_path):
+    if tree_module._can_share(probe, tmp_path):
         pytest.skip("this file system shares the blocks of copies, so none is too large")
     probe.unlink()
 
@@ -725,7 +725,7 @@ def test_an_error_names_the_file_of_the_user(work: Path, tmp_path: Path) -> None
 
 def test_a_folder_that_cannot_be_copied_ends_the_command_with_the_reason(work: Path, tmp_path: Path) -> None:
     write(work, train="print('ran')")
-    for k in range(scratch_module.ENTRIES):
+    for k in range(tree_module.ENTRIES):
         (work / f"{k}").touch()
     done = audited(work, "record", "-o", "../run", "--pin", "leftover-files", "train.py")
     assert done.status == 2

@@ -22,8 +22,9 @@ from typing import Any, Protocol
 
 from auditor.errors import LaunchError
 from auditor.launch.machine import describe
-from auditor.launch.scratch import Snapshot, in_scratch, moved, remove, room, told_of_originals
+from auditor.launch.scratch import Snapshot, in_scratch, moved, room, told_of_originals
 from auditor.launch.streams import Output, Stdin, closed_streams
+from auditor.launch.tree import remove
 from auditor.plan import Plan
 from auditor.results import RunOutcome
 from auditor.trace import FORMAT, HEADER, HEADER_SIZE
