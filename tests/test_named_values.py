@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from xxhash import xxh3_64_intdigest
 
+import auditor
 from auditor.errors import TraceError
 from auditor.launch import launch, why_nothing
 from auditor.plan import Plan
 from auditor.record.probes.named_values import collected
 from auditor.record.probes.sketches import Sketcher
 from auditor.trace import signs
-from auditor.trace.names import Series, named_values
+from auditor.trace.names import Series, named_values, told_apart
 from auditor.trace.reader import Trace
 from tests.processes import bare, write
 
@@ -70,6 +71,7 @@ def values(series: Series) -> list[Any]:
 
 
 NUMPY = """
+    import asyncio
     import sys
     import threading
     import numpy as np
@@ -101,6 +103,7 @@ NUMPY = """
     net = Net()
     tied = Tied()
     tied.rate *= 2
+    Tied.shared = 0.75
     for epoch in range(2):
         for batch, (x, y) in enumerate([(w, 1.0), (w + 1, 2.0)]):
             h = (
@@ -151,6 +154,25 @@ NUMPY = """
             answer = going.send(sent)
         except StopIteration:
             pass
+    sums, parts = 0.0, [0.0]
+    for k in range(3): sums += k; parts = [sums + part for part in [0.5, 1.5]]
+    while sums < 8: sums += 2.5
+    def delegating():
+        returned = yield from (lambda: (yield 1))()
+        returned = yield from counting()
+    def counting():
+        yield 2
+        return 8.5
+    for _ in delegating():
+        pass
+    async def numbers():
+        yield 6.5
+        yield 7.5
+    async def waiting():
+        waited = await asyncio.sleep(0, 5.5)
+        async for item in numbers():
+            twice = item * 2
+    asyncio.run(waiting())
     try:
         failed = 1 / 0
     except ZeroDivisionError:
@@ -225,6 +247,8 @@ def test_a_statement_over_several_lines_is_recorded_once_and_when_it_is_done(num
 def test_a_line_that_decides_whether_it_assigns_is_recorded_when_it_did(numpy_run: Names) -> None:
     assert values(numpy_run["c"]) == [[1, 1], [2, 2], [3, 3]]
     assert values(numpy_run["lost"]) == [10.5, 9.5, 8.5]
+    assert values(numpy_run["sums"]) == [0, 0, 1, 3, 5.5, 8], "in loops of one line"
+    assert values(numpy_run["parts[1]"]) == [1.5, 2.5, 4.5]
 
 
 def test_attributes_entries_and_lists_have_paths(numpy_run: Names) -> None:
@@ -235,6 +259,7 @@ def test_attributes_entries_and_lists_have_paths(numpy_run: Names) -> None:
     assert (v.scope, values(v)[:3]) == ("Net", [[1, 1], [0.5, 0], [7, 0]])
     assert values(numpy_run["self.rate"]) == [0.25]
     assert values(numpy_run["tied.rate"]) == [0.5]
+    assert values(numpy_run["Tied.shared"]) == [0.75]
     assert (numpy_run["size"].scope, values(numpy_run["size"])) == ("Net", [3])
 
 
@@ -263,6 +288,9 @@ def test_recursion_closures_generators_and_errors_give_each_name_its_own_values(
     assert values(numpy_run["got"]) == [1.5, 2.5]
     assert values(numpy_run["doubled"]) == [3, 5]
     assert values(numpy_run["answer"]) == [1]
+    assert values(numpy_run["returned"]) == [8.5]
+    assert values(numpy_run["waited"]) == [5.5]
+    assert (values(numpy_run["item"]), values(numpy_run["twice"])) == ([6.5, 7.5], [13, 15])
     assert values(numpy_run["failed"]) == [-1]
     assert values(numpy_run["x_of_last"]) == [1.25]
 
@@ -508,6 +536,170 @@ def test_what_is_written_through_another_name_is_a_value_of_all_its_names(tmp_pa
     assert (tmp_path / "run" / "stdout").read_text() == "None\n", "an array that a caller has let go is gone"
 
 
+OBJECTS = """
+    import copy
+    import random
+    from dataclasses import dataclass
+    from typing import NamedTuple
+    import numpy as np
+
+    class Batch(NamedTuple):
+        x: np.ndarray
+        y: float
+
+    @dataclass
+    class Param:
+        value: np.ndarray
+        velocity: np.ndarray = None
+        rate: float = 0.5
+        def __post_init__(self):
+            self.velocity = np.zeros_like(self.value)
+
+    class Dense:
+        def __init__(self, w):
+            self.w = np.full(2, w)
+        def __getattr__(self, name):
+            print("asked for", name)
+            raise AttributeError(name)
+        def step(self, x):
+            self.x = x
+            self.w -= 1.0  # stepped
+
+    class Meter:
+        def __init__(self):
+            self.total = 0.0
+        def add(self, value):
+            self.total += value
+
+    class Net:
+        def __init__(self):
+            self.first, self.second = Dense(50.0), Dense(60.0)
+
+    class Slotted:
+        __slots__ = ("v",)
+        def __init__(self, v):
+            self.v = v
+
+    layers = []
+    for k in range(2):
+        layer = Dense(10.0 * (k + 1))
+        layers.append(layer)
+    params = [Param(np.ones(1)), Param(np.ones(3), rate=0.25)]  # params
+    net = Net()
+    other = copy.deepcopy(net)
+    slots = [Slotted(1.5), Slotted(2.5)]
+    history = []
+    for step in range(3):
+        for one in layers:
+            one.step(np.ones(2))
+        for p in params:
+            p.value = p.value - p.rate
+        losses, hits = Meter(), Meter()
+        losses.add(2.0 + step)
+        hits.add(1.0)
+        seen = Meter()
+        seen.add(step + 0.5)
+        history.append(seen)
+        net.second.w = net.second.w + 1
+        batch = Batch(np.ones(2) * step, 0.5)
+    other.first.w = other.first.w * 2
+    table = [[random.random() for _ in range(3)] for _ in range(40)]
+    counts = list(range(100))
+    words = ["a"] * 100
+    """
+
+
+def test_attributes_of_several_objects_of_a_class_are_told_apart_and_of_those_that_follow_one_another_are_not(tmp_path: Path) -> None:
+    write(tmp_path, objects=OBJECTS)
+    run = Names(recorded(tmp_path, "objects.py"), OBJECTS)
+
+    assert [value[0] for value in values(run["layers[0].w"])] == [10, 9, 8, 7], "`layer` is the name of both, one after the other"
+    assert [value[0] for value in values(run["layers[1].w"])] == [20, 19, 18, 17]
+    assert set(run["layers[1].w"].line.tolist()[1:]) == {run.line("stepped")}
+    assert len(run["layers[1].x"].order) == 3
+    assert [value[0] for value in values(run["params[1].value"])] == [1, 0.75, 0.5, 0.25], "no line of the user's sets the first"
+    assert run["params[0].value"].line[0] == run.line("params")
+    assert values(run["params[0].velocity"]) == [[0]]
+    assert values(run["params[1].rate"]) == [0.25]
+    assert values(run["rate"]) == [0.5]
+    assert [value[0] for value in values(run["net.second.w"])] == [60, 61, 62, 63]
+    assert [value[0] for value in values(run["other.first.w"])] == [50, 100], "a copy has what it was made with"
+    assert values(run["losses.total"]) == [0, 2, 0, 3, 0, 4]
+    assert values(run["hits.total"]) == [0, 1] * 3
+    assert values(run["seen.total"]) == [0, 0.5, 0, 1.5, 0, 2.5]
+    assert values(run["self.v"]) == [1.5, 2.5], "to these no weak references can be made"
+    assert [value[0] for value in values(run["batch.x"])] == [0, 1, 2]
+    assert values(run["batch.y"]) == [0.5] * 3
+    assert run["table"].shape == [(40, 3)]
+    assert values(run["counts"]) == [list(range(100))]
+    assert "words" not in run
+    assert [name for name in ("self.w", "self.value", "self.total", "p.value") if name in run] == []
+    without = bare(tmp_path, "objects.py")
+    assert (without.out, without.err) == ((tmp_path / "run" / "stdout").read_bytes(), (tmp_path / "run" / "stderr").read_bytes())
+
+
+def test_leaves_that_a_loop_puts_into_lists_are_named_by_where_they_lie() -> None:
+    import torch
+
+    def trained() -> None:
+        weights, moved = [], []
+        for k in range(3):
+            w = torch.full((2,), float(k), requires_grad=True)
+            weights.append(w)
+        alone = torch.ones(2, requires_grad=True)
+        moved.append(alone)
+        both = [*weights, alone]
+        for _ in range(2):
+            loss = sum((one * one).sum() for one in both)
+            loss.backward()  # type: ignore[union-attr]  # torch has no annotation for it
+            for one in both:
+                assert one.grad is not None
+                one.data -= 0.5 * one.grad
+                one.grad = None
+
+    with collected() as got:
+        trained()
+    found = {one.name: [np.ravel(value)[0] for value in values(one)] for one in got.series()}
+    assert {name for name in found if name.endswith(".grad")} == {
+        f"{name}.grad" for name in ("weights[0]", "weights[1]", "weights[2]", "alone")
+    }
+    assert (found["weights[0]"], found["weights[2]"]) == ([0, 0, 0], [2, 0, 0])
+    assert found["weights[2].grad"] == [4, 0]
+    assert found["alone"] == [1, 0, 0]
+    assert [name for name in found if name.startswith(("both", "moved"))] == [], "other names of what has one"
+
+
+def _entry(number: int, name: str, of: int = 0, **more: Any) -> dict[str, Any]:
+    own = {"of": of, "part": name[name.rindex(".") :]} if of else {}
+    return {"id": number, "name": name, "scope": "A", "file": "a.py", "kind": "variable", **own, **more}
+
+
+def _object(number: int, name: str, held: int) -> dict[str, Any]:
+    return {"id": number, "name": name, "scope": "<module>", "file": "a.py", "kind": "object", "object": held}
+
+
+_TWO = [_entry(1, "self.w", 1), _entry(2, "self.w", 2), _object(3, "a", 1)]
+_AT_ONCE = {1: (0, 1, 5), 2: (0, 2, 6)}
+
+
+@pytest.mark.parametrize(
+    ("table", "extents", "names"),
+    [
+        ([*_TWO, _object(4, "b", 2)], _AT_ONCE, "a.w b.w"),
+        ([*_TWO, _object(4, "b", 2)], {1: (0, 1, 5), 2: (1, 6, 9)}, "self.w self.w"),
+        ([*_TWO, _object(4, "a", 2)], _AT_ONCE, "self.w self.w"),
+        ([_entry(1, "self.w", 1), _entry(2, "self.w", 1), _object(3, "a", 1)], _AT_ONCE, "self.w self.w"),
+        ([_entry(1, "self.w", 1), _entry(2, "self.w"), _object(3, "a", 1)], _AT_ONCE, "self.w self.w"),
+        ([*_TWO[:2], _object(4, "b", 2)], _AT_ONCE, "self.w b.w"),
+        ([*_TWO, _entry(5, "p.w", 1), _entry(6, "p.w", 2), _object(4, "b", 2)], _AT_ONCE | {5: (1, 7, 9), 6: (1, 8, 9)}, "a.w b.w a.w b.w"),
+    ],
+    ids=["two-at-once", "one-after-the-other", "of-one-name", "one-object", "no-number", "no-name", "by-another-name"],
+)
+def test_which_objects_are_told_apart(table: list[dict[str, Any]], extents: dict[int, tuple[int, int, int]], names: str) -> None:
+    found = told_apart(table, extents)
+    assert [found[number]["name"] for number in sorted(extents)] == names.split()
+
+
 def test_a_script_that_traces_itself_has_its_way(tmp_path: Path) -> None:
     source = """
         import sys
@@ -550,6 +742,10 @@ def test_a_run_begins_with_values_of_another(tmp_path: Path) -> None:
             other = np.ones(3)
             x = rng.standard_normal((2, 100))
             gain = np.array([1.0, 2.0])
+            class Layer:
+                def __init__(self, w):
+                    self.w = np.full(2, w)
+            layers = [Layer(6.0), Layer(7.0)]
         """,
         second="""
             import numpy as np
@@ -567,6 +763,7 @@ def test_a_run_begins_with_values_of_another(tmp_path: Path) -> None:
                 again = x + 1
                 x = again
                 wrong = torch.zeros(4)
+                layer = torch.zeros(2)
                 column = np.zeros((2, 1), np.float32)
                 print(drawn.item(), kept.sum().item(), column.tolist())
                 return model
@@ -578,7 +775,7 @@ def test_a_run_begins_with_values_of_another(tmp_path: Path) -> None:
     one = Names(recorded(tmp_path, "first.py", "one", first_whole=True))
     pairs = [
         ("W", "model.fc.weight"), ("bias", "model.fc.bias"), ("rate", "lr"), ("other", "wrong"), ("x", "x"), ("gain", "column"),
-        ("missing", "again"), ("x", "never"),
+        ("missing", "again"), ("x", "never"), ("layers[1].w", "layer"),
     ]  # fmt: skip
     two = Names(recorded(tmp_path, "second.py", "two", share=(str(tmp_path / "one"), pairs), first_whole=True))
     theirs, ours = one["W"].value(0), two["model.fc.weight"].value(0)
@@ -591,6 +788,7 @@ def test_a_run_begins_with_values_of_another(tmp_path: Path) -> None:
     assert values(two["x"])[1] == (np.array(values(one["x"])[0]) + 1).tolist()  # only the first is copied
     assert values(two["column"]) == [[[1], [2]]]
     assert values(two["lr"]) == [0.125]
+    assert values(two["layer"]) == [[7, 7]]
     drawn, total, *_ = (two.trace.path / "stdout").read_text().splitlines()[1].split()
     alone = bare(tmp_path, "second.py").out.decode().splitlines()
     assert drawn == alone[1].split()[0]  # no random number was drawn for it
@@ -641,6 +839,30 @@ def test_a_callable_of_this_process_gives_the_same_series() -> None:
     trained(0.5)
     assert len(got.series()) == 3
     assert got.lost == []
+
+
+def test_what_two_callables_return_and_the_parameters_of_modules_are_compared() -> None:
+    import torch
+
+    class Net(torch.nn.Module):
+        def __init__(self, seed: int) -> None:
+            super().__init__()
+            torch.manual_seed(seed)
+            self.lin = torch.nn.Linear(3, 2)
+
+        def forward(self, x: Any) -> Any:
+            return self.lin(x)
+
+    match: Any = auditor.match  # loaded when it is asked for
+    x = torch.arange(6.0).reshape(2, 3)
+    same = match(Net(0), Net(0), x)
+    assert [(pair.a, pair.agrees) for pair in same.names] == [(name, True) for name in ("module.lin.weight", "module.lin.bias", "return")]
+    other = match(Net(0), Net(1), x)
+    assert next(pair.a for pair in other.names if not pair.agrees) == "module.lin.weight"
+    numbers = np.arange(12.0)
+    (pair,) = match(np.negative, lambda x: x, numbers).names
+    assert (pair.a, pair.agrees, pair.relation and pair.relation.kind, pair.file_a, pair.line_b) == ("return", False, "sign", None, None)
+    assert match(np.negative, lambda x: -x, numbers).verdict == "no-divergence-seen"
 
 
 def test_memory_is_bounded_and_first_pairs_and_last_values_stay_whole() -> None:

@@ -61,8 +61,9 @@ def match_programs(a: Plan, b: Plan, runs: Reruns, mapping: Mapping[str, str], s
 def match(f: Callable[..., object], g: Callable[..., object], *args: Any, map: Sequence[str] = (), **kwargs: Any) -> Audit:  # noqa: A002
     """Call two functions or modules with copies of the same arguments, and compare the values that they give to names.
 
-    Both begin with the random streams of torch, NumPy and `random` as they are now, which are left as the second call leaves them. `map`:
-    counterparts, as `a=b` or YAML files. What a call raises is raised. For scripts there is `repro-audit match`.
+    What they return is compared too, as `return`, and the parameters of a module, as `module.weight`. Both begin with the random streams of
+    torch, NumPy and `random` as they are now, which are left as the second call leaves them. `map`: counterparts, as `a=b` or YAML files.
+    What a call raises is raised. For scripts there is `repro-audit match`.
     """
     from auditor.record.probes.named_values import collected
 
@@ -71,15 +72,26 @@ def match(f: Callable[..., object], g: Callable[..., object], *args: Any, map: S
     for call in (f, g):
         own, named = copy.deepcopy((args, kwargs))
         with _as_random_as_now(put_back=call is f), collected() as got:
-            call(*own, **named)
+            got.note("module", getattr(call, "__self__", call))
+            got.note("return", call(*own, **named))
         series.append(got.series())
     found = matched(series[0], series[1], counterparts)
     names = [getattr(call, "__name__", type(call).__name__) for call in (f, g)]
+    here = Path.cwd()
+    for pair in found.pairs:
+        pair.file_a, pair.file_b = (_within(here, file) for file in (pair.file_a, pair.file_b))
     verdict = _VERDICTS[found.answer]
     return Audit(
         verdict=verdict, script=names, runs=[RunOutcome(id=name, role="program", exit=0) for name in names], names=found.pairs,
         unaligned=found.unaligned, reason=found.sentence if verdict == "inconclusive" else None, version=auditor.__version__,
     )  # fmt: skip
+
+
+def _within(folder: Path, file: str | None) -> str | None:
+    """A file as a path from a folder that it lies in, else as it is."""
+    if file is None or not Path(file).is_relative_to(folder):
+        return file
+    return str(Path(file).relative_to(folder))
 
 
 @contextmanager

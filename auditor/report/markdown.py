@@ -198,7 +198,8 @@ def _match(audit: Audit) -> Iterator[list[str]]:
     """The first names that differ with the code of both programs, then all that differ, and the rest folded away."""
     for pair in programs.origins(audit)[:_LIST]:
         names = code(pair.a) if pair.a == pair.b else f"{code(pair.a)} and {code(pair.b)}"
-        yield [f"**{names}** at {text(programs.pair_place(pair))}: {text(programs.relation_words(pair), words.LONG)}"]
+        at = f" at {text(programs.pair_place(pair))}" if programs.pair_place(pair) else ""
+        yield [f"**{names}**{at}: {text(programs.relation_words(pair), words.LONG)}"]
         for side, around, line in (("a", pair.around_a, pair.line_a), ("b", pair.around_b, pair.line_b)):
             if around:
                 shown = [f"{number:>4} {'>' if number == line else ' '} {texts.plain_line(one)}" for number, one in around]

@@ -6,9 +6,10 @@ sketch. Sums and norms of what was kept whole are computed here, so that recordi
 
 from __future__ import annotations
 
+import itertools
 import json
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -84,7 +85,7 @@ def series_of(table: Sequence[Mapping[str, Any]], records: bytes, values: Any, l
 
     entries = np.frombuffer(records, RECORDS, len(records) // NAMED_SIZE)
     entries = entries[entries["id"] != 0]
-    named = {entry["id"]: entry for entry in table}
+    named = told_apart(table, _extents(entries))
     groups: dict[tuple[str, str, str, str], list[int]] = {}
     for number in np.unique(entries["id"]).tolist():
         if number in named:
@@ -94,6 +95,83 @@ def series_of(table: Sequence[Mapping[str, Any]], records: bytes, values: Any, l
     first = np.searchsorted(entries["id"][by_id], np.arange(max(named, default=0) + 2))
     found = [_series(key, [(named[k], entries[by_id[first[k] : first[k + 1]]]) for k in ids], values, lane) for key, ids in groups.items()]
     return sorted(found, key=lambda series: int(series.order[0]))
+
+
+def _extents(entries: Any) -> dict[int, Extent]:
+    import numpy as np
+
+    numbers, firsts = np.unique(entries["id"], return_index=True)
+    lasts = len(entries) - 1 - np.unique(entries["id"][::-1], return_index=True)[1]
+    steps, orders = entries["step"][firsts].tolist(), entries["order"]
+    return dict(zip(numbers.tolist(), zip(steps, orders[firsts].tolist(), orders[lasts].tolist(), strict=True), strict=True))
+
+
+#: Of the values of one number: the first step, the first and the last order.
+Extent = tuple[int, int, int]
+#: Objects of one class that are told apart, and names of objects that are followed from one to the one that holds it.
+_OBJECTS, _DEEP = 64, 8
+
+
+def told_apart(table: Sequence[Mapping[str, Any]], extents: Mapping[int, Extent]) -> dict[int, Mapping[str, Any]]:
+    """The entries of a table of names by number; attributes of several objects of one class get the names of their objects.
+
+    `self.weight` of two layers becomes `layers[0].weight` and `layers[1].weight`, if both layers live at the same time: one is given
+    something after the other was, or both in one step. Of objects that follow one another, such as a batch of each turn of a loop, the
+    attribute stays one name with many values. `extents`: of each number that has values.
+    """
+    names: dict[int, list[Mapping[str, Any]]] = {}
+    groups: dict[tuple[str, str, str], dict[int, Extent]] = {}
+    lives: dict[int, Extent] = {}
+    for entry in table:
+        if entry["kind"] == "object":
+            names.setdefault(entry["object"], []).append(entry)
+        elif entry["id"] in extents:
+            number, extent = entry.get("of", 0), extents[entry["id"]]
+            group = groups.setdefault((entry["name"], entry["scope"], entry["file"]), {})
+            for known in (group, lives):
+                known[number] = _joined(known[number], extent) if number in known else extent
+    many = {number for group in groups.values() if 0 not in group and _live_together(group.values()) for number in group}
+    holders: dict[tuple[Any, ...], list[int]] = {}
+    for number, some in names.items():
+        for key in {_key(one) for one in some}:
+            holders.setdefault(key, []).append(number)
+
+    def named(number: int, depth: int = 0) -> tuple[str, str, str] | None:
+        some = names.get(number, [])
+        if not some or depth > _DEEP:
+            return None
+        alone = (
+            one for one in some if not _live_together([lives[other] for other in holders[_key(one)] if other in lives], in_one_step=False)
+        )
+        own = next(alone, some[0])
+        holder = named(own["of"], depth + 1) if own.get("of") else None
+        return (holder[0] + own["part"], *holder[1:]) if holder is not None else (own["name"], own["scope"], own["file"])
+
+    paths = {number: named(number) for number in many}
+    if len(set(paths.values())) < 2:
+        paths = {}
+    found: dict[int, Mapping[str, Any]] = {}
+    for entry in table:
+        if entry["kind"] != "object":
+            path = paths.get(entry.get("of", 0))
+            found[entry["id"]] = entry if path is None else {**entry, "name": path[0] + entry["part"], "scope": path[1], "file": path[2]}
+    return found
+
+
+def _key(name: Mapping[str, Any]) -> tuple[Any, ...]:
+    return name.get("of"), name["name"], name["scope"]
+
+
+def _joined(a: Extent, b: Extent) -> Extent:
+    return min(a, b, key=lambda one: one[1])[0], min(a[1], b[1]), max(a[2], b[2])
+
+
+def _live_together(lives: Iterable[Extent], in_one_step: bool = True) -> bool:
+    """Whether of several objects one was given something after another was; `in_one_step`: or all got their first in one step."""
+    known = sorted(lives, key=lambda one: one[1])
+    if not 2 <= len(known) <= _OBJECTS:
+        return False
+    return any(one[2] > later[1] for one, later in itertools.pairwise(known)) or (in_one_step and len({one[0] for one in known}) == 1)
 
 
 #: One record: the name, step, order, and where what was kept lies: in words of eight bytes plus one, times two, odd if it is a sketch.

@@ -28,15 +28,17 @@ def matching(audit: Audit) -> str:
         return f"{counted(len(audit.names), 'name')} of both programs agree{digits} at every step"
     both = plain(first.a) if first.a == first.b else f"{plain(first.a)} and {plain(first.b)}"
     when_ = f" (step {first.first.step})" if first.first is not None else ""
+    at = f", at {pair_place(first)}" if pair_place(first) else ""
     more = len(origins(audit)) - 1
     others = f"; {counted(more, 'other difference')} {'does' if more == 1 else 'do'} not follow from it" if more else ""
-    return f"{both} first, at {pair_place(first)}{when_}: {relation_words(first)}{others}"
+    return f"{both} first{at}{when_}: {relation_words(first)}{others}"
 
 
 def pair_place(pair: NamePair) -> str:
-    """`a.py:34 and b.py:41`."""
+    """`a.py:34 and b.py:41`; empty where no line gave the names their values."""
     sides = ((pair.file_a, pair.line_a), (pair.file_b, pair.line_b))
-    return listed([place(file, line) for file, line in sides if file])
+    places = [place(file, line) for file, line in sides if file and line is not None]
+    return listed(places) if places else ""
 
 
 def relation_words(pair: NamePair, short: bool = False) -> str:
@@ -65,7 +67,8 @@ def name_rows(pairs: Sequence[NamePair]) -> list[tuple[str, ...]]:
     """The heads and the rows of a table of names: both names, their lines, the digits in which they agree, from when on not, and how."""
     rows: list[tuple[str, ...]] = [("name", "", "lines", "digits", "parts at", "how")]
     for pair in pairs:
-        lines = " | ".join(str(line) if line is not None else "" for line in (pair.line_a, pair.line_b))
+        known = [str(line) if line is not None else "" for line in (pair.line_a, pair.line_b)]
+        lines = " | ".join(known) if any(known) else ""
         when_ = "" if pair.first is None else f"step {pair.first.step}" if pair.first.step or not pair.first.occurrence else ""
         when_ = when_ or ("" if pair.first is None else f"no. {pair.first.occurrence + 1}")
         how = "agrees" if pair.agrees else f"follows from {plain(pair.follows)}" if pair.follows else relation_words(pair, short=True)

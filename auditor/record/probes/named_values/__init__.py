@@ -4,10 +4,14 @@ Lines are watched (`watching`), what they assign is found from the source (`sour
 (`collector`); a run can begin with values of another (`start`). Gradients are read behind each backward pass, parameters behind each step
 of an optimizer. Never changes the script's numbers, streams or graph, never calls code of the user's, and keeps no tensor alive.
 
+Attributes of several objects of one class are told apart by where these lie (`objects`, and `told_apart` of `auditor.trace.names`), long
+lists of Python's own numbers are arrays, and a leaf whose name goes on to the next one is called by the list or dict that holds it.
+
 **What it does not see**: names within comprehensions and lambdas; arguments, until the function assigns them anew; entries of lists and
-dicts of more than 64, or under a key that is an expression; what a property makes; tensors of a subclass; arrays of a subclass of
-NumPy's; from Python 3.12 on, the turns but the first and the last of a loop that stands in a single line. Zeroing a gradient is no value
-of it: the same program may do it in a line of the user's or within `zero_grad`.
+dicts of more than 64, unless they are numbers when the list is assigned, or under a key that is an expression; what a property makes;
+tensors of a subclass; arrays of a subclass of NumPy's; which object an attribute belongs to, of classes with more than 64 objects or
+whose objects cannot have weak references; what `argparse` or a library keeps in objects of its own, such as the rate of an optimizer.
+Zeroing a gradient is no value of it: the same program may do it in a line of the user's or within `zero_grad`.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 from auditor.record import imports
 from auditor.record.probes.named_values.collector import Collector
 from auditor.record.probes.named_values.common import BUDGET, Common
+from auditor.record.probes.named_values.source import ASSIGNED, Target
 from auditor.record.probes.named_values.start import Start
 from auditor.record.probes.named_values.watching import Watch, watching
 from auditor.record.probes.named_values.writer import File
@@ -170,7 +175,15 @@ class NamedValues:
         self.lost: list[str] = []
         self.records: File = _Memory()
         self.values: File = _Memory()
+        self.collector: Collector | None = None
         self._table: list[dict[str, object]] = []
+
+    def note(self, name: str, value: Any) -> None:
+        """Add a value that no line of the user's gives a name, or the parameters of a module; nothing if it holds no number."""
+        target = Target(name, (), ASSIGNED)
+        target.scope = "<call>"
+        if self.collector is not None:
+            self.collector.note(target, name, value)
 
     def define(self, entry: dict[str, object]) -> int:
         """Number of a new name."""
@@ -201,7 +214,7 @@ def collected(budget: int = BUDGET) -> Iterator[NamedValues]:
     """
     values = NamedValues()
     common = Common(budget)
-    collector = Collector(common, lambda: values)
+    collector = values.collector = Collector(common, lambda: values)
     watch = Watch(common, lambda: collector)
     way = watching(watch, values.lost.append)
     handles: list[Any] = []

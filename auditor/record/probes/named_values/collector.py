@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from auditor.record import digest
 from auditor.record.probes.leaves import held, parts_of
 from auditor.record.probes.named_values.common import Common, Known
+from auditor.record.probes.named_values.objects import Owner, fields_of, is_users
 from auditor.record.probes.named_values.others import others, within
 from auditor.record.probes.named_values.reading import (
     MISSING,
@@ -25,6 +26,7 @@ from auditor.record.probes.named_values.reading import (
     of_complex,
     of_float,
     of_int,
+    of_numbers,
     quoted,
 )
 from auditor.record.probes.named_values.source import APPENDED, ASSIGNED, ATTRIBUTE, EACH, KEY, UNKNOWN, WRITTEN, Target
@@ -42,7 +44,7 @@ _DEEPEST = 3
 _OF_THE_SAME_MEMORY = ("data", "real", "imag", "T", "mT", "flat", "shape")
 
 _put_double = struct.Struct("<d").pack_into
-_NOTHING, _ENTRIES, _MODULE, _OPTIMIZER = range(4)
+_NOTHING, _ENTRIES, _MODULE, _OBJECT, _FIELDS = range(5)
 
 
 class Collector(Writer):
@@ -111,11 +113,14 @@ class Collector(Writer):
         else:
             found = self.reached(target, value, frame, variables)
             if found is not None:
+                text, reached, owner = found
+                if owner is not None:
+                    self.common.objects.given.add((owner.number, owner.attribute))
                 if target.path and target.how == ASSIGNED:
-                    self._held(target, value, found[1])
-                self.note(target, *found, frame)
+                    self._held(target, value, reached)
+                self.note(target, text, reached, frame, owner)
                 if target.shared:
-                    self._elsewhere(target, *found, frame)
+                    self._elsewhere(target, text, reached, frame)
 
     def _held(self, target: Target, owner: Any, value: Any, depth: int = 0) -> None:
         """Remember what an attribute or entry was given: an array or tensor, or a list or dict of some."""
@@ -147,23 +152,26 @@ class Collector(Writer):
             owner, there = attribute
             again = self.reached(there, owner, frame, {})
             if again is not None:
-                found += [(there, path) for path in within(*again, value, _WIDEST, _DEEPEST)]
-        done = {(target.scope, text)}
-        for there, path in found:
-            if (there, path) in common.noted and (there.scope, path) not in done:
-                done.add((there.scope, path))
-                self.write(there, path, "variable", reader(value), value, target.line)
+                found += [(there, path, again[2]) for path in within(again[0], again[1], value, _WIDEST, _DEEPEST)]
+        done: set[tuple[str, str, Owner | None]] = {(target.scope, text, None)}
+        for there, path, owner in found:
+            if (there, path) in common.noted and (there.scope, path, owner) not in done:
+                done.add((there.scope, path, owner))
+                self.write(there, path, "variable", reader(value), value, target.line, owner)
 
-    def reached(self, target: Target, value: Any, frame: Any, variables: Any) -> tuple[str, Any] | None:
-        """Path and value of what a target with attributes or keys touches; None if that is nothing to record."""
+    def reached(self, target: Target, value: Any, frame: Any, variables: Any) -> tuple[str, Any, Owner | None] | None:
+        """Path, value and owner of what a target with attributes or keys touches; None if that is nothing to record."""
         text = target.root
+        owner: Owner | None = None
         for kind, step in target.path:
             found = self._reader(type(value))
             if callable(found):  # a number, an array, a tensor: what is touched is a part of it
                 if found is self._tensors and kind == ATTRIBUTE and step == "requires_grad" and is_leaf(value):
                     self._leaf(target, text, value)
-                return (text, value) if kind != ATTRIBUTE or step in _OF_THE_SAME_MEMORY else None
+                return (text, value, owner) if kind != ATTRIBUTE or step in _OF_THE_SAME_MEMORY else None
             if kind == ATTRIBUTE:
+                if found in (_OBJECT, _MODULE) and (number := self.common.objects.number(value)):
+                    owner = Owner(number, len(text), step)
                 value = attribute_of(value, step)
                 text = f"{text}.{step}"
             else:
@@ -185,8 +193,8 @@ class Collector(Writer):
         if target.how == APPENDED:
             if type(value) is not list or not 0 < len(value) <= _WIDEST:
                 return None
-            return f"{text}[{len(value) - 1}]", value[-1]
-        return text, value
+            return f"{text}[{len(value) - 1}]", value[-1], owner
+        return text, value, owner
 
     def fingerprint(self, target: Target, frame: Any, variables: Any) -> Any:
         """What tells whether a target was touched: which object it is and, where it can be written in place, what it holds."""
@@ -194,7 +202,7 @@ class Collector(Writer):
         text = target.root
         if value is not MISSING and target.path:
             found = self.reached(target, value, frame, variables)
-            text, value = found if found is not None else (text, MISSING)
+            text, value = found[:2] if found is not None else (text, MISSING)
         if value is MISSING:
             return None
         reader = self._reader(type(value))
@@ -205,7 +213,7 @@ class Collector(Writer):
             return None
         return text, id(value), digest.of_bytes(read[5]) if read[5] is not None else digest_of(value, self._tensors)
 
-    def note(self, target: Target, text: str, value: Any, frame: Any = None, depth: int = 0) -> None:
+    def note(self, target: Target, text: str, value: Any, frame: Any = None, owner: Owner | None = None, depth: int = 0) -> None:
         """Record a value under this name, if it is one or holds some."""
         reader = self._readers.get(type(value))
         if reader is None:
@@ -215,6 +223,11 @@ class Collector(Writer):
             if reader is self._tensors:
                 known = common.leaves.get(id(value))
                 known = known if known is not None and known.reference() is value else None
+                if known is not None and known.text != text and (depth or target.how == APPENDED):
+                    common.aliases[id(value)] = text, target  # put into a list or dict
+                    if (known.target.scope, known.text) in common.passed_on:
+                        self._registered_anew(value, text, known.kind, target)
+                    return
                 if known is not None and (target.how != ASSIGNED or known.kind == "parameter") and depth == 0:
                     if target.how == EACH or (target.how == ASSIGNED and known.text != text):
                         return  # another name for a parameter
@@ -228,7 +241,7 @@ class Collector(Writer):
             if common.start is not None and target.how in (ASSIGNED, EACH):
                 value = common.start.begin(text, value, frame)
             read = reader(value)
-            number = self.write(target, text, "variable", read, value, target.line)
+            number = self.write(target, text, "variable", read, value, target.line, owner)
             if (
                 number
                 and target.simple
@@ -242,18 +255,48 @@ class Collector(Writer):
                 if type(value) is float or (dtype is not None and dtype.isnative and len(read[5]) == value.nbytes):
                     target.entry = self._ids, type(value), dtype, read[3], number, len(read[5])
         elif reader == _ENTRIES:
-            if depth < _DEEPEST and len(value) <= _WIDEST:
+            many = of_numbers(value, _WIDEST)
+            if many is not None:
+                self.write(target, text, "variable", many, value, target.line, owner)
+            elif depth < _DEEPEST and len(value) <= _WIDEST:
                 entries = value.items() if isinstance(value, dict) else enumerate(value)
                 for key, entry in list(entries):
                     if type(key) in (str, int):
-                        self.note(target, f"{text}[{quoted(key)}]", entry, frame, depth + 1)
+                        self.note(target, f"{text}[{quoted(key)}]", entry, frame, owner, depth + 1)
+        elif reader == _FIELDS:
+            for name, entry in zip(fields_of(type(value)), tuple.__iter__(value)):  # noqa: B905  # `strict` is of the same length anyway
+                self.note(target, f"{text}.{name}", entry, frame, owner, depth + 1)
         elif reader == _MODULE:
             self._module(target, text, value)
+            self._named_object(target, text, value, owner)
+        elif reader == _OBJECT:
+            self._object(target, text, value, owner, frame)
+
+    def _object(self, target: Target, text: str, value: Any, owner: Owner | None, frame: Any) -> None:
+        """Remember that an object of the user's has a name; record what code that is not the user's gave it: a dataclass's, or a copy's."""
+        number, objects = self._named_object(target, text, value, owner), self.common.objects
+        if number and not objects.is_met(number):
+            for attribute, entry in objects.ungiven(number, value):
+                given = objects.target(target, type(value), attribute)
+                self._held(given, value, entry)
+                self.note(given, f"self.{attribute}", entry, frame, Owner(number, len("self"), attribute), 1)
+
+    def _named_object(self, target: Target, text: str, value: Any, owner: Owner | None) -> int:
+        """Remember that an object of the user's has a name; its number if so."""
+        if target.how not in (ASSIGNED, APPENDED) or not is_users(type(value)):
+            return 0
+        objects = self.common.objects
+        number = objects.number(value)
+        if number and objects.is_new_name(number, owner, text):
+            self.define_object(target, text, number, owner)
+        return number
 
     def _module(self, target: Target, text: str, module: Any) -> None:
         """Name the parameters of a module and record those that are new under this name, or were written."""
         inside = text.startswith("self.")  # of a larger one, which will give them their names
         for path, part in parts_of(module, text):
+            if part is not module and not inside:
+                self._named_object(target, path, part, None)
             for last, parameter in held(part, "_parameters"):
                 name = f"{path}.{last}"
                 known = self.common.leaves.get(id(parameter))
@@ -282,13 +325,26 @@ class Collector(Writer):
         def gone(reference: Any) -> None:
             if key in leaves and leaves[key].reference is reference:
                 del leaves[key]
+                common.aliases.pop(key, None)
 
         known = leaves[key] = Known(weakref.ref(tensor, gone), text, kind, target)
         before = common.named.get((target.scope, text))
         if before is not None and before != key:
-            leaves.pop(before, None)  # the name has another tensor now
+            old = leaves.pop(before, None)  # the name has another tensor now
+            alias = common.aliases.pop(before, None)
+            lives = old.reference() if old is not None else None
+            if lives is not None and old is not None and alias is not None:
+                common.passed_on.add((target.scope, text))
+                self._registered_anew(lives, alias[0], old.kind, alias[1])
         common.named[target.scope, text] = key
         return known
+
+    def _registered_anew(self, tensor: Any, text: str, kind: str, target: Target) -> None:
+        """Name a leaf by where it lies, since its name goes from one to the next; record it."""
+        self._register(tensor, text, kind, target)
+        reader = self._reader(type(tensor))
+        if callable(reader):
+            self.write(target, text, kind, reader(tensor), tensor, target.line)
 
     # Gradients and steps
 
@@ -342,4 +398,6 @@ class Collector(Writer):
                 return _MODULE
         if issubclass(kind, (dict, list, tuple)) and kind.__module__ in ("builtins", "collections"):
             return _ENTRIES
-        return _NOTHING
+        if not is_users(kind):
+            return _NOTHING
+        return _OBJECT if not issubclass(kind, tuple) else _FIELDS if fields_of(kind) else _NOTHING

@@ -6,6 +6,7 @@ import itertools
 import sys
 from typing import TYPE_CHECKING, Any
 
+from auditor.record.probes.named_values.objects import Objects
 from auditor.record.probes.named_values.others import Attributes
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ class Common:
         self.first_whole = first_whole
         self.leaves: dict[int, Known] = {}
         self.named: dict[tuple[str, str], int] = {}  # scope and name -> id of the leaf that has it now
+        self.aliases: dict[int, tuple[str, Target]] = {}  # id of a leaf -> where else it lies
+        self.passed_on: set[tuple[str, str]] = set()  # scopes and names that went from one leaf in a list to the next
         self.optimized = self.backwards = 0
         self.due = False  # a backward pass ran whose gradients were not read yet
         self.due_line = 0
@@ -45,6 +48,7 @@ class Common:
         self.start: Any = None  # set by `sharing` where a run begins with values of another
         self.noted: set[tuple[Target, str]] = set()  # paths that were given a value, and by which target
         self.attributes = Attributes()
+        self.objects = Objects()
         self.plan_of: Any = None  # both set by `Watch`
         self.variables_of: Any = None
 

@@ -15,6 +15,7 @@ from auditor.record.probes.named_values.reading import MISSING, quoted
 if TYPE_CHECKING:
     from types import FrameType
 
+    from auditor.record.probes.named_values.objects import Owner
     from auditor.record.probes.named_values.source import Plan, Target
 
 #: Functions of the user's that are gone up through.
@@ -49,9 +50,9 @@ class Attributes:
 
 def others(
     value: Any, frame: FrameType, plan_of: Callable[[Any], Plan | None], variables_of: Callable[[Plan, FrameType], Any],
-    reached: Callable[..., tuple[str, Any] | None], most: tuple[int, int],
-) -> Iterator[tuple[Target, str]]:  # fmt: skip
-    """Targets and paths under which variables of a frame and of its callers hold an object; `most`: entries and levels of containers."""
+    reached: Callable[..., tuple[str, Any, Owner | None] | None], most: tuple[int, int],
+) -> Iterator[tuple[Target, str, Owner | None]]:  # fmt: skip
+    """Targets, paths and owners by which variables of a frame and of its callers hold an object; `most`: entries, levels of containers."""
     at: FrameType | None = frame
     for _ in range(_CALLERS):
         while at is not None and plan_of(at.f_code) is None:
@@ -66,9 +67,9 @@ def others(
             if holds is MISSING:
                 continue
             if not target.path:
-                yield from ((target, text) for text in within(target.root, holds, value, *most))
+                yield from ((target, text, None) for text in within(target.root, holds, value, *most))
             elif (found := reached(target, holds, at, variables)) is not None:
-                yield from ((target, text) for text in within(*found, value, *most))
+                yield from ((target, text, found[2]) for text in within(found[0], found[1], value, *most))
         at = at.f_back
 
 

@@ -6,6 +6,7 @@ Never dispatches an op that the script's modes or autograd see, and never asks a
 from __future__ import annotations
 
 import ctypes
+import math
 import struct
 import sys
 from types import MemberDescriptorType
@@ -43,6 +44,30 @@ def of_int(value: int) -> Read | None:
 def of_complex(value: complex) -> Read:
     """Read one of Python's complex numbers."""
     return "complex128", "<c16", 16, (), 1, _complex(value.real, value.imag)
+
+
+def of_numbers(value: Any, above: int) -> Read | None:
+    """Read a long list of Python's numbers, or one of such lists of one length, as an array; None if it is none of more than so many."""
+    if type(value) not in (list, tuple) or not value:
+        return None
+    shape: tuple[int, ...] = (len(value),)
+    if type(value[0]) in (list, tuple):
+        shape = len(value), len(value[0])
+    if not above < math.prod(shape) <= WHOLE:
+        return None
+    if len(shape) == 2:
+        if any(type(row) not in (list, tuple) or len(row) != shape[1] for row in value):
+            return None
+        value = [entry for row in value for entry in row]
+    kinds = set(map(type, value))
+    if not kinds <= {int, float}:
+        return None
+    name, form = ("float64", "d") if float in kinds else ("int64", "q")
+    try:
+        data = struct.pack(f"<{len(value)}{form}", *value)
+    except (struct.error, OverflowError):  # an int of more than 64 bits
+        return None
+    return name, "<f8" if form == "d" else "<i8", 8, shape, len(value), data
 
 
 class Tensors:
@@ -146,6 +171,8 @@ def attribute_of(value: Any, name: str) -> Any:
             held_there = found.get(part)
             if isinstance(held_there, dict) and name in held_there:
                 return dict.__getitem__(held_there, name)
+    if issubclass(type(value), type):  # a class as a place for settings
+        return next((kind.__dict__[name] for kind in type.mro(value) if name in kind.__dict__), MISSING)
     for kind in type(value).__mro__:
         slot = kind.__dict__.get(name)
         if type(slot) is MemberDescriptorType:

@@ -7,6 +7,7 @@ has assigned only when its last piece of bytecode was run. Never executes anythi
 from __future__ import annotations
 
 import ast
+import opcode
 import sys
 from collections.abc import Iterator
 from types import CodeType
@@ -118,6 +119,8 @@ class Scope:
         self.file = file
         self.statements = statements
         self.speaks = any(one.targets or one.for_targets for one in statements)
+        #: lines that may hold a whole loop
+        self.lines_of_loops = {one.first for one in statements if one.loop is not None and one.uncertain}
 
     def loop_at(self, line: int) -> Loop | None:
         """The innermost loop around a line."""
@@ -157,6 +160,15 @@ class Plan:
                 target.scope = scope.name.rpartition(".<locals>.")[0] or scope.name
             elif target.root not in own:
                 target.scope = "<module>"
+
+    def turns(self) -> set[int]:
+        """Offsets of the jumps at which a loop that stands in a single line turns: the last one of each, others are of comprehensions."""
+        found = set()
+        for start, end, line in self._ranges:
+            if line in self.scope.lines_of_loops:
+                jumps = [at for at in range(start, end, 2) if opcode.opname[self.code.co_code[at]].startswith("JUMP_BACKWARD")]
+                found.update(jumps[-1:])
+        return found
 
     def region(self, offset: int) -> Region | None:
         """What runs from this offset to the end of its line's bytecode; None if that is nothing of ours."""

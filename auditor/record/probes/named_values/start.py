@@ -11,6 +11,7 @@ import math
 import os
 import struct
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from auditor.record import digest
@@ -25,7 +26,7 @@ class Start:
         self.told: list[dict[str, object]] = []
         self._waiting = {b: a for a, b in pairs}
         self._run = run
-        self._found: dict[str, tuple[dict[str, Any], str, int]] | None = None
+        self._found: dict[str, tuple[Mapping[str, Any], str, int]] | None = None
 
     def begin(self, name: str, value: Any, frame: Any) -> Any:
         """Overwrite a value if it is the first that a waited-for name gets; returns what the name has then."""
@@ -101,13 +102,13 @@ def _put(frame: Any, name: str, number: Any, old: Any) -> tuple[str, Any]:
     return "copied", number
 
 
-def _typed_array(np: Any, entry: dict[str, Any], data: bytearray) -> Any:
+def _typed_array(np: Any, entry: Mapping[str, Any], data: bytearray) -> Any:
     if entry["as"] == "bfloat16":  # the upper half of a float32
         return (np.frombuffer(data, "<u2").astype("<u4") << np.uint32(16)).view("<f4").reshape(entry["shape"])
     return np.frombuffer(data, entry["as"]).reshape(entry["shape"])
 
 
-def _typed_tensor(torch: Any, entry: dict[str, Any], data: bytearray) -> Any:
+def _typed_tensor(torch: Any, entry: Mapping[str, Any], data: bytearray) -> Any:
     kinds = {
         "<f2": "float16", "<f4": "float32", "<f8": "float64",
         "<c8": "complex64", "<c16": "complex128", "|b1": "bool", "bfloat16": "bfloat16",
@@ -116,21 +117,29 @@ def _typed_tensor(torch: Any, entry: dict[str, Any], data: bytearray) -> Any:
     return torch.frombuffer(data, dtype=getattr(torch, kinds[entry["as"]])).reshape(entry["shape"])
 
 
-def _first_values(lanes: str, wanted: set[str]) -> dict[str, tuple[dict[str, Any], str, int]]:
+def _first_values(lanes: str, wanted: set[str]) -> dict[str, tuple[Mapping[str, Any], str, int]]:
     """Where the first value of each name lies: its entry in the table, the file, the offset. The main lane goes first."""
-    found: dict[str, tuple[dict[str, Any], str, int]] = {}
+    from auditor.trace.names import told_apart
+
+    found: dict[str, tuple[Mapping[str, Any], str, int]] = {}
     for table in sorted(name for name in os.listdir(lanes) if name.endswith(".names.json")):
         path = os.path.join(lanes, table.removesuffix(".names.json"))
         with open(path + ".names.json", encoding="utf-8") as opened:
-            entries = {entry["id"]: entry for entry in json.load(opened)}
-        met = set(found)
+            table_of_names = json.load(opened)
         with open(path + ".nam", "rb") as opened_records:
-            while len(record := opened_records.read(NAMED_SIZE)) == NAMED_SIZE:
-                number, _, _, at = struct.unpack(NAMED, record)
-                entry = entries.get(number)
-                if entry is None or entry["kind"] == "gradient" or entry["name"] not in wanted or entry["name"] in met:
-                    continue
-                met.add(entry["name"])
-                if at and not at & 1:
-                    found[entry["name"]] = entry, path + ".val", ((at >> 1) - 1) * 8
+            data = opened_records.read()
+        records = memoryview(data)[: len(data) // NAMED_SIZE * NAMED_SIZE]
+        extents: dict[int, tuple[int, int, int]] = {}
+        for number, step, order, _ in struct.iter_unpack(NAMED, records):
+            first = extents.get(number)
+            extents[number] = (step, order, order) if first is None else (first[0], first[1], order)
+        entries = told_apart(table_of_names, extents)
+        met = set(found)
+        for number, _, _, at in struct.iter_unpack(NAMED, records):
+            entry = entries.get(number)
+            if entry is None or entry["kind"] == "gradient" or entry["name"] not in wanted or entry["name"] in met:
+                continue
+            met.add(entry["name"])
+            if at and not at & 1:
+                found[entry["name"]] = entry, path + ".val", ((at >> 1) - 1) * 8
     return found

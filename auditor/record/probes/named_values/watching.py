@@ -286,7 +286,8 @@ _YIELDS = ("YIELD_VALUE", "YIELD_FROM", "SEND")
 
 
 def _is_yield(code: CodeType, at: int) -> bool:
-    return opcode.opname[code.co_code[at]] in _YIELDS
+    # before 3.11 a frame that waits for another stands at the instruction before YIELD_FROM, to run that again
+    return any(opcode.opname[one] in _YIELDS for one in code.co_code[at : at + (3 if _VERSION < (3, 11) else 1) : 2])
 
 
 class Monitoring:
@@ -298,6 +299,7 @@ class Monitoring:
         self._tool = -1
         self._pending: dict[int, tuple[Plan, Region, Any]] = {}
         self._codes: list[CodeType] = []
+        self._turns: dict[int, set[int]] = {}
 
     def begin(self) -> None:
         """Watch what any thread calls from now on."""
@@ -325,16 +327,26 @@ class Monitoring:
             return call
 
         def started(_frame: FrameType, code: CodeType, _offset: int) -> Any:
-            if watch.plan(code) is not None and not monitoring.get_local_events(tool, code):
-                monitoring.set_local_events(tool, code, local)
+            plan = watch.plan(code)
+            if plan is not None and not monitoring.get_local_events(tool, code):
+                # a jump back within a line is no new line here, as it is for a trace function
+                turns = self._turns[id(code)] = plan.turns()
+                monitoring.set_local_events(tool, code, local | (events.JUMP if turns else 0))
                 self._codes.append(code)
             return monitoring.DISABLE
 
         def line(frame: FrameType, code: CodeType, _number: int) -> None:
             plan = watch.plan(code)
-            if plan is None:
-                return
-            at, key = frame.f_lasti, id(frame)
+            if plan is not None:
+                arrived(frame, plan, frame.f_lasti)
+
+        def jumped(frame: FrameType, code: CodeType, offset: int, destination: int) -> None:
+            plan = watch.plan(code)
+            if plan is not None and offset in self._turns.get(id(code), ()):
+                arrived(frame, plan, destination)
+
+        def arrived(frame: FrameType, plan: Plan, at: int) -> None:
+            key = id(frame)
             found = pending.pop(key, None)
             if found is not None:
                 watch.ran(*found, frame, at)
@@ -349,13 +361,20 @@ class Monitoring:
             if found is not None:
                 watch.ran(*found, frame, -1)
 
-        def raised(frame: FrameType, _code: CodeType, _offset: int, _error: Any) -> None:
+        def raised(frame: FrameType, code: CodeType, offset: int, error: BaseException) -> None:
+            # what is waited for returns by a StopIteration, which is told as raised where it is not of a generator of Python's
+            if not (type(error) is StopIteration and _is_yield(code, offset)):
+                pending.pop(id(frame), None)
+
+        def left(frame: FrameType, _code: CodeType, _offset: int, _error: BaseException) -> None:
             pending.pop(id(frame), None)
 
-        for event, function in ((events.PY_START, started), (events.LINE, line), (events.PY_RETURN, returned)):
-            monitoring.register_callback(tool, event, guarded(function))
-        for event in (events.RAISE, events.PY_UNWIND):
-            monitoring.register_callback(tool, event, guarded(raised))
+        monitoring.register_callback(tool, events.PY_START, guarded(started))
+        monitoring.register_callback(tool, events.LINE, guarded(line))
+        monitoring.register_callback(tool, events.JUMP, guarded(jumped))
+        monitoring.register_callback(tool, events.PY_RETURN, guarded(returned))
+        monitoring.register_callback(tool, events.RAISE, guarded(raised))
+        monitoring.register_callback(tool, events.PY_UNWIND, guarded(left))
         monitoring.set_events(tool, events.PY_START | events.RAISE | events.PY_UNWIND)
 
     def end(self) -> None:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from auditor.record.probes.named_values.common import Common
+    from auditor.record.probes.named_values.objects import Owner
     from auditor.record.probes.named_values.source import Target
 
 #: Bytes of a first value that is kept whole in any case, where the run is to lend its beginnings to another.
@@ -71,20 +72,20 @@ class Writer:
         self._ids = {}
         self._last = {}
 
-    def write(self, target: Target, text: str, kind: str, read: Read | None, value: Any, line: int) -> int:
+    def write(
+        self, target: Target, text: str, kind: str, read: Read | None, value: Any, line: int, owner: Owner | None = None
+    ) -> int:  # fmt: skip
         """Add a value: whole if it is small and the budget allows, else its digest and sketch. Returns the number of its name, or 0."""
         if read is None:
             return 0
         dtype, form, size, shape, elements, data = read
-        if self._sink is None:
-            self._sink = self._open()
-            self._records, self._values = self._sink.records, self._sink.values
-        key = (target, text, dtype, shape, line)
+        sink = self._sink or self._opened()
+        key = (target, text, dtype, shape, line, owner)
         found = self._ids.get(key)
         if found is None:
-            number = self._sink.define({
+            number = sink.define({
                 "name": text, "scope": target.scope, "file": target.file, "line": line, "kind": kind, "dtype": dtype, "as": form,
-                "bytes": size, "shape": list(shape),
+                "bytes": size, "shape": list(shape), **_owned(owner, text),
             })  # fmt: skip
             found = self._ids[key] = [number, 0]
             self.common.noted.add((target, text))
@@ -112,6 +113,19 @@ class Writer:
         if data is not None and where >= 0:
             self._last[number] = (where, data)
         return number
+
+    def define_object(self, target: Target, text: str, number: int, owner: Owner | None) -> None:
+        """Add a name that an object of the user's has: no value, but what tells the attributes of several objects of a class apart."""
+        sink = self._sink or self._opened()
+        sink.define({
+            "name": text, "scope": target.scope, "file": target.file, "line": target.line, "kind": "object", "object": number,
+            "dtype": "", "as": "", "bytes": 0, "shape": [], **_owned(owner, text),
+        })  # fmt: skip
+
+    def _opened(self) -> Sink:
+        sink = self._sink = self._open()
+        self._records, self._values = sink.records, sink.values
+        return sink
 
     def _keep(self, data: bytes) -> int:
         """Add what is kept of a value: its position in words of eight bytes plus one; 0 if there is no room."""
@@ -161,3 +175,7 @@ class Writer:
             at = self._keep(data) if not self._full else 0
             if at:
                 _put_at(self._records.memory, where + _AT, at << 1)
+
+
+def _owned(owner: Owner | None, text: str) -> dict[str, object]:
+    return {} if owner is None else {"of": owner.number, "part": text[owner.at :]}
