@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -847,6 +848,265 @@ def test_occurrences_that_only_one_program_has_are_left_out(where: str) -> None:
     assert match(p, faulty).answer == "differ", "what is behind a fault is not left out for it"
 
 
+# What people write differently, and what means the same
+
+
+def test_a_list_of_numbers_is_matched_with_the_array_that_it_stands_for() -> None:
+    w, table = moved(0), numbers(4, 3, 2, many=1)
+    p, q = Program(), Program()
+    p.let("table", table[0])
+    for i, row in enumerate(table[0].tolist()):
+        for j, number in enumerate(row):
+            q.let(f"rows[{i}][{j}]", number)
+    for value in w:
+        first, *rest = value.ravel()[:5].tolist()
+        p.let("w", np.array([first, *rest]))
+        for i, number in enumerate((first, *rest)):
+            q.let(f"weights[{i}]", number, "fit")
+            q.let("gradient", float(i))
+        for program in (p, q):
+            program.tick()
+
+    found = match(p, q)
+
+    assert_agrees(found)
+    assert paired(found) == {"table": "rows", "w": "weights"}
+    assert pair_of(found, "w").occurrences == 6
+    faulty = Program()
+    for value in w:
+        for i, number in enumerate(value.ravel()[:5].tolist()):
+            faulty.let(f"weights[{i}]", number - 0.5)
+    holds(pair_of(match(p, faulty, {"w": "weights"}), "w").relation, "offset", -0.5)
+    alike = match(program_of(**{"w[0]": [0.5, 0.25], "w[1]": [1.5, 2.5]}), program_of(**{"w[0]": [0.5, 0.25], "w[1]": [1.5, 7.5]}))
+    assert paired(alike) == {"w[0]": "w[0]", "w[1]": "w[1]"}, "entries that both have are counterparts"
+    assert origins(alike) == ["w[1]"]
+
+
+def test_entries_without_a_counterpart_are_said_in_one_sentence() -> None:
+    lists = {f"history[{k}]": [numbers(k, 3, 4, many=1)[0]] for k in range(20)}
+
+    found = match(program_of(x=numbers(30, 5), **lists), program_of(x=numbers(30, 5)))
+
+    assert len(found.unaligned) == 1
+    assert "`history[0]` and 19 more of `history`" in found.unaligned[0]
+
+
+def test_a_batch_is_not_taken_for_what_a_layer_has_made_of_it_under_the_same_name() -> None:
+    batch = numbers(0, 8, 5, 16, many=1)
+    normalized = [one + 0.3 * noise for one, noise in zip(batch * 6, numbers(1, 8, 5, 16, many=6), strict=True)]
+    loss, of_evaluation = [0.9, 0.8, 0.7], [0.95, 0.82, 0.71]
+
+    found = match(
+        program_of(x=batch, train__loss=loss),
+        program_of(inputs=batch, Block_forward__x=normalized, evaluate__loss=of_evaluation, fit__objective=loss),
+    )
+
+    assert_agrees(found)
+    assert paired(found) == {"x": "inputs", "loss": "objective"}
+    alone = match(program_of(x=batch, train__loss=loss), program_of(Block_forward__x=normalized, fit__loss=[2 * one for one in loss]))
+    assert paired(alone) == {"loss": "loss"}, "what could mean something else stays alone"
+    assert origins(alone) == ["loss"]
+
+
+def test_parameters_of_what_is_the_same_belong_together_though_they_begin_with_zeros() -> None:
+    def program(layer: str, faulty: bool = False) -> Program:
+        p = Program()
+        bias = np.zeros(2)
+        for weight, slope in zip(moved(0), numbers(1, 2, many=6), strict=True):
+            bias = bias - (0.02 if faulty else 0.01) * slope
+            p.let(f"{layer}.weight", weight, kind="parameter")
+            p.let(f"{layer}.bias", bias.astype(np.float32), kind="parameter")
+            p.let(f"{layer}.bias.grad", slope, kind="gradient")
+            p.tick()
+        return p
+
+    found = match(program("G.2"), program("net.output"))
+    assert_agrees(found)
+    assert paired(found) == {name: name.replace("G.2", "net.output") for name in ("G.2.weight", "G.2.bias", "G.2.bias.grad")}
+    assert origins(match(program("G.2"), program("net.output", faulty=True))) == ["G.2.bias"]
+
+
+@pytest.mark.parametrize("faulty", [False, True])
+def test_a_weight_that_is_updated_in_two_lines_is_held_against_what_it_is_behind_them(faulty: bool) -> None:
+    values = moved(0, dtype=np.float32)
+    other = moved(0, faulty=1.5) if faulty else values
+    twice = [other[0], *(one for old, new in pairwise(other) for one in (old * 0.999, new))]
+
+    found = match(program_of(w=values, x=numbers(3, 5)), program_of(w=twice, x=numbers(3, 5)))
+
+    assert found.answer == ("differ" if faulty else "agree")
+    assert pair_of(found, "w").occurrences == 6
+    if not faulty:
+        assert pair_of(found, "w").relation == Relation(kind="equal", value=0.0)
+
+
+def test_a_loss_is_matched_with_the_sum_that_is_added_up_over_micro_batches() -> None:
+    p, q = Program(steps=False), Program(steps=False)
+    for parts in numbers(0, 4, many=20):
+        p.let("loss", float(parts.mean()))
+        total = 0.0
+        for part in parts:
+            q.let("loss", float(part) / 4)
+            total = q.let("total", total + float(part) / 4)
+
+    found = match(p, q)
+
+    assert_agrees(found)
+    assert paired(found) == {"loss": "total"}
+    assert pair_of(found, "loss").occurrences == 20
+
+
+@pytest.mark.parametrize(("fault", "agrees"), [(0.0, True), (1e-3, False)])
+def test_a_sum_that_comes_near_to_zero_has_lost_digits_and_is_held_against_its_size(fault: float, agrees: bool) -> None:
+    rng = np.random.default_rng(0)
+    p, q = Program(), Program()
+    for t in range(30):
+        value = 0.03 * np.sin((t + 4) * np.pi / 13 + 1e-4)  # crosses zero at 9 and 22
+        for program, own in ((p, value), (q, value * (1 + (fault if t >= 20 else 0)) + 1e-8 * rng.standard_normal())):
+            program.let("b.grad", np.array([own]).astype(np.float64 if program is p else np.float32), kind="gradient")
+            program.tick()
+
+    found = match(p, q)
+
+    assert max(error for _, error in pair_of(found, "b.grad").errors) > 1e-4
+    assert (found.answer == "agree") is agrees
+
+
+def biased(dtype: Any, *, faulty: bool = False, noise: float = 1.0, optimizer: str = "adam") -> Program:
+    """A bias of which a third has no effect, as that of keys in an attention: the gradient there is what rounding leaves."""
+    p = Program()
+    rng = np.random.default_rng(0 if dtype is np.float64 else 1)
+    same = np.random.default_rng(2)
+    b = p.let("b", np.zeros(12), kind="parameter")
+    for _ in range(12):
+        p.let("hidden", 10 * same.standard_normal((8, 8)).astype(dtype))
+        slope = same.standard_normal(12)
+        slope[4:8] = noise * 1e-7 * rng.standard_normal(4)
+        p.let("b.grad", slope.astype(dtype), kind="gradient")
+        b = b - 0.01 * np.sign(slope)
+        if faulty:
+            b = b - 0.001 * (np.arange(12) >= 8)
+        p.let("b", b.astype(dtype), kind="parameter")
+        p.tick()
+    return p
+
+
+def test_a_parameter_that_rounding_alone_moves_is_no_difference_and_a_fault_in_the_rest_of_it_is() -> None:
+    found = match(biased(np.float64), biased(np.float32))
+    assert_agrees(found)
+    holds(pair_of(found, "b").relation, "rounding", says=["zero but for rounding"])
+    assert "drift" not in found.sentence
+    assert origins(match(biased(np.float64), biased(np.float32, faulty=True))) == ["b"]
+    assert match(biased(np.float64), biased(np.float32, noise=1e4)).answer == "differ", "a gradient that is there is no noise"
+
+
+def test_noise_that_is_a_multiple_of_one_array_has_some_factor_each_time_and_that_is_no_rule() -> None:
+    rng = np.random.default_rng(0)
+    direction = np.random.default_rng(1).standard_normal(8)
+    p, q = Program(), Program()
+    for _ in range(12):
+        x = rng.standard_normal(4000)
+        for program, dtype in ((p, np.float64), (q, np.float32)):
+            program.let("x", x.astype(dtype))
+            program.let("g", (1e-7 * rng.standard_normal() * direction).astype(dtype))
+            program.tick()
+
+    assert_agrees(match(p, q))
+
+
+def test_a_first_value_that_was_written_over_unseen_is_left_out_and_one_that_was_used_is_not() -> None:
+    values = [np.zeros((6, 6)), *(0.1 * one for one in moved(0)[1:])]
+    values[1:] = [0.07 * k * (one + 1) for k, one in enumerate(values[1:], 1)]
+    drawn = numbers(9, 6, 6, many=1)
+
+    found = match(program_of(b1=values, x=numbers(3, 5)), program_of(bias=[*drawn, *values[1:]], x=numbers(3, 5)))
+
+    assert_agrees(found)
+    assert pair_of(found, "b1").occurrences == 5
+    used = [*drawn, *(drawn[0] + one for one in values[1:])]
+    assert origins(match(program_of(b1=values, x=numbers(3, 5)), program_of(b1=used, x=numbers(3, 5)))) == ["b1"]
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_a_rate_that_is_read_before_or_behind_its_change_is_the_same_unless_it_is_used_so(used: bool) -> None:
+    rates = [0.1 * 0.9**k for k in range(21)]
+    p, q = Program(), Program()
+    w, v = np.ones(6), np.ones(6, np.float32)
+    for k, slope in enumerate(numbers(0, 6, many=20)):
+        w = p.let("w", w - 0.1 * rates[k] * slope * w)
+        p.let("lr", rates[k])
+        v = q.let("w", (v - np.float32(0.1 * rates[k + used] * slope) * v).astype(np.float32))
+        q.let("lr", rates[k + 1])
+        for program in (p, q):
+            program.tick()
+
+    found = match(p, q)
+
+    holds(pair_of(found, "lr").relation, "lag")
+    assert found.answer == ("differ" if used else "agree"), found.sentence
+
+
+def test_a_loss_that_is_one_occurrence_late_is_a_difference() -> None:
+    values, losses = moved(0) + moved(1), numbers(5, 1, many=13)
+    p = program_of(w=values, loss=[float(one[0]) for one in losses[1:]])
+    q = program_of(w=[one.astype(np.float32) for one in values], loss=[float(np.float32(one[0])) for one in losses[:-1]])
+    assert origins(match(p, q)) == ["loss"]
+
+
+@pytest.mark.parametrize(("computed", "answer"), [(True, "agree"), (False, "could-not-tell")])
+def test_weights_that_agree_tell_that_programs_do_and_inputs_alone_do_not(computed: bool, answer: str) -> None:
+    shared = [*moved(0), *(moved(0)[-1] * 0.99**k for k in range(6))] if computed else numbers(0, 6, 6, many=12)
+
+    found = match(
+        program_of(w=shared, **{f"a{k}": numbers(40 + k, 3) for k in range(12)}),
+        program_of(weight=shared, **{f"b{k}": numbers(60 + k, 3) for k in range(12)}),
+    )
+
+    assert paired(found) == {"w": "weight"}
+    assert found.answer == answer, found.sentence
+    if not computed:
+        assert "1 name agrees, but 24 have no counterpart" in found.sentence
+
+
+def test_of_two_layouts_of_the_same_numbers_that_of_the_same_shape_is_meant_and_a_loss_is_also_its_float() -> None:
+    values, losses = numbers(0, 4, 6, 6), numbers(1, 1, many=9)
+    single = [np.float32(one[0]) for one in losses]
+
+    found = match(
+        program_of(act=values, flat=[one.reshape(4, 36) for one in values], d_loss=single),
+        program_of(hidden=values, train__loss=single, run__loss_d=[float(one) for one in single]),
+    )
+
+    assert_agrees(found)
+    assert paired(found) == {"act": "hidden", "d_loss": "loss"}
+
+
+def test_the_same_name_in_another_layout_agrees() -> None:
+    values = numbers(0, 7, 5, 6)
+    found = match(program_of(h=values), program_of(forward__h=[one.transpose(1, 0, 2).astype(np.float32) for one in values]))
+    assert_agrees(found)
+    holds(pair_of(found, "h").relation, "permutation", says=["layout"])
+    later = [*values[:2], *(1.5 * one for one in values[2:])]
+    faulty = match(program_of(h=values), program_of(forward__h=[one.transpose(1, 0, 2) for one in later]))
+    first = pair_of(faulty, "h").first
+    assert first is not None
+    assert first.step == 2, "not the layout is the fault"
+
+
+def test_parameters_of_modules_that_differ_only_in_the_name_of_the_whole_are_counterparts() -> None:
+    def program(name: str, seed: int) -> Program:
+        p = Program()
+        for values in zip(*(numbers(seed + k, 4, 4) for k in range(2)), strict=True):
+            for k, value in enumerate(values):
+                p.let(f"{name}.{k}.weight", value, kind="parameter")
+        return p
+
+    found = match(program("model", 0), program("net", 10))
+
+    assert paired(found) == {"model.0.weight": "net.0.weight", "model.1.weight": "net.1.weight"}
+    assert found.answer == "differ"
+
+
 # Relations
 
 
@@ -889,6 +1149,17 @@ def test_each_relation_of_single_numbers_is_named(changed: Any, kind: str, value
     single = [float(one[0, 0]) for one in VARIED]
     p, q = program_of(loss=single), program_of(loss=[changed(one, k) for k, one in enumerate(single)])
     holds(pair_of(match(p, q), "loss").relation, kind, value if value is None else pytest.approx(value, rel=1e-6))
+
+
+def test_neither_an_epsilon_nor_dropout_is_read_into_what_is_twice_as_large_or_has_a_zero() -> None:
+    weights = [np.zeros((6, 6)), *np.cumsum(numbers(0, 6, 6, many=4), 0)]
+    doubled = [(2 + 0.001 * (np.abs(one) < 0.5)) * one for one in weights]
+    relation = pair_of(match(program_of(w=weights), program_of(w=doubled)), "w").relation
+    holds(relation, "other", None, says=["about 2 times as large"])
+    other = [one * (1 + 1e-3 * noise) for one, noise in zip(weights, numbers(5, 6, 6, many=5), strict=True)]
+    for one in other:
+        one[0, 1:3] = 0
+    assert "dropout" not in match(program_of(w=weights), program_of(w=other)).sentence
 
 
 def test_one_number_alone_is_a_factor_of_another_only_if_that_means_something() -> None:

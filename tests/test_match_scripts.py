@@ -137,6 +137,43 @@ def test_attention_by_hand_and_as_a_library_has_it_agree(values_of: Any) -> None
     }  # fmt: skip
 
 
+@pytest.mark.torch
+def test_a_block_by_hand_and_its_training_agree_with_the_library_s(values_of: Any) -> None:
+    theirs = values_of(PAIRS / "block_library.py")
+    found = matched(theirs, values_of(PAIRS / "block_by_hand.py"))
+    assert_agrees(found)
+    together = {(pair.a, pair.b) for pair in found.pairs}
+    assert together >= {
+        ("x", "inputs"), ("y", "labels"), ("encoded", "hidden"), ("logits", "out"), ("loss", "loss"),
+        ("layer.self_attn.in_proj_weight", "block.attention.in_proj_weight"),
+        ("layer.self_attn.in_proj_bias", "block.attention.in_proj_bias"),
+        ("layer.norm1.weight", "block.ln1.weight"), ("layer.linear2.weight", "block.down.weight"), ("classifier.bias", "head.bias"),
+    }  # fmt: skip
+    bias = pair_of(found, "layer.self_attn.in_proj_bias").relation
+    assert bias is not None
+    assert "zero but for rounding" in bias.meaning, "the loss does not depend on that of the keys"
+    faulty = matched(theirs, values_of(PAIRS / "block_by_hand.py", ("m.lerp_(p.grad, 0.1)", "m.lerp_(p.grad, 0.2)")))
+    assert faulty.answer == "differ"
+    assert origins(faulty) == ["layer.self_attn.in_proj_weight"]
+    assert "the update of `layer.self_attn.in_proj_weight` differs" in faulty.sentence
+    assert "about 2 times as large" in faulty.sentence
+    assert pair_of(faulty, "x").agrees
+
+
+def test_lists_of_plain_python_and_arrays_agree(values_of: Any) -> None:
+    ours = values_of(PAIRS / "regression_lists.py")
+    found = matched(ours, values_of(PAIRS / "regression_numpy.py"))
+    assert_agrees(found)
+    assert {(pair.a, pair.b) for pair in found.pairs} >= {("rows", "x"), ("wanted", "y"), ("theta", "w"), ("residuals", "error")}
+    assert pair_of(found, "theta").occurrences == 61
+    assert len(found.unaligned) < 12, found.unaligned
+
+    other = matched(
+        ours, values_of(PAIRS / "regression_numpy.py", ("learning_rate, alpha = 0.05, 0.1", "learning_rate, alpha = 0.05, 0.05"))
+    )
+    assert other.answer == "differ"
+
+
 def test_a_refactoring_agrees_and_one_whose_schedule_is_a_step_late_does_not(values_of: Any) -> None:
     ours = values_of(PAIRS / "loop.py")
     found = matched(ours, values_of(PAIRS / "loop_refactored.py"))

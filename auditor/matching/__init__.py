@@ -17,6 +17,9 @@ argmax, an accuracy), if anything before was rounded; and where a function has a
 be others for one step. Errors above 1 % that grew so are drift: the programs agree, and the step from which on they can no longer be
 compared is said.
 
+A sum that has come near to zero is held against the size that it had; and a parameter on which the loss does not depend (the bias of
+keys in an attention, one in front of a normalization) has a gradient that is rounding's alone, by which Adam moves it at random.
+
 What this cannot see: a fault in float32 that changes values by less than a hundred thousandth at first, and grows from there no
 faster than rounding would. Updates show more (see `early_updates`): a weight is known to its last digit, and so is its change.
 
@@ -33,11 +36,13 @@ from typing import Literal
 import numpy as np
 
 from auditor.matching.align import alignment
+from auditor.matching.evidence import computed, kept_otherwise
 from auditor.matching.factor import Around
 from auditor.matching.follows import Difference, followed
+from auditor.matching.lists import stem, with_lists_joined
 from auditor.matching.relation import THEN, comes_again, relation_of
 from auditor.matching.rounding import PARTED, Judged, early_updates, judged
-from auditor.matching.sight import Sight
+from auditor.matching.sight import Sight, ratio_of
 from auditor.matching.values import Aligned, Values, elements
 from auditor.results import NamePair, Occurrence, Relation
 
@@ -47,8 +52,12 @@ Answer = Literal["agree", "differ", "could-not-tell"]
 
 #: A value that is moved by less than this part of it at a time is kept, and not made anew.
 _MOVED = 0.1
+#: How much a factor that comes again may vary in what cancellation left.
+_ALIKE = 0.05
 #: Points of a curve of errors.
 _POINTS = 200
+#: What is said of a parameter on which the loss does not depend.
+_AT_RANDOM = "it is moved by a gradient that is zero but for rounding, in part or in all"
 #: What stands for an error that has no size: infinity is no JSON.
 _BEYOND = 1e12
 
@@ -70,14 +79,16 @@ class Matched:
 
 def matched(a: Sequence[Values], b: Sequence[Values], mapping: Mapping[str, str] | None = None) -> Matched:
     """Which named values of two programs agree, and how the others differ; `mapping` has names of the first with those of the second."""
-    found = alignment(a, b, mapping or {})
+    mapping = mapping or {}
+    a, b = with_lists_joined(a, b, mapping.keys()), with_lists_joined(b, a, mapping.values())
+    found = alignment(a, b, mapping)
     looks = judged(found.pairs, a, b)
     for one in looks:
         _look_at_updates(one, looks)
         _look_at_noise(one, looks)
     differing = sorted((one for one in looks if one.first is not None), key=lambda one: _position(one.pair, one.first or 0))
     differences = [_difference(one, looks) for one in differing]
-    layouts = _layouts(differing, differences, looks)
+    layouts = kept_otherwise(differing, differences, looks)
     kept = [one for one in differences if id(one.pair) not in layouts]
     causes = {id(one.pair): cause for one, cause in zip(kept, followed(kept), strict=True)}
     by_pair = {id(one.pair): one for one in differences}
@@ -88,7 +99,7 @@ def matched(a: Sequence[Values], b: Sequence[Values], mapping: Mapping[str, str]
         return (_position(one.pair, kept[differs].first), 0) if differs is not None else (_position(one.pair, 0), 1)
 
     pairs = [_said(one, by_pair.get(id(one.pair)), causes.get(id(one.pair)), id(one.pair) in layouts) for one in sorted(looks, key=place)]
-    answer, sentence = _answer(pairs, found.alone, a, b)
+    answer, sentence = _answer(pairs, found.alone, (a, b), any(computed(one) for one in looks))
     return Matched(pairs, found.alone, answer, sentence)
 
 
@@ -98,6 +109,8 @@ def _position(pair: Aligned, i: int) -> int:
 
 def _look_at_updates(one: Judged, looks: Sequence[Judged]) -> None:
     """Finds a fault that shows in early updates alone: only one with a rule, since nothing else is sure there."""
+    if one.random:
+        return
     for i, room in early_updates(one):
         if one.first is not None and one.first <= i:
             return
@@ -114,6 +127,10 @@ def _look_at_noise(one: Judged, looks: Sequence[Judged]) -> None:
         return
     start = int(one.looked[off[0]])
     said = relation_of(Sight(one.pair, start, one.close_at))
+    if said.kind in ("factor", "sign"):  # of gradients that are all multiples of one array, each has some factor
+        ratios = [ratio_of(*one.pair.both(int(i))) for i in one.looked[off[:4]]]
+        if max(abs(ratio / ratios[0] - 1) for ratio in ratios) > _ALIKE:
+            return
     if said.kind in ("factor", "sign", "lag", "transpose", "permutation") and one.pair.norms(start)[0] > 0:
         one.explained[off] = False
 
@@ -178,20 +195,6 @@ def _around(one: Judged, first: int, looks: Sequence[Judged]) -> Around:
     return Around([(size, what) for size, what in sizes.items() if size > 1][:40], numbers[:20])
 
 
-def _layouts(differing: Sequence[Judged], differences: Sequence[Difference], looks: Sequence[Judged]) -> set[int]:
-    """Square matrices that one program keeps transposed, each time, where nothing else differs: a matter of layout."""
-    if not all(one.relation.kind == "transpose" and one.relation.value is None for one in differences):
-        return set()
-    if len(differing) == len(looks):
-        return set()
-    for one in differing:
-        turned = Aligned(one.pair.a, one.pair.b, one.pair.how, one.pair.ka, one.pair.kb, not one.pair.turned)
-        if any(turned.error(int(i)) > max(one.close_at(int(i)), 30 * one.passed[at]) for at, i in enumerate(one.looked[:64])):
-            return set()
-    last = max(_position(one.pair, len(one.pair) - 1) for one in looks if one not in differing)
-    return {id(one.pair) for one in differing if _position(one.pair, 0) < last}
-
-
 def _said(one: Judged, difference: Difference | None, cause: Difference | None, layout: bool) -> NamePair:
     pair = one.pair
     first = difference.first if difference is not None and not layout else None
@@ -219,6 +222,8 @@ def _said(one: Judged, difference: Difference | None, cause: Difference | None, 
 
 def _digits(one: Judged, first: int | None) -> float | None:
     """Decimal digits of the worst of the occurrences that agree; not more than the coarser dtype holds."""
+    if one.random:
+        return None
     agree = one.explained & ~one.noise
     if first is not None:
         agree &= one.looked < first
@@ -240,6 +245,8 @@ def _agreement(one: Judged) -> Relation:
     if worst == 0:
         return Relation(kind="equal" if not one.errors.any() else "rounding", value=0.0)
     worst = min(worst, _BEYOND)
+    if one.random:
+        return Relation(kind="rounding", value=worst, meaning=_AT_RANDOM)
     if worst < PARTED:
         return Relation(kind="rounding", value=worst)
     at = int(np.argmax(errors >= PARTED))
@@ -259,18 +266,28 @@ def _curve(one: Judged) -> list[tuple[int, float]]:
     return [(int(one.looked[at]), min(float(one.errors[at]), _BEYOND)) for at in sorted(chosen)]
 
 
-def _answer(pairs: Sequence[NamePair], alone: Sequence[str], a: Sequence[Values], b: Sequence[Values]) -> tuple[Answer, str]:
+def _answer(pairs: Sequence[NamePair], alone: Sequence[str], both: Sequence[Sequence[Values]], was_computed: bool) -> tuple[Answer, str]:
     if not pairs:
-        which = "neither program gave a name to a number" if not a and not b else "no name of one program has a counterpart in the other"
+        which = "neither program gave a name to a number" if not any(both) else "no name of one program has a counterpart in the other"
         return "could-not-tell", f"Could not tell: {which}."
     names = f"{len(pairs)} name{'s' if len(pairs) > 1 else ''}"
     origins = [pair for pair in pairs if not pair.agrees and pair.follows is None]
     if not origins:
-        telling = [pair for pair in pairs if pair.relation is not None and (pair.occurrences > 1 or pair.digits is not None)]
-        if 4 * len(pairs) < min(len(a), len(b)) or not telling:
-            return "could-not-tell", f"Could not tell: {names} agree, but {len(alone)} have no counterpart."
+        telling_pairs = [pair for pair in pairs if pair.relation is not None and (pair.occurrences > 1 or pair.digits is not None)]
+        some = len({(pair.a.partition("[")[0], pair.file_a) for pair in pairs})
+        few = 4 * some < min(len({(stem(one), one.scope, one.file) for one in each}) for each in both)
+        if not was_computed and (few or not telling_pairs):
+            verb = "agrees" if len(pairs) == 1 else "agree"
+            return (
+                "could-not-tell",
+                f"Could not tell: {names} {verb}, but {len(alone)} {'has' if len(alone) == 1 else 'have'} no counterpart.",
+            )
         digits = min((pair.digits for pair in pairs if pair.digits is not None), default=None)
-        drifting = [pair for pair in pairs if pair.relation is not None and pair.relation.kind == "rounding" and pair.relation.meaning]
+        drifting = [
+            pair
+            for pair in pairs
+            if pair.relation is not None and pair.relation.kind == "rounding" and pair.relation.meaning not in ("", _AT_RANDOM)
+        ]
         if drifting:
             first = drifting[0]
             assert first.relation is not None
@@ -297,6 +314,8 @@ def _in_words(pair: NamePair) -> str:
     else:
         what, of = relation or Relation(kind="other", value=None), ""
     number = "" if what.value is None else f" {what.value:.6g}"
+    if number == " 1":
+        number = f" {what.value:.12g}"
     kinds = {
         "factor": f"by the constant factor{number}", "offset": f"by the offset{number}", "sign": "in its sign",
         "transpose": "by a transpose",

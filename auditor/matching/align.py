@@ -7,14 +7,29 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from auditor.matching.alike import BEGINS, REARRANGED, Way, aliases_left_out, begins_as, fit, is_turned, related, same_numbers, telling
-from auditor.matching.occurrences import borrow, occurrences
+from auditor.matching.alike import (
+    BEGINS,
+    Sizes,
+    Way,
+    aliases_left_out,
+    begin_alike,
+    begins_as,
+    fit,
+    in_another_layout,
+    is_turned,
+    related,
+    same_numbers,
+    telling,
+)
+from auditor.matching.lists import stem
+from auditor.matching.occurrences import borrow, occurrences, overwritten_left_out
 from auditor.matching.values import Aligned, Values, short_name
 
 #: Names of which every program has some: the same one elsewhere means nothing unless the values do.
 _COMMON = frozenset(("tmp", "temp", "val", "value", "res", "result", "out", "ret", "arr", "data", "item", "total", "count", "num", "idx"))
 #: How a gradient is called by hand: `db1`, `d_b1`, `grad_b1`, `g_b1`, `gb1`, `b1_grad`, `b1_g`.
 _GRADIENT = re.compile(r"(?:d|d_|grad_|g_|g|grad)(?P<behind>\w+)|(?P<before>\w+?)_?(?:grad|gradient|_g|_d)")
+_NONE = "no counterpart"
 #: A name that is assigned so often lives on.
 _MANY = 4
 
@@ -34,8 +49,9 @@ def alignment(a: Sequence[Values], b: Sequence[Values], mapping: Mapping[str, st
     made = _Pairing([one for one in a if len(one.order)], [one for one in b if len(one.order)])
     for ours, theirs in mapping.items():
         made.take_mapped(ours, theirs)
-    made.take_names(_live_on)
+    made.take_names(_live_on, sure=True)
     made.take_values()
+    made.take_siblings()
     made.take_names(fit)
     found = [Aligned(x, y, how, *occurrences(x, y, turned), turned) for x, y, how, turned in made.taken]  # type: ignore[arg-type]
     for pair in found:
@@ -44,6 +60,7 @@ def alignment(a: Sequence[Values], b: Sequence[Values], mapping: Mapping[str, st
     for pair in found:
         known = (pair.a.digest[pair.ka] != 0) & (pair.b.digest[pair.kb] != 0)  # 0: past the budget, nothing was kept
         pair.ka, pair.kb = pair.ka[known], pair.kb[known]
+        overwritten_left_out(pair)
     found = [pair for pair in found if len(pair)]
     found.sort(key=lambda pair: int(pair.a.order[pair.ka[0]]))
     return Alignment(found, made.complaints + list(made.left_alone()))
@@ -61,6 +78,8 @@ class _Pairing:
 
     def _take(self, x: Values, y: Values, how: str, turned: bool) -> None:
         self.taken.append((x, y, how, turned))
+        if not turned and in_another_layout(x, y):
+            self.rearranged.add(id(x))
         self.a = [one for one in self.a if one is not x]
         self.b = [one for one in self.b if one is not y]
 
@@ -75,23 +94,29 @@ class _Pairing:
         x, y = found[0][0], found[1][0]
         self._take(x, y, "map", is_turned(x, y))
 
-    def take_names(self, fits: _Fits) -> None:
-        """Brings together what has the same name, or one that means the same."""
+    def take_names(self, fits: _Fits, *, sure: bool = False) -> None:
+        """Brings together what has the same name, or one that means the same; if sure, names of other functions only with their values.
+
+        A name such as `x` means the batch in one function and what a layer has made of it in another, where its values can be much alike,
+        and `loss` that of an evaluation: what holds the same numbers under another name goes before.
+        """
+        can_be = _hold_the_same if sure else _could_mean_the_same
         self._take_unique(lambda one: (one.name, one.scope, one.kind), fits)
         self._take_unique(lambda one: (one.name, one.scope), fits)
-        self._take_unique(_path, fits, wary=True)
+        self._take_unique(_path, fits, can_be)
         self._take_gradients(fits)
-        self._take_endings(fits)
-        self._take_unique(lambda one: (_ending(one), one.kind), fits, wary=True)
+        self._take_endings(fits, can_be)
+        self._take_unique(_within_module, fits, can_be)
+        self._take_unique(lambda one: (_ending(one), one.kind), fits, can_be)
 
-    def _take_unique(self, key: Callable[[Values], object], fits: _Fits, *, wary: bool = False) -> None:
-        """Brings together what has the same key, where one of each program has it; if wary, common names need values that are related."""
+    def _take_unique(self, key: Callable[[Values], object], fits: _Fits, can_be: _Fits | None = None) -> None:
+        """Brings together what has the same key, where one of each program has it, if the two can be the same."""
         ours, theirs = _grouped(self.a, key), _grouped(self.b, key)
         for found, xs in ours.items():
             ys = theirs.get(found, [])
             if len(xs) * len(ys) > 1:
                 xs, ys = self._alike_in_number(aliases_left_out(xs), aliases_left_out(ys))
-            if len(xs) == len(ys) == 1 and fits(xs[0], ys[0]) and not (wary and _says_nothing(xs[0]) and not related(xs[0], ys[0])):
+            if len(xs) == len(ys) == 1 and fits(xs[0], ys[0]) and (can_be is None or can_be(xs[0], ys[0])):
                 self._take(xs[0], ys[0], "name", is_turned(xs[0], ys[0]))
 
     @staticmethod
@@ -119,10 +144,31 @@ class _Pairing:
             if len(xs) == len(ys) == 1 and fits(xs[0], ys[0]):
                 self._take(xs[0], ys[0], "name", is_turned(xs[0], ys[0]))
 
-    def _take_endings(self, fits: _Fits) -> None:
+    def take_siblings(self) -> None:
+        """Brings together what belongs to the same owners as what is the same: `G.0.bias` and `net.first.bias`, as their weights are."""
+        owners: dict[str, set[str]] = {}
+        for x, y, _, _ in self.taken:
+            (ours, which), (theirs, other) = _owned(x), _owned(y)
+            if ours and theirs and which == other:
+                owners.setdefault(ours, set()).add(theirs)
+        held = Counter(other for others in owners.values() for other in others)
+        for x in list(self.a):
+            owner, which = _owned(x)
+            others = owners.get(owner, set())
+            ys = [y for y in self.b if _owned(y)[0] in others and _owned(y)[1] == which and fit(x, y)]
+            if len(others) == len(ys) == 1 and held[_owned(ys[0])[0]] == 1 and not _once_and_often(x, ys[0]):
+                self._take(x, ys[0], "name", is_turned(x, ys[0]))
+        gradients = {(one.name, one.scope): one for one in self.b if one.kind == "gradient"}
+        for x, y, _, _ in list(self.taken):
+            gradient = gradients.get((y.name + ".grad", y.scope))
+            for one in [one for one in self.a if (one.name, one.scope) == (x.name + ".grad", x.scope)]:
+                if gradient is not None and fit(one, gradient) and any(gradient is other for other in self.b):
+                    self._take(one, gradient, "name", is_turned(one, gradient))
+
+    def _take_endings(self, fits: _Fits, can_be: _Fits) -> None:
         """Brings together paths of which one ends with the other: `fc.weight` and `self.model.fc.weight`."""
         for x in list(self.a):
-            ys = [y for y in self.b if _one_ends_the_other(x, y) and fits(x, y) and (not _says_nothing(x) or related(x, y))]
+            ys = [y for y in self.b if _one_ends_the_other(x, y) and fits(x, y) and can_be(x, y)]
             if len(ys) == 1 and sum(_one_ends_the_other(z, ys[0]) and fit(z, ys[0]) for z in self.a) == 1:
                 self._take(x, ys[0], "name", is_turned(x, ys[0]))
 
@@ -130,7 +176,13 @@ class _Pairing:
         """Brings together what holds the same numbers, where only one of each program does."""
         ours = aliases_left_out([x for x in self.a if telling(x)])
         theirs = aliases_left_out([y for y in self.b if telling(y)])
-        ways = {(i, j): way for i, x in enumerate(ours) for j, y in enumerate(theirs) if (way := same_numbers(x, y)) is not None}
+        sizes = [[Sizes(one) for one in some] for some in (ours, theirs)]
+        ways = {
+            (i, j): way
+            for i, x in enumerate(ours)
+            for j, y in enumerate(theirs)
+            if sizes[0][i].meet(sizes[1][j]) and (way := same_numbers(x, y)) is not None
+        }
         for rank in sorted({way.rank for way in ways.values()}):
             taken = [one for x, y, _, _ in self.taken for one in (x, y)]
             gone = {id(one) for one in taken}
@@ -143,8 +195,6 @@ class _Pairing:
                 x, y = ours[i], theirs[j]
                 if ones[i] == others[j] == 1:
                     self._take(x, y, "value", ways[i, j].turned)
-                    if rank == REARRANGED:
-                        self.rearranged.add(id(x))
                 else:
                     self._could.setdefault(id(x), []).append(y.name)
                     self._could.setdefault(id(y), []).append(x.name)
@@ -152,6 +202,7 @@ class _Pairing:
     def left_alone(self) -> Iterator[str]:
         """A sentence for each name without a counterpart, in order of execution."""
         for which, left, others in (("first", self.a, self.b), ("second", self.b, self.a)):
+            said: dict[tuple[str, str, str, str], list[Values]] = {}
             for one in sorted(left, key=lambda one: int(one.order[0])):
                 could = self._could.get(id(one), [])
                 same = [other for other in others if other.name == one.name]
@@ -164,9 +215,13 @@ class _Pairing:
                 elif same and not any(fit(one, other) for other in same):
                     why = f"that of the other program has another size ({_sizes(same[0])}, not {_sizes(one)})"
                 else:
-                    why = "no counterpart"
+                    why = _NONE
+                said.setdefault((stem(one) if why == _NONE else one.name, one.scope, one.kind, why), []).append(one)
+            for (*_, why), many in said.items():
+                one = many[0]
+                more = f" and {len(many) - 1} more of `{stem(one)}`" if len(many) > 1 else ""
                 scope = "" if one.scope in ("", "<module>") else f" in {one.scope}"
-                yield f"`{one.name}`{scope} of the {which} program (line {int(one.line[0])}): {why}"
+                yield f"`{one.name}`{more}{scope} of the {which} program (line {int(one.line[0])}): {why}"
 
 
 def _outdone(pair: tuple[int, int], here: Sequence[tuple[int, int]], ways: Mapping[tuple[int, int], Way]) -> bool:
@@ -175,9 +230,32 @@ def _outdone(pair: tuple[int, int], here: Sequence[tuple[int, int]], ways: Mappi
 
 
 def _live_on(x: Values, y: Values) -> bool:
-    """Whether two names fit and are no such pair of which one is assigned once and the other many times: that may be meant by another."""
+    """Whether two names fit and were assigned about as often, or hold the same: otherwise one of them may mean what another one is."""
+    if not fit(x, y) or _once_and_often(x, y):
+        return False
     counts = sorted((len(x.order), len(y.order)))
-    return fit(x, y) and not counts[0] < _MANY <= counts[1]
+    return counts[1] < 2 * counts[0] or not telling(x) or not telling(y) or same_numbers(x, y) is not None
+
+
+def _once_and_often(x: Values, y: Values) -> bool:
+    counts = sorted((len(x.order), len(y.order)))
+    return counts[0] < _MANY <= counts[1]
+
+
+def _hold_the_same(x: Values, y: Values) -> bool:
+    return (telling(x) and same_numbers(x, y) is not None) or (not telling(x) and related(x, y))
+
+
+def _could_mean_the_same(x: Values, y: Values) -> bool:
+    if not _says_nothing(x):
+        return True
+    return (len(x.order) == len(y.order) and related(x, y)) or begin_alike(x, y) or same_numbers(x, y) is not None
+
+
+def _owned(one: Values) -> tuple[str, tuple[str, str]]:
+    """What a parameter or its gradient belongs to, and which of its own it is: `net.first` of `net.first.bias`."""
+    owner, _, name = one.name.removesuffix(".grad").rpartition(".")
+    return owner if one.kind != "variable" else "", (name, one.kind)
 
 
 def _held_the_same(x: Values, y: Values) -> bool:
@@ -202,6 +280,12 @@ def _named(name: str, series: Sequence[Values]) -> list[Values]:
 def _path(one: Values) -> str:
     """The path without what only says who holds it: the instance, a wrapper of a module."""
     return re.sub(r"(?:^self\.)|\b(?:module|_orig_mod)\.", "", one.name)
+
+
+def _within_module(one: Values) -> object:
+    """The path of a parameter or its gradient behind the name of the whole module, which is another in each program."""
+    _, dot, path = _path(one).partition(".")
+    return (path, one.kind) if dot and one.kind != "variable" and "." in path.removesuffix(".grad") else id(one)
 
 
 def _ending(one: Values) -> str:

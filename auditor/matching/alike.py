@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -14,10 +14,20 @@ from auditor.matching.values import Aligned, Array, Values, elements, relative_e
 _IN_FRONT = 4
 #: Occurrences by which values are found to be the same.
 _LOOKED_AT = 3
+#: From so many elements on one value can be told from another.
+_FEW = 4
+#: From so many on they can be told in any order.
+_SORTED = 16
 #: What is kept and updated is moved by less than this part of it at a time.
 _MOVED = 0.5
+#: How much larger a step may be than the two behind it.
+_JUMP = 4.0
+#: How many times more than values that are the same their sizes may differ.
+_ROOM = 4.0
+#: Occurrences by which so few numbers are found to be the same that others could be it by chance.
+_LOOKED_AT_FEW = 8
 #: How the same numbers are found, the surest first.
-SAME, SAME_AT_LAST, TRANSPOSED, REORDERED, REARRANGED, BEGINS = range(1, 7)
+SAME, RESHAPED, SAME_AT_LAST, SAME_AFTER_PARTS, TRANSPOSED, REORDERED, REARRANGED, BEGINS = range(1, 9)
 
 
 def fit(x: Values, y: Values) -> bool:
@@ -36,6 +46,11 @@ def _first(x: Values, y: Values, count: int) -> Aligned:
     return Aligned(x, y, "name", many, many, is_turned(x, y))
 
 
+def begin_alike(x: Values, y: Values) -> bool:
+    """Whether the first values of two names are nearly the same."""
+    return _first(x, y, 1).error(0) < 1e-2
+
+
 def related(x: Values, y: Values) -> bool:
     """Whether the first values of two names have anything to do with one another."""
     pair = _first(x, y, 1)
@@ -52,10 +67,9 @@ def related(x: Values, y: Values) -> bool:
 
 def telling(one: Values) -> bool:
     """Whether the values of a name can only be its own: neither constant nor few small whole numbers."""
-    size = elements(one.shape[0])
-    if size >= 4:
+    if elements(one.shape[0]) >= _FEW:
         return any(_tells(one, k) for k in dict.fromkeys((0, len(one.order) - 1)))
-    return size == 1 and len(np.unique(one.total[:64])) >= 3 and not np.array_equal(one.total[:64], np.round(one.total[:64]))
+    return len(np.unique(one.total[:64])) >= 3 and not np.array_equal(one.total[:64], np.round(one.total[:64]))
 
 
 def _tells(one: Values, k: int) -> bool:
@@ -71,6 +85,24 @@ def _close_enough(x: Values, y: Values) -> float:
     return 2e-2 if dtypes & {"float16", "bfloat16"} else 1e-9 if dtypes <= {"float64", "complex128", "int64"} else 1e-5
 
 
+class Sizes:
+    """The norms of a name's values, by which most pairs of names are told apart before anything else is looked at."""
+
+    def __init__(self, one: Values) -> None:
+        self._one, self._all = one, np.sort(one.norm)
+        self._ends = np.concatenate([one.norm[: _IN_FRONT + _LOOKED_AT_FEW], one.norm[-_LOOKED_AT_FEW:]])
+
+    def meet(self, other: Sizes) -> bool:
+        """Whether one of the first or last values of either has the size of one of the other's: all that are the same have that."""
+        room = _ROOM * _close_enough(self._one, other._one)
+        return self._found(other, room) or other._found(self, room)
+
+    def _found(self, other: Sizes, room: float) -> bool:
+        at = np.searchsorted(other._all, self._ends * (1 - room))
+        near = other._all[np.minimum(at, len(other._all) - 1)]
+        return bool(((at < len(other._all)) & (near <= self._ends * (1 + room))).any())
+
+
 class Way(NamedTuple):
     """How two names hold the same numbers: one of the ranks above, whether one is the transpose, and for how long both live from there."""
 
@@ -82,44 +114,66 @@ class Way(NamedTuple):
 def same_numbers(x: Values, y: Values) -> Way | None:
     """How the values of two names are the same but for rounding; None if they are not.
 
-    The first ones, whatever their shapes; the last ones, where one program has more in front of them (zeros to begin with); transposed;
-    in another order of rows; in another layout, as far as sorting can tell; or only what they begin with, of what is then moved by little
-    at a time, as weights are: there one program may have some more in front (those that were drawn before others were copied in).
+    The first ones, those of one shape before others; the last ones, where one program has more in front of them (zeros to begin with); the
+    last of every so many, where one program adds up what the other has at once; transposed; in another order of rows; in another layout,
+    as far as sorting can tell; or only what they begin with, of what is then moved by little at a time, as weights are: there one program
+    may have some more in front (those that were drawn before others were copied in).
     """
     n, m = len(x.order), len(y.order)
-    count = min(_LOOKED_AT if elements(x.shape[0]) > 1 else 8, n, m)
-    if elements(x.shape[0]) != elements(y.shape[0]) or (elements(x.shape[0]) == 1 and count < 3):
+    few = elements(x.shape[0]) < _FEW
+    count = min(_LOOKED_AT_FEW if few else _LOOKED_AT, n, m)
+    if elements(x.shape[0]) != elements(y.shape[0]) or (few and count < 3):
         return None
     many = np.arange(count)
     close = _close_enough(x, y)
 
-    def alike(first: int, second: int, turned: bool = False, rearranged: bool = False, count: int = count) -> bool:
-        ours, theirs = x.norm[first : first + count], y.norm[second : second + count]
+    def alike(first: int, second: int, turned: bool = False, rearranged: bool = False, count: int = count, every: int = 1) -> bool:
+        each = (every, 1) if n > m else (1, every)
+        ka, kb = many[:count] * each[0] + first, many[:count] * each[1] + second
+        ours, theirs = x.norm[ka], y.norm[kb]
         if (np.abs(ours - theirs) > 2 * close * np.maximum(ours, theirs)).any():
             return False
-        pair = Aligned(x, y, "value", many[:count] + first, many[:count] + second, turned, rearranged)
+        pair = Aligned(x, y, "value", ka, kb, turned, rearranged)
         return all(pair.error(i) <= close for i in range(count))
 
     shapes = x.shape[0], y.shape[0]
     square = len(shapes[0]) == 2 and shapes[0] == shapes[1][::-1]
     if count < _LOOKED_AT and n != m:
         return _begun_alike(x, y, alike, square)  # so few are those of many a name
-    if (elements(x.shape[0]) == 1 or _tells(x, 0)) and alike(0, 0):
-        return Way(SAME, False, min(n, m))
-    if n != m and abs(n - m) <= _IN_FRONT and alike(n - count, m - count) and _varied(x, n - 1):
+    if (few or _tells(x, 0)) and alike(0, 0):
+        return Way(SAME if shapes[0] == shapes[1] else RESHAPED, False, min(n, m))
+    if n != m and abs(n - m) <= _IN_FRONT and alike(n - count, m - count) and (few or _varied(x, n - 1)):
         return Way(SAME_AT_LAST, False, min(n, m))
+    every = max(n, m) // min(n, m)
+    if every > 1 and every * min(n, m) == max(n, m) and (few or _varied(x, (every if n > m else 1) - 1)):
+        first = (every - 1, 0) if n > m else (0, every - 1)
+        if alike(*first, every=every):
+            return Way(SAME_AFTER_PARTS, False, min(n, m))
+    if n == m > _LOOKED_AT and not few and _varied(x, 1):
+        for turned in (False, True) if square else (False,):
+            pair = Aligned(x, y, "value", np.arange(n), np.arange(n), turned)
+            if alike(1, 1, turned) and (alike(0, 0, turned, count=1) or written_over(pair) is not None):
+                return Way(SAME_AT_LAST, turned, n)
     if square and alike(0, 0, True):
         return Way(TRANSPOSED, True, min(n, m))
     if len(shapes[0]) >= 1 and shapes[0] == shapes[1] and shapes[0][0] >= 4:
         found = [Aligned(x, y, "value", many, many).values(i) for i in range(count)]
         if all(pair is not None and _rows_permuted(*pair, close) for pair in found):
             return Way(REORDERED, is_turned(x, y), min(n, m))
-    if (
-        shapes[0] != shapes[1] and elements(shapes[0]) >= 16 and _varied(x, 0)
-        and x.value(0) is not None and y.value(0) is not None and alike(0, 0, rearranged=True)
-    ):  # fmt: skip
+    if in_another_layout(x, y) and alike(0, 0, rearranged=True):
         return Way(REARRANGED, False, min(n, m))
     return _begun_alike(x, y, alike, square)
+
+
+def in_another_layout(x: Values, y: Values) -> bool:
+    """Whether the first values have other shapes and the same numbers in another order, as heads or time steps as another dimension."""
+    if x.shape[0] == y.shape[0] or not elements(x.shape[0]) == elements(y.shape[0]) >= _SORTED or not _varied(x, 0):
+        return False
+    pair, close = _first(x, y, 1), _close_enough(x, y)
+    if pair.values(0) is None or pair.turned or pair.error(0) <= close:
+        return False
+    pair.rearranged = True
+    return pair.error(0) <= close
 
 
 def _begun_alike(x: Values, y: Values, alike: Callable[..., bool], square: bool) -> Way | None:
@@ -128,19 +182,34 @@ def _begun_alike(x: Values, y: Values, alike: Callable[..., bool], square: bool)
         return None
     for more in range(_IN_FRONT + 1):
         for first, second in dict.fromkeys(((0, more), (more, 0))):
-            if first >= len(x.order) or second >= len(y.order) or not (_varied(x, first) and _moves_little(x, first)):
+            if first >= len(x.order) or second >= len(y.order) or not (_varied(x, first) and moves_little(x, first)):
                 continue
             for turned in (False, True) if square else (False,):
-                if alike(first, second, turned, count=1) and _moves_little(y, second):
+                if alike(first, second, turned, count=1) and moves_little(y, second):
                     return Way(BEGINS, turned, min(len(x.order) - first, len(y.order) - second))
     return None
 
 
-def _moves_little(one: Values, start: int) -> bool:
+def moves_little(one: Values, start: int) -> bool:
     """Whether each of the values behind one differs from that before it by a part of its size only."""
     many = np.arange(start, min(start + _LOOKED_AT + 1, len(one.order)))
     steps = Aligned(one, one, "value", many[:-1], many[1:])
     return all(steps.error(i) < _MOVED for i in range(len(steps)))
+
+
+def written_over(pair: Aligned) -> Literal["a", "b"] | None:
+    """In which program the first value was given up for that of the other: from it to the next is a jump there, and not in the other.
+
+    In the other it is a step as the next ones are: no more than _JUMP times as large.
+    """
+    steps = []
+    for i in range(1, 4):
+        update = pair.updates(i)
+        if update is None:
+            return None
+        steps.append([float(np.linalg.norm(one)) for one in update])
+    jumps = [own[0] > _JUMP * max(own[1:]) for own in zip(*steps, strict=True)]
+    return None if jumps[0] == jumps[1] else "a" if jumps[0] else "b"
 
 
 def begins_as(one: Values, other: Values) -> bool:
@@ -163,8 +232,15 @@ def aliases_left_out(series: list[Values]) -> list[Values]:
         return series
     kept: dict[object, Values] = {}
     for one in sorted(series, key=lambda one: int(one.order[0])):
-        kept.setdefault((one.digest.tobytes(), tuple(one.dtype), tuple(one.shape)), one)
+        kept.setdefault(_all_of(one), one)
     return list(kept.values())
+
+
+def _all_of(one: Values) -> object:
+    """What all values of a name were; of single numbers whatever their dtype, as a loss is also a float."""
+    if all(elements(shape) == 1 for shape in one.shape) and not one.nonfinite.any():
+        return one.total.tobytes()
+    return one.digest.tobytes(), tuple(one.dtype), tuple(one.shape)
 
 
 def _rows_permuted(x: Array, y: Array, close: float) -> bool:

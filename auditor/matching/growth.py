@@ -16,6 +16,8 @@ def lagging(sight: Sight) -> Relation | None:
     for lag, said in ((1, "the second is one occurrence late"), (-1, "the second is one occurrence early")):
         held = moved = 0
         for i, x, y in sight.later(16):
+            if i < max(lag, 0):
+                continue  # what the second began with is not known of the first
             before = sight.at(i - lag)
             if before is None or before[0].shape != x.shape:
                 if lag < 0 and i == len(sight.pair) - 1:

@@ -7,19 +7,25 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from auditor.matching.alike import moves_little, written_over
 from auditor.matching.values import Aligned, Integers, Values
 
 #: How many occurrences of the other program may lie between two that belong together.
 _BETWEEN = 64
+#: How many values in front both programs may have where one has several for each of the rest.
+_IN_FRONT = 4
 #: Digits that a value has.
 _DIGITS = 16.0
+#: Relative errors of what is the same, and of what is not.
+_THE_SAME, _APART = 1e-5, 0.1
 
 
 def occurrences(x: Values, y: Values, turned: bool) -> tuple[Integers, Integers]:
     """Which occurrences of two names belong together: [m] of each.
 
     As many of both: one for one. Otherwise what fits the values best of: by step and occurrence within it; one for one as far as both
-    go; with some more at the start of one (a warm-up); every r-th; and with some more in between (an evaluation).
+    go; with some more at the start of one (a warm-up); every r-th, also behind a few first ones (a weight that is updated in several
+    lines); the last of each step; and with some more in between (an evaluation).
     """
     n, m = len(x.order), len(y.order)
     if n == m:
@@ -27,8 +33,8 @@ def occurrences(x: Values, y: Values, turned: bool) -> tuple[Integers, Integers]
     ways = list(_ways(x, y))
     pairs = [Aligned(x, y, "name", *way, turned) for way in ways]
     scores = [_score(pair) for pair in pairs]
-    best = max(range(len(ways)), key=lambda k: (scores[k], _nearness(pairs[k])))
-    if scores[best] < 0.75 and min(n, m) >= 2:
+    best = max(range(len(ways)), key=lambda k: (_the_same(pairs[k]), scores[k], _nearness(pairs[k])))
+    if scores[best] < 0.75 and min(n, m) >= 2 and not moves_little(x if n < m else y, 0):  # of a weight many are near
         between = _in_between(x, y, turned)
         if _score(Aligned(x, y, "name", *between, turned)) > scores[best] + 0.2:
             return between
@@ -46,11 +52,19 @@ def _ways(x: Values, y: Values) -> Iterator[tuple[Integers, Integers]]:
     least = min(n, m)
     yield np.arange(least), np.arange(least)
     yield np.arange(n - least, n), np.arange(m - least, m)
-    if max(n, m) % least == 0:
-        every = max(n, m) // least
-        for start in dict.fromkeys((0, every - 1)):
-            one, other = np.arange(least), np.arange(start, max(n, m), every)
-            yield (one, other) if n < m else (other, one)
+    for front in range(min(_IN_FRONT + 1, least)):
+        every, rest = divmod(max(n, m) - front, least - front)
+        if rest == 0 and every > 1:
+            for start in dict.fromkeys((0, every - 1)) if front == 0 else (every - 1,):
+                one, other = np.arange(least), np.concatenate([np.arange(front), np.arange(front + start, max(n, m), every)])
+                yield (one, other) if n < m else (other, one)
+    if len(np.unique(x.step)) > 1 and len(np.unique(y.step)) > 1:
+        last = [{step: k for k, step in enumerate(one.step.tolist())} for one in (x, y)]
+        both = [step for step in last[0] if step in last[1]]
+        if 2 * len(both) >= min(len(last[0]), len(last[1])):
+            ks = [np.array([of[step] for step in both], np.int64) for of in last]
+            if all((np.diff(k) > 0).all() for k in ks):
+                yield ks[0], ks[1]
 
 
 def _by_step(one: Values) -> dict[tuple[int, int], int]:
@@ -62,10 +76,32 @@ def _by_step(one: Values) -> dict[tuple[int, int], int]:
     return found
 
 
+def overwritten_left_out(pair: Aligned) -> None:
+    """Leaves the first occurrence out where one program had another value before it was given the other's in a way that was not seen.
+
+    That it was given it shows in the next ones: what is moved by little at a time comes out the same only if it began as the same.
+    """
+    if (
+        len(pair) < _IN_FRONT
+        or pair.size(0) < _IN_FRONT
+        or pair.error(0) < _APART
+        or any(pair.error(i) > _THE_SAME for i in range(1, _IN_FRONT))
+    ):
+        return
+    if written_over(pair) is not None:
+        pair.ka, pair.kb = pair.ka[1:], pair.kb[1:]
+
+
 def _score(pair: Aligned) -> float:
     """The part of some occurrences that are nearly the same: the first 16 that can be compared."""
     errors = [pair.error(i) for i in range(min(16, len(pair)))]
     return sum(error < 1e-2 for error in errors) / len(errors) if errors else 0.0
+
+
+def _the_same(pair: Aligned) -> float:
+    """The part of those occurrences that are the same but for rounding: where a fault comes in later, these tell, not what is near."""
+    errors = [pair.error(i) for i in range(min(16, len(pair)))]
+    return sum(error < _THE_SAME for error in errors) / len(errors) if errors else 0.0
 
 
 def _nearness(pair: Aligned) -> float:

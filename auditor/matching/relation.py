@@ -189,7 +189,7 @@ def _other(sight: Sight, x: Array, y: Array) -> Relation:
             scale = ratio_of(ours[kept], theirs[kept])
             part = int(np.count_nonzero(gone)) / max(1, int(np.count_nonzero(ours)))
             left = left_of(scale * ours[kept], theirs[kept])
-            if left <= max(sight.close(sight.start), 1e-4):
+            if scale > 1 + _NEARLY / 5 and left <= max(sight.close(sight.start), 1e-4):
                 said = f"{100 * part:.0f} % of the elements of the {which} are zero and the others {scale:.4g} times as large: dropout"
                 return Relation(kind="other", value=None, meaning=said)
     return Relation(
@@ -207,7 +207,8 @@ def _by_size(sight: Sight, x: Array, y: Array) -> str:
     if not (ratio > 0).all() or not ((ratio < 1.001).all() or (ratio > 0.999).all()):
         return ""
     ranks = np.array([np.argsort(np.argsort(one)) for one in (size, np.abs(np.log(ratio)))], np.float64)
-    if float(np.asarray(np.corrcoef(ranks))[0, 1]) < -0.9:
+    largest, smallest = (np.abs(np.log(ratio))[one].mean() for one in (ranks[0] >= 0.9 * len(ratio), ranks[0] < 0.1 * len(ratio)))
+    if float(np.asarray(np.corrcoef(ranks))[0, 1]) < -0.9 and largest < smallest / 2:
         return "the direction of each element is the same, and the small ones differ most: as by another epsilon in a denominator"
     return ""
 
@@ -223,4 +224,5 @@ def _about(x: Array, y: Array) -> str:
     """A factor that explains most of a difference, and not all of it."""
     factor = ratio_of(x, y)
     left = left_of(factor * x, y) if math.isfinite(factor) and factor else 1.0
-    return f"about {factor:.3g} times as large" if left < min(_NEARLY, 0.1 * left_of(x, y)) else ""
+    told = f"{factor:.3g}"
+    return f"about {told} times as large" if told != "1" and left < min(_NEARLY, 0.1 * left_of(x, y)) else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,10 @@ _AS_BEFORE = 10.0
 _AT_MOST = 300.0
 #: A value this many units of rounding below what was computed with since it was last assigned is what cancellation left.
 _CANCELLED = 8.0
+#: Occurrences back over which a value is held against its size: one that has come this near to zero since is what a sum of such has left.
+_RECENT = 8
+#: Elements that are off by more than this part of them have no digits.
+_NO_DIGITS = 0.05
 #: A name whose values are off by more units of rounding than this is computed from what has drifted.
 _DRIFTED = 4.0
 #: How often the values of one name may turn over, and how much larger what it does to others in that step may be than itself.
@@ -58,6 +62,10 @@ class Judged:
     """[l] unit roundoff of the coarsest dtype that either program has used so far."""
     passed: Floats = field(default_factory=lambda: np.zeros(0))
     """[l] the largest explained error of any name so far."""
+    sizes: Floats = field(default_factory=lambda: np.zeros(0))
+    """[l] the largest value since the occurrence before, in either program."""
+    random: bool = False
+    """Whether its gradient, or some of that, is what cancellation left: then rounding alone decides how it is updated."""
     by_update: int | None = None
     """The first update that rounding does not explain where the values were all explained."""
 
@@ -86,6 +94,19 @@ class Judged:
     def error_at(self, i: int) -> float:
         """The relative error at an aligned occurrence, or at the nearest that was looked at before it."""
         return float(self.errors[self._place(i)])
+
+    def against_recent(self, at: int) -> float:
+        """The size of an error as a part of the largest of the latest values, in the program where that is smaller."""
+        pair, recent = self.pair, self.looked[max(0, at - _RECENT) : at + 1]
+        a, b = pair.ka[recent], pair.kb[recent]
+        if pair.a.nonfinite[a].any() or pair.b.nonfinite[b].any() or pair.size(int(recent[-1])) != elements(pair.b.shape[b[-1]]):
+            return math.inf
+        ours, theirs = float(pair.a.norm[a[-1]]), float(pair.b.norm[b[-1]])
+        difference = float(self.errors[at]) * ours if ours else theirs
+        largest = min(float(pair.a.norm[a].max()), float(pair.b.norm[b].max()))
+        if largest < _CANCELLED * max(ours, theirs):
+            return math.inf  # it is of the size that it had
+        return difference / largest
 
     def _place(self, i: int) -> int:
         return max(0, int(np.searchsorted(self.looked, i, side="right")) - 1)
@@ -130,7 +151,7 @@ def judged(pairs: Sequence[Aligned], a: Sequence[Values], b: Sequence[Values]) -
     lengths = _lengths(pairs)
     passed, growth = 0.0, 1.0
     largest = [0.0] * len(found)
-    unsure: set[str] = set()
+    unsure: dict[str, NDArray[np.bool_] | None] = {}
     turns = [0] * len(found)
     kinked = (0.0, 0)
     for order, p, at in events:
@@ -140,27 +161,78 @@ def judged(pairs: Sequence[Aligned], a: Sequence[Values], b: Sequence[Values]) -
         one.passed[at] = passed
         exact = one.pair.whole_numbers(i)
         allowed = (0.0 if exact else close) + min(max(_AMPLIFIED, _AS_BEFORE * growth), _AT_MOST) * passed
+        absolute = one.against_recent(at) if not exact and error > allowed else error
         if error <= allowed or (passed >= _LOST and (not exact or _varies(one.pair))):
             if not exact and not one.noise[at]:
                 passed = max(passed, min(float(error), 1.0))
-                if largest[p] > 2 * one.roundoff[at]:
+                if largest[p] > 2 * one.roundoff[at] and math.isfinite(error):
                     growth = max(growth, error / largest[p])
                 largest[p] = max(largest[p], float(error))
+        elif not exact and absolute <= allowed:
+            passed = max(passed, absolute)
         elif error <= kinked[0] and order <= kinked[1]:
             passed = max(passed, min(float(error), float(one.errors[min(at + 1, len(one.errors) - 1)]), PARTED))
         elif passed > 0 and not exact and largest[p] > _DRIFTED * one.roundoff[at] and turns[p] < _TURNS and _turned_over(one, at, allowed):
             turns[p] += 1
             kinked = (_AFTER_TURN * float(error), _end_of_step(one, at))
         elif one.noise[at]:
-            unsure.add(_base(one.pair.a.name))
-        elif not (passed > 0 and (_base(one.pair.a.name) in unsure or _tied(one.pair, i, lengths))):
+            unsure.update(dict.fromkeys(_bases(one.pair)))
+        elif passed > 0 and _decided_by_rounding(one, i, allowed, unsure):
+            one.random = True
+        elif not (passed > 0 and _tied(one.pair, i, lengths)):
             one.explained[at] = False
+        if not exact and passed > 0 and _is_gradient(one.pair):
+            _note_random_elements(one, at, unsure)
         one.close[at] = close + 4 * min(passed, PARTED)
     return found
 
 
-def _base(name: str) -> str:
-    return name.removesuffix(".grad")
+def _bases(pair: Aligned) -> list[str]:
+    """What a pair is, or is the gradient of, in each of the programs."""
+    return [f"{which} {one.name.removesuffix('.grad')}" for which, one in (("a", pair.a), ("b", pair.b))]
+
+
+def _is_gradient(pair: Aligned) -> bool:
+    return pair.a.name.endswith(".grad") or pair.b.name.endswith(".grad")
+
+
+def _note_random_elements(one: Judged, at: int, unsure: dict[str, NDArray[np.bool_] | None]) -> None:
+    """Remembers which elements of a gradient are what cancellation left, and differ.
+
+    Where a loss does not depend on a parameter (the bias of keys in an attention, or in front of a normalization), its gradient is
+    rounding's alone, and an optimizer that divides it by its own size, as Adam, moves the parameter by that much at random.
+    """
+    bases = _bases(one.pair)
+    if all(base in unsure and unsure[base] is None for base in bases):
+        return
+    found = one.pair.values(int(one.looked[at]))
+    if found is None or found[0].size < 2 or one.pair.rearranged:
+        return
+    x, y = (np.abs(value).ravel() for value in found)
+    largest = np.maximum(x, y)
+    gone = (largest <= _CANCELLED * one.roundoff[at] * one.sizes[at]) & (np.abs(found[0] - found[1]).ravel() > _NO_DIGITS * largest)
+    if not gone.any():
+        return
+    for base in bases:
+        known = unsure.get(base)
+        if base not in unsure or (known is not None and known.size == gone.size):
+            unsure[base] = gone if known is None else known | gone
+
+
+def _decided_by_rounding(one: Judged, i: int, allowed: float, unsure: Mapping[str, NDArray[np.bool_] | None]) -> bool:
+    """Whether values differ only where their gradient is what cancellation left."""
+    for base in _bases(one.pair):
+        if base not in unsure:
+            continue
+        gone = unsure[base]
+        if gone is None:
+            return True
+        found = one.pair.values(i)
+        if found is not None and found[0].size == gone.size:
+            x, y = (value.ravel()[~gone] for value in found)
+            if relative_error(x, y) <= allowed:
+                return True
+    return False
 
 
 def _measured(pair: Aligned, ours: _Setting, theirs: _Setting) -> Judged:
@@ -173,7 +245,8 @@ def _measured(pair: Aligned, ours: _Setting, theirs: _Setting) -> Judged:
     size = np.maximum(ours.size_before(a), theirs.size_before(b))
     largest = np.maximum(pair.a.norm[pair.ka[looked]], pair.b.norm[pair.kb[looked]])
     noise = (largest <= _CANCELLED * u * size) & (own > 0)
-    return Judged(pair, looked, errors, np.ones(len(looked), np.bool_), noise, _UNITS * np.sqrt(length) * u, u, np.zeros(len(looked)))
+    everything, close = np.ones(len(looked), np.bool_), _UNITS * np.sqrt(length) * u
+    return Judged(pair, looked, errors, everything, noise, close, u, np.zeros(len(looked)), size)
 
 
 def _looked_at(many: int) -> Integers:
