@@ -746,6 +746,19 @@ def test_weights_that_were_copied_in_are_found_by_what_they_begin_with_and_a_fau
     assert_agrees(match(p, program_of(net__weight=[*numbers(2, 6, 6, many=1), *moved(0, turned=turned)], x=numbers(3, 5))))
 
 
+def test_a_program_that_ends_early_is_held_against_the_first_values_and_not_the_last() -> None:
+    theirs = moved(0)
+    p = program_of(w1=moved(0), x=numbers(3, 5))
+    q = program_of(net__weight=[*numbers(2, 6, 6, many=1), *theirs[:3], theirs[3] + 0.02 * numbers(9, 6, 6, many=1)[0]], x=numbers(3, 5))
+
+    found = match(p, q)
+
+    pair = pair_of(found, "w1")
+    assert (pair.occurrences, pair.agrees) == (4, False)
+    assert pair.digits is not None
+    assert pair.digits > 13
+
+
 def test_what_begins_as_a_copy_of_what_has_its_counterpart_is_left_alone() -> None:
     w, other = moved(0), moved(0, faulty=0.5)
 
@@ -1265,3 +1278,77 @@ def test_a_mapping_that_is_no_mapping_is_refused_with_its_place(tmp_path: Path, 
 def test_an_option_that_names_no_two_names_is_refused(options: list[str]) -> None:
     with pytest.raises(UsageError, match="--map"):
         mapping_of(options)
+
+
+def scores_of(fill: float, *, axis: int = 1, dtype: Any = np.float64) -> Program:
+    """Masked scores, their softmax, and what that is multiplied with."""
+    p = Program()
+    rng = np.random.default_rng(0)
+    x = p.let("x", rng.standard_normal((6, 6)).astype(dtype))
+    mask = np.triu(np.ones((6, 6)), 1) > 0
+    scores = p.let("scores", np.where(mask, dtype(fill), x))
+    with np.errstate(all="ignore"):
+        e = np.exp(scores - np.max(scores, axis=1, keepdims=True))
+    att = p.let("att", e / e.sum(axis, keepdims=True))
+    p.let("context", att @ rng.standard_normal((6, 3)).astype(dtype))
+    return p
+
+
+@pytest.mark.parametrize("fill", [-np.inf, -1e9, -1e4, float(np.finfo(np.float32).min)])
+def test_what_is_masked_is_the_same_whatever_number_stands_for_it(fill: float) -> None:
+    assert_agrees(match(scores_of(-1e9), scores_of(fill, dtype=np.float32)))
+    assert_agrees(match(scores_of(fill), scores_of(-1e9, dtype=np.float32)))
+    along_the_other = match(scores_of(-1e9), scores_of(fill, axis=0, dtype=np.float32))
+    assert origins(along_the_other) == ["att"], "a mask is far larger than all that it hides, and does not make that noise"
+
+
+def test_a_mask_that_is_shifted_by_one_differs() -> None:
+    p, q = Program(), Program()
+    x = np.random.default_rng(0).standard_normal((6, 6))
+    for program, shift in ((p, 1), (q, 0)):
+        program.let("scores", np.where(np.triu(np.ones((6, 6)), shift) > 0, -1e9, x))
+    assert origins(match(p, q)) == ["scores"]
+
+
+@pytest.mark.parametrize("garbage", [np.full((4, 5), 1e20), np.geomspace(1e-90, 1e90, 20).reshape(4, 5)])
+def test_memory_that_was_filled_or_never_written_hides_nothing_behind_it(garbage: Any) -> None:
+    p, q = Program(), Program()
+    x = np.random.default_rng(0).standard_normal((4, 5))
+    for program, factor in ((p, 1.0), (q, 1.5)):
+        program.let("x", x)
+        program.let("buffer", garbage)
+        for k in range(1, 9):
+            program.let("y", (x + k) * factor)
+            program.tick()
+    assert origins(match(p, q)) == ["y"]
+
+
+def test_what_only_one_program_changes_is_said_so_and_is_no_offset() -> None:
+    w = moved(0)
+    found = match(program_of(w=w, x=numbers(3, 5)), program_of(w=[w[0]] * 6, x=numbers(3, 5)))
+    assert origins(found) == ["w"]
+    assert "the second does not change" in found.sentence
+    gradients = match(program_of(w__g=numbers(0, 8), x=numbers(3, 5)), program_of(w__g=[np.zeros(8)] * 4, x=numbers(3, 5)))
+    assert "the second is zero" in gradients.sentence
+
+
+def test_another_order_of_few_numbers_or_one_that_was_drawn_later_is_no_finding_of_its_own() -> None:
+    x, y = numbers(0, 5), [2 * one + 0.1 for one in numbers(0, 5)]
+    rate = np.array([0.1, -0.1, 0.1, 0.1, -0.1, -0.1, 0.1, -0.1])
+    signs = match(program_of(x=x, b=[rate]), program_of(x=y, b=[np.roll(rate, 3)]))
+    assert origins(signs) == ["x"]
+    rng = np.random.default_rng(1)
+    drawn = match(program_of(x=x, order=[rng.permutation(9)]), program_of(x=y, order=[rng.permutation(9)]))
+    assert origins(drawn) == ["x"]
+    pair = match(program_of(x=x, p=[np.array([d, -d]) for d in (1.0, 2.0)]), program_of(x=y, p=[np.array([d, -d]) for d in (1.378, 2.27)]))
+    assert origins(pair) == ["x"]
+
+
+def test_a_result_of_one_common_name_behind_all_that_agrees_is_not_passed_over() -> None:
+    p, q = program_of(x=numbers(0, 5)), program_of(x=numbers(0, 5))
+    for program, seed in ((p, 1), (q, 2)):
+        program.let("out", numbers(seed, 7, many=1)[0], scope=f"main{seed}")
+    found = match(p, q)
+    assert found.answer == "could-not-tell"
+    assert "--map 'out=out'" in found.sentence
+    assert match(p, q, {"main1:out": "main2:out"}).answer == "differ"

@@ -4,18 +4,18 @@
 is a false alarm. Occurrences belong together one for one, or by step where there are more of them in one program.
 
 **What rounding explains.** Two correct programs in float32 and float64 differ from the first product on, and a training that is chaotic
-takes them apart for good after some hundred steps: no fixed threshold tells that from a fault. How the error *enters* does. Rounding
-enters small: a result of an accumulation of length L is off by some sqrt(L) u relative to its size (Higham, Accuracy and Stability of
-Numerical Algorithms, 2002, section 3.1 and, for the root, Higham and Mary, 2019), u being the unit roundoff of the coarsest dtype that
-either program has used by then and L at most the longest array so far. From there it is amplified: linearly where errors add up, by a
-constant factor a step where the training is chaotic; each time by a factor that the problem's conditioning bounds. A fault is there at
-once: 1e-7 becomes 1e-2 from one name to the next. So values are judged in order of execution, and an error is rounding's if it is
-at most 4 sqrt(L) u, or at most 30 times the largest error that was explained before it (up to 300 where errors were seen to grow fast from
-one occurrence of a name to the next, as a chaotic training makes them). A value that is u times smaller than what it was made of is what
-cancellation left, and has no digits to compare; whole numbers and parts of counts may differ by one where two values are nearly equal (an
-argmax, an accuracy), if anything before was rounded; and where a function has a kink, as a ReLU at zero, a few elements of a gradient may
-be others for one step. Errors above 1 % that grew so are drift: the programs agree, and the step from which on they can no longer be
-compared is said.
+takes them apart for good after some hundred steps: no fixed threshold tells that from a fault. How the error *enters* does. Rounding enters
+small: a result of an accumulation of length L is off by some sqrt(L) u relative to its size (Higham, Accuracy and Stability of Numerical
+Algorithms, 2002, section 3.1 and, for the root, Higham and Mary, 2019), u being the unit roundoff of the coarsest dtype that either program
+has used by then and L at most the longest array so far. From there it is amplified: linearly where errors add up, by a constant factor a
+step where the training is chaotic; each time by a factor that the problem's conditioning bounds. A fault is there at once: 1e-7 becomes
+1e-2 from one name to the next. So values are judged in order of execution, and an error is rounding's if it is at most 4 sqrt(L) u, or at
+most 30 times the largest error that was explained before it (up to 300 where errors were seen to grow fast from one occurrence of a name to
+the next, as a chaotic training makes them). A value that is u times smaller than what it was made of is what cancellation left, and has no
+digits to compare (a mask, a fill and memory that nobody wrote are no such size: see `masks`); whole numbers and parts of counts may differ
+by one where two values are nearly equal (an argmax, an accuracy), if anything before was rounded; and where a function has a kink, as a
+ReLU at zero, a few elements of a gradient may be others for one step. Errors above 1 % that grew so are drift: the programs agree, and the
+step from which on they can no longer be compared is said.
 
 A sum that has come near to zero is held against the size that it had; and a parameter on which the loss does not depend (the bias of
 keys in an attention, one in front of a normalization) has a gradient that is rounding's alone, by which Adam moves it at random.
@@ -35,7 +35,7 @@ from typing import Literal
 
 import numpy as np
 
-from auditor.matching.align import alignment
+from auditor.matching.align import Alignment, alignment
 from auditor.matching.evidence import computed, kept_otherwise
 from auditor.matching.factor import Around
 from auditor.matching.follows import Difference, followed
@@ -99,7 +99,7 @@ def matched(a: Sequence[Values], b: Sequence[Values], mapping: Mapping[str, str]
         return (_position(one.pair, kept[differs].first), 0) if differs is not None else (_position(one.pair, 0), 1)
 
     pairs = [_said(one, by_pair.get(id(one.pair)), causes.get(id(one.pair)), id(one.pair) in layouts) for one in sorted(looks, key=place)]
-    answer, sentence = _answer(pairs, found.alone, (a, b), any(computed(one) for one in looks))
+    answer, sentence = _answer(pairs, found, (a, b), any(computed(one) for one in looks))
     return Matched(pairs, found.alone, answer, sentence)
 
 
@@ -266,7 +266,8 @@ def _curve(one: Judged) -> list[tuple[int, float]]:
     return [(int(one.looked[at]), min(float(one.errors[at]), _BEYOND)) for at in sorted(chosen)]
 
 
-def _answer(pairs: Sequence[NamePair], alone: Sequence[str], both: Sequence[Sequence[Values]], was_computed: bool) -> tuple[Answer, str]:
+def _answer(pairs: Sequence[NamePair], found: Alignment, both: Sequence[Sequence[Values]], was_computed: bool) -> tuple[Answer, str]:
+    alone = found.alone
     if not pairs:
         which = "neither program gave a name to a number" if not any(both) else "no name of one program has a counterpart in the other"
         return "could-not-tell", f"Could not tell: {which}."
@@ -281,6 +282,12 @@ def _answer(pairs: Sequence[NamePair], alone: Sequence[str], both: Sequence[Sequ
             return (
                 "could-not-tell",
                 f"Could not tell: {names} {verb}, but {len(alone)} {'has' if len(alone) == 1 else 'have'} no counterpart.",
+            )
+        if found.doubtful:
+            ours, theirs = found.doubtful[0]
+            return (
+                "could-not-tell",
+                f"Could not tell: {names} agree, and `{ours}` behind them does not: --map '{ours}={theirs}' if it is meant to.",
             )
         digits = min((pair.digits for pair in pairs if pair.digits is not None), default=None)
         drifting = [
@@ -307,7 +314,7 @@ def _in_words(pair: NamePair) -> str:
     first = pair.first
     assert first is not None
     local, relation = pair.update, pair.relation
-    if local is not None and local.kind == "other" and not (local.meaning and relation is not None and not relation.meaning):
+    if local is not None and local.kind == "other" and not (local.meaning and relation is not None and relation.kind == "other"):
         local = None
     if local is not None and (relation is None or (relation.kind in ("other", "growing", "factor") and pair.digits is not None)):
         what, of = local, "the update of "

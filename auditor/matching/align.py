@@ -23,7 +23,7 @@ from auditor.matching.alike import (
 )
 from auditor.matching.lists import stem
 from auditor.matching.occurrences import borrow, occurrences, overwritten_left_out
-from auditor.matching.values import Aligned, Values, short_name
+from auditor.matching.values import Aligned, Values, floating, short_name
 
 #: Names of which every program has some: the same one elsewhere means nothing unless the values do.
 _COMMON = frozenset(("tmp", "temp", "val", "value", "res", "result", "out", "ret", "arr", "data", "item", "total", "count", "num", "idx"))
@@ -42,6 +42,8 @@ class Alignment:
 
     pairs: list[Aligned] = field(default_factory=list)
     alone: list[str] = field(default_factory=list)
+    doubtful: list[tuple[str, str]] = field(default_factory=list)
+    """Names that may belong together, that both programs compute behind all that was aligned, and whose values have nothing in common."""
 
 
 def alignment(a: Sequence[Values], b: Sequence[Values], mapping: Mapping[str, str]) -> Alignment:
@@ -63,7 +65,7 @@ def alignment(a: Sequence[Values], b: Sequence[Values], mapping: Mapping[str, st
         overwritten_left_out(pair)
     found = [pair for pair in found if len(pair)]
     found.sort(key=lambda pair: int(pair.a.order[pair.ka[0]]))
-    return Alignment(found, made.complaints + list(made.left_alone()))
+    return Alignment(found, made.complaints + list(made.left_alone()), list(made.doubtful(found)))
 
 
 class _Pairing:
@@ -198,6 +200,18 @@ class _Pairing:
                 else:
                     self._could.setdefault(id(x), []).append(y.name)
                     self._could.setdefault(id(y), []).append(x.name)
+
+    def doubtful(self, pairs: Sequence[Aligned]) -> Iterator[tuple[str, str]]:
+        """Names of results that only one of each program has and nothing tells whether they are meant to be the same."""
+        ends = [max((int(one.order[-1]) for one in each), default=-1) for each in ((p.a for p in pairs), (p.b for p in pairs))]
+        last = [
+            _grouped((one for one in each if int(one.order[-1]) > end and floating(one.dtype[0]) and telling(one)), short_name)
+            for each, end in zip((self.a, self.b), ends, strict=True)
+        ]
+        for name, xs in last[0].items():
+            ys = last[1].get(name, [])
+            if len(xs) == len(ys) == 1 and xs[0].shape[0] == ys[0].shape[0]:
+                yield xs[0].name, ys[0].name
 
     def left_alone(self) -> Iterator[str]:
         """A sentence for each name without a counterpart, in order of execution."""

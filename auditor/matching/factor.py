@@ -16,6 +16,8 @@ _READINGS = 2
 _SOME = 8
 #: With more than so many elements, N / (N - 1) is too near to 1 to mean anything.
 _MANY = 1000
+#: With fewer, it is a ratio of small numbers (3/2, 4/3), which can be anything.
+_FEW = 5
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def _known(around: Around) -> Iterator[tuple[float, str]]:
             yield n / 2, f"{n}/2: a sum against a mean over the {what}, and a one half or the derivative of a square"
             yield 1 / (2 * n), f"1/(2 x {n}): a mean against a sum over the {what}, and a one half"
     for n, what in around.sizes:
-        if 1 < n <= _MANY:
+        if _FEW <= n <= _MANY:
             for power, name in ((1.0, "variance"), (0.5, "standard deviation")):
                 bessel = (n / (n - 1)) ** power
                 yield bessel, f"the unbiased {name} in the second against the biased one in the first, over the {what} (N = {n})"

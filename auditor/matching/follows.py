@@ -92,7 +92,9 @@ def _cause(
         return _scaled_by(one, local.value, earlier, causes) or (_any(one, before) if one.once else None)
     if local.kind in ("transpose", "permutation", "offset"):
         alike = [root for root in before if root.local.kind == local.kind]
-        return alike[-1] if alike else (_any(one, before) if local.kind == "offset" else None)
+        # an order that was drawn anew is another one because the streams have parted
+        drawn = local.kind == "permutation" and one.pair.whole_numbers(one.first)
+        return alike[-1] if alike else (_any(one, before) if local.kind == "offset" or drawn else None)
     return _any(one, before)
 
 

@@ -10,6 +10,13 @@ from auditor.matching.sight import Sight, borne_out, joined, left_of
 from auditor.matching.values import Array, relative_error
 from auditor.results import Relation
 
+#: Different parts that an order needs, if there are so many.
+_KINDS, _LEAST = 4, 3
+#: The same of parts that are scaled as well: with a scale to choose, few are soon each other's.
+_SCALED = 6
+#: Digits to which parts must be the same to be of one kind.
+_DIGITS = 3
+
 
 def laid_out(sight: Sight, x: Array, y: Array) -> Relation | None:
     """The same numbers in other places: transposed, rows or columns in another order; also times a factor."""
@@ -23,17 +30,23 @@ def laid_out(sight: Sight, x: Array, y: Array) -> Relation | None:
         if x.ndim == 2 and x.shape[0] == x.shape[1] and borne_out(left_of(scaled.T, y), sight, sight.start, x, y):
             return Relation(kind="transpose", value=number, meaning=joined("transposed", said))
         for axis, what in ((0, "rows" if x.ndim > 1 else "elements"), (max(x.ndim - 1, 1), "columns")):
-            if axis < x.ndim and _told_apart(x, axis):
+            if axis < x.ndim and _told_apart(x, axis, scale):
                 again = permuted(scaled, y, axis)
                 if again is not None and borne_out(left_of(again, y), sight, sight.start, x, y):
                     return Relation(kind="permutation", value=number, meaning=joined(f"the same {what} in another order", said))
     return None
 
 
-def _told_apart(x: Array, axis: int) -> bool:
-    """Whether most parts of x along an axis differ: of a few kinds of parts some order is always the other's, as of predicted classes."""
-    parts = np.moveaxis(x, axis, 0).reshape(x.shape[axis], -1)
-    return len(parts) > 1 and 2 * len(np.unique(parts, axis=0)) >= len(parts)
+def _told_apart(x: Array, axis: int, scale: float) -> bool:
+    """Whether most parts of x along an axis differ, in more than signs: of few kinds some order is always the other's, as of classes.
+
+    So of signs: the first update of Adam is the learning rate or its negative in each element.
+    """
+    parts = np.abs(np.moveaxis(x, axis, 0).reshape(x.shape[axis], -1))
+    some = parts[parts.any(axis=1)]
+    kinds = len(np.unique(np.round(some / (parts.max() or 1.0), _DIGITS), axis=0))
+    least = max(min(len(parts), _KINDS), _LEAST) if scale == 1 else _SCALED
+    return kinds >= least and 2 * kinds >= len(parts)
 
 
 def _turned_sketch(sight: Sight) -> Relation | None:

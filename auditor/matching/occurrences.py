@@ -24,8 +24,8 @@ def occurrences(x: Values, y: Values, turned: bool) -> tuple[Integers, Integers]
     """Which occurrences of two names belong together: [m] of each.
 
     As many of both: one for one. Otherwise what fits the values best of: by step and occurrence within it; one for one as far as both
-    go; with some more at the start of one (a warm-up); every r-th, also behind a few first ones (a weight that is updated in several
-    lines); the last of each step; and with some more in between (an evaluation).
+    go; with some more at the start of one (a warm-up), whatever the ends; every r-th, also behind a few first ones (a weight that is
+    updated in several lines); the last of each step; and with some more in between (an evaluation).
     """
     n, m = len(x.order), len(y.order)
     if n == m:
@@ -34,11 +34,23 @@ def occurrences(x: Values, y: Values, turned: bool) -> tuple[Integers, Integers]
     pairs = [Aligned(x, y, "name", *way, turned) for way in ways]
     scores = [_score(pair) for pair in pairs]
     best = max(range(len(ways)), key=lambda k: (_the_same(pairs[k]), scores[k], _nearness(pairs[k])))
+    # one program drew what was copied over later, and it ends at another place than the other
+    kept = moves_little(x, 0) or moves_little(y, 0)
+    shifted = [Aligned(x, y, "name", *way, turned) for way in _shifted(n, m)] if kept else []
+    if shifted and max(map(_the_same, shifted)) > _the_same(pairs[best]):
+        found = max(shifted, key=_the_same)
+        return found.ka, found.kb
     if scores[best] < 0.75 and min(n, m) >= 2 and not moves_little(x if n < m else y, 0):  # of a weight many are near
         between = _in_between(x, y, turned)
         if _score(Aligned(x, y, "name", *between, turned)) > scores[best] + 0.2:
             return between
     return ways[best]
+
+
+def _shifted(n: int, m: int) -> Iterator[tuple[Integers, Integers]]:
+    for front in range(1, min(_IN_FRONT + 1, n, m)):
+        yield np.arange(min(n, m - front)), np.arange(front, front + min(n, m - front))
+        yield np.arange(front, front + min(n - front, m)), np.arange(min(n - front, m))
 
 
 def _ways(x: Values, y: Values) -> Iterator[tuple[Integers, Integers]]:
@@ -98,10 +110,9 @@ def _score(pair: Aligned) -> float:
     return sum(error < 1e-2 for error in errors) / len(errors) if errors else 0.0
 
 
-def _the_same(pair: Aligned) -> float:
-    """The part of those occurrences that are the same but for rounding: where a fault comes in later, these tell, not what is near."""
-    errors = [pair.error(i) for i in range(min(16, len(pair)))]
-    return sum(error < _THE_SAME for error in errors) / len(errors) if errors else 0.0
+def _the_same(pair: Aligned) -> int:
+    """How many of those occurrences are the same but for rounding: where a fault comes in later, these tell, not what is near."""
+    return sum(pair.error(i) < _THE_SAME for i in range(min(16, len(pair))))
 
 
 def _nearness(pair: Aligned) -> float:

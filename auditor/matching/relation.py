@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from auditor.matching.factor import meaning_of
+from auditor.matching.factor import Around, meaning_of
 from auditor.matching.growth import growing, lagging
 from auditor.matching.layout import laid_out
 from auditor.matching.sight import Sight, borne_out, joined, left_of, ratio_of
@@ -26,11 +26,16 @@ THEN = "then "
 _NARROW = ("float32", "float16", "bfloat16")
 #: A factor that leaves less than this part is worth saying.
 _NEARLY = 0.05
+#: A factor of fewer elements must come again or mean something.
+_SOME = 8
 
 
 def relation_of(sight: Sight) -> Relation:
     """The relation of a pair at its first difference, as far as the occurrences behind it bear it out."""
     first = sight.at(sight.start)
+    still = _standing_still(sight)
+    if still:
+        return Relation(kind="other", value=None, meaning=still)
     if first is None:
         shapes = sight.pair.a.shape[sight.pair.ka[sight.start]], sight.pair.b.shape[sight.pair.kb[sight.start]]
         return Relation(kind="other", value=None, meaning=f"shapes {shapes[0]} and {shapes[1]}" if shapes[0] != shapes[1] else "")
@@ -59,6 +64,17 @@ def _not_finite(x: Array, y: Array) -> str:
     return f"{counts[0]} elements of the first and {counts[1]} of the second are not finite"
 
 
+def _standing_still(sight: Sight) -> str:
+    """Which of the two is zero at the first difference and behind it, where the other is not: it is not changed, or has no gradient."""
+    later = [(x, y) for _, x, y in sight.later()]
+    if not later or (sight.of == "value" and later[0][0].size == 1):
+        return ""
+    for k, which in ((1, "second"), (0, "first")):
+        if not any(np.any(both[k]) for both in later) and all(np.any(both[1 - k]) for both in later):
+            return f"the {which} does not change" if sight.of == "update" else f"the {which} is zero"
+    return ""
+
+
 def _plain(sight: Sight, x: Array, y: Array) -> Relation | None:
     """A sign, a constant factor, a constant offset."""
     factor = ratio_of(x, y)
@@ -70,6 +86,8 @@ def _plain(sight: Sight, x: Array, y: Array) -> Relation | None:
     left = left_of(factor * x, y)
     if not borne_out(left, sight, sight.start, x, y):
         return _offset(sight, x, y)
+    if x.size < _SOME and not _steady(factor, later[1:]) and not meaning_of(factor, sight.around, _precision(left, x, sight)):
+        return None  # two elements whose sum is given are always multiples of two others
     if _constant(x) and _constant(y) and x.size > 1 and sight.pair.values(sight.start) is not None:
         # a constant array is as good as a number: a factor and an offset cannot be told apart
         said = "all elements are alike: as good as an offset"
@@ -105,6 +123,11 @@ def _later(factor: float, later: Sequence[tuple[int, float, int]]) -> str:
     if abs(later[0][1] - 1) < 1e-3 * abs(factor - 1):
         return "at this occurrence alone: as of something that changes one step late"
     return f"{THEN}{', '.join(f'{one:.4g}' for _, one, _ in later[:3])}, as what differs comes back into both"
+
+
+def _steady(factor: float, later: Sequence[tuple[int, float, int]]) -> bool:
+    """Whether a factor is the same at the next occurrences, as far as there are any."""
+    return all(abs(one / factor - 1) < 1e-3 for _, one, _ in later)
 
 
 def _single(sight: Sight, factor: float, later: Sequence[tuple[int, float, int]]) -> Relation | None:
@@ -193,7 +216,9 @@ def _other(sight: Sight, x: Array, y: Array) -> Relation:
                 said = f"{100 * part:.0f} % of the elements of the {which} are zero and the others {scale:.4g} times as large: dropout"
                 return Relation(kind="other", value=None, meaning=said)
     return Relation(
-        kind="other", value=None, meaning=_by_size(sight, flat, other) or _alike_in_part(sight, flat, other) or _about(flat, other)
+        kind="other",
+        value=None,
+        meaning=_by_size(sight, flat, other) or _alike_in_part(sight, flat, other) or _about(sight.around, flat, other),
     )
 
 
@@ -220,9 +245,10 @@ def _alike_in_part(sight: Sight, x: Array, y: Array) -> str:
     return f"{off} of {x.size} elements differ" if 0 < 2 * off < x.size else ""
 
 
-def _about(x: Array, y: Array) -> str:
+def _about(around: Around, x: Array, y: Array) -> str:
     """A factor that explains most of a difference, and not all of it."""
     factor = ratio_of(x, y)
     left = left_of(factor * x, y) if math.isfinite(factor) and factor else 1.0
-    told = f"{factor:.3g}"
-    return f"about {told} times as large" if told != "1" and left < min(_NEARLY, 0.1 * left_of(x, y)) else ""
+    if abs(factor - 1) < 0.1 or left >= min(_NEARLY, 0.1 * left_of(x, y)):
+        return ""
+    return joined(f"about {factor:.3g} times as large", meaning_of(factor, around, left / 4) if left <= _NEARLY / 50 else "")

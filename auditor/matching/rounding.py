@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from auditor.matching.masks import size_without
 from auditor.matching.values import Aligned, Floats, Integers, Values, elements, relative_error
 from auditor.tolerance import unit_roundoff
 
@@ -41,6 +42,8 @@ _LOOKED_AT = 3000
 #: Updates among the first that are looked at for faults too small to be seen in the values.
 _EARLY = 16
 _AT_ONCE = 256
+#: Values this many times as large as most are looked at more closely.
+_FAR = 1e3
 
 
 @dataclass
@@ -122,7 +125,7 @@ class _Setting:
         self._coarsest = np.maximum.accumulate(np.array([u for _, u, _ in firsts] or [0.0]))
         self._longest = np.maximum.accumulate(np.array([many for _, _, many in firsts] or [1]))
         orders = np.concatenate([one.order for one in known] or [np.zeros(1, np.int64)])
-        norms = np.concatenate([np.nan_to_num(one.norm) for one in known] or [np.zeros(1)])
+        norms = np.concatenate(_sizes(known) or [np.zeros(1)])
         sorted_by = np.argsort(orders, kind="stable")
         self._orders, self._norms = orders[sorted_by], norms[sorted_by]
 
@@ -139,6 +142,19 @@ class _Setting:
         ends = np.searchsorted(self._orders, order)
         starts = np.maximum(np.concatenate([[0], ends[:-1]]), ends - _AT_ONCE)
         return np.array([self._norms[s:e].max() if e > s else 0.0 for s, e in zip(starts.tolist(), ends.tolist(), strict=True)])
+
+
+def _sizes(series: Sequence[Values]) -> list[Floats]:
+    """[n] norms of the values of each name; of those that are far larger than most others, of what is no mask, fill or garbage in them."""
+    found = [np.nan_to_num(one.norm) for one in series]
+    every = np.concatenate([*found, np.zeros(1)])
+    usual = float(np.median(every[every > 0])) if (every > 0).any() else 0.0
+    for one, norms in zip(series, found, strict=True):
+        for k in np.flatnonzero(norms > _FAR * usual).tolist():
+            value = one.value(k) if elements(one.shape[k]) > 1 else None
+            # nothing is known of the elements of a sketch: rather a false difference than a fault that is not seen
+            norms[k] = size_without(value) if value is not None else 0.0 if elements(one.shape[k]) > 1 else norms[k]
+    return found
 
 
 def judged(pairs: Sequence[Aligned], a: Sequence[Values], b: Sequence[Values]) -> list[Judged]:

@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from auditor.matching.masks import without_masked
 from auditor.tolerance import unit_roundoff
 
 Floats = NDArray[np.float64]
@@ -136,7 +137,10 @@ class Aligned:
         return len(self.ka)
 
     def values(self, i: int) -> tuple[Array, Array] | None:
-        """Both values of the i-th aligned occurrence, the second in the first's shape; None where one was not kept or they do not fit."""
+        """Both values of the i-th aligned occurrence, the second in the first's shape; None where one was not kept or they do not fit.
+
+        What is masked in both has zeros.
+        """
         if not 0 <= i < len(self):
             return None
         x, y = self.a.value(int(self.ka[i])), self.b.value(int(self.kb[i]))
@@ -144,7 +148,7 @@ class Aligned:
             return None
         if self.turned and y.ndim >= 2:
             y = np.swapaxes(y, -1, -2)
-        x, y = _wide(x), _wide(y).reshape(x.shape)
+        x, y = without_masked(_wide(x), _wide(y).reshape(x.shape))
         return (np.sort(x, axis=None), np.sort(y, axis=None)) if self.rearranged else (x, y)
 
     def sketches(self, i: int) -> tuple[Floats, Floats]:
@@ -205,16 +209,22 @@ class Aligned:
         """
         a, b = int(self.ka[i]), int(self.kb[i])
         size = elements(self.a.shape[a])
-        if size != elements(self.b.shape[b]) or self.a.nonfinite[a] != self.b.nonfinite[b]:
+        if size != elements(self.b.shape[b]):
             return math.inf
         if not size or (self.a.digest[a] == self.b.digest[b] and self.a.dtype[a] == self.b.dtype[b] and not self.turned):
             return 0.0
-        kept = self.values(i) if size > 1 or self.a.nonfinite[a] or "complex" in self.a.dtype[a] + self.b.dtype[b] else None
+        kept = (
+            self.values(i)
+            if size > 1 or self.a.nonfinite[a] or self.b.nonfinite[b] or "complex" in self.a.dtype[a] + self.b.dtype[b]
+            else None
+        )
         if size == 1 and kept is None:
             x, y = float(self.a.total[a]), float(self.b.total[b])
             return _relative(abs(x - y), abs(x))
         if kept is not None:
             return relative_error(*kept)
+        if self.a.nonfinite[a] != self.b.nonfinite[b]:
+            return math.inf
         ours, theirs = self.sketches(i)
         if not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
             return _relative(abs(self.a.norm[a] - self.b.norm[b]), float(self.a.norm[a]))

@@ -6,6 +6,7 @@ import copy
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,14 +49,21 @@ def match_programs(a: Plan, b: Plan, runs: Reruns, mapping: Mapping[str, str], s
             notes += _said_of_sharing(second)
         else:
             notes.append("nothing was shared: no weight of the one has a counterpart in the other; --map A=B says which have")
-    for run in (first, second):
-        if run.meta.get("exit"):
-            notes.append(f"{run.id} ended with {run.meta.get('error') or 'status ' + str(run.meta.get('exit'))}: compared up to there")
+    notes += [f"{run.id} ended with {_ending(run)}: compared up to there" for run in (first, second) if run.meta.get("exit")]
+    ended = next((run for run in (first, second) if run.meta.get("exit")), None)
+    if found.answer == "agree" and ended is not None and first.meta.get("exit") != second.meta.get("exit"):
+        said = f"Could not tell: {ended.id} ended with {_ending(ended)}, and the other did not; {len(found.pairs)} names agree up to there."
+        found = replace(found, answer="could-not-tell", sentence=said)
     result = _audit(a, b, runs, found, notes, None)
     for pair in result.names:
         if not pair.agrees and pair.follows is None:
             pair.around_a, pair.around_b = _around(a, pair.file_a, pair.line_a), _around(b, pair.file_b, pair.line_b)
     return result
+
+
+def _ending(run: Trace) -> str:
+    """How a script ended that did not end well."""
+    return str(run.meta.get("error") or f"status {run.meta.get('exit')}")
 
 
 def match(f: Callable[..., object], g: Callable[..., object], *args: Any, map: Sequence[str] = (), **kwargs: Any) -> Audit:  # noqa: A002

@@ -1,0 +1,62 @@
+"""What stands in an array for "nothing": minus infinity, -1e9 and the like, with which scores are masked before a softmax or a maximum.
+
+Two programs need not write the same number there, and beside it all others would vanish.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+#: So many times as large as all others, and alike: nothing computed. Masks are mostly negative (BERT has -10000 beside scores of 10).
+_NEGATIVE, _POSITIVE = 500.0, 1e6
+#: Scores are added to a mask as often as they are replaced by it.
+_ALIKE = 1e-3
+#: A gap as wide as this between the sizes of elements: those above it are garbage, of memory that nobody wrote, or a mask.
+_GAP = 1e4
+
+
+def masked(x: Array) -> Array | None:
+    """[shape] bool, which elements stand for nothing: infinite ones, or some that are alike and far larger than all others."""
+    if x.size < 2 or x.dtype.kind not in "f":
+        return None
+    size = np.abs(x)
+    top = size.max()
+    if np.isinf(top):
+        found: Array = x == x[size == top].flat[0]
+        return found
+    if not top > 0 or np.isnan(top):
+        return None
+    group = size >= top * (1 - _ALIKE)
+    many = int(np.count_nonzero(group))
+    if many < 2 or many == x.size:
+        return None
+    rest, some = size[~group].max(), x[group]
+    far = _NEGATIVE if some[0] < 0 else _POSITIVE
+    return group if top >= far * max(rest, 1.0) and (np.sign(some) == np.sign(some[0])).all() else None
+
+
+def without_masked(x: Array, y: Array) -> tuple[Array, Array]:
+    """Two arrays of one shape with zeros where both have a mask of one sign; as they are if their masks are not the same."""
+    ours = masked(x)
+    if ours is None:
+        return x, y
+    theirs = masked(y)
+    if theirs is None or not np.array_equal(ours, theirs) or np.sign(x[ours][0]) != np.sign(y[ours][0]) or ours.all():
+        return x, y
+    return np.where(ours, 0.0, x), np.where(ours, 0.0, y)
+
+
+def size_without(x: Array) -> float:
+    """Euclidean norm of what is neither a mask nor garbage nor filled with one number: of the elements below the first wide gap."""
+    size = np.sort(np.abs(x[np.isfinite(x)]), axis=None).astype(np.float64)
+    size = size[size > 0]
+    if not len(size) or size[0] == size[-1]:
+        return 0.0
+    wide = np.flatnonzero(size[1:] / _GAP > size[:-1])
+    with np.errstate(over="ignore"):
+        return float(np.linalg.norm(size[: wide[0] + 1] if len(wide) else size))
