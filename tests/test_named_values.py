@@ -369,6 +369,17 @@ TORCH = """
             w1.grad.zero_()
             b1.grad = None
     nn.init.zeros_(model.fc.bias)
+    w1.grad = None
+    optimizer.zero_grad()
+    C, W = torch.ones(2), torch.full((3,), 2.0)
+    both = [C, W]
+    for leaf in both:
+        leaf.requires_grad = True
+    def update():
+        for leaf in both:
+            leaf.data += -0.25 * leaf.grad  # of both
+    (C.sum() + (W * W).sum()).backward()
+    update()
     turned = x.t()
     narrow = x.to(torch.bfloat16)
     large = torch.arange(8192.0).reshape(64, 128)
@@ -444,6 +455,15 @@ def test_a_leaf_that_a_loop_gives_another_name_is_recorded_under_its_own(torch_r
     assert list(torch_run["b1"].step) == [0, 0, 1, 2, 3]
 
 
+def test_leaves_that_a_loop_makes_keep_the_names_that_they_had(torch_run: Names) -> None:
+    assert values(torch_run["C"]) == [[1, 1], [0.75, 0.75]]
+    assert values(torch_run["W"]) == [[2, 2, 2], [1, 1, 1]]
+    assert torch_run["W"].line[-1] == torch_run.line("of both")
+    assert values(torch_run["W.grad"]) == [[4, 4, 4]]
+    assert values(torch_run["both[1]"]) == [[2, 2, 2]], "another name for it"
+    assert [name for name in ("leaf.grad", "both[0].grad") if name in torch_run] == []
+
+
 def test_with_torch_a_step_is_one_of_the_optimizer_and_ends_where_the_loop_turns(torch_run: Names) -> None:
     assert list(torch_run["x"].step) == list(torch_run["loss"].step) == list(torch_run["h"].step) == [0, 1, 2, 3]
     assert list(torch_run["w1"].step) == [0, 0, 1, 2, 3]
@@ -498,6 +518,10 @@ OTHER_NAMES = """
         print(seen())
         return v
 
+    def whole():
+        for p, g in zip([w1, b1], (0.0, 1.0)):
+            p += g  # whole
+
     w1, b1 = np.ones((3, 3)), np.zeros(3)
     state = {"m": [np.ones(2)]}
     net = Net()
@@ -508,6 +532,7 @@ OTHER_NAMES = """
         for p in [*state["m"], *net.arrays()]:
             p += 1  # entries
         sgd.step()
+        whole()
     kept = main()
     net.w = w1 * 0
     other = net.parts[0]
@@ -521,9 +546,9 @@ def test_what_is_written_through_another_name_is_a_value_of_all_its_names(tmp_pa
     write(tmp_path, other=OTHER_NAMES)
     run = Names(recorded(tmp_path, "other.py"), OTHER_NAMES)
 
-    assert run["w1"].line.tolist()[1:] == 2 * [run.line("loop"), run.line("step")]
-    assert [value[0][0] for value in values(run["w1"])] == [1, -1, -1.5, -3.5, -4.0]
-    assert values(run["b1"])[-1] == [-7, -7, -7]
+    assert run["w1"].line.tolist()[1:] == 2 * [run.line("loop"), run.line("step"), run.line("whole")]
+    assert [value[0][0] for value in values(run["w1"])] == [1, -1, -1.5, -1.5, -3.5, -4.0, -4.0]
+    assert values(run["b1"])[-1] == [-5, -5, -5]
     assert values(run["self.of[1]"]) == values(run["b1"])
     assert [value[0] for value in values(run['state["m"][0]'])] == [1, 2, 3]
     assert [np.ravel(value)[0] for value in values(run["self.w"])] == [1, 2, 3], "what it is now is recorded where it is assigned"
@@ -667,6 +692,137 @@ def test_leaves_that_a_loop_puts_into_lists_are_named_by_where_they_lie() -> Non
     assert found["weights[2].grad"] == [4, 0]
     assert found["alone"] == [1, 0, 0]
     assert [name for name in found if name.startswith(("both", "moved"))] == [], "other names of what has one"
+
+
+def test_a_leaf_is_called_by_its_first_name_whichever_loop_makes_it_one() -> None:
+    import torch
+
+    class Layer:
+        def __init__(self, value: float) -> None:
+            self.weight = torch.full((2,), value)
+            self.hidden: list[Any] = []
+            for k in range(2):
+                part = torch.full((2,), value + k)
+                self.hidden.append(part)
+
+        def parameters(self) -> list[Any]:
+            return [self.weight, *self.hidden]
+
+    def made(count: int) -> list[Any]:
+        found = []
+        for k in range(count):
+            w = torch.full((2,), 10.0 + k)
+            found.append(w)
+        return found
+
+    def leaves(parts: list[Any]) -> None:
+        for p in parts:
+            p.requires_grad_()
+
+    def trained() -> None:
+        bias = torch.ones(2)
+        layers = [Layer(3.0), Layer(4.0)]
+        weights = made(2)
+        every = [bias, *weights] + [p for layer in layers for p in layer.parameters()]
+        leaves(every)
+        probe = torch.ones(2)
+        probe.requires_grad_()
+        for _ in range(2):
+            loss = sum((p * p).sum() for p in [*every, probe])
+            loss.backward()
+            for p in every:
+                p.data -= 0.25 * p.grad
+                p.grad = None
+        probe.grad = None
+
+    with collected() as got:
+        trained()
+    found = {one.name: [np.ravel(value)[0] for value in values(one)] for one in got.series() if one.name != "p"}
+    assert found["bias"] == [1, 0.5, 0.25]
+    assert (found["weights[0]"], found["weights[1]"]) == ([10, 5, 2.5], [11, 5.5, 2.75])
+    assert (found["layers[0].weight"], found["layers[1].weight"]) == ([3, 1.5, 0.75], [4, 2, 1])
+    assert (found["layers[0].hidden[1]"], found["layers[1].hidden[1]"]) == ([4, 2, 1], [5, 2.5, 1.25])
+    assert found["layers[1].weight.grad"] == [8, 4]
+    assert (found["probe"], found["probe.grad"]) == ([1], [2, 4]), "it has only one name"
+    gradients = {name for name in found if name.endswith(".grad")}
+    parts = [f"layers[{k}].{part}.grad" for k in range(2) for part in ("weight", "hidden[0]", "hidden[1]")]
+    assert gradients == {"bias.grad", "weights[0].grad", "weights[1].grad", "probe.grad", *parts}
+    assert got.lost == []
+
+
+def test_modules_are_named_by_what_holds_them_and_their_buffers_are_recorded_when_they_change() -> None:
+    import torch
+    from torch import nn
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc1, self.fc2 = nn.Linear(2, 2), nn.Linear(2, 2)
+            self.bn = nn.BatchNorm1d(2)
+            self.register_buffer("mean", torch.zeros(2))
+            self.register_buffer("table", torch.arange(3.0))
+            self.register_buffer("mask", torch.tensor([True, False]))
+            for layer in (self.fc1, self.fc2):
+                with torch.no_grad():
+                    layer.weight.copy_(torch.eye(2))
+            for module in self.modules():
+                if isinstance(module, nn.Linear):
+                    nn.init.zeros_(module.bias)
+            last = nn.Linear(2, 1)
+            nn.init.ones_(last.weight)
+            self.last = last
+
+        def forward(self, x: Any) -> Any:
+            self.mean.mul_(0.5).add_(0.5)  # type: ignore[operator]  # a buffer
+            return self.last(self.fc2(self.bn(self.fc1(x))))
+
+    def made() -> Any:
+        inner = nn.Linear(1, 1)
+        nn.init.ones_(inner.bias)
+        return nn.Sequential(inner, nn.ReLU())
+
+    def trained() -> None:
+        one, two = Net(), Net()
+        head = made()
+        again = made()
+        wrapped: Any = nn.Sequential(one)
+        with torch.no_grad():
+            head[0].weight.copy_(torch.ones(1, 1))
+            wrapped[-1].fc1.bias.fill_(0.5)
+        parts = nn.ModuleList([one, two, head, again])
+        optimizer = torch.optim.SGD(parts.parameters(), lr=0.5)
+        for _ in range(2):
+            loss = sum(again(head(net(torch.ones(3, 2)))).sum() for net in (one, two))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        one.bn.running_mean.zero_()  # type: ignore[union-attr]
+
+    with collected() as got:
+        trained()
+    found = {(one.name, one.kind): one for one in got.series()}
+    scopes = {one.scope.rpartition("<locals>.")[2]: set[str]() for one in got.series()}
+    for one in got.series():
+        scopes[one.scope.rpartition("<locals>.")[2]].add(one.name)
+    linear = [f"{net}.{layer}.{part}" for net in ("one", "two") for layer in ("fc1", "fc2", "last") for part in ("weight", "bias")]
+    for name in [*linear, "head.0.weight", "head.0.bias", "again.0.weight"]:
+        assert len(found[name, "parameter"].order) >= 3, name
+        assert len(found[f"{name}.grad", "gradient"].order) == 2, name
+    assert [values(found["two.fc2.weight", "parameter"])[0], values(found["one.fc1.bias", "parameter"])[:2]] == [
+        [[1, 0], [0, 1]], [[0, 0], [0.5, 0.5]],
+    ]  # fmt: skip
+    assert values(found["head.0.weight", "parameter"])[1] == [[1]]
+    seen = [name for name, kind in found if name.startswith(("layer.", "module.", "wrapped.", "parts"))]
+    assert seen == [], "other names of what has one"
+    assert scopes["made"] == {"inner.weight", "inner.bias"}, "what they were called while they were made"
+    mean = found["one.bn.running_mean", "parameter"]
+    assert (mean.step.tolist(), values(mean)[0], values(mean)[-1]) == ([0, 0, 1, 1], [0, 0], [0, 0])
+    assert values(found["two.bn.running_mean", "parameter"])[1] == pytest.approx([0.1, 0.1])
+    assert values(found["two.bn.num_batches_tracked", "parameter"]) == [0, 1, 2]
+    assert values(found["two.mean", "parameter"]) == [[0, 0], [0.5, 0.5], [0.75, 0.75]], "written by a line of its own"
+    assert values(found["one.table", "parameter"]) == [[0, 1, 2]], "it does not change"
+    assert [name for name, _ in found if name.endswith(("mask", "self.mean"))] == []
+    assert got.lost == []
 
 
 def _entry(number: int, name: str, of: int = 0, **more: Any) -> dict[str, Any]:

@@ -39,7 +39,7 @@ class Series:
     """Qualified name of the function that assigned it, or `<module>`."""
     file: str
     kind: str
-    """`variable`, `gradient` or `parameter`."""
+    """`variable`, `gradient` or `parameter`, which a module's buffer is, too."""
     order: npt.NDArray[np.int64]
     """[n] position among all named values of the process, which is the order of execution."""
     step: npt.NDArray[np.int64]

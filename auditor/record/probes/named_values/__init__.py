@@ -2,15 +2,18 @@
 
 Lines are watched (`watching`), what they assign is found from the source (`source`), what the names hold then is read and written down
 (`collector`); a run can begin with values of another (`start`). Gradients are read behind each backward pass, parameters behind each step
-of an optimizer. Never changes the script's numbers, streams or graph, never calls code of the user's, and keeps no tensor alive.
+of an optimizer, buffers of modules behind both if they have changed. Never changes the script's numbers, streams or graph, never calls
+code of the user's, and keeps no tensor alive.
 
 Attributes of several objects of one class are told apart by where these lie (`objects`, and `told_apart` of `auditor.trace.names`), long
-lists of Python's own numbers are arrays, and a leaf whose name goes on to the next one is called by the list or dict that holds it.
+lists of Python's own numbers are arrays, and a leaf whose name goes on to the next one is called by the list or dict that holds it. A leaf
+that a loop makes one keeps the name that it had; parameters and buffers are called by the path under what holds their module.
 
 **What it does not see**: names within comprehensions and lambdas; arguments, until the function assigns them anew; entries of lists and
 dicts of more than 64, unless they are numbers when the list is assigned, or under a key that is an expression; what a property makes;
 tensors of a subclass; arrays of a subclass of NumPy's; which object an attribute belongs to, of classes with more than 64 objects or
-whose objects cannot have weak references; what `argparse` or a library keeps in objects of its own, such as the rate of an optimizer.
+whose objects cannot have weak references; a leaf made in a comprehension, until a line writes it; buffers of booleans or, when they have
+changed, of more than 4,096 elements; what `argparse` or a library keeps in objects of its own, such as the rate of an optimizer.
 Zeroing a gradient is no value of it: the same program may do it in a line of the user's or within `zero_grad`.
 """
 

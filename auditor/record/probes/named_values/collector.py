@@ -18,10 +18,12 @@ from auditor.record.probes.named_values.objects import Owner, fields_of, is_user
 from auditor.record.probes.named_values.others import others, within
 from auditor.record.probes.named_values.reading import (
     MISSING,
+    WHOLE,
     Tensors,
     array,
     attribute_of,
     digest_of,
+    entry_of,
     is_leaf,
     of_complex,
     of_float,
@@ -29,7 +31,7 @@ from auditor.record.probes.named_values.reading import (
     of_numbers,
     quoted,
 )
-from auditor.record.probes.named_values.source import APPENDED, ASSIGNED, ATTRIBUTE, EACH, KEY, UNKNOWN, WRITTEN, Target
+from auditor.record.probes.named_values.source import APPENDED, ASSIGNED, ATTRIBUTE, EACH, KEY, MADE_LEAF, TOUCHED, UNKNOWN, WRITTEN, Target
 from auditor.record.probes.named_values.writer import MOST, Sink, Writer, put_record
 from auditor.trace import NAMED_SIZE
 
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 #: Entries of a list or dict that are looked at.
 _WIDEST = 64
 _DEEPEST = 3
+#: Elements of a buffer that is recorded when its module gets a name; those that are not kept whole are not asked again.
+_LARGEST_BUFFER = 1 << 20
 
 #: Attributes of an array or tensor through which it is written itself.
 _OF_THE_SAME_MEMORY = ("data", "real", "imag", "T", "mT", "flat", "shape")
@@ -56,6 +60,8 @@ class Collector(Writer):
             float: of_float, int: of_int, complex: of_complex,
             bool: _NOTHING, str: _NOTHING, type(None): _NOTHING, list: _ENTRIES, tuple: _ENTRIES, dict: _ENTRIES,
         }  # fmt: skip
+        self._lists: dict[Target, Target] = {}
+        self._in_module = False  # the attribute that is touched is one of a module's
 
     # What a target is
 
@@ -111,16 +117,31 @@ class Collector(Writer):
         if target.plain:
             self.note(target, target.root, value, frame)
         else:
+            if target.path:
+                made = self._made_leaf(target, value, frame, variables) if target.path[-1] == MADE_LEAF else None
+                if made is not None:
+                    if is_leaf(made[1]):
+                        self._leaf(target, made[0], made[1], made[2], frame, target.shared or len(target.path) > 1)
+                    return
+                self._in_module = target.root == "self" and self._reader(type(value)) == _MODULE
             found = self.reached(target, value, frame, variables)
             if found is not None:
                 text, reached, owner = found
                 if owner is not None:
                     self.common.objects.given.add((owner.number, owner.attribute))
-                if target.path and target.how == ASSIGNED:
-                    self._held(target, value, reached)
+                if target.path and target.how in (ASSIGNED, APPENDED):
+                    self._held(target if target.how == ASSIGNED else self._list_of(target), value, reached)
                 self.note(target, text, reached, frame, owner)
                 if target.shared:
                     self._elsewhere(target, text, reached, frame)
+
+    def _list_of(self, target: Target) -> Target:
+        """What stands for a line that assigns the list to which a target adds an entry."""
+        found = self._lists.get(target)
+        if found is None:
+            found = self._lists[target] = Target(target.root, target.path, ASSIGNED)
+            found.scope, found.file, found.line, found.loop = target.scope, target.file, target.line, target.loop
+        return found
 
     def _held(self, target: Target, owner: Any, value: Any, depth: int = 0) -> None:
         """Remember what an attribute or entry was given: an array or tensor, or a list or dict of some."""
@@ -146,28 +167,53 @@ class Collector(Writer):
         if known is not None and known.reference() is value:
             return  # it has one name, whatever else it is called
         common.callers_read = True
-        found = list(others(value, frame, common.plan_of, common.variables_of, self.reached, (_WIDEST, _DEEPEST)))
-        attribute = common.attributes.of(value)
-        if attribute is not None:
-            owner, there = attribute
-            again = self.reached(there, owner, frame, {})
-            if again is not None:
-                found += [(there, path, again[2]) for path in within(again[0], again[1], value, _WIDEST, _DEEPEST)]
+        found = [one[:3] for one in others(value, frame, common.plan_of, common.variables_of, self.reached, (_WIDEST, _DEEPEST))]
+        found += self._attributes(value, frame)
         done: set[tuple[str, str, Owner | None]] = {(target.scope, text, None)}
         for there, path, owner in found:
             if (there, path) in common.noted and (there.scope, path, owner) not in done:
                 done.add((there.scope, path, owner))
                 self.write(there, path, "variable", reader(value), value, target.line, owner)
 
-    def reached(self, target: Target, value: Any, frame: Any, variables: Any) -> tuple[str, Any, Owner | None] | None:
-        """Path, value and owner of what a target with attributes or keys touches; None if that is nothing to record."""
+    def _attributes(self, value: Any, frame: Any) -> list[tuple[Target, str, Owner | None]]:
+        """The attribute that was given an object, if it holds it still."""
+        attribute = self.common.attributes.of(value)
+        if attribute is None:
+            return []
+        owner, there = attribute
+        again = self.reached(there, owner, frame, {})
+        return [(there, path, again[2]) for path in within(again[0], again[1], value, _WIDEST, _DEEPEST)] if again is not None else []
+
+    def _first_name(self, tensor: Any, frame: Any) -> tuple[Target, str, Owner | None] | None:
+        """What a tensor was called before a loop or a list gave it the name at hand.
+
+        A caller's names are older than those of what it calls; a variable that a loop assigns has another tensor in its next turn.
+        """
+        common = self.common
+        common.callers_read = True
+        every = others(tensor, frame, common.plan_of, common.variables_of, self.reached, (_WIDEST, _DEEPEST))
+        found = [one[:3] for one in sorted(every, key=lambda one: -one[3])]
+        at = 1 if found and found[0][1] == found[0][0].root else 0
+        found[at:at] = self._attributes(tensor, frame)
+        return min(found, key=lambda one: one[0].loop is not None and one[0].root == one[1], default=None)
+
+    def _made_leaf(self, target: Target, value: Any, frame: Any, variables: Any) -> tuple[str, Any, Owner | None] | None:
+        """Path, value and owner of the tensor that a target with `MADE_LEAF` at its end may make a leaf; None if it is no tensor."""
+        found = self.reached(target, value, frame, variables, target.path[:-1])
+        return found if found is not None and self._reader(type(found[1])) is self._tensors is not None else None
+
+    def reached(
+        self, target: Target, value: Any, frame: Any, variables: Any, path: tuple[tuple[int, Any], ...] | None = None
+    ) -> tuple[str, Any, Owner | None] | None:
+        """Path, value and owner of what a target with attributes or keys touches; None if that is nothing to record.
+
+        `path`: that of the target, or its beginning.
+        """
         text = target.root
         owner: Owner | None = None
-        for kind, step in target.path:
+        for kind, step in target.path if path is None else path:
             found = self._reader(type(value))
             if callable(found):  # a number, an array, a tensor: what is touched is a part of it
-                if found is self._tensors and kind == ATTRIBUTE and step == "requires_grad" and is_leaf(value):
-                    self._leaf(target, text, value)
                 return (text, value, owner) if kind != ATTRIBUTE or step in _OF_THE_SAME_MEMORY else None
             if kind == ATTRIBUTE:
                 if found in (_OBJECT, _MODULE) and (number := self.common.objects.number(value)):
@@ -180,6 +226,12 @@ class Collector(Writer):
                 key = step if kind == KEY else variables.get(step, frame.f_globals.get(step, MISSING))
                 if type(key) not in (str, int):
                     return None
+                if found == _MODULE:
+                    name, value = entry_of(value, key)
+                    text = f"{text}.{name}"
+                    if value is MISSING:
+                        return None
+                    continue
                 if isinstance(value, dict):
                     value = dict.get(value, key, MISSING)
                 elif isinstance(value, (list, tuple)) and type(key) is int and -len(value) <= key < len(value):
@@ -201,6 +253,9 @@ class Collector(Writer):
         value = variables.get(target.root, frame.f_globals.get(target.root, MISSING))
         text = target.root
         if value is not MISSING and target.path:
+            made = self._made_leaf(target, value, frame, variables) if target.path[-1] == MADE_LEAF else None
+            if made is not None:
+                return made[0], id(made[1]), int(is_leaf(made[1]))
             found = self.reached(target, value, frame, variables)
             text, value = found[:2] if found is not None else (text, MISSING)
         if value is MISSING:
@@ -222,20 +277,28 @@ class Collector(Writer):
             common = self.common
             if reader is self._tensors:
                 known = common.leaves.get(id(value))
-                known = known if known is not None and known.reference() is value else None
+                if known is not None and known.reference() is not value:
+                    known = None
+                if known is None and is_leaf(value):
+                    written = target.how in (WRITTEN, TOUCHED) and (target.shared or bool(target.path))
+                    known = self._leaf(target, text, value, owner, frame, depth == 0 and (written or target.how == EACH))
+                    known = known if (known.text, known.target) != (text, target) else None
                 if known is not None and known.text != text and (depth or target.how == APPENDED):
-                    common.aliases[id(value)] = text, target  # put into a list or dict
+                    common.aliases[id(value)] = text, target, owner  # put into a list or dict
                     if (known.target.scope, known.text) in common.passed_on:
-                        self._registered_anew(value, text, known.kind, target)
+                        self._registered_anew(value, text, known.kind, target, owner)
                     return
                 if known is not None and (target.how != ASSIGNED or known.kind == "parameter") and depth == 0:
                     if target.how == EACH or (target.how == ASSIGNED and known.text != text):
                         return  # another name for a parameter
-                    text, target_of, kind = known.text, known.target, known.kind
-                    self.write(target_of, text, kind, reader(value), value, target.line)
+                    self._write(known, reader(value), value, target.line)
                     return
-                if known is None and is_leaf(value):
-                    self._leaf(target, text, value)
+                key = common.of_buffers.get(id(value)) if target.how in (WRITTEN, TOUCHED) else None
+                buffer = common.buffers.get(key) if key is not None else None
+                if key is not None and buffer is not None and known is None and attribute_of(buffer.reference(), key[1]) is value:
+                    buffer.seen = 0
+                    self._buffer(key, buffer, value, target.line, sys.maxsize)
+                    return
             elif target.how == EACH and type(value) is int:
                 return  # counts the rounds of a loop
             if common.start is not None and target.how in (ASSIGNED, EACH):
@@ -267,13 +330,14 @@ class Collector(Writer):
             for name, entry in zip(fields_of(type(value)), tuple.__iter__(value)):  # noqa: B905  # `strict` is of the same length anyway
                 self.note(target, f"{text}.{name}", entry, frame, owner, depth + 1)
         elif reader == _MODULE:
-            self._module(target, text, value)
+            self._module(target, text, value, frame)
             self._named_object(target, text, value, owner)
         elif reader == _OBJECT:
             self._object(target, text, value, owner, frame)
 
     def _object(self, target: Target, text: str, value: Any, owner: Owner | None, frame: Any) -> None:
         """Remember that an object of the user's has a name; record what code that is not the user's gave it: a dataclass's, or a copy's."""
+        self._in_module = False
         number, objects = self._named_object(target, text, value, owner), self.common.objects
         if number and not objects.is_met(number):
             for attribute, entry in objects.ungiven(number, value):
@@ -291,17 +355,18 @@ class Collector(Writer):
             self.define_object(target, text, number, owner)
         return number
 
-    def _module(self, target: Target, text: str, module: Any) -> None:
-        """Name the parameters of a module and record those that are new under this name, or were written."""
-        inside = text.startswith("self.")  # of a larger one, which will give them their names
+    def _module(self, target: Target, text: str, module: Any, frame: Any) -> None:
+        """Name the parameters and buffers of a module and record those that are new under this name, or were written."""
+        if target.how == EACH and self._is_of_module(frame):
+            return  # `for m in self.modules()`: whoever is given the module names them all
+        inside = self._in_module and text.startswith("self.")  # of a larger one, which will give them their names
         for path, part in parts_of(module, text):
             if part is not module and not inside:
                 self._named_object(target, path, part, None)
             for last, parameter in held(part, "_parameters"):
                 name = f"{path}.{last}"
-                known = self.common.leaves.get(id(parameter))
-                known = known if known is not None and known.reference() is parameter else None
-                if known is None or (known.text.startswith("self.") and not inside):
+                known = self._known(parameter)
+                if known is None or (not inside and self._gives_way(known, target, name, frame)):
                     known = self._register(parameter, name, "parameter", target)
                     if inside:
                         continue
@@ -311,14 +376,96 @@ class Collector(Writer):
                     continue
                 read = self._reader(type(parameter))
                 if callable(read):
-                    self.write(known.target, known.text, known.kind, read(parameter), parameter, target.line)
+                    self._write(known, read(parameter), parameter, target.line)
+            for last, buffer in held(part, "_buffers"):
+                key, name = (id(part), last), f"{path}.{last}"
+                known = self.common.buffers.get(key)
+                known = known if known is not None and known.reference() is part else None
+                if known is None or (not inside and self._gives_way(known, target, name, frame)):
+                    known = self._register_buffer(part, key, name, target)
+                    if not inside:
+                        if self.common.start is not None:
+                            self.common.start.begin(name, buffer, None)
+                        self._buffer(key, known, buffer, target.line, _LARGEST_BUFFER)
 
-    def _leaf(self, target: Target, text: str, tensor: Any) -> None:
+    def _gives_way(self, known: Known, target: Target, text: str, frame: Any) -> bool:
+        """Whether a name of a parameter gives way to another: to the path under what holds its module now, if it was only in passing."""
+        old = known.target
+        levels, before = text.count("."), known.text.count(".")
+        if known.text.startswith("self."):
+            return levels >= before and (target.root, target.scope) != (old.root, old.scope)
+        if target.how not in (ASSIGNED, APPENDED) or levels < before or target.root == old.root:
+            return False
+        ended = old.scope not in ("<module>", target.scope) and frame is not None and not self._runs(old.scope, frame)
+        if levels == before:
+            return old.how == EACH and ended
+        return ended or (old.loop is not None and old.loop is not target.loop)
+
+    def _is_of_module(self, frame: Any) -> bool:
+        """Whether a frame is of a method of a module of torch."""
+        plan = self.common.plan_of(frame.f_code) if frame is not None and frame.f_code.co_varnames[:1] == ("self",) else None
+        return plan is not None and self._reader(type(self.common.variables_of(plan, frame).get("self", None))) == _MODULE
+
+    def _runs(self, scope: str, frame: Any) -> bool:
+        """Whether a function of this name has called what runs in a frame."""
+        while frame is not None:
+            plan = self.common.plan_of(frame.f_code)
+            if plan is not None and plan.scope.name == scope:
+                return True
+            frame = frame.f_back
+        return False
+
+    def _register_buffer(self, module: Any, key: tuple[int, str], text: str, target: Target) -> Known:
+        buffers = self.common.buffers
+
+        def gone(reference: Any) -> None:
+            if key in buffers and buffers[key].reference is reference:
+                self.common.of_buffers.pop(buffers.pop(key).at, None)
+
+        known = buffers[key] = Known(weakref.ref(module, gone), text, "parameter", target)
+        return known
+
+    def _buffer(self, key: tuple[int, str], known: Known, buffer: Any, line: int, largest: int = WHOLE) -> None:
+        """Record a buffer of numbers, which has this key in `Common.buffers`, if it is new or has changed."""
+        reader = self._reader(type(buffer))
+        read = reader(buffer) if callable(reader) else None
+        if read is None or read[1] == "|b1" or read[4] > largest:
+            return
+        if known.at != id(buffer):  # it is new, or another now: `.to` makes one
+            of_buffers = self.common.of_buffers
+            of_buffers.pop(known.at, None)
+            known.at = id(buffer)
+            of_buffers[known.at] = key
+        seen = digest.of_bytes(read[5]) if read[5] is not None else 0
+        if seen != known.seen or not seen:
+            known.seen = seen
+            self._write(known, read, buffer, line)
+
+    def _buffers(self, line: int) -> None:
+        """Record the buffers that have changed."""
+        for key, known in list(self.common.buffers.items()):
+            buffer = attribute_of(known.reference(), key[1])
+            if buffer is not MISSING:
+                self._buffer(key, known, buffer, line)
+
+    def _known(self, tensor: Any) -> Known | None:
         known = self.common.leaves.get(id(tensor))
-        if known is None or known.reference() is not tensor:
-            self._register(tensor, text, "variable", target)
+        return known if known is not None and known.reference() is tensor else None
 
-    def _register(self, tensor: Any, text: str, kind: str, target: Target) -> Known:
+    def _write(self, known: Known, read: Any, value: Any, line: int) -> None:
+        """Record a value of what has a name."""
+        self.write(known.target, known.text, known.kind, read, value, line, known.owner)
+
+    def _leaf(self, target: Target, text: str, tensor: Any, owner: Owner | None, frame: Any, elsewhere: bool) -> Known:
+        """Name a leaf that may have none yet; `elsewhere`: it may well have had another name before."""
+        known = self._known(tensor)
+        if known is None:
+            first = self._first_name(tensor, frame) if elsewhere and frame is not None else None
+            target, text, owner = first or (target, text, owner)
+            known = self._register(tensor, text, "variable", target, owner)
+        return known
+
+    def _register(self, tensor: Any, text: str, kind: str, target: Target, owner: Owner | None = None) -> Known:
         common, key = self.common, id(tensor)
         leaves = common.leaves
 
@@ -327,24 +474,25 @@ class Collector(Writer):
                 del leaves[key]
                 common.aliases.pop(key, None)
 
-        known = leaves[key] = Known(weakref.ref(tensor, gone), text, kind, target)
-        before = common.named.get((target.scope, text))
-        if before is not None and before != key:
+        known = leaves[key] = Known(weakref.ref(tensor, gone), text, kind, target, owner)
+        before = common.named.get((target.scope, text, owner))
+        has = leaves.get(before) if before is not None and before != key else None
+        if before is not None and has is not None and (has.target.scope, has.text, has.owner) == (target.scope, text, owner):
             old = leaves.pop(before, None)  # the name has another tensor now
             alias = common.aliases.pop(before, None)
             lives = old.reference() if old is not None else None
             if lives is not None and old is not None and alias is not None:
                 common.passed_on.add((target.scope, text))
-                self._registered_anew(lives, alias[0], old.kind, alias[1])
-        common.named[target.scope, text] = key
+                self._registered_anew(lives, alias[0], old.kind, *alias[1:])
+        common.named[target.scope, text, owner] = key
         return known
 
-    def _registered_anew(self, tensor: Any, text: str, kind: str, target: Target) -> None:
+    def _registered_anew(self, tensor: Any, text: str, kind: str, target: Target, owner: Owner | None) -> None:
         """Name a leaf by where it lies, since its name goes from one to the next; record it."""
-        self._register(tensor, text, kind, target)
+        known = self._register(tensor, text, kind, target, owner)
         reader = self._reader(type(tensor))
         if callable(reader):
-            self.write(target, text, kind, reader(tensor), tensor, target.line)
+            self._write(known, reader(tensor), tensor, target.line)
 
     # Gradients and steps
 
@@ -361,17 +509,19 @@ class Collector(Writer):
                 gradient = tensor.grad
             reader = self._reader(type(gradient))
             if callable(reader):
-                self.write(known.target, f"{known.text}.grad", "gradient", reader(gradient), gradient, line)
+                self.write(known.target, f"{known.text}.grad", "gradient", reader(gradient), gradient, line, known.owner)
+        self._buffers(line)
 
     def stepped(self, optimizer: Any, line: int) -> None:
         """Record what an optimizer has updated."""
         for group in optimizer.param_groups:
             for parameter in group["params"]:
-                known = self.common.leaves.get(id(parameter))
-                if known is not None and known.reference() is parameter:
-                    reader = self._reader(type(parameter))
-                    if callable(reader):
-                        self.write(known.target, known.text, known.kind, reader(parameter), parameter, line)
+                known = self._known(parameter)
+                reader = self._reader(type(parameter)) if known is not None else None
+                if known is not None and callable(reader):
+                    self._write(known, reader(parameter), parameter, line)
+        guard = digest.no_dispatch()  # noqa: F841  # works by living
+        self._buffers(line)
 
     # Reading
 

@@ -10,6 +10,7 @@ from auditor.record.probes.named_values.objects import Objects
 from auditor.record.probes.named_values.others import Attributes
 
 if TYPE_CHECKING:
+    from auditor.record.probes.named_values.objects import Owner
     from auditor.record.probes.named_values.source import Loop, Target
 
 #: Bytes of whole values that a lane keeps; sketches and what is smaller than one may take three times as much beside them.
@@ -17,12 +18,16 @@ BUDGET = 256 << 20
 
 
 class Known:
-    """A leaf or parameter that has a name."""
+    """A leaf, parameter or buffer that has a name."""
 
-    __slots__ = ("kind", "reference", "target", "text")
+    __slots__ = ("at", "kind", "owner", "reference", "seen", "target", "text")
 
-    def __init__(self, reference: Any, text: str, kind: str, target: Target) -> None:
-        self.reference, self.text, self.kind, self.target = reference, text, kind, target
+    def __init__(self, reference: Any, text: str, kind: str, target: Target, owner: Owner | None = None) -> None:
+        self.reference, self.text, self.kind, self.target, self.owner = reference, text, kind, target, owner
+        #: of a buffer, to which `reference` leads by way of its module: a digest of what was recorded of it last
+        self.seen = 0
+        #: likewise: its id
+        self.at = 0
 
 
 class Common:
@@ -33,8 +38,10 @@ class Common:
         self.budget = budget
         self.first_whole = first_whole
         self.leaves: dict[int, Known] = {}
-        self.named: dict[tuple[str, str], int] = {}  # scope and name -> id of the leaf that has it now
-        self.aliases: dict[int, tuple[str, Target]] = {}  # id of a leaf -> where else it lies
+        self.buffers: dict[tuple[int, str], Known] = {}  # id of a module, name within it -> what is known of its buffer
+        self.of_buffers: dict[int, tuple[int, str]] = {}  # id of a buffer -> of which module, under which name
+        self.named: dict[tuple[str, str, Owner | None], int] = {}  # scope, name and owner -> id of the leaf that has it now
+        self.aliases: dict[int, tuple[str, Target, Owner | None]] = {}  # id of a leaf -> where else it lies
         self.passed_on: set[tuple[str, str]] = set()  # scopes and names that went from one leaf in a list to the next
         self.optimized = self.backwards = 0
         self.due = False  # a backward pass ran whose gradients were not read yet

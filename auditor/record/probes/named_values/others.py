@@ -51,10 +51,13 @@ class Attributes:
 def others(
     value: Any, frame: FrameType, plan_of: Callable[[Any], Plan | None], variables_of: Callable[[Plan, FrameType], Any],
     reached: Callable[..., tuple[str, Any, Owner | None] | None], most: tuple[int, int],
-) -> Iterator[tuple[Target, str, Owner | None]]:  # fmt: skip
-    """Targets, paths and owners by which variables of a frame and of its callers hold an object; `most`: entries, levels of containers."""
+) -> Iterator[tuple[Target, str, Owner | None, int]]:  # fmt: skip
+    """Targets, paths and owners by which variables of a frame and of its callers hold an object, and how many calls above the frame.
+
+    `most`: entries, levels of containers.
+    """
     at: FrameType | None = frame
-    for _ in range(_CALLERS):
+    for above in range(_CALLERS):
         while at is not None and plan_of(at.f_code) is None:
             at = at.f_back
         if at is None:
@@ -67,9 +70,9 @@ def others(
             if holds is MISSING:
                 continue
             if not target.path:
-                yield from ((target, text, None) for text in within(target.root, holds, value, *most))
+                yield from ((target, text, None, above) for text in within(target.root, holds, value, *most))
             elif (found := reached(target, holds, at, variables)) is not None:
-                yield from ((target, text, found[2]) for text in within(found[0], found[1], value, *most))
+                yield from ((target, text, found[2], above) for text in within(found[0], found[1], value, *most))
         at = at.f_back
 
 

@@ -183,6 +183,20 @@ def attribute_of(value: Any, name: str) -> Any:
     return MISSING
 
 
+def entry_of(value: Any, key: Any) -> tuple[str, Any]:
+    """Name and value of an entry of one of torch's lists or dicts of modules or parameters; `MISSING` of anything else."""
+    kind = next((one for one in type(value).__mro__ if "__getitem__" in one.__dict__), None)
+    if kind is None or kind.__module__ != "torch.nn.modules.container":  # a class of the user's may take keys in its own way
+        return "", MISSING
+    if type(key) is int:
+        within = attribute_of(value, "_modules") or attribute_of(value, "_parameters")
+        names = list(within) if isinstance(within, dict) else []
+        if not -len(names) <= key < len(names):
+            return "", MISSING
+        key = names[key]
+    return key, attribute_of(value, key)
+
+
 def is_array(value: Any) -> bool:
     """Whether this is an array or a scalar of NumPy's."""
     np = sys.modules.get("numpy")

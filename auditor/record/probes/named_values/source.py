@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 ASSIGNED, EACH, WRITTEN, APPENDED, TOUCHED = range(5)
 #: An entry whose key is known only when the program runs is the value of this name there; or is none that we can tell.
 ATTRIBUTE, KEY, VARIABLE, UNKNOWN = range(4)
+#: The last step of what may be a leaf from now on.
+MADE_LEAF = (ATTRIBUTE, "requires_grad")
 
 #: Methods that end like those that write in place, and write no number.
 _WRITING_NOTHING = ("requires_grad_", "detach_", "share_memory_", "rename_", "retain_grad_")
@@ -68,7 +70,7 @@ class Target:
         #: a variable that got a value, with nothing more to ask
         self.plain = not path and how == ASSIGNED
         self.simple = not path and how in (ASSIGNED, WRITTEN)
-        #: it is written in place, and what it holds may well have another name
+        #: it is written in place or made a leaf, and what it holds may well have another name
         self.shared = False
         #: of the collector: what it held last, and how that was written
         self.entry: Any = None
@@ -256,7 +258,8 @@ class _Reader:
                 target.loop = one.turns or one.loop
         own, others = _owned(body)
         for target in (target for one in statements for target in one.targets):
-            target.shared = not target.path and target.how in (WRITTEN, TOUCHED) and (target.root in others or target.root not in own)
+            written = not target.path and target.how in (WRITTEN, TOUCHED)
+            target.shared = (written or target.path == (MADE_LEAF,)) and (target.root in others or target.root not in own)
         self.scopes[name, line] = Scope(qualified, statements, self.file)
 
     def _body(
@@ -393,7 +396,7 @@ def _touched(node: ast.expr) -> Iterator[Target]:
             if isinstance(part.func, ast.Attribute) and (written or name in (*_METHODS, *_ADDING)):
                 found = _path(part.func.value, APPENDED if name in _ADDING else WRITTEN)
             if isinstance(part.func, ast.Attribute) and name == "requires_grad_" and (of := _path(part.func.value, WRITTEN)):
-                yield Target(of.root, (*of.path, (ATTRIBUTE, "requires_grad")), WRITTEN)  # it may be a leaf from now on
+                yield Target(of.root, (*of.path, MADE_LEAF), WRITTEN)
             if (written or name in _FUNCTIONS) and part.args and (first := _path(part.args[0], TOUCHED)):
                 yield first
             for keyword in part.keywords:
