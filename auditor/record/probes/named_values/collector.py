@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import struct
 import sys
-import weakref
 from typing import TYPE_CHECKING, Any
 
 from auditor.record import digest
@@ -18,9 +17,6 @@ from auditor.record.probes.named_values.objects import Owner, fields_of, is_user
 from auditor.record.probes.named_values.others import others, within
 from auditor.record.probes.named_values.reading import (
     MISSING,
-    WHOLE,
-    Tensors,
-    array,
     attribute_of,
     digest_of,
     entry_of,
@@ -31,8 +27,9 @@ from auditor.record.probes.named_values.reading import (
     of_numbers,
     quoted,
 )
+from auditor.record.probes.named_values.registry import ENTRIES, FIELDS, MODULE, OBJECT, Registry
 from auditor.record.probes.named_values.source import APPENDED, ASSIGNED, ATTRIBUTE, EACH, KEY, MADE_LEAF, TOUCHED, UNKNOWN, WRITTEN, Target
-from auditor.record.probes.named_values.writer import MOST, Sink, Writer, put_record
+from auditor.record.probes.named_values.writer import MOST, Sink, put_record
 from auditor.trace import NAMED_SIZE
 
 if TYPE_CHECKING:
@@ -48,18 +45,13 @@ _LARGEST_BUFFER = 1 << 20
 _OF_THE_SAME_MEMORY = ("data", "real", "imag", "T", "mT", "flat", "shape")
 
 _put_double = struct.Struct("<d").pack_into
-_NOTHING, _ENTRIES, _MODULE, _OBJECT, _FIELDS = range(5)
 
 
-class Collector(Writer):
+class Collector(Registry):
     """The named values of one thread."""
 
     def __init__(self, common: Common, sink: Callable[[], Sink]) -> None:
         super().__init__(common, sink)
-        self._readers: dict[type, Any] = {
-            float: of_float, int: of_int, complex: of_complex,
-            bool: _NOTHING, str: _NOTHING, type(None): _NOTHING, list: _ENTRIES, tuple: _ENTRIES, dict: _ENTRIES,
-        }  # fmt: skip
         self._lists: dict[Target, Target] = {}
         self._in_module = False  # the attribute that is touched is one of a module's
 
@@ -123,7 +115,7 @@ class Collector(Writer):
                     if is_leaf(made[1]):
                         self._leaf(target, made[0], made[1], made[2], frame, target.shared or len(target.path) > 1)
                     return
-                self._in_module = target.root == "self" and self._reader(type(value)) == _MODULE
+                self._in_module = target.root == "self" and self._reader(type(value)) == MODULE
             found = self.reached(target, value, frame, variables)
             if found is not None:
                 text, reached, owner = found
@@ -146,7 +138,7 @@ class Collector(Writer):
     def _held(self, target: Target, owner: Any, value: Any, depth: int = 0) -> None:
         """Remember what an attribute or entry was given: an array or tensor, or a list or dict of some."""
         reader = self._reader(type(value))
-        if reader == _ENTRIES and depth < _DEEPEST and len(value) <= _WIDEST:
+        if reader == ENTRIES and depth < _DEEPEST and len(value) <= _WIDEST:
             for entry in list(dict.values(value) if isinstance(value, dict) else value):
                 self._held(target, owner, entry, depth + 1)
         elif self._is_memory(reader):
@@ -216,7 +208,7 @@ class Collector(Writer):
             if callable(found):  # a number, an array, a tensor: what is touched is a part of it
                 return (text, value, owner) if kind != ATTRIBUTE or step in _OF_THE_SAME_MEMORY else None
             if kind == ATTRIBUTE:
-                if found in (_OBJECT, _MODULE) and (number := self.common.objects.number(value)):
+                if found in (OBJECT, MODULE) and (number := self.common.objects.number(value)):
                     owner = Owner(number, len(text), step)
                 value = attribute_of(value, step)
                 text = f"{text}.{step}"
@@ -226,7 +218,7 @@ class Collector(Writer):
                 key = step if kind == KEY else variables.get(step, frame.f_globals.get(step, MISSING))
                 if type(key) not in (str, int):
                     return None
-                if found == _MODULE:
+                if found == MODULE:
                     name, value = entry_of(value, key)
                     text = f"{text}.{name}"
                     if value is MISSING:
@@ -262,7 +254,7 @@ class Collector(Writer):
             return None
         reader = self._reader(type(value))
         if not callable(reader):
-            return text, id(value), len(value) if reader == _ENTRIES else 0
+            return text, id(value), len(value) if reader == ENTRIES else 0
         read = reader(value)
         if read is None:
             return None
@@ -317,7 +309,7 @@ class Collector(Writer):
                 dtype = getattr(value, "dtype", None)
                 if type(value) is float or (dtype is not None and dtype.isnative and len(read[5]) == value.nbytes):
                     target.entry = self._ids, type(value), dtype, read[3], number, len(read[5])
-        elif reader == _ENTRIES:
+        elif reader == ENTRIES:
             many = of_numbers(value, _WIDEST)
             if many is not None:
                 self.write(target, text, "variable", many, value, target.line, owner)
@@ -326,13 +318,13 @@ class Collector(Writer):
                 for key, entry in list(entries):
                     if type(key) in (str, int):
                         self.note(target, f"{text}[{quoted(key)}]", entry, frame, owner, depth + 1)
-        elif reader == _FIELDS:
+        elif reader == FIELDS:
             for name, entry in zip(fields_of(type(value)), tuple.__iter__(value)):  # noqa: B905  # `strict` is of the same length anyway
                 self.note(target, f"{text}.{name}", entry, frame, owner, depth + 1)
-        elif reader == _MODULE:
+        elif reader == MODULE:
             self._module(target, text, value, frame)
             self._named_object(target, text, value, owner)
-        elif reader == _OBJECT:
+        elif reader == OBJECT:
             self._object(target, text, value, owner, frame)
 
     def _object(self, target: Target, text: str, value: Any, owner: Owner | None, frame: Any) -> None:
@@ -404,7 +396,7 @@ class Collector(Writer):
     def _is_of_module(self, frame: Any) -> bool:
         """Whether a frame is of a method of a module of torch."""
         plan = self.common.plan_of(frame.f_code) if frame is not None and frame.f_code.co_varnames[:1] == ("self",) else None
-        return plan is not None and self._reader(type(self.common.variables_of(plan, frame).get("self", None))) == _MODULE
+        return plan is not None and self._reader(type(self.common.variables_of(plan, frame).get("self", None))) == MODULE
 
     def _runs(self, scope: str, frame: Any) -> bool:
         """Whether a function of this name has called what runs in a frame."""
@@ -415,47 +407,6 @@ class Collector(Writer):
             frame = frame.f_back
         return False
 
-    def _register_buffer(self, module: Any, key: tuple[int, str], text: str, target: Target) -> Known:
-        buffers = self.common.buffers
-
-        def gone(reference: Any) -> None:
-            if key in buffers and buffers[key].reference is reference:
-                self.common.of_buffers.pop(buffers.pop(key).at, None)
-
-        known = buffers[key] = Known(weakref.ref(module, gone), text, "parameter", target)
-        return known
-
-    def _buffer(self, key: tuple[int, str], known: Known, buffer: Any, line: int, largest: int = WHOLE) -> None:
-        """Record a buffer of numbers, which has this key in `Common.buffers`, if it is new or has changed."""
-        reader = self._reader(type(buffer))
-        read = reader(buffer) if callable(reader) else None
-        if read is None or read[1] == "|b1" or read[4] > largest:
-            return
-        if known.at != id(buffer):  # it is new, or another now: `.to` makes one
-            of_buffers = self.common.of_buffers
-            of_buffers.pop(known.at, None)
-            known.at = id(buffer)
-            of_buffers[known.at] = key
-        seen = digest.of_bytes(read[5]) if read[5] is not None else 0
-        if seen != known.seen or not seen:
-            known.seen = seen
-            self._write(known, read, buffer, line)
-
-    def _buffers(self, line: int) -> None:
-        """Record the buffers that have changed."""
-        for key, known in list(self.common.buffers.items()):
-            buffer = attribute_of(known.reference(), key[1])
-            if buffer is not MISSING:
-                self._buffer(key, known, buffer, line)
-
-    def _known(self, tensor: Any) -> Known | None:
-        known = self.common.leaves.get(id(tensor))
-        return known if known is not None and known.reference() is tensor else None
-
-    def _write(self, known: Known, read: Any, value: Any, line: int) -> None:
-        """Record a value of what has a name."""
-        self.write(known.target, known.text, known.kind, read, value, line, known.owner)
-
     def _leaf(self, target: Target, text: str, tensor: Any, owner: Owner | None, frame: Any, elsewhere: bool) -> Known:
         """Name a leaf that may have none yet; `elsewhere`: it may well have had another name before."""
         known = self._known(tensor)
@@ -464,90 +415,3 @@ class Collector(Writer):
             target, text, owner = first or (target, text, owner)
             known = self._register(tensor, text, "variable", target, owner)
         return known
-
-    def _register(self, tensor: Any, text: str, kind: str, target: Target, owner: Owner | None = None) -> Known:
-        common, key = self.common, id(tensor)
-        leaves = common.leaves
-
-        def gone(reference: Any) -> None:
-            if key in leaves and leaves[key].reference is reference:
-                del leaves[key]
-                common.aliases.pop(key, None)
-
-        known = leaves[key] = Known(weakref.ref(tensor, gone), text, kind, target, owner)
-        before = common.named.get((target.scope, text, owner))
-        has = leaves.get(before) if before is not None and before != key else None
-        if before is not None and has is not None and (has.target.scope, has.text, has.owner) == (target.scope, text, owner):
-            old = leaves.pop(before, None)  # the name has another tensor now
-            alias = common.aliases.pop(before, None)
-            lives = old.reference() if old is not None else None
-            if lives is not None and old is not None and alias is not None:
-                common.passed_on.add((target.scope, text))
-                self._registered_anew(lives, alias[0], old.kind, *alias[1:])
-        common.named[target.scope, text, owner] = key
-        return known
-
-    def _registered_anew(self, tensor: Any, text: str, kind: str, target: Target, owner: Owner | None) -> None:
-        """Name a leaf by where it lies, since its name goes from one to the next; record it."""
-        known = self._register(tensor, text, kind, target, owner)
-        reader = self._reader(type(tensor))
-        if callable(reader):
-            self._write(known, reader(tensor), tensor, target.line)
-
-    # Gradients and steps
-
-    def gradients(self) -> None:
-        """Record the gradients of all leaves that have a name."""
-        self.common.due = False
-        line = self.common.due_line
-        guard = digest.no_dispatch()  # noqa: F841  # works by living
-        for known in list(self.common.leaves.values()):
-            tensor = known.reference()
-            if tensor is None:
-                continue
-            with sys.modules["torch"]._C.DisableTorchFunction():
-                gradient = tensor.grad
-            reader = self._reader(type(gradient))
-            if callable(reader):
-                self.write(known.target, f"{known.text}.grad", "gradient", reader(gradient), gradient, line, known.owner)
-        self._buffers(line)
-
-    def stepped(self, optimizer: Any, line: int) -> None:
-        """Record what an optimizer has updated."""
-        for group in optimizer.param_groups:
-            for parameter in group["params"]:
-                known = self._known(parameter)
-                reader = self._reader(type(parameter)) if known is not None else None
-                if known is not None and callable(reader):
-                    self._write(known, reader(parameter), parameter, line)
-        guard = digest.no_dispatch()  # noqa: F841  # works by living
-        self._buffers(line)
-
-    # Reading
-
-    def _reader(self, kind: type) -> Any:
-        """What reads values of a type, or what else they are; asked once a type."""
-        found = self._readers.get(kind)
-        if found is None:
-            found = self._readers[kind] = self._learned(kind)
-        return found
-
-    def _learned(self, kind: type) -> Any:
-        np, torch = sys.modules.get("numpy"), sys.modules.get("torch")
-        if np is not None and hasattr(np, "ndarray") and hasattr(np, "generic"):
-            if kind in (np.ndarray, getattr(np, "memmap", None), getattr(np, "matrix", None)):
-                return lambda value: array(np, value)
-            if issubclass(kind, np.number):
-                return lambda value: array(np, np.asarray(value))
-        if torch is not None and hasattr(torch, "Tensor") and hasattr(torch, "nn"):
-            if kind in (torch.Tensor, getattr(torch.nn, "Parameter", None), getattr(torch.nn, "Buffer", None)):
-                if self._tensors is None:
-                    self._tensors = Tensors(torch, self.common.lose)
-                return self._tensors
-            if issubclass(kind, torch.nn.Module):
-                return _MODULE
-        if issubclass(kind, (dict, list, tuple)) and kind.__module__ in ("builtins", "collections"):
-            return _ENTRIES
-        if not is_users(kind):
-            return _NOTHING
-        return _OBJECT if not issubclass(kind, tuple) else _FIELDS if fields_of(kind) else _NOTHING
