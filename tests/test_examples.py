@@ -25,10 +25,12 @@ _VARIED = {"steady_training", "steady_workers"}
 #: they diverge, how, where and with which findings.
 _SEARCHED_AS = {
     "batch_order": "faults/label_ids",
+    "clock_seed": "leaks/clock",
     "dropout_generator": "leaks/python_seed",
     "fizbuz_torch": "leaks/numpy_seed",
     "leftover_checkpoint": "faults/resumed",
     "lstm_late_seed": "faults/late_seed",
+    "lstm_numpy_input": "leaks/numpy_seed",
     "lstm_unseeded": "leaks/torch_seed",
     "worker_augmentation": "faults/numpy_workers",
 }

@@ -100,6 +100,9 @@ _AUTOCAST = (
     SELECT * FROM autocast_changes QUALIFY row_number() OVER (PARTITION BY lane, "row" ORDER BY nth DESC) = 1""",
 )
 
+#: Bytes of the records of a run that is read into memory.
+_SMALL = 1 << 20
+
 _NO_ROWS = ("value", "level", "lost", "measured", "nonfinite")
 
 _SIDE_TABLES = {
@@ -114,9 +117,9 @@ _SIDE_TABLES = {
 
 
 class Tables:
-    """The tables of one run, on a connection of their own that holds no more of the run than a question needs.
+    """The tables of one run, on a connection of their own that holds no more of a large run than a question needs.
 
-    With `held` all is copied into memory and the connection locked: for questions that may be anybody's.
+    With `held` all is copied into memory, as a small run is anyway, and the connection locked: for questions that may be anybody's.
     """
 
     def __init__(self, run: Trace, held: bool = False, looked: Trace | None = None) -> None:
@@ -125,7 +128,7 @@ class Tables:
 
         self.run = run
         self._con = duckdb.connect()
-        self._ask(lambda: _define(self._con, run, held, looked))
+        self._ask(lambda: _define(self._con, run, held or _is_small(run), looked))
         if held:
             self._con.execute("SET enable_external_access = false; SET lock_configuration = true")
 
@@ -175,7 +178,15 @@ class Tables:
             raise TraceError("trace-unreadable", f"{self.run.path} cannot be read: {str(error).splitlines()[0]}") from error
 
 
-def _define(con: duckdb.DuckDBPyConnection, run: Trace, held: bool, looked: Trace | None) -> None:
+def _is_small(run: Trace) -> bool:
+    """Whether a run is soon read: then the files are opened once and not for each of some hundred questions."""
+    try:
+        return sum(lane.path.with_suffix(".parquet").stat().st_size for lane in run.lanes.values()) <= _SMALL
+    except OSError:
+        return False  # whoever reads it says so
+
+
+def _define(con: duckdb.DuckDBPyConnection, run: Trace, copied: bool, looked: Trace | None) -> None:
     columns = ", ".join(f'"{name}" {kind}' for name, kind in EVENT_COLUMNS.items())
     con.execute(f"CREATE TEMP TABLE raw_events ({columns})")
     side: dict[str, list[dict[str, Any]]] = {name: [] for name in _SIDE_TABLES}
@@ -192,7 +203,7 @@ def _define(con: duckdb.DuckDBPyConnection, run: Trace, held: bool, looked: Trac
         f"SELECT {_text(lane.name)} AS lane, * FROM read_parquet({_text(str(lane.path.with_suffix('.parquet')))})"
         for lane in run.lanes.values()
     ]
-    con.execute(f"CREATE {'TABLE' if held else 'VIEW'} records AS {' UNION ALL BY NAME '.join([*parts, _COLUMNS])}")
+    con.execute(f"CREATE {'TABLE' if copied else 'VIEW'} records AS {' UNION ALL BY NAME '.join([*parts, _COLUMNS])}")
     con.execute(_USES)
     con.execute(_GRADIENTS)
     con.execute(_MODULE_ROWS)
