@@ -58,7 +58,7 @@ def related(x: Values, y: Values) -> bool:
         return True
     ours, theirs = pair.both(0)
     sizes = pair.norms(0)
-    if ours.size < 4 or 0 in sizes:
+    if ours.size < _FEW or 0 in sizes:
         return False
     with np.errstate(all="ignore"):
         cosine = abs(np.vdot(ours.ravel(), theirs.ravel())) / (np.linalg.norm(ours) * np.linalg.norm(theirs))
@@ -178,7 +178,7 @@ def in_another_layout(x: Values, y: Values) -> bool:
 
 def _begun_alike(x: Values, y: Values, alike: Callable[..., bool], square: bool) -> Way | None:
     """Whether two names begin with the same numbers, and are moved by little from there."""
-    if elements(x.shape[0]) < 4:
+    if elements(x.shape[0]) < _FEW:
         return None
     for more in range(_IN_FRONT + 1):
         for first, second in dict.fromkeys(((0, more), (more, 0))):
@@ -215,7 +215,7 @@ def written_over(pair: Aligned) -> Literal["a", "b"] | None:
 def begins_as(one: Values, other: Values) -> bool:
     """Whether a name begins as a copy of another one of the same program."""
     size = elements(one.shape[0])
-    return size >= 4 and any(
+    return size >= _FEW and any(
         one.digest[0] == other.digest[k] and size == elements(other.shape[k]) for k in range(min(_IN_FRONT + 1, len(other.order)))
     )
 

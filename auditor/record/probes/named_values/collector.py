@@ -154,10 +154,9 @@ class Collector(Registry):
         reader = self._reader(type(value))
         if not self._is_memory(reader):
             return
-        common = self.common
-        known = common.leaves.get(id(value))
-        if known is not None and known.reference() is value:
+        if self._known(value) is not None:
             return  # it has one name, whatever else it is called
+        common, read = self.common, reader(value)
         common.callers_read = True
         found = [one[:3] for one in others(value, frame, common.plan_of, common.variables_of, self.reached, (_WIDEST, _DEEPEST))]
         found += self._attributes(value, frame)
@@ -165,7 +164,7 @@ class Collector(Registry):
         for there, path, owner in found:
             if (there, path) in common.noted and (there.scope, path, owner) not in done:
                 done.add((there.scope, path, owner))
-                self.write(there, path, "variable", reader(value), value, target.line, owner)
+                self.write(there, path, "variable", read, value, target.line, owner)
 
     def _attributes(self, value: Any, frame: Any) -> list[tuple[Target, str, Owner | None]]:
         """The attribute that was given an object, if it holds it still."""
@@ -268,9 +267,7 @@ class Collector(Registry):
         if callable(reader):
             common = self.common
             if reader is self._tensors:
-                known = common.leaves.get(id(value))
-                if known is not None and known.reference() is not value:
-                    known = None
+                known = self._known(value)
                 if known is None and is_leaf(value):
                     written = target.how in (WRITTEN, TOUCHED) and (target.shared or bool(target.path))
                     known = self._leaf(target, text, value, owner, frame, depth == 0 and (written or target.how == EACH))
