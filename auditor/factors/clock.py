@@ -35,7 +35,7 @@ def _watch(entering: Any) -> None:
     import time
     from functools import partial
 
-    from auditor.record.entering import telling_script, telling_script_of_class
+    from auditor.record.entering import telling_script
     from auditor.record.imports import when_imported
     from auditor.record.probes.wrapping import replace_in_type, telling
 
@@ -51,7 +51,7 @@ def _watch(entering: Any) -> None:
 
     def install(module: Any) -> None:
         for name, owner in _OF_CLASSES.items():
-            replace_in_type(getattr(module, owner), name, partial(telling_script_of_class, entering, f"datetime.{owner}.{name}"))
+            replace_in_type(getattr(module, owner), name, partial(telling_script, entering, f"datetime.{owner}.{name}"))
 
     when_imported("datetime", install)
 
@@ -63,7 +63,7 @@ def _pin(entering: Any, start: int) -> None:
     from auditor.record.callsite import is_user_code
     from auditor.record.entering import caller
     from auditor.record.imports import when_imported
-    from auditor.record.probes.wrapping import replace_in_type
+    from auditor.record.probes.wrapping import replace_in_type, stand_in
 
     readings = 0
     localtime = time.localtime
@@ -84,12 +84,12 @@ def _pin(entering: Any, start: int) -> None:
         per_second = None if name.endswith("_ns") else 1_000_000_000
 
         def read(*given: Any) -> Any:
-            if not asked_by_script(f"time.{name}", sys._getframe(1)):
-                return original(*given)
+            real = original(*given)  # which refuses what it refuses
+            if not asked_by_script(f"time.{name}", sys._getframe(2)):
+                return real
             return now() if per_second is None else now() / per_second
 
-        read.__name__, read.__doc__ = original.__name__, original.__doc__
-        return read
+        return stand_in(original, read)
 
     def at_pinned_time(name: str, original: Any) -> Any:
         position = _OF_A_TIME[name]
@@ -100,8 +100,7 @@ def _pin(entering: Any, start: int) -> None:
             present = now() / 1e9
             return original(*given[:position], localtime(present) if name in _OF_FIELDS else present)
 
-        read.__name__, read.__doc__ = original.__name__, original.__doc__
-        return read
+        return stand_in(original, read)
 
     for name in _names(time):
         setattr(time, name, reading(name, getattr(time, name)))
@@ -112,22 +111,24 @@ def _pin(entering: Any, start: int) -> None:
         cls, date = module.datetime, module.date
         plain_now, plain_utcnow, plain_today = vars(cls)["now"], vars(cls)["utcnow"], vars(date)["today"]
 
-        def at_now(of: Any, tz: Any = None) -> Any:
+        def at_now(of: Any, *given: Any, **named: Any) -> Any:
+            real = plain_now.__get__(None, of)(*given, **named)
             asked = asked_by_script("datetime.datetime.now", caller(sys._getframe(1)))
-            return of.fromtimestamp(now() / 1e9, tz) if asked else plain_now.__get__(None, of)(tz)
+            return of.fromtimestamp(now() / 1e9, real.tzinfo) if asked else real
 
-        def at_utcnow(of: Any) -> Any:
+        def at_utcnow(of: Any, *given: Any) -> Any:
+            real = plain_utcnow.__get__(None, of)(*given)
             if not asked_by_script("datetime.datetime.utcnow", caller(sys._getframe(1))):
-                return plain_utcnow.__get__(None, of)()
+                return real
             return of.fromtimestamp(now() / 1e9, module.timezone.utc).replace(tzinfo=None)
 
-        def at_today(of: Any) -> Any:
-            asked = asked_by_script("datetime.date.today", caller(sys._getframe(1)))
-            return of.fromtimestamp(now() / 1e9) if asked else plain_today.__get__(None, of)()
+        def at_today(of: Any, *given: Any) -> Any:
+            real = plain_today.__get__(None, of)(*given)
+            return of.fromtimestamp(now() / 1e9) if asked_by_script("datetime.date.today", caller(sys._getframe(1))) else real
 
-        replace_in_type(cls, "now", lambda _method: classmethod(at_now))
-        replace_in_type(cls, "utcnow", lambda _method: classmethod(at_utcnow))
-        replace_in_type(date, "today", lambda _method: classmethod(at_today))
+        replace_in_type(cls, "now", lambda method: stand_in(method, at_now))
+        replace_in_type(cls, "utcnow", lambda method: stand_in(method, at_utcnow))
+        replace_in_type(date, "today", lambda method: stand_in(method, at_today))
 
     when_imported("datetime", install)
 

@@ -9,10 +9,12 @@ from auditor.factors import Factor, needs_cuda
 
 def _inside(_process: Any, how: str) -> None:
     from auditor.record.imports import when_imported
+    from auditor.record.probes.wrapping import replace, stand_in
 
     def install(torch: Any) -> None:
         torch._C._set_cudnn_benchmark(how == "vary")
-        torch._C._set_cudnn_benchmark = lambda _on: None  # the script's own setting would undo it
+        # the script's own setting would undo it
+        replace(torch._C, "_set_cudnn_benchmark", lambda original: stand_in(original, lambda _on: None))
 
     when_imported("torch", install)
 

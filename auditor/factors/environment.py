@@ -32,7 +32,7 @@ def _inside(process: Any, _how: str) -> None:
     import time
     from functools import partial
 
-    from auditor.record.entering import Entering, caller, telling_script, telling_script_of_class
+    from auditor.record.entering import Entering, caller, telling_script
     from auditor.record.imports import when_imported
     from auditor.record.probes.wrapping import replace_in_type, telling
 
@@ -44,15 +44,14 @@ def _inside(process: Any, _how: str) -> None:
 
     def dates(module: Any) -> None:
         for owner, name, when in (
-            ("datetime", "now", _without_zone),
-            ("datetime", "fromtimestamp", lambda *given, tz=None, **_named: _without_zone(*given[1:], tz)),
+            ("datetime", "now", lambda _cls, *zone, **named: _without_zone(*zone, **named)),
+            ("datetime", "fromtimestamp", lambda _cls, *given, tz=None, **_named: _without_zone(*given[1:], tz)),
             ("datetime", "timestamp", lambda self: self.tzinfo is None),
             ("datetime", "astimezone", lambda self, *zone, **named: self.tzinfo is None or _without_zone(*zone, **named)),
             ("date", "fromtimestamp", None),
             ("date", "today", None),
         ):
-            telling_of = telling_script if name in ("timestamp", "astimezone") else telling_script_of_class
-            replace_in_type(getattr(module, owner), name, partial(telling_of, entering, f"datetime.{owner}.{name}", when=when))
+            replace_in_type(getattr(module, owner), name, partial(telling_script, entering, f"datetime.{owner}.{name}", when=when))
 
     def languages(module: Any) -> None:
         for name in _OF_THE_LANGUAGE:

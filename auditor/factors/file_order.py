@@ -11,16 +11,21 @@ def _inside(_process: Any, how: str) -> None:
     """Sorted if pinned, the other way round if varied; `glob`, `pathlib` and `os.walk` ask these two."""
     import os
 
-    backwards = how == "vary"
-    listdir, scandir = os.listdir, os.scandir
+    from auditor.record.probes.wrapping import replace, stand_in
 
-    def listed(path: Any = ".") -> Any:
-        return sorted(listdir(path), reverse=backwards)
+    backwards = how == "vary"
+    scandir = os.scandir
+
+    def sorting(listdir: Any) -> Any:
+        return stand_in(listdir, lambda *given, **named: sorted(listdir(*given, **named), reverse=backwards))
 
     class Entries:
-        """As the iterator that `os.scandir` gives, which is a context manager as well."""
+        """Passes for the iterator that `os.scandir` gives, which is a context manager as well."""
+
+        __class__ = property(lambda self: self._class)
 
         def __init__(self, entries: Any) -> None:
+            self._class = type(entries)
             with entries:
                 self._left = iter(sorted(entries, key=lambda entry: entry.name, reverse=backwards))
 
@@ -39,8 +44,8 @@ def _inside(_process: Any, how: str) -> None:
         def close(self) -> None:
             self._left = iter(())
 
-    os.listdir = listed
-    os.scandir = lambda path=".": Entries(scandir(path))  # type: ignore[assignment]  # it gives what the original does
+    replace(os, "listdir", sorting)
+    replace(os, "scandir", lambda original: stand_in(original, lambda *given, **named: Entries(scandir(*given, **named))))
 
 
 FACTOR = Factor(

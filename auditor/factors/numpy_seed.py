@@ -10,6 +10,7 @@ from auditor.factors import Factor
 def _inside(process: Any, how: str) -> None:
     from auditor.record.entropy import Source, outside_workers
     from auditor.record.imports import when_imported
+    from auditor.record.probes.wrapping import stand_in
 
     source, holds = Source(process, "numpy-seed", how), outside_workers(process)
 
@@ -21,7 +22,7 @@ def _inside(process: Any, how: str) -> None:
             """What a SeedSequence without a seed takes from `secrets`."""
             return source.integer(size) if holds() else int(randbits(size))
 
-        bits.randbits = pinned
+        bits.randbits = stand_in(randbits, pinned)
         random.mtrand._rand.seed(source.integer(32))
 
     when_imported("numpy.random", install)

@@ -13,17 +13,17 @@ _BETWEEN = ("random", "secrets", "uuid")
 def _inside(process: Any, how: str) -> None:
     import os
     import sys
+    from functools import partial
 
     from auditor.record.callsite import is_user_code
     from auditor.record.entering import Entering, caller, in_users_code
     from auditor.record.entropy import Source, outside_workers
     from auditor.record.imports import when_imported
-    from auditor.record.probes.wrapping import telling
+    from auditor.record.probes.wrapping import replace, stand_in, telling
     from auditor.record.process import in_standard_library
 
     entering = Entering(process, "os-entropy")
     source, holds = Source(process, "os-entropy", how), outside_workers(process)
-    originals = {name: getattr(os, name) for name in ("urandom", "getrandom") if hasattr(os, name)}
 
     def is_between(frame: Any) -> bool:
         """Whether it takes for its caller: those of Python's library, and code without a file, as the `__init__` of a dataclass."""
@@ -52,14 +52,16 @@ def _inside(process: Any, how: str) -> None:
         return telling(original, lambda *_given: tell(f"os.{name}", sys._getframe(2)))
 
     def pinned(name: str, original: Any) -> Any:
-        def take(size: int, *flags: Any) -> bytes:
-            tell(f"os.{name}", sys._getframe(1))
-            return source.take(size) if holds() else bytes(original(size, *flags))
+        def take(*given: Any, **named: Any) -> bytes:
+            real = bytes(original(*given, **named))  # which refuses what it refuses
+            tell(f"os.{name}", sys._getframe(2))
+            return source.take(len(real)) if holds() else real
 
-        return take
+        return stand_in(original, take)
 
-    for name, original in originals.items():
-        setattr(os, name, watched(name, original) if how == "watch" else pinned(name, original))
+    for name in ("urandom", "getrandom"):
+        if hasattr(os, name):
+            replace(os, name, partial(watched if how == "watch" else pinned, name))
     when_imported("random", lambda random: setattr(random, "_urandom", os.urandom))
 
 

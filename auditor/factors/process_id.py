@@ -13,13 +13,14 @@ def _inside(process: Any, how: str) -> None:
     """Only the script's own code is told of and gets other numbers: libraries use the real ones to tell a child from its parent."""
     import os
     import sys
+    from functools import partial
 
     from xxhash import xxh3_64_intdigest
 
     from auditor.record.callsite import is_user_code
     from auditor.record.entering import Entering
     from auditor.record.entropy import role_of
-    from auditor.record.probes.wrapping import telling
+    from auditor.record.probes.wrapping import replace, stand_in, telling
 
     entering = Entering(process, "process-id")
     first = _FIRST if how == "pin" else 31_337
@@ -38,29 +39,27 @@ def _inside(process: Any, how: str) -> None:
             frame = frame.f_back
         return frame if frame is not None and is_user_code(frame.f_code.co_filename) else None
 
-    def watched(name: str) -> Any:
-        def tell() -> None:
+    def watched(name: str, original: Any) -> Any:
+        def tell(*_given: Any) -> None:
             frame = asking(sys._getframe(2))
             if frame is not None:
                 entering.tell(f"os.{name}", frame)
 
-        return telling(getattr(os, name), tell)
+        return telling(original, tell)
 
-    def pinned(name: str, number: Any) -> Any:
-        original = getattr(os, name)
-
-        def told() -> int:
-            frame = asking(sys._getframe(1))
+    def pinned(name: str, number: Any, original: Any) -> Any:
+        def told(*given: Any) -> int:
+            real = int(original(*given))
+            frame = asking(sys._getframe(2))
             if frame is None:
-                return int(original())
+                return real
             entering.tell(f"os.{name}", frame)
             return int(number())
 
-        told.__name__, told.__doc__ = original.__name__, original.__doc__
-        return told
+        return stand_in(original, told)
 
     for name, number in (("getpid", own), ("getppid", parents)):
-        setattr(os, name, watched(name) if how == "watch" else pinned(name, number))
+        replace(os, name, partial(watched, name) if how == "watch" else partial(pinned, name, number))
 
 
 FACTOR = Factor(

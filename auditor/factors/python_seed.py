@@ -10,6 +10,7 @@ from auditor.factors import Factor
 def _inside(process: Any, how: str) -> None:
     from auditor.record.entropy import Source, outside_workers
     from auditor.record.imports import when_imported
+    from auditor.record.probes.wrapping import stand_in
 
     source, holds = Source(process, "python-seed", how), outside_workers(process)
 
@@ -22,8 +23,7 @@ def _inside(process: Any, how: str) -> None:
                 a = source.integer(64)
             original(self, a, version)
 
-        seed.__qualname__, seed.__module__, seed.__doc__ = original.__qualname__, original.__module__, original.__doc__
-        random.Random.seed = seed
+        random.Random.seed = stand_in(original, seed)
         random.seed = random._inst.seed
         random._inst.seed()
 

@@ -11,6 +11,7 @@ def _inside(process: Any, how: str) -> None:
     """Pinned: a thread keeps running until it waits, and pools have one thread. Varied: threads take turns all the time."""
     import sys
 
+    from auditor.record.entering import with_one
     from auditor.record.imports import when_imported
 
     _watch(process)
@@ -20,12 +21,8 @@ def _inside(process: Any, how: str) -> None:
         return
 
     def install(module: Any) -> None:
-        original = module.ThreadPoolExecutor.__init__
-
-        def alone(self: Any, max_workers: int | None = None, *args: Any, **kwargs: Any) -> None:
-            original(self, 1, *args, **kwargs)
-
-        module.ThreadPoolExecutor.__init__ = alone
+        pool = module.ThreadPoolExecutor
+        pool.__init__ = with_one(pool.__init__)
 
     when_imported("concurrent.futures.thread", install)
 

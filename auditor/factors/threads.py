@@ -25,9 +25,13 @@ def _vary(plan: Plan) -> Plan:
 def _inside(_process: Any, how: str) -> None:
     """A script's own torch.set_num_threads would undo what is pinned."""
     from auditor.record.imports import when_imported
+    from auditor.record.probes.wrapping import replace, stand_in
+
+    def install(torch: Any) -> None:
+        replace(torch, "set_num_threads", lambda original: stand_in(original, lambda _number: None))
 
     if how == "pin":
-        when_imported("torch", lambda torch: setattr(torch, "set_num_threads", lambda _number: None))
+        when_imported("torch", install)
 
 
 FACTOR = Factor(

@@ -10,7 +10,7 @@ from auditor.factors import Factor
 def _inside(process: Any, how: str) -> None:
     from auditor.record.entropy import Source
     from auditor.record.imports import when_imported
-    from auditor.record.probes.wrapping import position_of
+    from auditor.record.probes.wrapping import position_of, replace, stand_in
 
     def begins(worker_id: int) -> int:
         """Seed what the worker has by its number; says the base seed."""
@@ -19,13 +19,17 @@ def _inside(process: Any, how: str) -> None:
         import sys
 
         source = Source(process, f"worker-seed {worker_id}", how)
-        os.urandom = source.take
-        random._urandom = source.take  # type: ignore[attr-defined]  # what SystemRandom takes
+        replace(os, "urandom", lambda urandom: stand_in(urandom, source.take))
+        random._urandom = os.urandom  # type: ignore[attr-defined]  # what SystemRandom takes
         original = random.Random.seed
-        random.Random.seed = lambda self, a=None, version=2: original(self, source.integer(64) if a is None else a, version)  # type: ignore[method-assign]
+
+        def seed(self: Any, a: Any = None, version: int = 2) -> None:
+            original(self, source.integer(64) if a is None else a, version)
+
+        random.Random.seed = stand_in(original, seed)  # type: ignore[method-assign]
         numpy = sys.modules.get("numpy.random")
         if numpy is not None:
-            numpy.bit_generator.randbits = source.integer
+            numpy.bit_generator.randbits = stand_in(numpy.bit_generator.randbits, source.integer)
         return source.integer(62)
 
     def install(worker: Any) -> None:
@@ -37,9 +41,7 @@ def _inside(process: Any, how: str) -> None:
             given[base] = begins(args[number])
             return loop(*given)
 
-        seeded.__wrapped__ = loop  # type: ignore[attr-defined]  # whoever is next looks for the parameters there
-        seeded.__module__, seeded.__name__, seeded.__qualname__ = loop.__module__, loop.__name__, loop.__qualname__
-        worker._worker_loop = seeded
+        worker._worker_loop = stand_in(loop, seeded)
 
     when_imported("torch.utils.data._utils.worker", install)
 

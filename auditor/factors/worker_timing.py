@@ -11,8 +11,10 @@ _LONGEST = 0.02
 
 def _inside(process: Any, how: str) -> None:
     """Pinned: loaders keep their order and pools have one process. Varied: workers take a little longer, now this one and now that."""
+    from auditor.record.entering import with_one
     from auditor.record.entropy import Source
     from auditor.record.imports import when_imported
+    from auditor.record.probes.wrapping import stand_in
 
     _watch(process)
 
@@ -24,38 +26,26 @@ def _inside(process: Any, how: str) -> None:
                 kwargs["in_order"] = True
             original(self, *args, **kwargs)
 
-        module.DataLoader.__init__ = in_order
+        module.DataLoader.__init__ = stand_in(original, in_order)
 
     def pools(module: Any) -> None:
-        original = module.Pool.__init__
-
-        def alone(self: Any, processes: int | None = None, *args: Any, **kwargs: Any) -> None:
-            original(self, 1, *args, **kwargs)
-
-        module.Pool.__init__ = alone
+        module.Pool.__init__ = with_one(module.Pool.__init__)
 
     def executors(module: Any) -> None:
-        original = module.ProcessPoolExecutor.__init__
-
-        def alone(self: Any, max_workers: int | None = None, *args: Any, **kwargs: Any) -> None:
-            original(self, 1, *args, **kwargs)
-
-        module.ProcessPoolExecutor.__init__ = alone
+        module.ProcessPoolExecutor.__init__ = with_one(module.ProcessPoolExecutor.__init__)
 
     def delays(module: Any) -> None:
         import time
 
         source = Source(process, "worker-timing", how)
+
+        def late(*_given: Any) -> None:
+            if process.role.get("worker") is not None:
+                time.sleep(source.integer(16) / 65536 * _LONGEST)
+
         for name in ("_MapDatasetFetcher", "_IterableDatasetFetcher"):
             cls = getattr(module, name)
-            fetch = cls.fetch
-
-            def late(self: Any, index: Any, fetch: Any = fetch) -> Any:
-                if process.role.get("worker") is not None:
-                    time.sleep(source.integer(16) / 65536 * _LONGEST)
-                return fetch(self, index)
-
-            cls.fetch = late
+            cls.fetch = stand_in(cls.fetch, cls.fetch, late)
 
     if how == "pin":
         when_imported("torch.utils.data.dataloader", loaders)

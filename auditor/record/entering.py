@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from auditor.record.callsite import is_user_code
 from auditor.record.imports import failed, when_imported
-from auditor.record.probes.wrapping import telling
+from auditor.record.probes.wrapping import stand_in, telling
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -132,19 +132,12 @@ def telling_script(entering: Entering, name: str, function: Any, when: Callable[
     return telling(function, tell)
 
 
-def telling_script_of_class(entering: Entering, name: str, method: Any, when: Callable[..., bool] | None = None) -> Any:
-    """The same for a class method as it lies in the dict of its class."""
-    return _OfClass(method, lambda bound: telling_script(entering, name, bound, when))
+def with_one(begin: Any) -> Any:
+    """For a pool's `__init__`, whose first argument says how many do the work: one does, if any number may."""
 
+    def alone(pool: Any, *given: Any, **named: Any) -> None:
+        first = begin.__code__.co_varnames[1]
+        most = given[0] if given else named.pop(first, None)
+        begin(pool, 1 if most is None or most > 0 else most, *given[1:], **named)
 
-class _OfClass:
-    """A class method whose bound form is another one: a stand-in in its place would not be bound to the class."""
-
-    __slots__ = ("_make", "_method")
-
-    def __init__(self, method: Any, make: Callable[[Any], Any]) -> None:
-        self._method = method
-        self._make = make
-
-    def __get__(self, instance: object, owner: type | None = None) -> Any:
-        return self._make(self._method.__get__(instance, owner))
+    return stand_in(begin, alone)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from xxhash import xxh3_128_digest
 
+from auditor.record.probes.wrapping import stand_in
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -70,6 +72,6 @@ def seeds_from(source: Source, concerns: Callable[[Any], bool]) -> Callable[[Any
             generator.manual_seed(number)
             return number
 
-        return seed
+        return stand_in(method, seed)
 
     return made

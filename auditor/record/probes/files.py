@@ -19,7 +19,7 @@ from xxhash import xxh3_64
 from auditor.record.callsite import is_user_code
 from auditor.record.digest import of_bytes
 from auditor.record.imports import when_imported
-from auditor.record.probes.wrapping import telling
+from auditor.record.probes.wrapping import replace, telling
 from auditor.record.process import in_standard_library
 
 if TYPE_CHECKING:
@@ -97,8 +97,8 @@ def install(process: Process) -> None:
 
     original_listdir = os.listdir
     builtins.open = io.open = telling(original_open, opened, after=True)
-    os.listdir = telling(os.listdir, listed, after=True)
-    os.scandir = telling(os.scandir, scanned)
+    replace(os, "listdir", lambda original: telling(original, listed, after=True))
+    replace(os, "scandir", lambda original: telling(original, scanned))
     builtins.input = telling(
         builtins.input, lambda line, *_a: process.lane().event("file", path="<stdin>", op="input", text=line), after=True
     )

@@ -7,7 +7,6 @@ C: their seeds are not seen, their first state is.
 
 from __future__ import annotations
 
-import types
 from typing import TYPE_CHECKING, Any
 
 from auditor.record.digest import of_bytes
@@ -70,7 +69,7 @@ def _install(process: Process, random: Any) -> None:
     for module in (random, random.mtrand):
         for name, value in list(vars(module).items()):
             if getattr(value, "__self__", None) is shared and name in vars(type(shared)) and name not in _NO_DRAWS - {"seed", "set_state"}:
-                setattr(module, name, types.MethodType(vars(type(shared))[name], shared))
+                setattr(module, name, getattr(shared, name))
 
     made_by = telling(random.default_rng, lambda made, *args, **kwargs: seeded(made, "default_rng", args, kwargs), after=True)
     random.default_rng = made_by

@@ -11,10 +11,10 @@ from array import array
 from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, Any
 
-from auditor.record.callsite import hide_us, is_user_code
+from auditor.record.callsite import is_user_code
 from auditor.record.digest import of_bytes
 from auditor.record.imports import when_imported
-from auditor.record.probes.wrapping import telling, telling_of_a_change
+from auditor.record.probes.wrapping import stand_in, telling, telling_of_a_change
 from auditor.record.process import in_standard_library
 
 if TYPE_CHECKING:
@@ -75,22 +75,17 @@ def _install(process: Process, module: ModuleType) -> None:
     def draws_own(name: str, method: Any) -> Any:
         def watched(self: Any, *args: Any, **kwargs: Any) -> Any:
             outermost = not nested[0]
-            if outermost and not _libraries_own(sys._getframe(1)):
+            if outermost and not _libraries_own(sys._getframe(2)):
                 stream = "os-entropy" if isinstance(self, module.SystemRandom) else "python-own"
                 process.lane().draw(self, stream, f"random.{name}", state_digest)
             nested[0] = True
             try:
                 return method(self, *args, **kwargs)
-            except BaseException as error:
-                hide_us(error)
-                raise
             finally:
                 if outermost:
                     nested[0] = False
 
-        watched.__name__, watched.__qualname__, watched.__doc__ = name, method.__qualname__, method.__doc__
-        watched.__module__, watched.__wrapped__ = method.__module__, method  # type: ignore[attr-defined]  # as functools.wraps does
-        return watched
+        return stand_in(method, watched)
 
     for name in originals:
         if name not in ("seed", "setstate"):

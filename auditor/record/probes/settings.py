@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from auditor.record.probes.wrapping import telling
+from auditor.record.probes.wrapping import replace, telling
 
 if TYPE_CHECKING:
     from auditor.record.process import Process
@@ -39,7 +39,7 @@ def install(process: Process) -> None:
         elif name == "PYTHONHASHSEED" and value != at_start:
             process.lane().event("setting", name=f"environ:{name}", value=value, first=False)  # too late since Python started
 
-    os.putenv = telling(os.putenv, put, after=True)
+    replace(os, "putenv", lambda original: telling(original, put, after=True))
 
 
 def install_torch(process: Process, torch: Any) -> None:

@@ -8,9 +8,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from auditor.record.callsite import hide_us
 from auditor.record.imports import when_imported
-from auditor.record.probes.wrapping import position_of, telling
+from auditor.record.probes.wrapping import position_of, stand_in, telling
 
 if TYPE_CHECKING:
     from auditor.record.process import Process
@@ -42,18 +41,10 @@ def _install_loop(process: Process, worker: Any) -> None:
     loop = worker._worker_loop
     position = position_of(loop, "worker_id")
 
-    def watched(*args: Any, **kwargs: Any) -> Any:
+    def begun(*args: Any, **kwargs: Any) -> None:
         process.becomes(worker=kwargs.get("worker_id", args[position] if position < len(args) else None))
-        try:
-            return loop(*args, **kwargs)
-        except BaseException as error:
-            hide_us(error)
-            raise
 
-    # A spawned worker finds the function again by these names.
-    watched.__module__, watched.__name__, watched.__qualname__ = loop.__module__, loop.__name__, loop.__qualname__
-    watched.__doc__ = loop.__doc__
-    worker._worker_loop = watched
+    worker._worker_loop = telling(loop, begun)
 
 
 def _install_ends(process: Process, util: Any) -> None:
@@ -71,5 +62,4 @@ def _install_ends(process: Process, util: Any) -> None:
             if process.parent or process.role.get("worker") is not None:
                 process.close()
 
-    watched.__module__, watched.__name__, watched.__qualname__ = leave.__module__, leave.__name__, leave.__qualname__
-    util._exit_function = watched
+    util._exit_function = stand_in(leave, watched)

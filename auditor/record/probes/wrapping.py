@@ -6,7 +6,8 @@ import ctypes
 import gc
 import sys
 from collections.abc import Callable
-from types import MethodType
+from functools import partial
+from types import FunctionType, MethodType
 from typing import Any
 
 from auditor.record.callsite import hide_us
@@ -14,70 +15,140 @@ from auditor.record.imports import failed
 
 
 class _StandIn:
-    """Passes for the function that it stands in for: its attributes, its signature, its place in a pickle.
+    """Passes for the function that it stands in for in all but `type()`: whatever is asked of it is asked of that, `__class__` included.
 
-    A function of C kept on a class is not bound to the instances (`pathlib` of Python 3.10 keeps `io.open` so), hence the two kinds below.
+    A function of C that a class keeps is not bound to the instances, one of Python is, hence the two kinds below.
     """
 
-    __slots__ = ("__weakref__", "_after", "_function", "_tell")
+    __slots__ = ("__weakref__", "_repro_audit_after", "_repro_audit_before", "_repro_audit_body", "_repro_audit_original")
 
-    def __init__(self, function: Any, tell: Callable[..., None], after: bool) -> None:
-        for name, value in (("_function", function), ("_tell", tell), ("_after", after)):
-            object.__setattr__(self, name, value)
+    def __init__(self, original: Any, body: Any, before: Callable[..., None] | None, after: Callable[..., None] | None) -> None:
+        setattr_ = object.__setattr__
+        setattr_(self, "_repro_audit_original", original)
+        setattr_(self, "_repro_audit_body", body)
+        setattr_(self, "_repro_audit_before", before)
+        setattr_(self, "_repro_audit_after", after)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if not self._after:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        before, after = self._repro_audit_before, self._repro_audit_after
+        if before is not None:
             try:
-                self._tell(*args, **kwargs)
+                before(*args, **kwargs)
             except Exception as error:  # noqa: BLE001  # what we fail to note must not end the user's program
-                failed(self._tell, error)
+                failed(before, error)
         try:
-            result = self._function(*args, **kwargs)
+            result = self._repro_audit_body(*args, **kwargs)
         except BaseException as error:
             hide_us(error)
             raise
-        if self._after:
+        if after is not None:
             try:
-                self._tell(result, *args, **kwargs)
+                after(result, *args, **kwargs)
             except Exception as error:  # noqa: BLE001  # likewise
-                failed(self._tell, error)
+                failed(after, error)
         return result
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._function, name)
+        return getattr(self._repro_audit_original, name)
 
     def __setattr__(self, name: str, value: object) -> None:
-        setattr(self._function, name, value)
+        setattr(self._repro_audit_original, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        delattr(self._repro_audit_original, name)
 
     def __repr__(self) -> str:
-        return repr(self._function)
+        return repr(self._repro_audit_original)
 
-    def __reduce__(self) -> Any:
-        name = getattr(self, "__qualname__", "")
-        if getattr(sys.modules.get(str(self.__module__)), name, None) is self:
-            return name
-        import copy  # pickle has imported it
+    def __eq__(self, other: object) -> bool:
+        return bool(self._repro_audit_original == other)  # a stand-in is asked in its turn, so this ends at two originals
 
-        return copy.copy, (self._function,)
+    def __hash__(self) -> int:
+        return hash(self._repro_audit_original)
 
-    # Read from the function, because a class has these of its own.
-    __doc__ = property(lambda self: self._function.__doc__)
-    __module__ = property(lambda self: self._function.__module__)
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        original = original_of(self)
+        # pickle takes functions of Python by their name before it asks them anything
+        reduced = original.__qualname__ if self.__class__ is FunctionType else original.__reduce_ex__(protocol)
+        if isinstance(reduced, str):
+            found: Any = sys.modules.get(str(self.__module__))
+            for name in reduced.split("."):
+                found = getattr(found, name, None)
+            if found is not None and found is not self and found == self:  # the name is of the original still
+                import copy  # pickle has imported it
 
-    __wrapped__ = property(lambda self: self._function)
+                return copy.copy, (original,)
+        return reduced
+
+    def __copy__(self) -> Any:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        import copy  # it is what asks
+
+        made = copy.deepcopy(self._repro_audit_original, memo)  # another one only of a method, whose object is copied
+        return self if made is self._repro_audit_original else made
+
+    # Asked of the original, because a class has these of its own.
+    __class__ = property(lambda self: self._repro_audit_original.__class__)
+    __doc__ = property(lambda self: self._repro_audit_original.__doc__)
+    __module__ = property(lambda self: self._repro_audit_original.__module__)
 
 
 # Within a function that Dynamo compiles, a call of a stand-in is left to Python.
 _StandIn.__call__._torchdynamo_disable = True  # type: ignore[attr-defined]  # as torch.compiler.disable does
 
 
-class _BoundStandIn(_StandIn):
+class _BindingStandIn(_StandIn):
+    """One of a function that is bound when it is an attribute of a class."""
+
     __slots__ = ()
     __doc__ = vars(_StandIn)["__doc__"]  # every class body begins with new ones
     __module__ = vars(_StandIn)["__module__"]
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
-        return self if instance is None else MethodType(self, instance)
+        original = self._repro_audit_original
+        bound = original.__get__(instance, owner)
+        if bound is original:  # asked of its class
+            return self
+        if type(bound) is MethodType and bound.__func__ is original:
+            return MethodType(self, bound.__self__)
+        # a method of C: its bound form is an object of its own kind, for which another stands in
+        body, before, after = self._repro_audit_body, self._repro_audit_before, self._repro_audit_after
+        whose = bound.__self__
+        return _StandIn(
+            bound,
+            bound if body is original else partial(body, whose),
+            before and partial(before, whose),
+            after and (lambda result, *args, **kwargs: after(result, whose, *args, **kwargs)),
+        )
+
+
+# What the classes are made with, and no function has.
+del _StandIn.__slots__, _BindingStandIn.__slots__
+
+
+def stand_in(original: Any, body: Any, before: Callable[..., None] | None = None, after: Callable[..., None] | None = None) -> Any:
+    """What passes for `original`, and runs `body` where it is called, between `before` and `after` (given the result first).
+
+    All three are given the arguments of the call; to each `sys._getframe(2)` is the caller.
+    """
+    binds = hasattr(type(original), "__get__") and not isinstance(original, MethodType)
+    return (_BindingStandIn if binds else _StandIn)(original, body, before, after)
+
+
+def original_of(function: Any) -> Any:
+    """What a function stands in for, below all stand-ins; itself if it is none."""
+    while issubclass(type(function), _StandIn):
+        function = function._repro_audit_original
+    return function
+
+
+def body_of(function: Any) -> Any:
+    """What a stand-in does where a script calls it; a function that is none."""
+    while hasattr(function, "_repro_audit_body"):
+        function = function._repro_audit_body
+    return function
 
 
 def telling(function: Any, tell: Callable[..., None], after: bool = False) -> Any:
@@ -85,8 +156,16 @@ def telling(function: Any, tell: Callable[..., None], after: bool = False) -> An
 
     To `tell`, `sys._getframe(2)` is the caller.
     """
-    binds = hasattr(type(function), "__get__") and not isinstance(function, MethodType)
-    return (_BoundStandIn if binds else _StandIn)(function, tell, after)
+    return stand_in(function, function, None, tell) if after else stand_in(function, function, tell)
+
+
+def replace(module: Any, name: str, make: Callable[[Any], Any]) -> None:
+    """Replace a function of a module, and of the one that it says that it is of: there pickle looks for it (`posix`, for those of `os`)."""
+    original = getattr(module, name)
+    made = make(original)
+    for where in (module, sys.modules.get(str(original.__module__))):
+        if getattr(where, name, None) is original:
+            setattr(where, name, made)
 
 
 def telling_of_a_change(function: Any, state_of: Callable[..., int], tell: Callable[..., None]) -> Any:
@@ -159,7 +238,6 @@ def replace_in_type(cls: type, name: str, make: Callable[[Any], Any]) -> bool:
 
 
 def position_of(function: Any, name: str) -> int:
-    """Position of a parameter of a function, or of what it is wrapped around."""
-    inner = getattr(function, "__wrapped__", function)
-    names = inner.__code__.co_varnames[: inner.__code__.co_argcount]
-    return int(names.index(name))
+    """Position of a parameter of a function."""
+    code = function.__code__
+    return int(code.co_varnames[: code.co_argcount].index(name))

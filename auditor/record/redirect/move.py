@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from auditor.record.callsite import hide_us
 from auditor.record.imports import when_imported
 from auditor.record.mode import Unnoticed
+from auditor.record.probes.wrapping import body_of, original_of
 from auditor.record.redirect.logical import each_tensor, logical_device, tensors_in
 from auditor.record.redirect.told import by_the_script, calling_module, in_place_of
 
@@ -71,8 +72,8 @@ def install(process: Process, torch: Any, told: Told, device: Any, fixed: bool, 
         return wanted
 
     # What lies below us: the pretence, if it is there, else torch; called so that it does not take us for the auditor.
-    lower_to, lower_cpu, lower_cuda = (_unwrapped(getattr(cls, name)) for name in ("to", "cpu", "cuda"))
-    lower_load, lower_from_numpy = _unwrapped(torch.load), torch.from_numpy
+    lower_to, lower_cpu, lower_cuda = (body_of(getattr(cls, name)) for name in ("to", "cpu", "cuda"))
+    lower_load, lower_from_numpy = body_of(torch.load), torch.from_numpy
 
     def to(tensor: Any, *args: Any, **kwargs: Any) -> Any:
         wanted = kwargs.get("device", args[0] if args else None)
@@ -115,14 +116,14 @@ def install(process: Process, torch: Any, told: Told, device: Any, fixed: bool, 
             speaks(map_location)
         return lower_load(file, map_location, **kwargs)
 
-    lower_numpy = _unwrapped(cls.numpy)
+    lower_numpy = body_of(cls.numpy)
     for name, body in {"to": to, "cuda": cuda, "cpu": to_cpu, "numpy": numpy}.items():
-        setattr(cls, name, in_place_of(_plain(getattr(cls, name)), body))
-    cls.pin_memory = in_place_of(_plain(cls.pin_memory), _pinned(_unwrapped(cls.pin_memory), passive))
+        setattr(cls, name, in_place_of(original_of(getattr(cls, name)), body))
+    cls.pin_memory = in_place_of(original_of(cls.pin_memory), _pinned(body_of(cls.pin_memory), passive))
     torch.from_numpy = in_place_of(torch.from_numpy, from_numpy)
     torch.load = in_place_of(torch.load, load)
     inner = torch._C._nn._parse_to
-    lower_parse = _unwrapped(inner)
+    lower_parse = body_of(inner)
 
     def parse_to(*args: Any, **kwargs: Any) -> Any:
         found, *rest = lower_parse(*args, **kwargs)
@@ -130,15 +131,17 @@ def install(process: Process, torch: Any, told: Told, device: Any, fixed: bool, 
             found = at_index(found)
         return (found, *rest)
 
-    torch._C._nn._parse_to = in_place_of(_plain(inner), parse_to)
+    torch._C._nn._parse_to = in_place_of(original_of(inner), parse_to)
     for name in ("as_tensor", "asarray"):
-        setattr(torch, name, in_place_of(_plain(getattr(torch, name)), _brought(_unwrapped(getattr(torch, name)), there, passive, speaks)))
+        setattr(
+            torch, name, in_place_of(original_of(getattr(torch, name)), _brought(body_of(getattr(torch, name)), there, passive, speaks))
+        )
     for module, names in ((torch.cuda, ("is_available", "device_count", "current_device", "set_device")),
                           (torch.accelerator, ("is_available", "current_accelerator"))):  # fmt: skip
         for name in names:
             plain = getattr(module, name, None)
             if plain is not None:
-                setattr(module, name, in_place_of(plain, _speaking(_unwrapped(plain), spoken), ours=False))
+                setattr(module, name, in_place_of(plain, _speaking(body_of(plain), spoken), ours=False))
     _around_loader(passive, cls, there, lambda tensor: lower_cpu(tensor) if device_of(tensor).type == device.type else tensor)
     return mode_of(torch, device, passive, speaks, at_index, there)
 
@@ -160,18 +163,6 @@ def _source() -> bytes:
         return os.read(file, 1 << 20)
     finally:
         os.close(file)
-
-
-def _plain(function: Any) -> Any:
-    """Torch's own function, below all stand-ins."""
-    while hasattr(function, "_repro_audit_original"):
-        function = function._repro_audit_original
-    return function
-
-
-def _unwrapped(function: Any) -> Any:
-    """What a stand-in does for a script."""
-    return getattr(function, "_repro_audit_body", function)
 
 
 def _pinned(lower: Any, passive: Callable[[], bool]) -> Any:

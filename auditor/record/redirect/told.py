@@ -6,7 +6,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from auditor.record.callsite import hide_us, is_user_code
+from auditor.record.callsite import is_user_code
+from auditor.record.probes.wrapping import stand_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,28 +36,19 @@ class Told:
 def in_place_of(original: Any, body: Callable[..., Any], ours: bool = True) -> Any:
     """A function that runs `body` where the script or a library calls, and `original` where the auditor does, unless not `ours`.
 
-    It bears the original's name, and no frame of ours stays in the traceback of what it raises.
+    No frame of ours stays in the traceback of what it raises.
     """
+    if not ours:
+        return stand_in(original, body)
 
-    def stand_in(*args: Any, **kwargs: Any) -> Any:
-        try:
-            if ours:
-                caller = sys._getframe(1).f_code.co_filename
-                if caller.startswith(OURS) and caller != _STAND_INS:
-                    return original(*args, **kwargs)
-            return body(*args, **kwargs)
-        except BaseException as error:
-            hide_us(error)
-            raise
+    def chosen(*args: Any, **kwargs: Any) -> Any:
+        caller = sys._getframe(2).f_code.co_filename
+        if caller.startswith(OURS) and caller != _STAND_INS:
+            return original(*args, **kwargs)
+        return body(*args, **kwargs)
 
-    for name in ("__name__", "__qualname__", "__doc__", "__module__"):
-        try:
-            setattr(stand_in, name, getattr(original, name))
-        except (AttributeError, TypeError):  # a method of C has no module
-            pass
-    stand_in._repro_audit_original = original  # type: ignore[attr-defined]
-    stand_in._repro_audit_body = body  # type: ignore[attr-defined]
-    return stand_in
+    chosen._repro_audit_body = body  # type: ignore[attr-defined]  # for `body_of`
+    return stand_in(original, chosen)
 
 
 def property_in_place_of(original: Any, body: Callable[[Any], Any]) -> property:
