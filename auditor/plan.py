@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from auditor.redaction import redacted_variables, redacted_words
+
 LEVELS = ("off", "steps", "ops")
 #: Variables by which the user says how OpenMP's threads wait; the first is everybody's, the others are GNU's and Intel's.
 _WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
@@ -180,6 +182,9 @@ class Plan:
         """The plan as it is kept in run.json: of the user's own folder, wherever the run is made."""
         facts = asdict(self)
         facts["cwd"], facts["script"] = facts.pop("at_home") or (self.cwd, self.script)
+        facts["script"] = redacted_words(facts["script"])
+        for name in ("environment", "device_variables"):
+            facts[name] = list(redacted_variables(dict(facts[name])).items())
         del facts["tolerances"]
         return facts
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from auditor.redaction import redacted, redacted_words
 
 Verdict = Literal["diverged", "no-divergence-seen", "inconclusive"]
 Kind = Literal[
     "draw", "kernel", "uninitialized", "data", "data-order", "hidden-write", "argument", "structure", "arithmetic", "failed",
 ]  # fmt: skip
 Level = Literal["error", "warning", "note"]
+#: Words of the script's, or of an error that repeats them: without credentials.
+_Said = Annotated[str, AfterValidator(redacted)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$", description="xxh3-64 of the bytes in memory order, in hexadecimal")]
 
 
@@ -33,7 +37,7 @@ class RunOutcome(Model):
     ops: int = 0
     steps: int = 0
     path: str = ""
-    error: str | None = Field(None, description="last line of the script's own traceback, if it ended with one")
+    error: _Said | None = Field(None, description="last line of the script's own traceback, if it ended with one")
     stopped: str | None = Field(None, description="why the auditor ended it early: `steps`, `timeout`, `interrupted`")
 
 
@@ -345,7 +349,7 @@ class Audit(Model):
 
     format: int = 1
     verdict: Verdict
-    script: list[str]
+    script: Annotated[list[str], AfterValidator(redacted_words)]
     runs: list[RunOutcome]
     divergence: Divergence | None = None
     others: list[Divergence] = Field([], description="first divergences of other lanes")
@@ -359,5 +363,5 @@ class Audit(Model):
     environment: list[EnvironmentDifference] = []
     coverage: Coverage = Coverage()
     notes: list[str] = []
-    reason: str | None = Field(None, description="for `inconclusive`: why, with a slug in brackets")
+    reason: _Said | None = Field(None, description="for `inconclusive`: why, with a slug in brackets")
     version: str = ""

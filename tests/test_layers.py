@@ -30,6 +30,7 @@ from tests.processes import audited, environment, made_once, start, write
 
 HOUSE = Path(auditor.__file__).parent
 NOUNS = (
+    "auditor.redaction", "auditor.trace.files",
     "auditor.errors", "auditor.devices", "auditor.plan", "auditor.results", "auditor.source", "auditor.tolerance",
     "auditor.trace", "auditor.trace.names", "auditor.trace.ops", "auditor.trace.reader", "auditor.trace.signs", "auditor.trace.tables",
 )  # fmt: skip
@@ -65,28 +66,38 @@ TABLE: dict[str, Allowed] = {
     "auditor": Allowed(only_standard_library=("importlib",)),  # its names are loaded by `import_module`, see below
     "auditor.__main__": Allowed(("auditor.cli",)),
     "auditor.errors": Allowed(only_standard_library=("__future__",)),
-    "auditor.plan": Allowed(("auditor.errors",)),
+    "auditor.redaction": Allowed(only_standard_library=("__future__", "collections.abc", "re")),  # comes into the user's process
+    "auditor.plan": Allowed(("auditor.errors", "auditor.redaction")),
     "auditor.devices": Allowed(("auditor.errors", "auditor.plan")),
     "auditor.tolerance": Allowed(only_standard_library=("__future__", "collections.abc", "typing")),  # comes into the user's process
     "auditor.trace": Allowed(only_standard_library=("__future__",)),
     "auditor.trace.ops": Allowed(only_standard_library=("__future__",)),
     "auditor.trace.writer": Allowed(("auditor.trace",), only_standard_library=_CHEAP),
+    "auditor.trace.files": Allowed(only_standard_library=("__future__", "os", "pathlib", "stat")),
     "auditor.trace.signs": Allowed(("auditor.trace",), only_standard_library=("__future__", "typing")),  # comes into the user's process
-    "auditor.trace.*": Allowed(("auditor.errors", "auditor.trace", "auditor.trace.*"), others_lazily=("numpy", "duckdb", "xxhash")),
-    "auditor.results": Allowed(("auditor.errors",), ("pydantic",)),
+    "auditor.trace.*": Allowed(
+        ("auditor.errors", "auditor.redaction", "auditor.trace", "auditor.trace.*"), others_lazily=("numpy", "duckdb", "xxhash"),
+    ),
+    "auditor.results": Allowed(("auditor.errors", "auditor.redaction"), ("pydantic",)),
     "auditor.record.boot.sitecustomize": Allowed(
         auditor_lazily=("auditor.record.arm",), others_lazily=("sitecustomize",), only_standard_library=("os", "sys")
     ),
     "auditor.record.probes.named_values*": Allowed(  # the reader where it collects in a process of ours
-        ("auditor.record.*", "auditor.trace", "auditor.trace.signs"), auditor_lazily=("auditor.trace.names",), others_lazily=("numpy",),
+        ("auditor.record.*", "auditor.redaction", "auditor.trace", "auditor.trace.signs"),
+        auditor_lazily=("auditor.trace.names",), others_lazily=("numpy",),
         only_standard_library=(*_CHEAP, "contextlib", "itertools", "math", "opcode"),
     ),
     "auditor.record*": Allowed(
-        ("auditor.record.*", "auditor.tolerance", "auditor.trace", "auditor.trace.ops", "auditor.trace.signs", "auditor.trace.writer"),
+        (
+            "auditor.record.*", "auditor.redaction", "auditor.tolerance", "auditor.trace", "auditor.trace.ops", "auditor.trace.signs",
+            "auditor.trace.writer",
+        ),
         ("xxhash",),
         others_lazily=("torch", "numpy"), only_standard_library=_CHEAP,
     ),
-    "auditor.factors*": Allowed(("auditor.factors", "auditor.plan"), auditor_lazily=("auditor.record.*",), others_lazily=("*",)),
+    "auditor.factors*": Allowed(
+        ("auditor.factors", "auditor.plan"), auditor_lazily=("auditor.record.*", "auditor.redaction"), others_lazily=("*",)
+    ),
     "auditor.detectors*": Allowed(("auditor.detectors", "auditor.trace*", "auditor.results"), others_lazily=("*",)),
     "auditor.launch*": Allowed(("auditor.launch", "auditor.launch.*", *NOUNS)),
     "auditor.experiment*": Allowed(("auditor.experiment.*", *NOUNS)),

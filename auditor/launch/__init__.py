@@ -26,8 +26,10 @@ from auditor.launch.scratch import Snapshot, in_scratch, moved, room, told_of_or
 from auditor.launch.streams import Output, Stdin, closed_streams
 from auditor.launch.tree import remove
 from auditor.plan import Plan
+from auditor.redaction import secrets_in, without
 from auditor.results import RunOutcome
 from auditor.trace import FORMAT, HEADER, HEADER_SIZE
+from auditor.trace.files import make_folder, write
 from auditor.trace.reader import Trace
 
 __all__ = ["Progress", "Screen", "Snapshot", "Stdin", "launch", "moved", "remove", "room", "told_of_originals"]
@@ -77,7 +79,8 @@ def launch(
     try:
         if run.exists() and (not run.is_dir() or any(run.iterdir())):
             raise LaunchError("run-exists", f"{run} exists already: choose another name, or remove it")
-        (run / "spool").mkdir(parents=True)
+        make_folder(run, exist_ok=True)
+        make_folder(run / "spool")
     except OSError as error:
         raise LaunchError("run-unwritable", f"cannot write to {run}: {error.strerror}") from error
     known = plan.as_json()
@@ -131,7 +134,8 @@ def launch(
         if stopped or child.returncode < 0:
             _end_orphans(run)
     meta |= {"exit": child.returncode, "seconds": round(seconds, 3), "pid": child.pid, "stopped": stopped}
-    meta["error"] = told_of_originals(output.last_error(), plan.copies)
+    secrets = secrets_in(plan.script, dict(os.environ) | plan.variables)
+    meta["error"] = without(told_of_originals(output.last_error(), plan.copies) or "", secrets) or None
     if not (run / "run.json").exists():  # the recorder may have made the directory anew
         raise LaunchError("run-directory-gone", f"the run directory {run} was removed while the script ran: what was recorded is gone")
     _write_meta(run, meta)
@@ -184,7 +188,7 @@ def why_nothing(trace: Trace) -> LaunchError | None:
 def _write_meta(run: Path, meta: dict[str, Any]) -> None:
     part = run / "run.json.part"
     try:
-        part.write_text(json.dumps(meta, indent=1))  # names of files may be no UTF-8
+        write(part, json.dumps(meta, indent=1))  # names of files may be no UTF-8
         part.replace(run / "run.json")
     except OSError as error:
         raise LaunchError("run-unwritable", f"cannot write to {run}: {error.strerror}") from error

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from auditor.plan import Plan
+from auditor.redaction import redacted_variables
 
 #: Packages whose version decides numbers.
 _PACKAGES = ("torch", "numpy", "scipy", "transformers", "lightning", "torch-geometric", "torchvision", "accelerate", "triton", "mkl")
@@ -23,12 +24,12 @@ _PREFIXES = (
 
 
 def describe(plan: Plan) -> dict[str, Any]:
-    """`machine`, `versions`, `environment` and the digest of the script. Only variables that can change numbers are kept: no secrets."""
+    """`machine`, `versions`, `environment` and the digest of the script. Of variables, those that can change numbers; no credentials."""
     environment = dict(os.environ) | plan.variables
     return {
         "machine": _machine(),
         "versions": _versions(plan.python),
-        "environment": {name: value for name, value in sorted(environment.items()) if name.startswith(_PREFIXES)},
+        "environment": redacted_variables({name: value for name, value in sorted(environment.items()) if name.startswith(_PREFIXES)}),
         "script_digest": _script_digest(plan),
     }
 

@@ -35,6 +35,7 @@ from auditor.launch.tree import (
     within,
 )
 from auditor.plan import Plan
+from auditor.trace.files import make_folder
 
 __all__ = ["Snapshot", "in_scratch", "moved", "room", "told_of_originals"]
 
@@ -199,7 +200,7 @@ def room(top: Path, cwd: Path) -> Path:
     """Where in `top` a copy of `cwd` goes; links to what lies beside and above `cwd` are made beside and above that."""
     cwd = Path(os.path.realpath(cwd))
     above = list(cwd.parents)[:_LEVELS]
-    top.mkdir(parents=True, exist_ok=True)
+    make_folder(top, exist_ok=True)
     at = top
     for folder, taken in zip(reversed(above), [*(path.name for path in reversed(above[:-1])), cwd.name], strict=True):
         names = _names(folder)
@@ -248,11 +249,11 @@ def _alike(there: str, here: str) -> Iterator[tuple[str, str]]:
 
 def _slot(parent: Path) -> Path:
     """A new folder, of the first number that is free."""
-    parent.mkdir(parents=True, exist_ok=True)
+    make_folder(parent, exist_ok=True)
     for number in count(1):
         try:
             top = parent / f"{number}{_SLOT}"
-            top.mkdir()
+            make_folder(top)
             return top
         except FileExistsError:
             continue

@@ -18,6 +18,8 @@ import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from auditor.trace.files import create
+
 if TYPE_CHECKING:
     from auditor.launch import Screen
 
@@ -50,7 +52,7 @@ class Output:
             self.stderr = self._open(2)
         for stream, name in ((1, "stdout"), (2, "stderr")):
             try:
-                self._kept[stream] = (run / name).open("wb")
+                self._kept[stream] = os.fdopen(create(run / name), "wb")
             except OSError:
                 pass  # the disk is full: the output still passes through
         self._done = threading.Event()

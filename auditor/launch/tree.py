@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from auditor.errors import LaunchError
+from auditor.trace.files import make_folder
 
 #: Bytes that are copied where the file system cannot share them between two files.
 BUDGET = 256 << 20
@@ -151,7 +152,7 @@ def _climbs_out(folder: str, text: str) -> bool:
 
 def make_tree(entries: Sequence[Entry], source: Path, to: Path, budget: int | None, replaced: Mapping[str, str] | None = None) -> list[str]:
     """Make a new folder with these entries, or nothing; gives what was linked because it is large or cannot be read."""
-    to.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(to.parent, exist_ok=True)
     to.mkdir()
     try:
         large = _too_large(entries, source, to, budget) if budget is not None else set()

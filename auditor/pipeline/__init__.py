@@ -64,6 +64,7 @@ from auditor.plan import Inquiry, Plan, Selection
 from auditor.report.words.text import listed
 from auditor.results import Audit, Lost, OpLine, RunOutcome, Search
 from auditor.tolerance import Tolerance
+from auditor.trace.files import FOLDER_MODE, make_folder
 from auditor.trace.reader import Trace
 from auditor.trace.tables import Tables
 
@@ -191,7 +192,10 @@ def _on_its_device(made: RunOutcome, run: Trace) -> RunOutcome:
 
 def _snapshot(plan: Plan, folder: Path) -> Snapshot:
     """The working directory as it is before the first run, without what is ours in it."""
-    return Snapshot.take(Path(plan.cwd), folder / "before", without=(folder, cache_folder()))
+    taken = Snapshot.take(Path(plan.cwd), folder / "before", without=(folder, cache_folder()))
+    if taken.folder.is_dir():
+        taken.folder.chmod(FOLDER_MODE)
+    return taken
 
 
 def _parted(controls: list[Trace]) -> Comparison:
@@ -487,14 +491,14 @@ def new_folder(plan: Plan) -> Path:
     folder = root / f"{time.strftime('%Y%m%d-%H%M%S')}-{script}"
     n = 1
     try:
-        root.mkdir(parents=True, exist_ok=True)
+        make_folder(root, exist_ok=True)
         audits = [path for path in root.iterdir() if re.match(r"\d{8}-\d{6}-", path.name)]
         audits.sort(key=lambda path: path.stat().st_mtime_ns)
         for path in audits[: max(len(audits) - KEPT_AUDITS + 1, 0)]:
             shutil.rmtree(path, ignore_errors=True)
         while True:
             try:
-                folder.mkdir()
+                make_folder(folder)
                 return folder
             except FileExistsError:
                 n += 1

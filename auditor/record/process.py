@@ -12,7 +12,9 @@ from typing import Any
 from auditor.record import imports
 from auditor.record.callsite import is_user_code
 from auditor.record.lane import Lane
+from auditor.redaction import redacted_words
 from auditor.trace import FORMAT, LANE_SPAN
+from auditor.trace.writer import make_folder
 
 _LANES = (1 << 32) // LANE_SPAN - 1
 
@@ -64,7 +66,7 @@ class Process:
             "pid": os.getpid(),
             "ppid": os.getppid(),
             "started": started,
-            "argv": getattr(sys, "orig_argv", sys.argv if hasattr(sys, "argv") else []),
+            "argv": redacted_words(getattr(sys, "orig_argv", sys.argv if hasattr(sys, "argv") else [])),
             "executable": sys.executable,
             "python": sys.version.split()[0],
             "parent": self.parent,
@@ -72,8 +74,9 @@ class Process:
             "rank": self.rank,
         }
         try:
-            os.makedirs(self.directory, exist_ok=True)
-            fd = os.open(os.path.join(self.directory, "process.json"), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            make_folder(self.directory)
+            fd = os.open(os.path.join(self.directory, "process.json"), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            os.fchmod(fd, 0o600)
             os.write(fd, json.dumps(facts).encode())
             os.close(fd)
         except OSError:

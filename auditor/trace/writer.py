@@ -26,6 +26,17 @@ _FASTEST_GROWTH = 1 << 26
 encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=repr, check_circular=False).encode
 
 
+def make_folder(directory: str) -> None:
+    """Make a folder of a run that its owner alone can read, whatever the umask, if it is not there. Raises OSError."""
+    try:
+        os.mkdir(directory, 0o700)
+        os.chmod(directory, 0o700)
+    except FileExistsError:
+        pass
+    except FileNotFoundError:  # the script removed its run directory
+        os.makedirs(directory, 0o700, exist_ok=True)
+
+
 class Beside:
     """A file beside the records that grows at its end, mapped into memory: what is appended outlives the process. The rest is zero."""
 
@@ -45,8 +56,10 @@ class Beside:
     def grow(self, need: int) -> None:
         """Have room for this many bytes in all. Raises OSError if there is none."""
         room = max(min(self.room * 2, self.room + _FASTEST_GROWTH), 4096, need)
-        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
+            if not self.room:
+                os.fchmod(fd, 0o600)  # whatever the umask
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(fd, 0, room)
             else:  # macOS
@@ -79,8 +92,9 @@ class LaneWriter:
         )
         self._fd = -1
         try:
-            os.makedirs(directory, exist_ok=True)
-            self._fd = os.open(self.path + ".jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+            make_folder(directory)
+            self._fd = os.open(self.path + ".jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            os.fchmod(self._fd, 0o600)
         except OSError as error:
             self._stop(error)
 
@@ -107,8 +121,9 @@ class LaneWriter:
         records = self._size // RECORD_SIZE
         size = HEADER_SIZE + records * RECORD_SIZE
         try:
-            fd = os.open(f"{self.path}.{self.segments}.seg", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            fd = os.open(f"{self.path}.{self.segments}.seg", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             try:
+                os.fchmod(fd, 0o600)
                 if hasattr(os, "posix_fallocate"):
                     os.posix_fallocate(fd, 0, size)
                 else:  # macOS

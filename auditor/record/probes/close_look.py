@@ -13,6 +13,7 @@ from auditor.record import digest
 from auditor.record.callsite import hide_us
 from auditor.record.probes.torch_ops import learn_op
 from auditor.trace import lane_name
+from auditor.trace.writer import make_folder
 
 if TYPE_CHECKING:
     from auditor.record.lane import Lane
@@ -65,9 +66,10 @@ def watch(process: Process, lane: Lane, torch: Any, window: dict[str, Any]) -> H
         if size and flat.data_ptr() and size <= VALUE_LIMIT and kept + size <= LANE_LIMIT:
             file = f"{os.path.basename(process.directory)}-{os.path.basename(lane.writer.path)}-{kept:x}.bin"
             try:
-                os.makedirs(folder, exist_ok=True)
-                fd = os.open(os.path.join(folder, file), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+                make_folder(folder)
+                fd = os.open(os.path.join(folder, file), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
                 try:
+                    os.fchmod(fd, 0o600)
                     os.write(fd, digest.array_type(size).from_address(flat.data_ptr()))
                 finally:
                     os.close(fd)

@@ -1,0 +1,67 @@
+"""How files of kept runs are made and read.
+
+What is made is its owner's alone, under any umask, and new: nothing is written through a link of somebody else's. What is read is a regular
+file that is no link, so that a pipe cannot block and a device is not read, and not larger than the caller expects.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+FILE_MODE, FOLDER_MODE = 0o600, 0o700
+#: Bytes of a file of JSON that is read: a hundred times what a run of a day writes.
+LARGEST = 1 << 30
+
+
+class NotOursError(OSError):
+    """Something stands where a file of a run is expected, and is none."""
+
+
+def make_folder(folder: Path, exist_ok: bool = False) -> None:
+    """Make a folder and those above it, each its owner's alone."""
+    if not folder.parent.exists():
+        make_folder(folder.parent, exist_ok=True)
+    try:
+        folder.mkdir(FOLDER_MODE)
+        folder.chmod(FOLDER_MODE)
+    except FileExistsError:
+        if not exist_ok or not folder.is_dir():
+            raise
+
+
+def create(path: Path) -> int:
+    """A descriptor of a new file, in the place of whatever has this name."""
+    path.unlink(missing_ok=True)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+    os.fchmod(fd, FILE_MODE)
+    return fd
+
+
+def write(path: Path, data: bytes | str) -> None:
+    """Write a new file, in the place of whatever has this name."""
+    with os.fdopen(create(path), "wb") as file:
+        file.write(data.encode() if isinstance(data, str) else data)
+
+
+def open_regular(path: Path, largest: int | None = LARGEST) -> int:
+    """A descriptor to read a regular file. Raises OSError, for a link, a pipe, a device, a folder or a larger file `NotOursError`."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        if path.is_symlink():
+            raise NotOursError(f"{path.name} is a link") from error
+        raise
+    facts = os.fstat(fd)
+    wrong = "is no file" if not stat.S_ISREG(facts.st_mode) else "is too large" if largest is not None and facts.st_size > largest else ""
+    if wrong:
+        os.close(fd)
+        raise NotOursError(f"{path.name} {wrong}")
+    return fd
+
+
+def read(path: Path, largest: int | None = LARGEST) -> bytes:
+    """The content of a regular file. Raises what `open_regular` does."""
+    with os.fdopen(open_regular(path, largest), "rb") as file:
+        return file.read()
