@@ -206,7 +206,7 @@ def entered_at(
     stream = next(
         (one for one in detail.streams if one.what != "setting" and one.line is not None and _factor_of(one.name) == factor), None
     )
-    if detail.origin is None and stream is not None:
+    if stream is not None and (detail.origin is None or _factor_of(detail.origin.name) != factor):
         return _place(stream.file, stream.line, read), f"{stream.what.partition(' by ')[2]} here"
     if factor in ("kernels", "cudnn-benchmark", *NUMERICAL) and detail.forward is not None:
         return detail.forward, f"{divergence.op} comes from here"

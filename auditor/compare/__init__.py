@@ -8,8 +8,9 @@ aligned: what follows is shown as context only, while the two lanes still do the
 **What "first" means.** Draws, seeds, files and settings are recorded in the same order as the ops, but a difference in one of them is no
 divergence: a library that draws a name for a temporary file changes nothing. The first differing *op* (or external tensor) decides
 that the runs diverged. If its kind says that something came in from outside (`data`, `argument`, another op ...), the draws and seeds
-before it are asked for the origin: the random stream whose latest differing draw is nearest, and of that stream the first draw or seed in
-which the runs differ. An op whose inputs are equal has no origin before it, whatever else differs.
+before it are asked for the origin: of the random streams that are seen to feed the line, or else of all, the one whose latest differing
+draw is nearest; and of that stream the first draw or seed in which the runs differ (and that feeds the line). A seed that a draw feeds
+came from that draw. An op whose inputs are equal has no origin before it, whatever else differs.
 
 **Which lane is reported.** The main lane's divergence, unless it is of a kind that comes in from outside and another lane diverged
 too: a worker that draws differently hands the main thread other data. A lane that merely ends earlier than its twin is no
@@ -31,6 +32,7 @@ from auditor.compare.origin import DRAWN_FROM_OUTSIDE, differing_files, differin
 from auditor.compare.shadowed import divergence_of_shadow, shadow_of
 from auditor.plan import Watch
 from auditor.results import Detail, Divergence, OpLine, Place
+from auditor.source import Flow
 from auditor.trace.reader import LaneTrace, Trace
 
 __all__ = [
@@ -57,8 +59,8 @@ class Comparison:
     watch: Watch | None = None
 
 
-def compare(a: Trace, b: Trace) -> Comparison:
-    """Compare two runs lane by lane."""
+def compare(a: Trace, b: Trace, flow: Flow | None = None) -> Comparison:
+    """Compare two runs lane by lane; `flow` tells what arrives where in their source, where that is at hand."""
     found: list[Divergence] = []
     windows: list[Watch | None] = []
     notes: list[str] = []
@@ -77,7 +79,7 @@ def compare(a: Trace, b: Trace) -> Comparison:
         if not leading and mismatch.ended:
             notes.append(f"lane {name} ended at op {mismatch.index} in one run and went on in the other: compared up to there")
             continue
-        found.append(_divergence(mismatch, lane, twin, a, b))
+        found.append(_divergence(mismatch, lane, twin, a, b, flow))
         windows.append(_window(mismatch, lane))
     notes += [f"lane {name} ({lane.ops} ops) exists only in {b.id}" for name, lane in b.lanes.items() if name not in a.lanes and lane.ops]
     if not found:
@@ -112,17 +114,17 @@ def _to_report(found: list[Divergence]) -> Divergence:
     return leading
 
 
-def _divergence(mismatch: Mismatch, lane: LaneTrace, twin: LaneTrace, a: Trace, b: Trace) -> Divergence:
+def _divergence(mismatch: Mismatch, lane: LaneTrace, twin: LaneTrace, a: Trace, b: Trace, flow: Flow | None) -> Divergence:
     """Everything there is to say about one mismatch."""
     evidence = evidence_at(mismatch, lane, twin, a, b)
     kind, sentence = refined(mismatch, evidence, lane)
     if evidence is not None:
         evidence.sentence = sentence
     row = mismatch.a or mismatch.b or {}
-    entered = origin(kind, mismatch, lane, twin)
+    entered = origin(kind, mismatch, lane, twin, flow)
     detail = Detail(
         evidence=evidence,
-        streams=differing_streams(lane, twin, mismatch),
+        streams=differing_streams(lane, twin, mismatch, flow),
         files=differing_files(lane, twin, mismatch),
         a=_shown(mismatch.a),
         b=_shown(mismatch.b),

@@ -3,15 +3,64 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from auditor.compare.first import Mismatch
 from auditor.results import FileDifference, Kind, Stream
+from auditor.source import Flow
 from auditor.trace.reader import LaneTrace
 
 #: Kinds that say that something came in from outside of torch's ops.
 DRAWN_FROM_OUTSIDE: tuple[Kind, ...] = ("draw", "data", "data-order", "argument", "structure", "failed")
+
+
+#: `root`: it differs by itself, nobody seeded it; `seed`: it was given different seeds; `moved`: it was drawn from more often in one run
+#: before; `extra`: one run draws from it where the other does not, in the same state.
+How = Literal["root", "seed", "moved", "extra"]
+
+
+@dataclass(frozen=True)
+class Changed:
+    """A stream that differs before a mismatch: its events that do, in pairs; `far`: how far away what it feeds is, if it is seen to."""
+
+    stream: str
+    how: How
+    pairs: list[tuple[dict[str, Any], dict[str, Any] | None]]
+    far: int | None = None
+
+    @property
+    def first(self) -> dict[str, Any]:
+        """The first event that differs, in the first run if that has it."""
+        return self.pairs[0][0]
+
+    @property
+    def other(self) -> dict[str, Any] | None:
+        """That of the other run."""
+        return self.pairs[0][1]
+
+    @property
+    def last(self) -> int:
+        """The last row at which it differs."""
+        return max(event["row"] for event in self.pairs[-1] if event is not None)
+
+    @property
+    def lines(self) -> list[tuple[str | None, int | None]]:
+        """Where the first event that differs is, in either run."""
+        return [(event.get("file"), event.get("line")) for event in self.pairs[0] if event is not None]
+
+    def feeding(self, flow: Flow, lines: Sequence[tuple[str | None, int | None]]) -> Changed:
+        """Begin with the first event that is seen to feed one of the lines; unchanged, and without a distance, if none does."""
+        for k, pair in enumerate(self.pairs):
+            far = [
+                flow.distance(event.get("file"), event.get("line"), event.get("func"), *line)
+                for event in pair if event is not None for line in lines
+            ]  # fmt: skip
+            near = [one for one in far if one is not None]
+            if near:
+                return replace(self, pairs=self.pairs[k:], far=min(near))
+        return replace(self, far=None)
 
 
 @dataclass(frozen=True)
@@ -32,28 +81,55 @@ class Origin:
     row: int
 
 
-def origin(kind: Kind, mismatch: Mismatch, lane: LaneTrace, twin: LaneTrace) -> Origin | None:
-    """The draw or seed that a mismatch of this kind came from; None if it began at the op itself."""
+def origin(kind: Kind, mismatch: Mismatch, lane: LaneTrace, twin: LaneTrace, flow: Flow | None = None) -> Origin | None:
+    """The draw or seed that a mismatch of this kind came from; None if it began at the op itself.
+
+    Where `flow` tells what arrives where in the source, a stream that feeds the lines of the mismatch goes before those that only were
+    drawn from later, and a seed that is computed from a draw came from that draw.
+    """
     if kind not in DRAWN_FROM_OUTSIDE:
         return None
-    differing = _differing(lane, twin, mismatch)
-    if kind == "draw":
-        own = _stream_at(mismatch.row_a, lane) or _stream_at(mismatch.row_b, twin)
-        differing = {stream: events for stream, events in differing.items() if stream == own}
-    if not differing:
+    changed = _differing(lane, twin, mismatch, flow)
+    own = (_stream_at(mismatch.row_a, lane) or _stream_at(mismatch.row_b, twin)) if kind == "draw" else None
+    chosen = next((one for one in changed if one.stream == own), None) if kind == "draw" else _nearest(changed)
+    through: list[Changed] = []
+    while chosen is not None and flow is not None and chosen.how != "root":
+        before = [one for one in (other.feeding(flow, chosen.lines) for other in changed) if one.far is not None and one.how != "extra"]
+        earlier = _nearest([one for one in before if one.stream != chosen.stream and one.first["row"] <= chosen.first["row"]])
+        if earlier is None or earlier.stream in {one.stream for one in through}:
+            break
+        through.append(chosen)
+        chosen = earlier
+    if chosen is None:
         return None
-    nearest = max(differing, key=lambda stream: (max(event["row"] for event in differing[stream][-1] if event is not None), stream))
-    first, other = differing[nearest][0]
+    first, other = chosen.first, chosen.other
     if first["k"] == "draw":
         if kind == "draw" and first["row"] >= mismatch.row_a - 1 and (other is None or other["row"] >= mismatch.row_b - 1):
             return None  # the op is itself the first draw that differs
         if other is not None and other["index"] < first["index"]:
             first, other = other, first
+    said = _sentence(first, other, chosen.stream)
+    if through:
+        last = through[-1].first
+        said += (
+            f"; {'a seed of ' if last['k'] == 'seed' else ''}{through[-1].stream} is made of it, at {last.get('file')}:{last.get('line')}"
+        )
     return Origin(
-        nearest, first["function"], first.get("index", mismatch.index), first.get("file"), first.get("line"), first.get("func"),
-        first.get("code"), first.get("phase"), first.get("step"), _sentence(first, other, nearest), _stream(nearest, first, other),
-        first["row"],
+        chosen.stream, first["function"], first.get("index", mismatch.index), first.get("file"), first.get("line"), first.get("func"),
+        first.get("code"), first.get("phase"), first.get("step"), said, _stream(chosen.stream, first, other), first["row"],
     )  # fmt: skip
+
+
+def _nearest(changed: Sequence[Changed]) -> Changed | None:
+    """Of streams that differ the one to believe: what is seen to feed the mismatch, what differs by itself, what came last."""
+    if not changed:
+        return None
+    seeds = [one for one in changed if one.how in ("root", "seed") and one.far is not None]
+    by_itself = [one for one in seeds if one.how == "root"] or seeds
+    if by_itself:
+        return min(by_itself, key=lambda one: (one.far, -one.last, one.stream))
+    least = [one for one in changed if one.how != "extra"] or changed
+    return max(least, key=lambda one: (one.last, one.stream))
 
 
 def own_stream(mismatch: Mismatch, lane: LaneTrace, twin: LaneTrace) -> Stream | None:
@@ -82,9 +158,14 @@ def _sentence(first: dict[str, Any], other: dict[str, Any] | None, stream: str) 
     return f"the stream {stream} was in another state when it was drawn from here: it was never seeded, or not with the same seed"
 
 
-def differing_streams(lane: LaneTrace, twin: LaneTrace, mismatch: Mismatch) -> list[Stream]:
-    """Each random stream that differs before the mismatch, by its first differing event; then settings that differ."""
-    found = [_stream(stream, *pairs[0]) for stream, pairs in _differing(lane, twin, mismatch).items()]
+def differing_streams(lane: LaneTrace, twin: LaneTrace, mismatch: Mismatch, flow: Flow | None = None) -> list[Stream]:
+    """Each random stream that differs before the mismatch, by its first differing event; then settings that differ.
+
+    A stream from which one run alone drew in the same state is listed only where no other differs: that is what the difference did.
+    """
+    changed = _differing(lane, twin, mismatch, flow)
+    shown = [one for one in changed if one.how != "extra"] or changed
+    found = [_stream(one.stream, one.first, one.other) for one in shown]
     settings = [_settings(which, row) for which, row in ((lane, mismatch.row_a), (twin, mismatch.row_b))]
     for name in sorted(set(settings[0]) | set(settings[1])):
         a, b = settings[0].get(name), settings[1].get(name)
@@ -157,25 +238,44 @@ def _without_own(streams: dict[str, list[dict[str, Any]]], row: dict[str, Any] |
             events.pop()
 
 
-def _differing(lane: LaneTrace, twin: LaneTrace, mismatch: Mismatch) -> dict[str, list[tuple[dict[str, Any], dict[str, Any] | None]]]:
-    """Per stream the pairs of its n-th events that differ, those without a partner included."""
+def _differing(lane: LaneTrace, twin: LaneTrace, mismatch: Mismatch, flow: Flow | None) -> list[Changed]:
+    """The streams that differ before a mismatch."""
     ours, theirs = _timeline(lane, mismatch.row_a), _timeline(twin, mismatch.row_b)
     if mismatch.kind != "draw":
         # what another op draws than that of the other run is part of the mismatch, and nothing before it
         _without_own(ours, mismatch.a)
         _without_own(theirs, mismatch.b)
-    found: dict[str, list[tuple[dict[str, Any], dict[str, Any] | None]]] = {}
+    rows = [row for row in (mismatch.a, mismatch.b) if row is not None]
+    lines = [(row.get("file"), row.get("line")) for row in rows]
+    found = []
     for stream in [*ours, *(s for s in theirs if s not in ours)]:
-        a, b = ours.get(stream, []), theirs.get(stream, [])
-        pairs: list[tuple[dict[str, Any], dict[str, Any] | None]] = []
-        for n in range(max(len(a), len(b))):
-            x, y = (a[n] if n < len(a) else None), (b[n] if n < len(b) else None)
-            if x is None or y is None:
-                pairs.append((x or y or {}, None))
-            elif x["k"] != y["k"]:
-                pairs.append((x if x["k"] == "seed" else y, None))  # one run was seeded where the other already drew
-            elif (x["k"], x["function"], x["state"]) != (y["k"], y["function"], y["state"]):
-                pairs.append((x, y))
-        if pairs:
-            found[stream] = pairs
+        changed = _changed(stream, ours.get(stream, []), theirs.get(stream, []))
+        if changed is not None:
+            found.append(changed.feeding(flow, lines) if flow is not None else changed)
     return found
+
+
+def _changed(stream: str, ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> Changed | None:
+    """How the n-th events of a stream differ in two runs, if they do."""
+    pairs: list[tuple[dict[str, Any], dict[str, Any] | None]] = []
+    extra: list[tuple[dict[str, Any], dict[str, Any] | None]] = []
+    how: How | None = None
+    for n in range(max(len(ours), len(theirs))):
+        x, y = (ours[n] if n < len(ours) else None), (theirs[n] if n < len(theirs) else None)
+        if x is None or y is None:
+            (pairs if pairs else extra).append((x or y or {}, None))
+        elif x["k"] != y["k"]:
+            pairs.append((x if x["k"] == "seed" else y, None))  # one run was seeded where the other already drew
+        elif x["state"] != y["state"]:
+            pairs.append((x, y))
+        elif x["function"] != y["function"]:
+            extra.append((x, y))  # they do different things with the same stream
+        if pairs and how is None:
+            first, other = pairs[0]
+            if first["k"] == "seed":
+                how = "root" if first.get("entropy") or (other or {}).get("entropy") else "seed"
+            else:
+                how = "root" if n == 0 or stream.endswith("-own") or stream == "os-entropy" else "moved"
+    if not pairs and not extra:
+        return None
+    return Changed(stream, how or "extra", pairs or extra)

@@ -63,6 +63,7 @@ from auditor.pipeline.verdict import agree, check_recorder, compared, conclude, 
 from auditor.plan import Inquiry, Plan, Selection
 from auditor.report.words.text import listed
 from auditor.results import Audit, Lost, OpLine, RunOutcome, Search
+from auditor.source import Flow
 from auditor.tolerance import Tolerance
 from auditor.trace.files import FOLDER_MODE, make_folder
 from auditor.trace.reader import Trace
@@ -120,8 +121,8 @@ def audit(
             )  # fmt: skip
         controls = [a, *(runs.one(usual, f"control-{k}", "control") for k in range(2, inquiry.runs + 1))]
         screen.say("comparing")
-        comparison = _parted(controls)
         lab = _laboratory(plan, factors, runs, controls, inquiry, snapshot)
+        comparison = _parted(controls, lab.flow)
         found = _explained(lab, comparison, inquiry)
         looked = _finite_look(plan, a, book, runs) if inquiry.look else None
         result = conclude(list(plan.script), runs.made, found.comparison, plan)
@@ -198,9 +199,9 @@ def _snapshot(plan: Plan, folder: Path) -> Snapshot:
     return taken
 
 
-def _parted(controls: list[Trace]) -> Comparison:
+def _parted(controls: list[Trace], flow: Flow) -> Comparison:
     """The first control with the first other that differs from it, or else with the second."""
-    comparisons = [compared(controls[0], other) for other in controls[1:]]
+    comparisons = [compared(controls[0], other, flow) for other in controls[1:]]
     return next((one for one in comparisons if one.divergence is not None), comparisons[0])
 
 
@@ -251,7 +252,7 @@ def _explained(lab: Laboratory, comparison: Comparison, inquiry: Inquiry) -> Con
         if inquiry.causes:
             return explain(lab, comparison, inquiry.look)
         if inquiry.look and comparison.watch is not None:
-            comparison = second_look(lab.plan_with(), comparison, lab.make)
+            comparison = second_look(lab.plan_with(), comparison, lab.make, lab.flow)
         return Conclusion(comparison, [], Search(), [])
     whole = all(why_not_whole(control, lab.plan) is None for control in lab.controls)
     if inquiry.quick or not inquiry.causes or not whole or any(control.meta.get("exit") for control in lab.controls):

@@ -39,7 +39,7 @@ def explain(lab: Laboratory, comparison: Comparison, look: bool) -> Conclusion:
     divergence = comparison.divergence
     looked = False
     if look and comparison.watch is not None and divergence is not None and not lab.suspicion(divergence, a).founded:
-        comparison = second_look(lab.plan_with(), comparison, lab.make)
+        comparison = second_look(lab.plan_with(), comparison, lab.make, lab.flow)
         looked = True
     first_run = lab.runs.made[-1] if looked else a
     lab.intermittent = _intermittent(lab, comparison)
@@ -51,7 +51,7 @@ def explain(lab: Laboratory, comparison: Comparison, look: bool) -> Conclusion:
     if look and not looked and comparison.watch is not None:
         seen_again = [lab.shown(found.returned.seen) for found in state.found if found.returned and found.returned.seen]
         better = next(filter(None, (closer(comparison, one.comparison) for one in seen_again)), None)
-        comparison = better or (second_look(lab.plan_with(), comparison, lab.make) if not seen_again else comparison)
+        comparison = better or (second_look(lab.plan_with(), comparison, lab.make, lab.flow) if not seen_again else comparison)
     if comparison.divergence is not None:
         since = next((lab.often(found) for found in state.found if found.seen is first), None)
         comparison.divergence.intermittent = lab.intermittent or since or comparison.divergence.intermittent

@@ -23,6 +23,7 @@ from auditor.pipeline.reruns import Reruns, Wish
 from auditor.pipeline.verdict import compared, parting, raised_at, rate
 from auditor.plan import Plan
 from auditor.results import Cause, Divergence, Intermittent, OpLine
+from auditor.source import Flow
 from auditor.trace.reader import Trace
 
 #: Order in which factors are suspected where nothing else is known: the commonest first; what changes results last.
@@ -87,6 +88,11 @@ class Laboratory:
         except (OSError, ValueError):
             return ""
 
+    @cached_property
+    def flow(self) -> Flow:
+        """What arrives where in the user's files."""
+        return Flow(self.read)
+
     def files(self) -> list[str]:
         """The user's files that the controls came by."""
         main = self.controls[0].main
@@ -149,7 +155,7 @@ class Laboratory:
     def show(self, a: Trace, b: Trace, comparison: Comparison | None = None) -> Seen | None:
         """The difference between two runs, as far as the search must know it; what was read is noted in the later of them, if in any."""
         run = next((run for run in (a, b) if run not in self.controls), a)
-        comparison = comparison or compared(a, b)
+        comparison = comparison or compared(a, b, self.flow)
         divergence = comparison.divergence
         if divergence is None:
             return None

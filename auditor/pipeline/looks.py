@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from auditor.compare import Comparison, compare
 from auditor.plan import Plan, Watch
+from auditor.source import Flow
 from auditor.trace.reader import Trace
 
 #: Second looks at most: a fault that moves is looked at once more where it was seen then.
@@ -14,8 +15,10 @@ _LOOKS = 2
 _WIDEST_WATCH = 20_000
 
 
-def second_look(plan: Plan, first: Comparison, make: Callable[[Plan, str, int, str, str], list[Trace]]) -> Comparison:
-    """Run twice more with all values around the difference kept; `make` is that of a laboratory."""
+def second_look(
+    plan: Plan, first: Comparison, make: Callable[[Plan, str, int, str, str], list[Trace]], flow: Flow | None = None
+) -> Comparison:  # fmt: skip
+    """Run twice more with all values around the difference kept; `make` and `flow` are those of a laboratory."""
     watch = first.watch
     # A file that one run leaves for the next is written at the end: a run that is cut short would not leave it.
     to_the_end = first.divergence is not None and bool(first.divergence.detail.files)
@@ -23,7 +26,7 @@ def second_look(plan: Plan, first: Comparison, make: Callable[[Plan, str, int, s
         if watch is None:
             break
         pair = make(plan.with_watch(watch, to_the_end=to_the_end), stem, 2, "look", "a closer look")
-        seen = compare(pair[0], pair[1])
+        seen = compare(pair[0], pair[1], flow)
         if seen.divergence is None:
             continue
         better = closer(first, seen)

@@ -13,6 +13,7 @@ from auditor.launch import outcome, told_of_originals
 from auditor.plan import Plan
 from auditor.report.words.text import counted, listed
 from auditor.results import Audit, Coverage, Divergence, Intermittent, Lost, Place
+from auditor.source import Flow
 from auditor.trace.ops import BRANCHES_UNDER_A_MODE
 from auditor.trace.reader import LaneTrace, Trace
 
@@ -80,9 +81,9 @@ def ended_otherwise(a: Trace, b: Trace) -> bool:
     return a.meta.get("exit") != b.meta.get("exit") and not outcome(a).stopped and not outcome(b).stopped
 
 
-def compared(a: Trace, b: Trace) -> Comparison:
+def compared(a: Trace, b: Trace, flow: Flow | None = None) -> Comparison:
     """Compare two runs; that they did the same ops and ended differently is a difference, too."""
-    comparison = compare(a, b)
+    comparison = compare(a, b, flow)
     return replace(comparison, divergence=failed(a, b)) if comparison.divergence is None and ended_otherwise(a, b) else comparison
 
 

@@ -7,14 +7,15 @@ does not parse says nothing.
 from __future__ import annotations
 
 import ast
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
+from functools import cache
 from typing import TypeVar
 
 from auditor.source.code import Code, Spot, parsed
 from auditor.source.feeding import Feeding
 from auditor.source.sets import iterated, order_shows
 
-__all__ = ["Spot", "calls", "calls_in", "listings", "listings_in", "parsed", "unordered", "unordered_in"]
+__all__ = ["Flow", "Spot", "calls", "calls_in", "listings", "listings_in", "parsed", "unordered", "unordered_in"]
 
 E = TypeVar("E", bound=ast.expr)
 #: A node, what it is, and whether what it gives arrives at the line that was asked about.
@@ -22,6 +23,29 @@ Found = tuple[E, str, bool]
 
 _LISTINGS = ("os.listdir", "os.scandir", "os.walk", "os.fwalk", "glob.glob", "glob.iglob")
 _PATHS = ("iterdir", "glob", "rglob")
+
+
+class Flow:
+    """What arrives where in the user's files, whose texts `read` gives."""
+
+    def __init__(self, read: Callable[[str], str]) -> None:
+        self._read = read
+        self._feeding = cache(self._feeding_of)
+
+    def distance(self, file: str | None, line: int | None, function: str | None, to_file: str | None, to_line: int | None) -> int | None:
+        """How many statements lie between a line (in a function) and the line that it feeds; None if it is not seen to feed it."""
+        if file is None or line is None or to_file is None or to_line is None:
+            return None
+        feeding = self._feeding(to_file, to_line)
+        if feeding is None:
+            return None
+        if file == to_file:
+            return feeding.distance_of(line)
+        return feeding.distance_of_calls(function) if function and function.isidentifier() else None
+
+    def _feeding_of(self, file: str, line: int) -> Feeding | None:
+        code = parsed(self._read(file))
+        return None if code is None else Feeding(code, line)
 
 
 def unordered(source: str, line: int) -> list[Spot]:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import ast
+import builtins
 from collections import defaultdict, deque
 from collections.abc import Iterator
 
-from auditor.source.code import FUNCTIONS, Code
+from auditor.source.code import FUNCTIONS, LOOPS, Code
+
+#: What statements stand in.
+_HOLDERS = (ast.stmt, ast.excepthandler, ast.match_case)
+_EXITS = (ast.Return, ast.Raise, ast.Break, ast.Continue)
 
 
 class Feeding:
@@ -35,13 +40,29 @@ class Feeding:
         """Whether what a node gives arrives at the line."""
         return self.code.statement(node) in self.distance
 
+    def distance_of(self, line: int) -> int | None:
+        """How many statements lie between a line and the one that it feeds; None if it is not seen to feed it."""
+        found = [self.distance[one] for one in self.code.statements_at(line) if one in self.distance]
+        return min(found, default=None)
+
+    def distance_of_calls(self, function: str) -> int | None:
+        """The same for what functions of this name give that are no functions of this file."""
+        found = [
+            far for statement, far in self.distance.items() for node in self.code.own(statement)
+            if isinstance(node, ast.Call) and self.code.called(node).rpartition(".")[2] == function
+        ]  # fmt: skip
+        return min(found, default=None)
+
     def _index(self, node: ast.AST) -> None:
         statement = self.code.statement(node)
         if statement is None:
             return
         changed: ast.AST | None = None
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and isinstance(self.code.parent[node], ast.Expr):
-            changed = node.func.value
+        if isinstance(node, ast.Call) and isinstance(self.code.parent[node], ast.Expr):
+            changed = node.func.value if isinstance(node.func, ast.Attribute) else None
+            if not hasattr(builtins, self.code.called(node)):
+                for argument in node.args:  # nobody takes the result: what it does it does to what it is given
+                    self._changed(argument, statement)
         elif isinstance(node, ast.Subscript) and not isinstance(node.ctx, ast.Load):
             changed = node.value
         elif isinstance(node, ast.AugAssign):
@@ -49,6 +70,9 @@ class Feeding:
         elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
             self._attributes[node.attr].append(statement)
             changed = node.value
+        self._changed(changed, statement)
+
+    def _changed(self, changed: ast.AST | None, statement: ast.stmt) -> None:
         while isinstance(changed, (ast.Subscript, ast.Attribute)):
             if isinstance(changed, ast.Attribute):
                 self._attributes[changed.attr].append(statement)
@@ -69,17 +93,47 @@ class Feeding:
 
     def _before(self, statement: ast.stmt) -> Iterator[ast.stmt]:
         code = self.code
-        around = code.parent[statement]
-        if isinstance(around, (ast.For, ast.AsyncFor, ast.While, ast.If, ast.With, ast.AsyncWith)):
-            yield around
+        yield from self._decided_by(statement)
+        done = statement.value.func if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call) else None
         for node in code.own(statement):
             if isinstance(node, (ast.Name, ast.Attribute)) and isinstance(node.ctx, ast.Load):
                 for defined in code.defined(node):
-                    yield from self._given_by(defined)
+                    yield from self._done_by(defined) if node is done else self._given_by(defined)
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
                 yield from self._name(node)
             elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load) and code.dotted(node) is None:
                 yield from self._attributes.get(node.attr, ())
+
+    def _decided_by(self, statement: ast.stmt, known: frozenset[ast.AST] = frozenset()) -> Iterator[ast.stmt]:
+        """What decides whether a statement is run: tests and loops around it, ways out before it; the same for calls of its function."""
+        code = self.code
+        around = code.parent[statement]
+        block = code.block(statement) if isinstance(getattr(around, code.field[statement], None), list) else []
+        leaving = block[: block.index(statement)] if statement in block else []
+        if isinstance(around, LOOPS):
+            leaving = around.body  # they decide how often the loop goes round
+        for before in leaving:
+            yield from filter(None, (code.statement(code.parent[one]) for one in self._ways_out(before)))
+        if isinstance(around, (ast.excepthandler, ast.match_case)):
+            around = code.parent[around]
+        if isinstance(around, FUNCTIONS) and around not in known:
+            for call in code.calls_of(around):
+                calling = code.statement(call)
+                if calling is not None:
+                    yield from self._decided_by(calling, known | {around})
+        elif isinstance(around, ast.stmt) and not isinstance(around, (*FUNCTIONS, ast.ClassDef)):
+            yield around
+
+    def _ways_out(self, statement: ast.stmt) -> Iterator[ast.stmt]:
+        """Where a statement may end the function or the turn of the loop that it stands in."""
+        stack: list[tuple[ast.AST, bool]] = [(statement, False)]
+        while stack:
+            node, in_loop = stack.pop()
+            if isinstance(node, _EXITS) and node is not statement and not (in_loop and isinstance(node, (ast.Break, ast.Continue))):
+                yield node
+            if not isinstance(node, (*FUNCTIONS, ast.ClassDef, ast.Lambda)):
+                inner = in_loop or isinstance(node, LOOPS)
+                stack.extend((child, inner) for child in ast.iter_child_nodes(node) if isinstance(child, _HOLDERS))
 
     def _name(self, name: ast.Name) -> Iterator[ast.stmt]:
         code = self.code
@@ -105,3 +159,10 @@ class Feeding:
             statement = self.code.statement(node)
             if isinstance(node, (ast.Return, ast.Yield, ast.YieldFrom)) and statement is not None:
                 yield statement
+
+    def _done_by(self, defined: ast.AST) -> Iterator[ast.stmt]:
+        """The statements by which a function changes what it is given, or what it shares."""
+        for (scope, _), changes in self._changes.items():
+            if scope is defined:
+                yield from changes
+        yield from self._given_by(defined)
