@@ -223,6 +223,19 @@ class Finding(Model):
     evidence: dict[str, Any] = {}
 
 
+#: How a finding is seen to be about a divergence: it is at the line, its line feeds that line, it names the lane, or the record.
+About = Literal["line", "feeds", "lanes", "rows"]
+
+
+class Explanation(Place):
+    """A finding that explains the divergence: why the runs differ, where no factor is proved to be it or one is only the symptom."""
+
+    rule: str
+    relation: About
+    message: str
+    instead: str | None = None
+
+
 class Lost(Model):
     """Something that the recorder knows it did not see."""
 
@@ -354,6 +367,7 @@ class Audit(Model):
     divergence: Divergence | None = None
     others: list[Divergence] = Field([], description="first divergences of other lanes")
     causes: list[Cause] = []
+    explained_by: Explanation | None = Field(None, description="the finding that explains the divergence, if one does")
     search: Search | None = None
     devices: list[DeviceComparison] = []
     shadow: Shadowed | None = None

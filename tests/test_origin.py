@@ -164,7 +164,7 @@ def _do(lane: LaneBuilder, how: str, stream: str, tensor: str, word: str, line: 
 def _found(tmp_path: Path, text: str) -> tuple[Divergence, Flow]:
     flow = Flow(lambda file: text if file == "train.py" else "")
     a, b = (_run(tmp_path / name, text, which).sealed() for which, name in ((1, "a"), (2, "b")))
-    found, mirrored = compare(a, b, flow).divergence, compare(b, a, flow).divergence
+    found, mirrored = compare(a, b, flow=flow).divergence, compare(b, a, flow=flow).divergence
     assert found is not None
     assert mirrored is not None
     assert (found.line, found.op) == (mirrored.line, mirrored.op)

@@ -59,7 +59,7 @@ class Comparison:
     watch: Watch | None = None
 
 
-def compare(a: Trace, b: Trace, flow: Flow | None = None) -> Comparison:
+def compare(a: Trace, b: Trace, *, flow: Flow | None = None) -> Comparison:
     """Compare two runs lane by lane; `flow` tells what arrives where in their source, where that is at hand."""
     found: list[Divergence] = []
     windows: list[Watch | None] = []

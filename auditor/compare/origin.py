@@ -43,7 +43,7 @@ class Changed:
     @property
     def last(self) -> int:
         """The last row at which it differs."""
-        return max(event["row"] for event in self.pairs[-1] if event is not None)
+        return max(int(event["row"]) for event in self.pairs[-1] if event is not None)
 
     @property
     def lines(self) -> list[tuple[str | None, int | None]]:

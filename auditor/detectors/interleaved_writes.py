@@ -45,8 +45,8 @@ def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
     taken it over from the first: then both were at it at once, and a lock between them would change only what a turn is.
     """
     for row in runs[0].query(_THREADS if params.among == "threads" else _PROCESSES):
-        values = {"who": named(sorted(row["lanes"]), 0, ""), "op": row.get("op")}
+        values = {"lanes": sorted(row["lanes"]), "who": named(sorted(row["lanes"]), 0, ""), "op": row.get("op")}
         yield Hit(row["file"], row["line"], values, int(row["times"]))
 
 
-DETECTOR = Detector("interleaved-writes", _find, Params, frozenset({"who", "op"}))
+DETECTOR = Detector("interleaved-writes", _find, Params, frozenset({"who", "op", "lanes"}))

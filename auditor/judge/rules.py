@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from auditor.errors import UsageError
 from auditor.judge.conditions import FIELDS, Match
-from auditor.results import Level
+from auditor.results import About, Kind, Level
 
 if TYPE_CHECKING:
     from auditor.detectors import Detector
@@ -40,6 +40,27 @@ TOLERANCES = "tolerances"
 _LINE = Annotated[str, Field(min_length=1)]
 
 
+class Explains(BaseModel):
+    """Which divergence a finding of a rule explains: a fact about its place, and no sentence."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kinds: Annotated[list[Kind], Field(min_length=1, description="kinds of divergence that it makes")]
+    relation: Annotated[
+        About,
+        Field(
+            description="how it is seen to be about a divergence: `line`, it is there; `feeds`, its line gives what is used there; "
+            "`lanes` and `rows`, the divergence is in one of the lanes, or at one of the records, that the detector names"
+        ),
+    ]
+    symptom: Annotated[
+        bool,
+        Field(
+            description="a factor that makes the runs agree only makes the fault repeat: the finding goes before it, and no seed is a fix"
+        ),
+    ] = False
+
+
 class Rule(BaseModel):
     """One rule: a fault, how it is seen in a run, and what to do about it."""
 
@@ -53,6 +74,7 @@ class Rule(BaseModel):
     detector: Annotated[str | None, Field(description="the named detector that finds it, where order matters")] = None
     params: Annotated[dict[str, Any], Field(description="settings of the detector")] = {}
     torch: Annotated[str | None, Field(description="the versions of torch that it holds for, as in '>=2.6,<2.15'; without it, all")] = None
+    explains: Annotated[Explains | None, Field(description="which divergence a finding of it explains, if any")] = None
     message: Annotated[_LINE, Field(description="the finding in one sentence, with {placeholders}")]
     instead: Annotated[_LINE, Field(description="what to do instead")]
     false_positives: Annotated[_LINE, Field(alias="false-positives", description="when it is no fault")]

@@ -25,7 +25,7 @@ from auditor.pipeline.laboratory import Laboratory
 from auditor.pipeline.verdict import compared, why_not_whole
 from auditor.plugins import detectors
 from auditor.report.words.text import listed
-from auditor.results import Audit, Cause, Divergence, Finding, Patch
+from auditor.results import Audit, Cause, Divergence, Explanation, Finding, Patch
 from auditor.trace.reader import Trace
 from auditor.trace.tables import Tables
 
@@ -99,7 +99,7 @@ def _line_after(old: str, new: str, line: int) -> int:
 def mend(audit: Audit, lab: Laboratory, rules: Sequence[Rule], write: bool, apply: bool) -> None:
     """Add a patch to each cause and stale gradient that a few lines cure; write them all to a file, or into the script itself."""
     work = Mending(lab)
-    for cause in audit.causes:
+    for cause in audit.causes if audit.explained_by is None else ():  # what would be patched is only the symptom
         if cause.grade == "logical" and cause.file is not None and cause.line is not None:
             rest = [other.factor for other in audit.causes if other.patch is None and other.factor != cause.factor]
             cause.patch = _cured(work, cause, audit, rest)
@@ -108,7 +108,7 @@ def mend(audit: Audit, lab: Laboratory, rules: Sequence[Rule], write: bool, appl
     for finding in stale:
         assert rule is not None
         finding.patch = _zeroed(work, finding, rule, audit)
-    audit.notes += _left_to_words(audit.causes, stale)
+    audit.notes += _left_to_words(audit.causes, stale, audit.explained_by)
     left = work.changed()
     if apply:
         patches = [*(cause.patch for cause in audit.causes), *(finding.patch for finding in stale)]
@@ -120,9 +120,13 @@ def mend(audit: Audit, lab: Laboratory, rules: Sequence[Rule], write: bool, appl
             audit.notes.append(str(error))
 
 
-def _left_to_words(causes: Sequence[Cause], stale: Sequence[Finding]) -> list[str]:
+def _left_to_words(causes: Sequence[Cause], stale: Sequence[Finding], explained: Explanation | None) -> list[str]:
     """What there is no patch for; how numbers are computed is no fault of a line."""
     logical = [cause for cause in causes if cause.grade == "logical"]
+    if explained is not None:
+        return [
+            f"nothing was patched: {_at(explained.rule, explained.file, explained.line)} explains the difference, and the remedy is words"
+        ]
     if not logical and not stale:
         why = "only how numbers are computed makes a difference" if causes else "no cause was found"
         return [f"there is nothing to patch: {why}"]

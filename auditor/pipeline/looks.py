@@ -26,7 +26,7 @@ def second_look(
         if watch is None:
             break
         pair = make(plan.with_watch(watch, to_the_end=to_the_end), stem, 2, "look", "a closer look")
-        seen = compare(pair[0], pair[1], flow)
+        seen = compare(pair[0], pair[1], flow=flow)
         if seen.divergence is None:
             continue
         better = closer(first, seen)

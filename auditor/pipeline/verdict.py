@@ -83,7 +83,7 @@ def ended_otherwise(a: Trace, b: Trace) -> bool:
 
 def compared(a: Trace, b: Trace, flow: Flow | None = None) -> Comparison:
     """Compare two runs; that they did the same ops and ended differently is a difference, too."""
-    comparison = compare(a, b, flow)
+    comparison = compare(a, b, flow=flow)
     return replace(comparison, divergence=failed(a, b)) if comparison.divergence is None and ended_otherwise(a, b) else comparison
 
 

@@ -147,6 +147,10 @@ def _how_often(often: Intermittent | None) -> str:
 
 def _because(audit: Audit) -> str:
     """What made the runs differ, for the end of the headline; one cause with its line, where the headline has not named that."""
+    explained = audit.explained_by
+    if explained is not None:
+        at = f", at {place(explained.file, explained.line)}" if explained.file else ""
+        return f", because of {plain(explained.rule)}{at}"
     causes = leading(audit)
     proved = [cause for cause in causes if cause.proved]
     factors = {cause.factor for cause in proved}
@@ -309,7 +313,7 @@ def bits(cause: Cause, audit: Audit) -> list[str]:
 def without_cause(audit: Audit) -> list[tuple[str, str]]:
     """What is to be said where causes were searched for and do not explain all: (name, sentence)."""
     search = audit.search
-    if search is None or audit.verdict != "diverged":
+    if search is None or audit.verdict != "diverged" or audit.explained_by is not None:
         return []
     said = []
     if search.beyond:
@@ -638,6 +642,14 @@ class Foretold:
     rule: str
     said: list[tuple[str, list[Finding]]]
     more: int
+
+
+def explaining(audit: Audit) -> Finding | None:
+    """The finding that explains the divergence: it stands before all causes, of which it is none."""
+    said = audit.explained_by
+    if said is None:
+        return None
+    return next((one for one in audit.findings if (one.rule, one.file, one.line) == (said.rule, said.file, said.line)), None)
 
 
 def seen(audit: Audit) -> list[Finding]:

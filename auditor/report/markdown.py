@@ -50,6 +50,9 @@ def _blocks(audit: Audit) -> Iterator[list[str] | Iterator[str]]:
         yield [text(caveat, words.LONG)]
     if programs.is_match(audit):
         yield from _match(audit)
+    explaining = words.explaining(audit)
+    if explaining is not None:
+        yield [f"- {_finding(explaining, [])}"]
     leading = words.leading(audit)
     for cause in leading[:_LIST]:
         yield _cause(cause, audit)

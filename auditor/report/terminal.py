@@ -95,6 +95,9 @@ def _sections(audit: Audit) -> Iterator[RenderableType]:
     yield _headline(audit)
     if programs.is_match(audit):
         yield from _match(audit)
+    explaining = words.explaining(audit)
+    if explaining is not None:
+        yield _indented(_finding(explaining, []))
     causes, unexplained = words.leading(audit), words.without_cause(audit)
     yield from (_cause(cause, audit) for cause in causes)
     if unexplained:
