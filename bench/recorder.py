@@ -144,11 +144,11 @@ def _take(variant: str, steps: int, warm: int, step: Callable[[], None], process
 
 
 def _written(process: Any) -> tuple[int, int]:
-    """Number of the last record and bytes of the table and event lines so far."""
+    """Records and bytes of the table and event lines so far."""
     if process is None:
         return 0, 0
     lane = process.lanes[0]
-    return lane.number(), Path(lane.writer.path + ".jsonl").stat().st_size
+    return lane.position(), lane.writer.lines.used
 
 
 def _since(before: tuple[int, int], now: tuple[int, int]) -> dict[str, float]:
@@ -352,8 +352,8 @@ def _read_spool(spool: Spool, directory: Path, turns: list[dict[str, float]], st
     from auditor.trace import HEADER_SIZE, MORE, RECORD_SIZE
 
     process = next(directory.iterdir())
-    with (process / "0.jsonl").open(encoding="utf-8") as lines:
-        events = [json.loads(line) for line in lines]
+    lines = (process / "0.jsonl").read_bytes().rstrip(b"\0")
+    events = [json.loads(line) for line in lines.splitlines()]
     end = next((event for event in events if event["k"] == "end"), None)
     if end is None or any(event["k"] == "lost" for event in events):
         sys.exit(f"bench: the recorder gave up or lost something: {[e for e in events if e['k'] in ('lost', 'end')]}")
@@ -362,12 +362,12 @@ def _read_spool(spool: Spool, directory: Path, turns: list[dict[str, float]], st
     is_op[[number for number, kind in kinds.items() if kind == "op"]] = True
     segments = sorted(process.glob("0.*.seg"), key=lambda path: int(path.name.split(".")[1]))
     words = np.concatenate([np.fromfile(path, dtype="<u4", offset=HEADER_SIZE) for path in segments])
-    sigs = words.reshape(-1, RECORD_SIZE // 4)[: end["records"], -1]
+    sigs = words.reshape(-1, RECORD_SIZE // 4)[:, -1]
+    sigs = sigs[sigs != 0]
     op = np.zeros(len(sigs), dtype=bool)
     own = sigs != MORE
     op[own] = is_op[sigs[own]]
-    base = next(event["base"] for event in events if event["k"] == "lane")
-    ranges = [slice(int(t["first"]) - 1 - base, int(t["last"]) - base) for t in turns]
+    ranges = [slice(int(t["first"]) - 1, int(t["last"])) for t in turns]
     ops = sum(int(op[one].sum()) for one in ranges)
     spool.steps += len(turns) * steps
     spool.ops += ops
@@ -375,7 +375,7 @@ def _read_spool(spool: Spool, directory: Path, turns: list[dict[str, float]], st
     spool.lines += sum(t["lines"] for t in turns)
     spool.numbers += _bytes_used(process / "0.num") * ops / int(op.sum())  # the file does not say when it grew
     # setup, and what each op, place and module of the program is called
-    spool.once = (process / "0.jsonl").stat().st_size - sum(t["lines"] for t in turns)
+    spool.once = len(lines) - sum(t["lines"] for t in turns)
 
 
 def _bytes_used(numbers: Path) -> int:

@@ -25,9 +25,9 @@ import numpy as np
 import numpy.typing as npt
 from xxhash import xxh3_64_intdigest
 
-from auditor.trace import CUT, FORMAT, LANE_SPAN, MORE, MORE_LIMIT, PHASES, RECORD, RECORD_SIZE, SUMS
+from auditor.trace import CUT, FORMAT, MORE, MORE_LIMIT, PHASES, RECORD, RECORD_SIZE, SUMS
 from auditor.trace.reader import Trace
-from auditor.trace.writer import LaneWriter
+from auditor.trace.writer import LaneWriter, Numbers
 
 HOME = "/home/ada/work"
 
@@ -91,7 +91,7 @@ class TraceBuilder:
             "plan": {"script": ["train.py"], "level": "ops", "window": None},
         } | facts  # fmt: skip
         self.lanes: list[LaneBuilder] = []
-        self._processes: dict[str, tuple[Path, int]] = {}
+        self._processes: dict[str, tuple[Path, int, Numbers]] = {}
         (path / "spool").mkdir(parents=True)
         (path / "run.json").write_text(json.dumps(self.facts))
 
@@ -106,15 +106,15 @@ class TraceBuilder:
             identity = identity or [int(number) for number in process.split(".")]
         elif process:
             role["script"] = process
-        folder, base = self._process(str(sorted(parts.items())), parts.get("rank"), int(parts.get("fork", 0)))
+        folder, ordinal, numbers = self._process(str(sorted(parts.items())), parts.get("rank"), int(parts.get("fork", 0)))
         if thread is not None:
             role["thread"] = int(thread)
-        lane = LaneBuilder(folder, base, role, list(identity), self.started + len(self.lanes), self.path / "values")
+        lane = LaneBuilder(folder, ordinal, numbers, role, list(identity), self.started + len(self.lanes), self.path / "values")
         self.lanes.append(lane)
         return lane
 
-    def _process(self, key: str, rank: str | None, fork: int) -> tuple[Path, int]:
-        folder, lanes = self._processes.get(key, (None, 0))
+    def _process(self, key: str, rank: str | None, fork: int) -> tuple[Path, int, Numbers]:
+        folder, lanes, numbers = self._processes.get(key, (None, 0, Numbers()))
         if folder is None:
             pid = self.pid + len(self._processes)
             folder = self.path / "spool" / f"{pid}-{int(self.started):x}"
@@ -124,8 +124,8 @@ class TraceBuilder:
                 "executable": "/usr/bin/python3", "python": "3.11.2", "parent": "", "fork": fork, "rank": rank,
             }  # fmt: skip
             (folder / "process.json").write_text(json.dumps(facts))
-        self._processes[key] = folder, lanes + 1
-        return folder, lanes
+        self._processes[key] = folder, lanes + 1, numbers
+        return folder, lanes, numbers
 
     def spooled(self) -> Path:
         """Write the end marks, and leave the run unsealed."""
@@ -144,18 +144,18 @@ class LaneBuilder:
     `phase` and `module` are those of the records to come; `file` is that of their lines.
     """
 
-    def __init__(self, folder: Path, ordinal: int, role: dict[str, object], identity: list[int], started: float, values: Path) -> None:
-        self.base = ordinal * LANE_SPAN
-        self.last = self.base
-        self.number = self.base
-        self.writer = LaneWriter(str(folder), ordinal, self.base)
+    def __init__(
+        self, folder: Path, ordinal: int, numbers: Numbers, role: dict[str, object], identity: list[int], started: float, values: Path
+    ) -> None:
+        self.writer = LaneWriter(str(folder), ordinal, numbers)
         self.line = self.writer.line
         self.phase = "setup"
         self.module = ""
         self.file = "train.py"
         self.path = folder / str(ordinal)
         self.killed = False
-        self._buffer, self._offset, self._end = self.writer.next_segment(self.base + 1)
+        self._buffer, self._offset, self._end, first = self.writer.next_segment(0)
+        self.base = self.last = self.number = first - 1
         self._ids: dict[str, int] = {}
         self._tables: dict[tuple[str, str], int] = {}
         self._numbers: dict[tuple[float, ...], int] = {}
@@ -338,7 +338,8 @@ class LaneBuilder:
             module = self.number_of("module", path=self.module) if self.module else 0
             where = module << 16 | (PHASES.index(self.phase) | CUT * cut) << 8 | more
         if self._offset == self._end:
-            self._buffer, self._offset, self._end = self.writer.next_segment(self.last + 1)
+            self._buffer, self._offset, self._end, first = self.writer.next_segment(self.last)
+            self.last = first - 1
         self.last += 1
         p0, p1, p2 = [*producers, 0, 0, 0][:3]
         struct.pack_into(RECORD, self._buffer, self._offset, digest, node, site, numbers, p0, p1, p2, where, sig)

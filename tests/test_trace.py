@@ -21,10 +21,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from auditor.errors import TraceError
-from auditor.trace import EVENTS, FORMAT, HEADER_SIZE, LANE_SPAN, RECORD_SIZE, STOPPED, lane_name
+from auditor.trace import EVENTS, FORMAT, HEADER_SIZE, RECORD_SIZE, STOPPED, lane_name
 from auditor.trace.reader import LaneTrace, Trace
 from auditor.trace.tables import Tables
-from auditor.trace.writer import LaneWriter
+from auditor.trace.writer import LaneWriter, Numbers
 from tests.builder import HOME, LaneBuilder, TraceBuilder, digest_of
 
 KEPT = Path(__file__).parent / "traces"
@@ -468,9 +468,9 @@ def test_a_writer_that_cannot_write_says_why_and_does_not_raise(in_the_way: str,
         (folder / in_the_way).mkdir(parents=True)
     else:
         folder.parent.write_text("a file where the folder of the run was")
-    writer = LaneWriter(str(folder), 0, 0)
+    writer = LaneWriter(str(folder), 0, Numbers())
     writer.line({"k": "lane"})
-    buffer, offset, end = writer.next_segment(1)
+    buffer, offset, end, _ = writer.next_segment(0)
     assert (end - offset) % RECORD_SIZE == 0
     assert len(buffer) == end
     number = writer.numbers((1.0,))
@@ -920,7 +920,7 @@ def test_numbers_in_tables_mean_nothing(tmp_path: Path) -> None:
     """Ops, callsites, modules and floats that are met in another order are the same."""
     ours = TraceBuilder(tmp_path / "a")
     everything(ours.lane())
-    lines = [json.loads(line) for line in lines_of(ours.spooled()).read_text().splitlines()]
+    lines = [json.loads(line) for line in lines_of(ours.spooled()).read_text().rstrip("\0").splitlines()]
     theirs = TraceBuilder(tmp_path / "b")
     lane = theirs.lane()
     lane.writer.numbers((1.0, 2.0, 3.0))
@@ -1031,5 +1031,10 @@ def test_record_numbers_of_two_lanes_of_a_process_are_apart(tmp_path: Path) -> N
     run = TraceBuilder(tmp_path / "a")
     first, second = run.lane(), run.lane("thread 1")
     x, y = first.op("aten.relu.default"), second.op("aten.relu.default")
-    assert y.number - x.number == LANE_SPAN
-    assert [row["record"] for row in rows_of(run.sealed(), "thread 1")] == [1]
+    z = second.op("aten.add.Tensor", x, y)
+    assert x.number != y.number
+    sealed = run.sealed()
+    (own, both) = rows_of(sealed, "thread 1")
+    assert (own["record"], both["record"]) == (1, 2)
+    assert (both["in0"], both["in1"]) == (-2 - sealed.lanes["main"].facts["base"] - 1, own["row"])
+    assert z.number == y.number + 1

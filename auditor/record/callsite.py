@@ -54,7 +54,6 @@ class Sites:
         code = frame.f_code
         number = self._next
         self._next = number + 1
-        place[frame.f_lasti] = number
         self.define(  # type: ignore[operator]  # a callable; object keeps this module free of typing imports
             {
                 "k": "site",
@@ -64,6 +63,7 @@ class Sites:
                 "func": getattr(code, "co_qualname", code.co_name),
             }
         )
+        place[frame.f_lasti] = number  # only now: no record may name a place that has no line
         return number
 
     def site_of(self, frame: FrameType | None) -> int:

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from typing import Any
 
 from auditor.record.callsite import Sites
-from auditor.trace import LANE_SPAN, RECORD, RECORD_SIZE
-from auditor.trace.writer import LaneWriter
+from auditor.trace import RECORD, RECORD_SIZE
+from auditor.trace.writer import LaneWriter, Numbers
 
 pack = struct.Struct(RECORD).pack_into
 
@@ -23,16 +23,15 @@ pack = struct.Struct(RECORD).pack_into
 class Lane:
     """Tables, numbering and events of one thread."""
 
-    def __init__(self, directory: str, ordinal: int, base_lane: int, role: dict[str, object], identity: list[int]) -> None:
-        """Open the files; `base_lane` counts the lanes of this process and of those it was forked from."""
+    def __init__(self, directory: str, ordinal: int, numbers: Numbers, role: dict[str, object], identity: list[int]) -> None:
+        """Make the files; the record numbers are taken from those of the process."""
         self.role = role
         self.identity = identity
-        self.base = base_lane * LANE_SPAN
-        self.writer = LaneWriter(directory, ordinal, self.base)
+        self.writer = LaneWriter(directory, ordinal, numbers)
         self.line = self.writer.line
         self.sites = Sites(self.line)
-        self.buffer, self.offset, self.end = self.writer.next_segment(self.base + 1)
-        self.last = self.base
+        self.buffer, self.offset, self.end, first = self.writer.next_segment(0)
+        self.last = self.base = first - 1
         self.ids: dict[str, int] = {"sig": 0, "module": 0, "leaf": 0, "name": 0}
         self.sigs: dict[object, int] = {}
         self.handler: Any = None
@@ -64,15 +63,21 @@ class Lane:
     def emit(self, sig: int, digest: int, site: int, rows: int = 0) -> int:
         """Write one record that has no producers; returns its number."""
         if self.offset == self.end:
-            self.buffer, self.offset, self.end = self.writer.next_segment(self.last + 1)
-        self.last += 1
-        pack(self.buffer, self.offset, digest, 0, site, 0, rows & 0xFFFFFFFF, rows >> 32, 0, 0, sig)
-        self.offset += RECORD_SIZE
-        return self.last
+            self.buffer, self.offset, self.end, first = self.writer.next_segment(self.last)
+            self.last = first - 1
+        self.last = number = self.last + 1  # taken and filled with no call between the two, see `probes/torch_ops.py`
+        offset = self.offset
+        self.offset = offset + RECORD_SIZE
+        pack(self.buffer, offset, digest, 0, site, 0, rows & 0xFFFFFFFF, rows >> 32, 0, 0, sig)
+        return number
 
     def number(self) -> int:
         """Number of the last record written."""
         return self.last
+
+    def position(self) -> int:
+        """How many records there are."""
+        return self.writer.position(self.number())
 
     def event(self, kind: str, where: bool = True, **facts: object) -> None:
         """Write a rare event: it lies behind the record `at`, and `site` is where in the user's code it comes from."""

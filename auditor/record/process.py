@@ -13,10 +13,11 @@ from auditor.record import imports
 from auditor.record.callsite import is_user_code
 from auditor.record.lane import Lane
 from auditor.redaction import redacted_words
-from auditor.trace import FORMAT, LANE_SPAN
-from auditor.trace.writer import make_folder
+from auditor.trace import FORMAT
+from auditor.trace.writer import Numbers, make_folder
 
-_LANES = (1 << 32) // LANE_SPAN - 1
+#: A lane is kept for as long as the process lives, and has files of its own.
+_MOST_LANES = 1000
 
 
 class Process:
@@ -27,7 +28,8 @@ class Process:
         self.settings = settings
         self.level: str = settings.get("level", "ops")
         self.directory = ""
-        self.generation = 0  # lanes that this process and its forebears have used: record numbers stay distinct
+        self.numbers = Numbers()  # also those of its forebears: record numbers stay distinct
+        self.opened = 0
         self.lanes: list[Lane] = []
         self.local = _thread._local()
         self.opening = _thread.allocate_lock()  # two threads may have their first op at once
@@ -114,12 +116,12 @@ class Process:
         role = dict(self.role)
         if _thread.get_ident() != self.main_thread:
             role["thread"] = self.thread_number() if self.thread_number else 0
-        ordinal = len(self.lanes)
-        lane = Lane(self.directory, ordinal, min(self.generation, _LANES), role, _identity())
+        ordinal = self.opened
+        self.opened += 1
+        lane = Lane(self.directory, ordinal, self.numbers, role, _identity())
         lane.deferring = self.settings.get("digests") == "deferred"
-        self.generation += 1
-        if self.generation > _LANES:
-            lane.line({"k": "lost", "what": "more lanes than record numbers", "count": 1})
+        if ordinal >= _MOST_LANES:
+            lane.line({"k": "lost", "what": f"what threads do after the first {_MOST_LANES - 1:,} of a process", "count": 1})
             lane.writer.stop("too-long")
         self.lanes.append(lane)
         _tell_failures(lane)
@@ -139,7 +141,7 @@ class Process:
         self.parent = os.path.basename(self.directory)
         for lane in self.lanes:
             lane.writer.abandon()
-        self.generation += 1
+        self.opened = 0
         self.role = {"fork": self.forks}
         self.lanes = []
         self.local = _thread._local()

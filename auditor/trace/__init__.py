@@ -14,8 +14,8 @@ A run is a directory::
     lanes/<k>.nam, .val           its named values as they were written, and lanes/<k>.names.json, the names: a later run reads them, too
     lanes/<k>.json                its rare events and what it is
 
-A lane is one thread of one process. Its spool is written through as the program goes: the segments are shared mappings and
-the lines are single `write` calls, so that `kill -9`, `os._exit` and an out-of-memory kill lose nothing.
+A lane is one thread of one process. Its spool is written through as the program goes: segments and lines are shared mappings, so that
+`kill -9`, `os._exit` and an out-of-memory kill lose nothing. No descriptor stays open. Behind what was written a file is zero.
 
 **Records.** Every op, every first sight of a tensor that no recorded op produced (`external`) and every draw from a
 random stream is one record of `RECORD` bytes; an op with more than one output or three inputs is followed by
@@ -33,9 +33,9 @@ of things to ignore.
 place of a node's number, that of the record that last wrote the leaf: whether a parameter was updated since its gradient was last
 written can be seen without knowing the optimizer.
 
-**Record numbers.** A record's number is its position in its lane plus the lane's `base`, a multiple of `LANE_SPAN` that no other
-lane of the same process (or of a process it was forked from) has. A producer's number therefore says whether it lies in
-this lane, and number 0 is nobody's.
+**Record numbers.** Numbers are handed out a block a segment to whichever lane of the process asks (`writer.Numbers`). The header of a
+segment says what its first one is, so the numbers of a lane jump where one segment ends and the next begins. A forked child goes on where
+its parent was: a number below its own first one is a record of its forebears. Number 0 is nobody's. Sealing turns numbers into rows.
 
 **Sketches.** Two devices never agree bit by bit, so where they are compared a tensor has a sketch beside its digest: its norm, its
 largest magnitude, how many of its elements are not finite, and `SUMS` sums of its elements with pseudo-random signs. These are linear: the
@@ -44,7 +44,7 @@ of the difference, whichever elements differ (Alon, Matias, Szegedy: The space c
 with the elements dealt out to the sums, Charikar, Chen, Farach-Colton: Finding frequent items in data streams, 2002).
 
 Format history. 1: the first. Sketches, shadows and named values came later, in files of their own, which a reader that does
-not know them leaves alone.
+not know them leaves alone. At first a lane had a block of 2**27 numbers, and all its segments were of it.
 """
 
 from __future__ import annotations
@@ -52,8 +52,11 @@ from __future__ import annotations
 FORMAT = 1
 
 #: Header of a segment: magic, format, bytes of a record, number of the first record, records and steps so far (first segment
-#: only; refreshed at step boundaries, for a progress display), why recording stopped (an index of `STOPPED`).
-HEADER = "<8sIIQQQI"
+#: only; refreshed at step boundaries, for a progress display), why recording stopped (an index of `STOPPED`), how many records there is
+#: room for (0 in older runs).
+HEADER = "<8sIIQQQIQ"
+#: The part of it that is refreshed, and where it lies.
+PROGRESS, PROGRESS_AT = "<QQI", 24
 HEADER_SIZE = 64
 MAGIC = b"reproaud"
 STOPPED = ("", "disk-full", "run-directory-gone", "recorder-error", "too-long")
@@ -66,8 +69,8 @@ RECORD_SIZE = 40
 MORE = 0xFFFFFFFF
 #: At most this many continuation records an op; the digests of further outputs are folded into the last one.
 MORE_LIMIT = 200
-#: Distance between the record numbers of two lanes. Producers are 32-bit, so a process has at most 31 lanes.
-LANE_SPAN = 1 << 27
+#: Producers are 32-bit: a process and its forebears have so many record numbers.
+NUMBERS = 1 << 32
 
 #: Sums of a sketch. More of them know the norm of a difference better: to one part in sqrt(2 * SUMS).
 SUMS = 16

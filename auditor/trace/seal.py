@@ -13,9 +13,9 @@ import os
 import re
 import shutil
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from auditor.errors import TraceError
 from auditor.trace import (
@@ -31,6 +31,7 @@ from auditor.trace import (
     MORE,
     NAMED,
     NAMED_SIZE,
+    NUMBERS,
     OP,
     PHASES,
     RECORD_SIZE,
@@ -53,7 +54,8 @@ if TYPE_CHECKING:
 _FIELDS = ("digest", "seq", "site", "numbers", "p0", "p1", "p2", "where", "sig")
 #: What sorting and joining may take beside the records themselves; the rest goes to disk.
 _SEAL_MEMORY = "512MB"
-#: A producer in another lane of the same process: this less the number of its record, which is that lane's `base` and the row's `record`.
+#: A producer in another lane of the run: this less the number of its record, which is that lane's `base` and the row's `record`; this alone
+#: if no lane has that record.
 ELSEWHERE = -2
 
 #: What lies beside a lane's records: suffix in the spool -> name in the sealed form, struct, columns.
@@ -84,6 +86,7 @@ def seal(run: Path) -> None:
     copies = (facts.get("plan") or {}).get("copies") or []
     lanes: list[dict[str, Any]] = []
     processes = []
+    parents: dict[str, str] = {}
     for folder in sorted(spool.iterdir()):
         process = _json(folder / "process.json")
         found = sorted(folder.glob("*.jsonl"))
@@ -93,8 +96,10 @@ def seal(run: Path) -> None:
         if not is_known(process.get("format", FORMAT)):
             raise newer(run, process["format"])
         processes.append(process)
-        lanes += [_lane(lines, process) for lines in found]
+        parents[folder.name] = str(process.get("parent") or "")
+        lanes += _opened([_lane(lines, process) for lines in found])
     lanes.sort(key=lambda lane: (lane["name"] != "main", lane["name"], lane["identity"], lane["fork"], lane["started"]))
+    numbers = _numbers(lanes, parents)
     seen: dict[str, int] = {}
     target = run / "lanes"
     try:
@@ -103,7 +108,7 @@ def seal(run: Path) -> None:
             seen[lane["name"]] = seen.get(lane["name"], 0) + 1
             if seen[lane["name"]] > 1:
                 lane["name"] += f" ({seen[lane['name']]})"
-            _write_lane(lane, target / f"{k:03d}", facts.get("cwd", ""), copies)
+            _write_lane(lane, numbers[lane["path"].parent.name], target / f"{k:03d}", facts.get("cwd", ""), copies)
         written = index.with_suffix(".tmp")
         written.write_text(json.dumps({"format": FORMAT, "processes": processes, "lanes": len(lanes)}))
         written.replace(index)
@@ -156,7 +161,7 @@ def _lane(lines: Path, process: dict[str, Any]) -> dict[str, Any]:
         "fork": process.get("fork") or 0, "unknown": 0, "torch": None, "stopped": "", "path": lines.with_suffix(""),
         "executable": process.get("executable"),
     }  # fmt: skip
-    for raw in lines.read_bytes().split(b"\n"):
+    for raw in lines.read_bytes().replace(b"\0", b"").split(b"\n"):  # behind the last line the file is zero
         try:
             event = json.loads(raw)
             kind = event["k"]
@@ -185,49 +190,103 @@ def _lane(lines: Path, process: dict[str, Any]) -> dict[str, Any]:
     return lane
 
 
-def _records(path: Path) -> tuple[np.ndarray[Any, Any], int | None, str]:
-    """A lane's records up to the first that was never written, the number of the first, and why recording stopped if it did."""
+def _opened(lanes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The lanes of a process without those that an exception left behind when they were being opened."""
+    used = [lane for lane in lanes if lane["ended"] or lane["events"] or any(lane["tables"].values()) or lane["torch"]]
+    names = {lane["name"] for lane in used}
+    return [lane for lane in lanes if lane in used or lane["name"] not in names]
+
+
+class _Segments(NamedTuple):
+    """A lane's records up to the first that was never written, the numbers of its segments, and why recording stopped if it did."""
+
+    records: np.ndarray[Any, Any]
+    blocks: list[tuple[int, int]]
+    stopped: str
+
+
+def _segments(path: Path) -> _Segments:
     import numpy as np
 
     dtype = np.dtype([(name, "<u8" if name == "digest" else "<u4") for name in _FIELDS])
     parts = []
+    blocks: list[tuple[int, int]] = []
     stopped = ""
-    k = total = 0
-    start = None
+    k = 0
     while (segment := path.with_name(f"{path.name}.{k}.seg")).exists():
         data = segment.read_bytes()
         k += 1
         if len(data) < HEADER_SIZE:
             break
-        magic, format_, size, first, _written, _steps, why = struct.unpack_from(HEADER, data)
+        magic, format_, size, first, _written, _steps, why, room = struct.unpack_from(HEADER, data)
         if magic != MAGIC or size != RECORD_SIZE:
             break
         if format_ > FORMAT:
             raise newer(path.parent.parent.parent, format_)
-        if start is None:
-            start = first
-        elif first != start + total:
+        if not room and blocks and first != sum(blocks[-1]):
             break  # the segment before this one is not whole
         stopped = stopped or STOPPED[why] if why < len(STOPPED) else "recorder-error"
         usable = (len(data) - HEADER_SIZE) // RECORD_SIZE
         records = np.frombuffer(data, dtype, usable, HEADER_SIZE)
         written = int(np.argmin(records["sig"] != 0)) if usable and (records["sig"] == 0).any() else usable
         parts.append(records[:written])
-        total += written
-        if written < usable:
-            break
-    return (np.concatenate(parts) if parts else np.zeros(0, dtype)), start, stopped
+        blocks.append((first, written))
+        if usable < room or (not room and written < usable):
+            break  # the file was cut
+    return _Segments(np.concatenate(parts) if parts else np.zeros(0, dtype), blocks, stopped)
+
+
+class _Numbers(NamedTuple):
+    """Whose the record numbers are that a process can name: where each block begins, what its first is in the run, how many it has."""
+
+    first: npt.NDArray[np.int64]
+    becomes: npt.NDArray[np.int64]
+    room: npt.NDArray[np.int64]
+
+    def __call__(self, numbers: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+        """A number that no other record of the run has, for each; 0 for those that are no record's."""
+        import numpy as np
+
+        numbers = numbers.astype(np.int64)
+        if not len(self.first):
+            return np.zeros_like(numbers)
+        block = np.maximum(np.searchsorted(self.first, numbers, "right") - 1, 0)
+        within = numbers - self.first[block]
+        return np.where((within >= 0) & (within < self.room[block]), self.becomes[block] + within, 0)
+
+
+def _numbers(lanes: list[dict[str, Any]], parents: dict[str, str]) -> dict[str, _Numbers]:
+    """Read the segments of all lanes, give each its `base` in the run, and tell by process whose a number is."""
+    import numpy as np
+
+    own: dict[str, list[tuple[int, int, int]]] = {process: [] for process in parents}
+    end = 0
+    for lane in lanes:
+        lane["base"] = end
+        for first, count in _segments(lane["path"]).blocks:
+            own[lane["path"].parent.name].append((first, end + 1, count))
+            end += count
+    found = {}
+    for process in parents:
+        blocks = list(own[process])
+        forebear, below, passed = process, min(blocks, default=(NUMBERS,))[0], {process}
+        while (forebear := parents.get(forebear, "")) and forebear not in passed:
+            passed.add(forebear)
+            blocks += [block for block in own.get(forebear, ()) if block[0] < below]
+            below = min([below, *(block[0] for block in own.get(forebear, ()))])
+        found[process] = _Numbers(*np.array(sorted(blocks) or np.zeros((0, 3)), np.int64).reshape(-1, 3).T)
+    return found
 
 
 _P1, _P2, _P3 = 0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9
 
 
-def _write_lane(lane: dict[str, Any], target: Path, cwd: str, copies: Sequence[Sequence[str]]) -> None:
+def _write_lane(lane: dict[str, Any], whose: _Numbers, target: Path, cwd: str, copies: Sequence[Sequence[str]]) -> None:
     """Compute the columns of one lane and write them; a file in one of the copies is told as the one that it is a copy of."""
     import numpy as np
     from xxhash import xxh3_64_intdigest
 
-    records, first, stopped = _records(lane["path"])
+    records, blocks, stopped = _segments(lane["path"])
     lane["stopped"] = stopped or lane["stopped"]
     sigs = lane["tables"]["sig"]
     pool = _pool(lane["path"])
@@ -237,7 +296,23 @@ def _write_lane(lane: dict[str, Any], target: Path, cwd: str, copies: Sequence[S
     main = records[~more]
     positions = np.flatnonzero(~more)
     n = len(main)
-    base = lane["base"] if first is None else first - 1
+    base = lane["base"]
+
+    def rows(numbers: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+        """Record numbers -> rows; -1 nobody, ELSEWHERE and less another lane."""
+        known = whose(numbers)
+        mine = (known > base) & (known <= base + len(row_of))
+        elsewhere = np.where(numbers == 0, -1, ELSEWHERE - known)
+        return np.where(mine, row_of[np.where(mine, known - base - 1, 0)], elsewhere) if len(row_of) else elsewhere
+
+    def position(at: int) -> int:
+        """How many records the lane had when this number was its last."""
+        last = before = 0
+        for first, count in blocks:
+            if at >= first:
+                last = before + min(at - first + 1, count)
+            before += count
+        return last
 
     # tables
     top = max(sigs, default=0) + 1
@@ -275,7 +350,7 @@ def _write_lane(lane: dict[str, Any], target: Path, cwd: str, copies: Sequence[S
     what = finalised(np, hash_of[sig] + np.uint64(_P1) * finalised(np, main["digest"] + np.uint64(_P2)) + np.uint64(_P3) * numbers_hash)
     digests, inputs = [""], [""]
     digests_code, inputs_code = np.zeros(n, np.int32), np.zeros(n, np.int32)
-    producers = np.stack([_rows(main[p], base, row_of) for p in ("p0", "p1", "p2")]) if n else np.zeros((3, 0), np.int64)
+    producers = np.stack([rows(main[p]) for p in ("p0", "p1", "p2")]) if n else np.zeros((3, 0), np.int64)
     rows_digest = np.where(is_external, main["p0"].astype(np.uint64) | main["p1"].astype(np.uint64) << np.uint64(32), np.uint64(0))
     producers[:, is_external] = -1
     for row in np.flatnonzero(main["where"] & 0xFF).tolist():
@@ -285,19 +360,19 @@ def _write_lane(lane: dict[str, Any], target: Path, cwd: str, copies: Sequence[S
         digests_code[row] = len(digests)
         digests.append(" ".join(f"{d:016x}" for d in every))
         what[row] ^= np.uint64(xxh3_64_intdigest(tail["digest"].tobytes()))
-        sources = _rows(np.stack([tail[p] for p in ("p0", "p1", "p2")], 1).reshape(-1), base, row_of)
+        sources = rows(np.stack([tail[p] for p in ("p0", "p1", "p2")], 1).reshape(-1))
         inputs_code[row] = len(inputs)
         inputs.append(" ".join(str(v) for v in [*producers[:, row].tolist(), *sources.tolist()] if v != -1))
 
     # where
     place = main["where"]
     phase = np.minimum(place >> 8 & (CUT - 1), len(PHASES) - 1).astype(np.int32)
-    steps = [event["at"] for event in lane["events"] if event["k"] == "step"]
-    step = np.searchsorted(np.array(steps, np.int64), positions + base + 1, "left") if steps else np.zeros(n, np.int64)
+    steps = [position(event["at"]) for event in lane["events"] if event["k"] == "step"]
+    step = np.searchsorted(np.array(steps, np.int64), positions + 1, "left") if steps else np.zeros(n, np.int64)
     sites = _sites(lane["tables"]["site"], cwd, copies)
     site = main["site"].astype(np.int32)
     leaf = np.where(phase == BACKWARD, place >> 16, 0).astype(np.int32)
-    leaf_written = np.where(leaf > 0, _rows(main["seq"], base, row_of), -1) if n else np.zeros(0, np.int64)
+    leaf_written = np.where(leaf > 0, rows(main["seq"]), -1) if n else np.zeros(0, np.int64)
     forward = _forward_rows(np.where(leaf > 0, 0, main["seq"]), phase)
     forward_site = np.where(forward >= 0, site[forward], 0) if n else site
     module = (place >> 16).astype(np.int32)
@@ -318,16 +393,16 @@ def _write_lane(lane: dict[str, Any], target: Path, cwd: str, copies: Sequence[S
     }  # fmt: skip
     _write_parquet(columns, target.with_suffix(".parquet"))
     for suffix, (name, layout, names) in BESIDE.items():
-        _write_beside(lane["path"].with_suffix(suffix), target.with_suffix(f".{name}.parquet"), layout, names, base, row_of)
+        _write_beside(lane["path"].with_suffix(suffix), target.with_suffix(f".{name}.parquet"), layout, names, rows)
     named = _write_names(lane, target, cwd, copies)
 
     events = []
     for event in lane["events"]:
-        at = int(event.pop("at", base)) - base
+        at = position(int(event.pop("at", 0)))
         event["row"] = int(row_of[min(at, len(row_of)) - 1]) + 1 if at > 0 and len(row_of) else 0
         for key in _OF_RECORDS:
             if key in event:
-                event[key] = _rows(np.array(event[key], np.uint32), base, row_of).tolist()
+                event[key] = rows(np.array(event[key], np.uint32)).tolist()
         if "path" in event:
             event["path"] = _relative(_original(event["path"], copies), cwd)
         site = lane["tables"]["site"].get(event.pop("site", 0))
@@ -380,17 +455,6 @@ def _whole(records: np.ndarray[Any, Any], sigs: dict[int, dict[str, Any]], pool:
 
 def _compact(value: object) -> str:
     return json.dumps(value, separators=(",", ":"), sort_keys=True, ensure_ascii=False)
-
-
-def _rows(numbers: npt.NDArray[np.uint32], base: int, row_of: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Record numbers -> rows; -1 nobody, ELSEWHERE and less another lane."""
-    import numpy as np
-
-    at = numbers.astype(np.int64) - base - 1
-    inside = (at >= 0) & (at < len(row_of))
-    elsewhere = ELSEWHERE - numbers.astype(np.int64)
-    rows = np.where(inside, row_of[np.where(inside, at, 0)], elsewhere) if len(row_of) else elsewhere
-    return np.where(numbers == 0, -1, rows)
 
 
 def _texts(table: dict[int, dict[str, Any]], field: str, numbers: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], list[str]]:
@@ -504,7 +568,7 @@ def _write_parquet(columns: dict[str, _Column], path: Path) -> None:
 
 
 def _write_beside(
-    spool: Path, path: Path, layout: str, names: Sequence[str], base: int, row_of: npt.NDArray[np.int64]
+    spool: Path, path: Path, layout: str, names: Sequence[str], rows_of: Callable[[npt.NDArray[Any]], npt.NDArray[np.int64]]
 ) -> None:  # fmt: skip
     """Write what lies beside the records, each at the row of its record; nothing if there is nothing."""
     import duckdb
@@ -517,7 +581,7 @@ def _write_beside(
     except OSError:
         return
     entries = np.frombuffer(data, dtype, len(data) // dtype.itemsize)
-    rows = _rows(entries["row"], base, row_of)
+    rows = rows_of(entries["row"])
     written = rows >= 0  # the rest of the file is zero, and record 0 is nobody's
     if not written.any():
         return

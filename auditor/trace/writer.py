@@ -1,23 +1,32 @@
 """Writes one lane's spool, inside the user's process: standard library only, and nothing here may raise into the script.
 
-A disk that fills up is noticed before it hurts: segments are allocated with `posix_fallocate`, because a sparse mapping on a
+A disk that fills up is noticed before it hurts: files are allocated with `posix_fallocate`, because a sparse mapping on a
 full disk kills the process with SIGBUS at some later store.
+
+**No descriptor stays open.** A script may close all descriptors (`os.closerange`); those numbers are then its own files', and what is
+written to a kept number would land in them. So everything is written through mappings, which hold no descriptor either (`_mapped`).
+
+**A signal handler of the script's may raise between any two calls.** A file that was made and not yet taken into use is then made again.
 """
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import json
 import mmap
 import os
 import struct
 
-from auditor.trace import FORMAT, HEADER, HEADER_SIZE, LANE_SPAN, MAGIC, RECORD_SIZE, SHADOW, SKETCH, STOPPED
+from auditor.trace import FORMAT, HEADER, HEADER_SIZE, MAGIC, NUMBERS, PROGRESS, PROGRESS_AT, RECORD_SIZE, SHADOW, SKETCH, STOPPED
 
 _pack_header = struct.Struct(HEADER).pack_into
+_pack_progress = struct.Struct(PROGRESS).pack_into
 _FIRST_SEGMENT = 1 << 18
+_FIRST_OF_OTHERS = 1 << 14  # of the lanes behind the first: a process can have many threads, most of which do little
 _POPULATE_WRITE = 23  # MADV_POPULATE_WRITE, Linux 5.14: one call instead of a page fault every 100 records
 _LARGEST_SEGMENT = 1 << 24
+_SCRATCH = 1024  # records
 
 _sketch = struct.Struct(SKETCH).pack
 _shadow = struct.Struct(SHADOW).pack
@@ -37,6 +46,57 @@ def make_folder(directory: str) -> None:
         os.makedirs(directory, 0o700, exist_ok=True)
 
 
+class Numbers:
+    """Hands out the record numbers of a process: a block for each segment, never one twice. 0 is nobody's.
+
+    A forked child goes on from where its parent was, so that a smaller number is one of its forebears'. No lock: a signal handler that runs
+    an op while this very thread takes a block would wait for ever.
+    """
+
+    def __init__(self) -> None:
+        self._blocks: dict[int, list[int]] = {}
+        self._next = 1
+
+    def take(self, count: int) -> int:
+        """The first of so many consecutive numbers; 0 if there are no more."""
+        mine = [count]
+        first = self._next
+        while first + count <= NUMBERS and (block := self._blocks.setdefault(first, mine)) is not mine:
+            first += block[0]
+        if first + count > NUMBERS:
+            return 0
+        self._next = first + count  # a hint: another thread may have taken more meanwhile
+        return first
+
+
+_libc = ctypes.CDLL(None)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
+_MAP_FIXED = 0x10
+
+
+def _mapped(path: str, size: int) -> mmap.mmap:
+    """A file, made if need be, in memory. Raises OSError if there is no room for it.
+
+    `mmap.mmap` keeps a duplicate of the descriptor (up to 3.12 always) and closes that number at its end, whosever it is by then. So the
+    file is mapped over anonymous memory of an `mmap` that has none.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.fchmod(fd, 0o600)  # whatever the umask
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(fd, 0, size)
+        else:  # macOS
+            os.ftruncate(fd, size)
+        memory = mmap.mmap(-1, size, mmap.MAP_PRIVATE)
+        address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        if _libc.mmap(address, size, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED | _MAP_FIXED, fd, 0) != address:
+            raise OSError(errno.ENOMEM, "cannot be mapped")
+    finally:
+        os.close(fd)
+    return memory
+
+
 class Beside:
     """A file beside the records that grows at its end, mapped into memory: what is appended outlives the process. The rest is zero."""
 
@@ -45,111 +105,99 @@ class Beside:
         self.memory: mmap.mmap | bytearray = bytearray()
         self._path = path
 
-    def append(self, data: bytes) -> None:
-        """Add bytes. Raises OSError if there is no room for them."""
-        end = self.used + len(data)
-        if end > self.room:
-            self.grow(end)
-        self.memory[self.used : end] = data
-        self.used = end
+    def append(self, data: bytes) -> int:
+        """Add bytes; returns where they lie. Raises OSError if there is no room for them."""
+        size = len(data)
+        while self.used + size > self.room:
+            self.grow(self.used + size)
+        # no call between the two: at each a signal handler or another thread may append
+        at = self.used
+        self.used = end = at + size
+        self.memory[at:end] = data
+        return at
 
     def grow(self, need: int) -> None:
         """Have room for this many bytes in all. Raises OSError if there is none."""
         room = max(min(self.room * 2, self.room + _FASTEST_GROWTH), 4096, need)
-        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            if not self.room:
-                os.fchmod(fd, 0o600)  # whatever the umask
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(fd, 0, room)
-            else:  # macOS
-                os.ftruncate(fd, room)
-            self.memory = mmap.mmap(fd, room)
-        finally:
-            os.close(fd)
-        self.room = room
+        memory = _mapped(self._path, room)
+        if room > self.room:  # else another thread has had a larger one meanwhile
+            self.memory, self.room = memory, room
 
 
 class LaneWriter:
     """The files of one lane: `line` appends a JSON line, `next_segment` hands out memory for records.
 
     `stopped` is empty while all is well and one of `trace.STOPPED` afterwards; then `line` does nothing and
-    `next_segment` hands out one scratch segment that is written over and over.
+    `next_segment` hands out memory that nobody reads.
     """
 
-    def __init__(self, directory: str, lane: int, base: int) -> None:
-        """Create the `.jsonl` and the first segment; `base` is the lane's first record number minus one."""
+    def __init__(self, directory: str, lane: int, numbers: Numbers) -> None:
+        """Name the files; each is made when it is first written to."""
         self.path = os.path.join(directory, str(lane))
-        self.first = base + 1
         self.segments = 0
         self.steps = 0
         self.stopped = ""
         self.head: mmap.mmap | None = None
-        self.buffer: mmap.mmap | bytearray = bytearray(HEADER_SIZE + RECORD_SIZE)
-        self._size = _FIRST_SEGMENT
-        self._numbers, self._sketches, self._shadows, self.named, self.kept = (
-            Beside(self.path + suffix) for suffix in (".num", ".skt", ".shd", ".nam", ".val")
+        self._take = numbers.take
+        self._size = _FIRST_SEGMENT if lane == 0 else _FIRST_OF_OTHERS
+        self._before = 0  # records in the segments before the current one
+        self._first = 0  # number of the first record of the current one
+        self._room = 0
+        self.lines, self._numbers, self._sketches, self._shadows, self.named, self.kept = (
+            Beside(self.path + suffix) for suffix in (".jsonl", ".num", ".skt", ".shd", ".nam", ".val")
         )
-        self._fd = -1
+        self._silent = False
         try:
             make_folder(directory)
-            self._fd = os.open(self.path + ".jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-            os.fchmod(self._fd, 0o600)
         except OSError as error:
+            self._silent = True
             self._stop(error)
 
     def line(self, event: dict[str, object]) -> None:
-        """Append one event as a JSON line, in one `write`."""
-        if self._fd < 0:
+        """Append one event as a JSON line."""
+        if self._silent:
             return
         try:
-            data = (encode(event) + "\n").encode("utf-8", "surrogatepass")
-            written = os.write(self._fd, data)
-            if written != len(data):
-                raise OSError(errno.ENOSPC, "short write")
+            self.lines.append((encode(event) + "\n").encode("utf-8", "surrogatepass"))
         except OSError as error:
+            self._silent = True
             self._stop(error)
         except (ValueError, TypeError, RecursionError):
             self._stop(None)
 
-    def next_segment(self, number: int) -> tuple[mmap.mmap | bytearray, int, int]:
-        """Map a new segment whose first record has this number: `(buffer, offset of the first record, end)`."""
-        if not self.stopped and number - self.first + self._size // RECORD_SIZE >= LANE_SPAN - 1:
-            self.stop("too-long")
-        if self.stopped:
-            return self._scratch()
+    def next_segment(self, last: int) -> tuple[mmap.mmap | bytearray, int, int, int]:
+        """Map a new segment: `(buffer, offset of the first record, end, its number)`; `last` is the number of the last record so far."""
         records = self._size // RECORD_SIZE
+        first = 0 if self.stopped else self._take(records)
+        if not first:
+            self.stop("too-long")
+            return self._scratch()
         size = HEADER_SIZE + records * RECORD_SIZE
         try:
-            fd = os.open(f"{self.path}.{self.segments}.seg", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            try:
-                os.fchmod(fd, 0o600)
-                if hasattr(os, "posix_fallocate"):
-                    os.posix_fallocate(fd, 0, size)
-                else:  # macOS
-                    os.ftruncate(fd, size)
-                buffer = mmap.mmap(fd, size)
-                self._populate(buffer)
-            finally:
-                os.close(fd)
+            buffer = _mapped(f"{self.path}.{self.segments}.seg", size)
         except OSError as error:
             self._stop(error)
             return self._scratch()
-        _pack_header(buffer, 0, MAGIC, FORMAT, RECORD_SIZE, number, 0, 0, 0)
-        self.buffer = buffer
+        self._populate(buffer)
+        _pack_header(buffer, 0, MAGIC, FORMAT, RECORD_SIZE, first, 0, 0, 0, records)
         if self.head is None:
             self.head = buffer
         self.segments += 1
+        self._before = self.position(last)
+        self._first, self._room = first, records
         self._size = min(self._size * 2, _LARGEST_SEGMENT)
-        return buffer, HEADER_SIZE, size
+        return buffer, HEADER_SIZE, size, first
+
+    def position(self, number: int) -> int:
+        """How many records the lane has up to this one, which is the last so far."""
+        return self._before + (0 if self.stopped else max(min(number - self._first + 1, self._room), 0))
 
     def numbers(self, floats: tuple[float, ...]) -> int:
         """Append a group of floats to the `.num` file; returns its position plus one, 0 if it cannot be kept."""
         if self.stopped:
             return 0
-        at = self._numbers.used // 8
-        self._add(self._numbers, struct.pack(f"<{len(floats) + 1}d", len(floats), *floats))
-        return 0 if self.stopped else at + 1
+        at = self._add(self._numbers, struct.pack(f"<{len(floats) + 1}d", len(floats), *floats))
+        return at // 8 + 1 if at >= 0 else 0
 
     def sketch(self, *fields: float) -> None:
         """Append a sketch, see `trace.SKETCH`."""
@@ -170,13 +218,15 @@ class LaneWriter:
             return False
         return True
 
-    def _add(self, file: Beside, data: bytes) -> None:
+    def _add(self, file: Beside, data: bytes) -> int:
+        """Append to a file; -1 if that is not possible."""
         if self.stopped:
-            return
+            return -1
         try:
-            file.append(data)
+            return file.append(data)
         except OSError as error:
             self._stop(error)
+            return -1
 
     @staticmethod
     def _populate(buffer: mmap.mmap) -> None:
@@ -188,32 +238,24 @@ class LaneWriter:
     def progress(self, number: int) -> None:
         """Note in the header how far the lane is, for whoever watches."""
         if self.head is not None:
-            _pack_header(
-                self.head, 0, MAGIC, FORMAT, RECORD_SIZE, self.first, number - self.first + 1, self.steps,
-                STOPPED.index(self.stopped),
-            )  # fmt: skip
+            _pack_progress(self.head, PROGRESS_AT, self.position(number), self.steps, STOPPED.index(self.stopped))
 
     def close(self, number: int) -> None:
         """Write the end mark: `number` is the last record's."""
         self.progress(number)
-        self.line({"k": "end", "records": number - self.first + 1, "segments": self.segments, "steps": self.steps})
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        self.line({"k": "end", "records": self.position(number), "segments": self.segments, "steps": self.steps})
 
     def abandon(self) -> None:
         """Let go of the files without a word: they belong to the process that this one was forked from."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
         self.head = None
+        self._silent = True
         self.stopped = "abandoned"
 
     def stop(self, reason: str) -> None:
         """Stop recording for good; the reason goes into the header, where it needs no further disk."""
         if not self.stopped:
             self.stopped = reason
-            self.progress(self.first - 1)
+            self.progress(self._first - 1)
 
     def _stop(self, error: OSError | None) -> None:
         number = None if error is None else error.errno
@@ -224,6 +266,7 @@ class LaneWriter:
         else:
             self.stop("recorder-error")
 
-    def _scratch(self) -> tuple[bytearray, int, int]:
-        scratch = bytearray(HEADER_SIZE + RECORD_SIZE * 1024)
-        return scratch, HEADER_SIZE, len(scratch)
+    def _scratch(self) -> tuple[bytearray, int, int, int]:
+        """Memory that nobody reads; its numbers are nobody's, or at the end of all numbers."""
+        size = HEADER_SIZE + RECORD_SIZE * _SCRATCH
+        return bytearray(size), HEADER_SIZE, size, self._take(_SCRATCH) or NUMBERS - _SCRATCH

@@ -37,7 +37,7 @@ def window_of(process: Process, lane: Lane) -> dict[str, Any] | None:
 def watch(process: Process, lane: Lane, torch: Any, window: dict[str, Any]) -> Handler:
     """The lane's handler, looking closely within the window."""
     plain: Handler = lane.handler
-    first, last = window["first"] + lane.base, window["last"] + lane.base
+    first, last = window["first"], window["last"]
     folder = os.path.join(process.settings["run"], "values")
     kept = 0
 
@@ -107,7 +107,7 @@ def watch(process: Process, lane: Lane, torch: Any, window: dict[str, Any]) -> H
 
     def look(mode: Any, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         try:
-            number = lane.number()
+            number = lane.position()
             if number > last:
                 lane.watched_enough = not process.settings.get("to_the_end")
                 return plain.dispatch(mode, func, types, args, kwargs)
@@ -120,7 +120,7 @@ def watch(process: Process, lane: Lane, torch: Any, window: dict[str, Any]) -> H
                     out.untyped_storage()._repro_audit_birth = out.untyped_storage().clone()
                 except Exception:  # noqa: BLE001, S110  # no storage of its own
                     pass
-            if close and out is not NotImplemented and lane.number() > number:
+            if close and out is not NotImplemented and lane.position() > number:
                 found: list[Any] = []
                 tensors_in(out, found)
                 tensors_in([args[w] if isinstance(w, int) and w < len(args) else None for w in facts.writes], found)

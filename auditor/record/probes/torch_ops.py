@@ -132,18 +132,24 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
     module_site = 0  # where the current module was called, once an op had to ask
     where = 0
 
-    def roll(number_: int) -> None:
-        nonlocal buffer, off, end
-        buffer, off, end = lane.writer.next_segment(number_)
+    # At each call a signal handler of the script's can run, draw numbers, and raise. A record's place is therefore taken and filled with no
+    # call between the two: what was not filled would end the trace, and what was not taken would shift it.
+
+    def roll() -> None:
+        """Go on in the next segment."""
+        nonlocal n, buffer, off, end
+        buffer, off, end, first = lane.writer.next_segment(n)
+        n = first - 1
 
     def emit(sig: int, digest_: int, site: int, rows: int = 0) -> int:
         nonlocal n, off
-        n += 1
         if off == end:
-            roll(n)
-        pack(buffer, off, digest_, 0, site, 0, rows & 0xFFFFFFFF, rows >> 32, 0, where, sig)
-        off += RECORD_SIZE
-        return n
+            roll()
+        n = number_ = n + 1
+        at = off
+        off = at + RECORD_SIZE
+        pack(buffer, at, digest_, 0, site, 0, rows & 0xFFFFFFFF, rows >> 32, 0, where, sig)
+        return number_
 
     def number() -> int:
         return n
@@ -365,25 +371,26 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
         digests += [0] * (more + 1 - len(digests))
         producers = producers[: 3 * (more + 1)]
         producers += [0] * (3 * (more + 1) - len(producers))
+        cut = 0 if seq or phase > FORWARD or not requires_gradient(args) else _CUT
+        size = (more + 1) * RECORD_SIZE
+        records = bytearray(size)
+        for k in range(more + 1):
+            p0, p1, p2 = producers[3 * k : 3 * k + 3]
+            if k:
+                pack(records, k * RECORD_SIZE, digests[k], 0, 0, 0, p0, p1, p2, 0, MORE)
+            else:
+                pack(records, 0, digests[0], seq, site, numbers, p0, p1, p2, where | cut | more, sig)
+        if off + size > end:  # all of them lie in one segment
+            roll()
         first = n + 1
         n += more + 1
-        if off == end:
-            roll(first)
-        p0, p1, p2 = producers[:3]
-        cut = 0 if seq or phase > FORWARD or not requires_gradient(args) else _CUT
-        pack(buffer, off, digests[0], seq, site, numbers, p0, p1, p2, where | cut | more, sig)
+        at = off
+        off = at + size
+        buffer[at:off] = records
         if fresh:
-            keep_places(0, buffer, off)
-        off += RECORD_SIZE
-        for k in range(1, more + 1):
-            if off == end:
-                roll(first + k)
-            p0, p1, p2 = producers[3 * k : 3 * k + 3]
-            pack(buffer, off, digests[k], 0, 0, 0, p0, p1, p2, 0, MORE)
-            if fresh:
-                keep_places(k, buffer, off)
-            off += RECORD_SIZE
-        fresh.clear()
+            for k in range(more + 1):
+                keep_places(k, buffer, at + k * RECORD_SIZE)
+            fresh.clear()
         if not facts.shares:
             for tensor in found:
                 try:
@@ -590,8 +597,7 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
             else:
                 out = call(*args)
             # what came out
-            n += 1
-            cut = measured = None
+            cut = measured = written = None
             if not seq and phase <= FORWARD and first is not None and requires_gradient(args):
                 cut = True
             try:
@@ -611,10 +617,7 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
                         known = define_op(facts, out, shape)
                     sig, read, copied = known
                     if flag == NORMAL:
-                        if out is first:
-                            first_storage._repro_audit = n
-                        else:
-                            out.untyped_storage()._repro_audit = n
+                        written = first_storage if out is first else out.untyped_storage()
                         if read is None:
                             h = later(out) if deferring or not out.is_cpu else digest.of_tensor(out)
                             if copied and phase <= FORWARD and measures.due(facts.name, site):
@@ -628,18 +631,22 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
                                 sig, h = unusual(facts, out, key)
                     else:
                         if flag == EMPTY:
-                            out.untyped_storage()._repro_audit = n
+                            written = out.untyped_storage()
                         h = 0
             except Exception:  # noqa: BLE001  # sparse, nested and other tensors that refuse one of these questions
                 sig, h = unusual(facts, out, key)
-            if off == end:
-                roll(n)
             numbers = 0 if floats is None else number_ids.get(floats) or keep_numbers(floats)
-            pack(buffer, off, h, seq, site, numbers, p0, p1, p2, where | _CUT if cut else where, sig)
+            if off == end:
+                roll()
+            n += 1
+            at = off
+            off = at + RECORD_SIZE
+            if written is not None:
+                written._repro_audit = n
+            pack(buffer, at, h, seq, site, numbers, p0, p1, p2, where | _CUT if cut else where, sig)
             if fresh:
-                keep_places(0, buffer, off)
+                keep_places(0, buffer, at)
                 fresh.clear()
-            off += RECORD_SIZE
             if measured:
                 measures.after(measured, call, args, kwargs, out, None)
             return out
