@@ -225,10 +225,12 @@ def record(
             screen.close()
         held = "".join(f", {', '.join(names)} {how}" for names, how in ((made.pinned, "pinned"), (made.varied, "varied")) if names)
         screen.say(f"recorded {made.ops:,} ops in {made.steps:,} steps ({made.seconds:.1f} s) in {out}{held}")
-        if made.exit or cut_short:
-            failed = f"the script ended with {made.error or f'status {made.exit}'} [script-failed]"
-            screen.say(cut_short or failed)
+        if cut_short:
+            screen.say(cut_short)
             raise typer.Exit(2)
+        if made.exit:
+            screen.say(f"the script ended with {made.error or f'status {made.exit}'} [script-failed]")
+            raise typer.Exit(made.exit if made.exit > 0 else 128 - made.exit)
 
 
 @app.command()

@@ -613,10 +613,10 @@ def test_a_run_of_level_steps_has_its_steps_and_no_ops_and_is_compared_by_them(k
 
 
 @pytest.mark.torch
-def test_a_recorded_script_that_fails_is_kept_and_its_error_said(tmp_path: Path) -> None:
+def test_a_recorded_script_that_fails_is_kept_and_its_error_said_and_its_status_is_ours(tmp_path: Path) -> None:
     write(tmp_path, train="import torch\ntorch.ones(3).exp()\nraise SystemExit(7)")
     done = audited(tmp_path, "record", "-o", "kept", "train.py")
-    assert (done.status, done.out) == (2, b"")
+    assert (done.status, done.out) == (7, b"")
     assert done.said.splitlines()[-1] == "repro-audit: the script ended with status 7 [script-failed]"
     assert b"aten.exp.default" in audited(tmp_path, "show", "kept").out
 

@@ -72,7 +72,8 @@ TABLE: dict[str, Allowed] = {
     "auditor.tolerance": Allowed(only_standard_library=("__future__", "collections.abc", "typing")),  # comes into the user's process
     "auditor.trace": Allowed(only_standard_library=("__future__",)),
     "auditor.trace.ops": Allowed(only_standard_library=("__future__",)),
-    "auditor.trace.writer": Allowed(("auditor.trace",), only_standard_library=_CHEAP),
+    "auditor.interruptions": Allowed(only_standard_library=("__future__", "_signal", "opcode", "os", "sys", "typing", "types")),
+    "auditor.trace.writer": Allowed(("auditor.trace", "auditor.interruptions"), only_standard_library=_CHEAP),
     "auditor.trace.files": Allowed(only_standard_library=("__future__", "os", "pathlib", "stat")),
     "auditor.trace.signs": Allowed(("auditor.trace",), only_standard_library=("__future__", "typing")),  # comes into the user's process
     "auditor.trace.*": Allowed(
@@ -83,20 +84,22 @@ TABLE: dict[str, Allowed] = {
         auditor_lazily=("auditor.record.arm",), others_lazily=("sitecustomize",), only_standard_library=("os", "sys")
     ),
     "auditor.record.probes.named_values*": Allowed(  # the reader where it collects in a process of ours
-        ("auditor.record.*", "auditor.redaction", "auditor.trace", "auditor.trace.signs"),
+        ("auditor.record.*", "auditor.interruptions", "auditor.redaction", "auditor.trace", "auditor.trace.signs"),
         auditor_lazily=("auditor.trace.names",), others_lazily=("numpy",),
         only_standard_library=(*_CHEAP, "contextlib", "itertools", "math", "opcode"),
     ),
     "auditor.record*": Allowed(
         (
-            "auditor.record.*", "auditor.redaction", "auditor.tolerance", "auditor.trace", "auditor.trace.ops", "auditor.trace.signs",
+            "auditor.record.*", "auditor.interruptions", "auditor.redaction", "auditor.tolerance", "auditor.trace", "auditor.trace.ops",
+            "auditor.trace.signs",
             "auditor.trace.writer",
         ),
         ("xxhash",),
         others_lazily=("torch", "numpy"), only_standard_library=_CHEAP,
     ),
     "auditor.factors*": Allowed(
-        ("auditor.factors", "auditor.plan"), auditor_lazily=("auditor.record.*", "auditor.redaction"), others_lazily=("*",)
+        ("auditor.factors", "auditor.interruptions", "auditor.plan"),
+        auditor_lazily=("auditor.record.*", "auditor.redaction"), others_lazily=("*",)
     ),
     "auditor.detectors*": Allowed(("auditor.detectors", "auditor.trace*", "auditor.results"), others_lazily=("*",)),
     "auditor.launch*": Allowed(("auditor.launch", "auditor.launch.*", *NOUNS)),

@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from auditor.interruptions import interrupts
+
 if TYPE_CHECKING:
     from auditor.plan import Plan
 
@@ -63,7 +65,9 @@ def _has_driver() -> bool:
         return True
     try:
         ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
-    except OSError:
+    except OSError as error:
+        if interrupts(error):
+            raise
         return False
     return True
 

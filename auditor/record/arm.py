@@ -13,6 +13,7 @@ import sys
 from functools import partial
 from typing import Any
 
+from auditor.interruptions import interrupts
 from auditor.record import imports
 from auditor.record.probes import autocast, files, modules, numpy_rng, python_rng, settings, steps, threads, torch_mode, torch_rng, workers
 from auditor.record.process import Process
@@ -62,7 +63,9 @@ def _hold(process: Process, name: str, how: str) -> None:
     """Pin, vary or watch a factor, before the probes watch what it changes; one that does not fit here is reported."""
     try:
         __import__(f"auditor.factors.{name.replace('-', '_')}", fromlist=["FACTOR"]).FACTOR.inside(process, how)
-    except Exception as error:  # noqa: BLE001  # whatever it is, it must not end the user's program
+    except Exception as error:  # whatever it is, it must not end the user's program
+        if interrupts(error):
+            raise
         imports.failed(_hold, RuntimeError(f"{name}: {type(error).__name__}: {error}"))
 
 

@@ -10,6 +10,8 @@ import os
 import sys
 from types import CodeType, FrameType
 
+from auditor.interruptions import hide_us as hide_us  # where most of those need it that ask for a place
+
 #: What a frame's code object means when it is not the user's: keep walking; autograd's engine was called here; a module was
 #: called here; an optimizer stepped here; a tensor from another process or a file is put together here.
 LIBRARY, ENGINE, MODULE, STEP, TRANSPORT, OURS = 1, 2, 3, 4, 5, 6
@@ -77,14 +79,6 @@ class Sites:
                 return place.get(frame.f_lasti) or self.define_site(place, frame)
             frame = frame.f_back
         return 0
-
-
-def hide_us(error: BaseException) -> None:
-    """Take our innermost frames off a traceback; for an `except` that ends with a bare `raise`, which adds none (3.11 and later)."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_AUDITOR):
-        trace = trace.tb_next
-    error.__traceback__ = trace
 
 
 def _directory(path: str | None) -> str:

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from xxhash import xxh3_64, xxh3_64_intdigest
 
+from auditor.interruptions import interrupts
+
 if TYPE_CHECKING:
     import torch
 
@@ -106,8 +108,9 @@ def of_all(values: Iterable[object]) -> int:
                 address = value.data_ptr()  # type: ignore[attr-defined]
                 add((array_types.get(size) or array_type(size)).from_address(address) if size and address else b"empty")
                 continue
-        except (AttributeError, RuntimeError):  # None, a number; a sparse tensor has no memory of its own
-            pass
+        except (AttributeError, RuntimeError) as error:  # None, a number; a sparse tensor has no memory of its own
+            if interrupts(error):
+                raise
         if getattr(value, "is_cpu", True):
             add(of_tensor(value).to_bytes(8, "little") if hasattr(value, "untyped_storage") else b"none")  # type: ignore[arg-type]
         else:

@@ -11,6 +11,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from auditor.interruptions import interrupts
 from auditor.record.callsite import is_user_code
 from auditor.record.imports import failed, when_imported
 from auditor.record.probes.wrapping import stand_in, telling
@@ -41,7 +42,9 @@ class Entering:
         """Write that this frame, which is of the user's code, took from the factor; `mode` says whether a library did so on its behalf."""
         try:
             self._tell(function, frame, {"mode": mode, **facts})
-        except Exception as error:  # noqa: BLE001  # what we fail to note must not end the user's program
+        except Exception as error:  # what we fail to note must not end the user's program
+            if interrupts(error):
+                raise
             failed(Entering.tell, error)
 
     def tell_if_script(self, function: str, frame: FrameType | None) -> None:

@@ -11,6 +11,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
+from auditor.interruptions import interrupts
 from auditor.record.callsite import hide_us
 
 _waiting: dict[str, list[Callable[[ModuleType], None]]] = {}
@@ -33,7 +34,9 @@ def install() -> None:
 def _call(then: Callable[[ModuleType], None], module: ModuleType) -> None:
     try:
         then(module)
-    except Exception as error:  # noqa: BLE001  # a probe that does not fit this version must not end the user's program
+    except Exception as error:  # a probe that does not fit this version must not end the user's program
+        if interrupts(error):
+            raise
         failed(then, error)
 
 

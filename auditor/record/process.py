@@ -9,6 +9,7 @@ import sys
 import time
 from typing import Any
 
+from auditor.interruptions import interrupts
 from auditor.record import imports
 from auditor.record.callsite import is_user_code
 from auditor.record.lane import Lane
@@ -81,8 +82,10 @@ class Process:
             os.fchmod(fd, 0o600)
             os.write(fd, json.dumps(facts).encode())
             os.close(fd)
-        except OSError:
-            pass  # the writer of the first lane meets the same error and keeps the reason
+        except OSError as error:
+            if interrupts(error):
+                raise
+            # the writer of the first lane meets the same error and keeps the reason
 
     @staticmethod
     def _script() -> str:
@@ -156,8 +159,9 @@ class Process:
             try:
                 if lane.unfinished_step is not None:
                     lane.unfinished_step()
-            except SystemExit:  # that was the last of the steps asked for
-                pass
+            except SystemExit as error:  # that was the last of the steps asked for
+                if interrupts(error):
+                    raise
             _tell_failures(lane)
             lane.close()
 

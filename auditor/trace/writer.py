@@ -18,6 +18,7 @@ import mmap
 import os
 import struct
 
+from auditor.interruptions import interrupts
 from auditor.trace import FORMAT, HEADER, HEADER_SIZE, MAGIC, NUMBERS, PROGRESS, PROGRESS_AT, RECORD_SIZE, SHADOW, SKETCH, STOPPED
 
 _pack_header = struct.Struct(HEADER).pack_into
@@ -150,6 +151,8 @@ class LaneWriter:
         try:
             make_folder(directory)
         except OSError as error:
+            if interrupts(error):
+                raise
             self._silent = True
             self._stop(error)
 
@@ -160,9 +163,13 @@ class LaneWriter:
         try:
             self.lines.append((encode(event) + "\n").encode("utf-8", "surrogatepass"))
         except OSError as error:
+            if interrupts(error):
+                raise
             self._silent = True
             self._stop(error)
-        except (ValueError, TypeError, RecursionError):
+        except (ValueError, TypeError, RecursionError) as error:
+            if interrupts(error):
+                raise
             self._stop(None)
 
     def next_segment(self, last: int) -> tuple[mmap.mmap | bytearray, int, int, int]:
@@ -176,6 +183,8 @@ class LaneWriter:
         try:
             buffer = _mapped(f"{self.path}.{self.segments}.seg", size)
         except OSError as error:
+            if interrupts(error):
+                raise
             self._stop(error)
             return self._scratch()
         self._populate(buffer)
@@ -214,6 +223,8 @@ class LaneWriter:
         try:
             file.grow(need)
         except OSError as error:
+            if interrupts(error):
+                raise
             self._stop(error)
             return False
         return True
@@ -225,6 +236,8 @@ class LaneWriter:
         try:
             return file.append(data)
         except OSError as error:
+            if interrupts(error):
+                raise
             self._stop(error)
             return -1
 
@@ -232,8 +245,9 @@ class LaneWriter:
     def _populate(buffer: mmap.mmap) -> None:
         try:
             buffer.madvise(_POPULATE_WRITE)
-        except (OSError, ValueError, AttributeError):  # an older kernel, or not Linux
-            pass
+        except (OSError, ValueError, AttributeError) as error:  # an older kernel, or not Linux
+            if interrupts(error):
+                raise
 
     def progress(self, number: int) -> None:
         """Note in the header how far the lane is, for whoever watches."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from auditor.interruptions import interrupts
 from auditor.record import digest
 from auditor.record.callsite import hide_us
 from auditor.record.probes.torch_ops import learn_op
@@ -73,7 +74,9 @@ def watch(process: Process, lane: Lane, torch: Any, window: dict[str, Any]) -> H
                     os.write(fd, digest.array_type(size).from_address(flat.data_ptr()))
                 finally:
                     os.close(fd)
-            except OSError:
+            except OSError as error:
+                if interrupts(error):
+                    raise
                 return fact
             kept += size
             fact["file"] = file
@@ -96,7 +99,9 @@ def watch(process: Process, lane: Lane, torch: Any, window: dict[str, Any]) -> H
                 fact["producer"] = storage._repro_audit
                 born = storage._repro_audit_birth
                 was = torch.empty(0, dtype=tensor.dtype).set_(born, tensor.storage_offset(), tensor.size(), tensor.stride())
-            except Exception:  # noqa: BLE001  # no storage, written by nobody we know, or not born empty
+            except Exception as error:  # no storage, written by nobody we know, or not born empty
+                if interrupts(error):
+                    raise
                 facts.append(fact)
                 continue
             facts.append(fact)
@@ -118,8 +123,9 @@ def watch(process: Process, lane: Lane, torch: Any, window: dict[str, Any]) -> H
             if facts.empty and isinstance(out, torch.Tensor) and 0 < out.nbytes <= _BIRTH_LIMIT:
                 try:
                     out.untyped_storage()._repro_audit_birth = out.untyped_storage().clone()
-                except Exception:  # noqa: BLE001, S110  # no storage of its own
-                    pass
+                except Exception as error:  # no storage of its own
+                    if interrupts(error):
+                        raise
             if close and out is not NotImplemented and lane.position() > number:
                 found: list[Any] = []
                 tensors_in(out, found)

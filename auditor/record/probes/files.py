@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from xxhash import xxh3_64
 
+from auditor.interruptions import interrupts
 from auditor.record.callsite import is_user_code
 from auditor.record.digest import of_bytes
 from auditor.record.imports import when_imported
@@ -56,7 +57,9 @@ def install(process: Process) -> None:
             if key not in digests:
                 digests[key] = _digest_file(path, facts.st_size)
             return digests[key], facts.st_size, facts.st_size > WHOLE_FILE
-        except OSError:
+        except OSError as error:
+            if interrupts(error):
+                raise
             return None
 
     def opened(_file: Any, path: Any, mode: str = "r", *_args: Any, **_kwargs: Any) -> None:
@@ -92,7 +95,9 @@ def install(process: Process) -> None:
             return
         try:
             note_list(original_listdir(path if path is not None else "."), path)
-        except OSError:
+        except OSError as error:
+            if interrupts(error):
+                raise
             return
 
     original_listdir = os.listdir

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from auditor.interruptions import interrupts
 from auditor.record.callsite import is_user_code
 
 if TYPE_CHECKING:
@@ -118,7 +119,9 @@ def _attributes(value: Any) -> dict[str, Any]:
     """The attributes of an object, read without asking its class, whose answers may be the user's code; none if it has no dict."""
     try:
         found = object.__getattribute__(value, "__dict__")
-    except AttributeError:
+    except AttributeError as error:
+        if interrupts(error):
+            raise
         return {}
     return found if type(found) is dict else {}
 
@@ -141,7 +144,9 @@ def _locals_of(frame: FrameType) -> Iterator[tuple[str, Any]]:
         for name in (*code.co_varnames, *code.co_cellvars, *code.co_freevars):
             try:
                 yield name, get(frame, name.encode())
-            except NameError:  # not bound yet
+            except NameError as error:  # not bound yet
+                if interrupts(error):
+                    raise
                 continue
 
 

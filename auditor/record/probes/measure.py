@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from auditor.interruptions import interrupts
 from auditor.record import digest
 
 if TYPE_CHECKING:
@@ -89,7 +90,9 @@ class Measures:
             if args[0] is out and kind == "overflow":
                 before = self._undone(call, args, out)
             found = self._kinds[kind](call, args, kwargs or {}, out, before)
-        except Exception:  # noqa: BLE001  # sparse, quantized and other tensors with which one cannot compute
+        except Exception as error:  # sparse, quantized and other tensors with which one cannot compute
+            if interrupts(error):
+                raise
             return
         if found is not None:
             self._lane.line({"k": "measured", "at": self._lane.number(), "what": kind, **found})

@@ -9,6 +9,7 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from auditor.interruptions import interrupts
 from auditor.record.imports import when_imported
 from auditor.record.probes.leaves import Leaves, forget, parts_of
 from auditor.record.probes.wrapping import bracket, telling
@@ -61,7 +62,9 @@ def install_torch(process: Process, torch: Any) -> None:
     def entered(called: Any) -> None:
         try:
             handler = process.local.lane.handler or process.handler()
-        except AttributeError:  # a thread that had no event yet
+        except AttributeError as error:  # a thread that had no event yet
+            if interrupts(error):
+                raise
             handler = process.handler() if process.handler else None
         if handler is not None:
             handler.enter_module(called)

@@ -11,6 +11,7 @@ from array import array
 from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, Any
 
+from auditor.interruptions import interrupts
 from auditor.record.callsite import is_user_code
 from auditor.record.digest import of_bytes
 from auditor.record.imports import when_imported
@@ -38,7 +39,9 @@ def state_digest(generator: Any) -> int:
     try:
         version, words, gauss = generator.getstate()
         return of_bytes(array("Q", words).tobytes() + repr((version, gauss)).encode())
-    except (NotImplementedError, TypeError, ValueError):  # SystemRandom; a class of the user's with a state of its own
+    except (NotImplementedError, TypeError, ValueError) as error:  # SystemRandom; a class of the user's with a state of its own
+        if interrupts(error):
+            raise
         return 0
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from auditor.interruptions import interrupts
 from auditor.record.probes.wrapping import replace, telling
 
 if TYPE_CHECKING:
@@ -57,7 +58,9 @@ def install_torch(process: Process, torch: Any) -> None:
         for name, read in readers:
             try:
                 value = read()
-            except Exception:  # noqa: BLE001, S112  # a switch that this build does not have, or set by both of its interfaces
+            except Exception as error:  # a switch that this build does not have, or set by both of its interfaces
+                if interrupts(error):
+                    raise
                 continue
             if value != known.get(name, known):
                 note(name, value, where)

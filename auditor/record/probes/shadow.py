@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from auditor.interruptions import interrupts
 from auditor.record import digest
 from auditor.record.callsite import hide_us
 from auditor.record.probes import recurrent
@@ -224,9 +225,13 @@ def watch(lane: Lane, torch: Any, settings: dict[str, Any]) -> Handler:
         try:
             case = _Case(torch, op, args, kwargs)
         except _CannotError as error:
+            if interrupts(error):
+                raise
             count(op, str(error))
             return None
-        except Exception as error:  # noqa: BLE001  # wrappers, functional and other tensors that cannot be copied like others
+        except Exception as error:  # wrappers, functional and other tensors that cannot be copied like others
+            if interrupts(error):
+                raise
             count(op, f"its inputs cannot be copied: {type(error).__name__}")
             return None
         return case if case.dtypes else None  # without floating inputs there is nothing to compute better
@@ -240,12 +245,16 @@ def watch(lane: Lane, torch: Any, settings: dict[str, Any]) -> Handler:
             return
         try:
             number = next(tensor.untyped_storage()._repro_audit for _, tensor in made)
-        except Exception:  # noqa: BLE001  # an output without a storage of its own has no record either
+        except Exception as error:  # an output without a storage of its own has no record either
+            if interrupts(error):
+                raise
             count(op, "its result has no storage")
             return
         try:
             found = case.computed() if device is None else _on(torch, device, op, args, kwargs)
-        except Exception as error:  # noqa: BLE001  # an op may be made for some dtypes only
+        except Exception as error:  # an op may be made for some dtypes only
+            if interrupts(error):
+                raise
             count(op, f"in {settings.get('as')}: {_first_line(error)}")
             return
         references = dict(found)
@@ -257,7 +266,9 @@ def watch(lane: Lane, torch: Any, settings: dict[str, Any]) -> Handler:
                 measure = _measured(torch, op, case, slot, tensor, references, 1.0 if device is None else 2.0)
                 if measure is not None:
                     lane.writer.shadow(number, slot, *measure)
-        except Exception as error:  # noqa: BLE001  # out of memory, a kernel that is missing on some device
+        except Exception as error:  # out of memory, a kernel that is missing on some device
+            if interrupts(error):
+                raise
             count(op, f"it could not be measured: {_first_line(error)}")
 
     def look(mode: Any, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -480,20 +491,25 @@ def _reduced(torch: Any, tolerance: Tolerance, dtype: str, device: str) -> float
         short = "fp16" if dtype == "float16" else "bf16"
         try:
             allowed = getattr(core, f"_get_cublas_allow_{short}_reduced_precision_reduction")()
-        except AttributeError:
+        except AttributeError as error:
+            if interrupts(error):
+                raise
             return 0.0
         return unit_roundoff(dtype) if (allowed[0] if isinstance(allowed, tuple) else allowed) else 0.0
     name = "conv" if what == "convolution" else what
     backend = "cuda" if device == "cuda" else "mkldnn"
     try:
         return REDUCED.get(core._get_fp32_precision_getter(backend, name), 0.0)
-    except Exception:  # noqa: BLE001, S110  # before 2.9 there were flags
-        pass
+    except Exception as error:  # before 2.9 there were flags
+        if interrupts(error):
+            raise
     try:
         if device == "cuda":
             return REDUCED["tf32"] if (core._get_cublas_allow_tf32() if what == "matmul" else core._get_cudnn_allow_tf32()) else 0.0
         return REDUCED["bf16"] if what == "matmul" and core._get_float32_matmul_precision() == "medium" else 0.0
-    except Exception:  # noqa: BLE001  # another torch, which mixes old flags with new ones and refuses to answer
+    except Exception as error:  # another torch, which mixes old flags with new ones and refuses to answer
+        if interrupts(error):
+            raise
         return 0.0
 
 
@@ -509,7 +525,9 @@ def _before(torch: Any, device: Any, op: _Op, args: Any, kwargs: Any) -> tuple[A
     guard = digest.no_dispatch()  # noqa: F841  # works by living
     try:
         return _moved(torch, device, args, kwargs)
-    except Exception:  # noqa: BLE001  # the same is said where it is compared
+    except Exception as error:  # the same is said where it is compared
+        if interrupts(error):
+            raise
         return args, kwargs
 
 
@@ -542,7 +560,9 @@ def _is_float32(value: float) -> bool:
 
     try:
         return bool(struct.unpack("f", struct.pack("f", value))[0] == value)
-    except OverflowError:
+    except OverflowError as error:
+        if interrupts(error):
+            raise
         return False
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from auditor.interruptions import interrupts
 from auditor.record import digest
 from auditor.record.callsite import hide_us
 from auditor.record.probes.op_facts import QUERY
@@ -128,7 +129,9 @@ def watch(lane: Lane, torch: Any) -> Handler:
         try:
             if tensor.device.type != "meta":
                 lane.writer.sketch(number, slot, *made.of(tensor))
-        except Exception:  # noqa: BLE001  # quantized, nested and wrapper tensors, each in its own way
+        except Exception as error:  # quantized, nested and wrapper tensors, each in its own way
+            if interrupts(error):
+                raise
             missed[name] = missed.get(name, 0) + 1
 
     def met(number: int, tensor: Any) -> None:
@@ -152,7 +155,9 @@ def watch(lane: Lane, torch: Any) -> Handler:
             for slot, tensor in facts.made(torch, out, args, kwargs):
                 try:
                     record = tensor.untyped_storage()._repro_audit
-                except Exception:  # noqa: BLE001  # no storage
+                except Exception as error:  # no storage
+                    if interrupts(error):
+                        raise
                     record = 0
                 if record > number:
                     note(record, slot, tensor, facts.name)

@@ -14,6 +14,7 @@ import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from auditor.interruptions import interrupts
 from auditor.record.callsite import hide_us
 from auditor.record.mode import Unnoticed
 from auditor.record.probes import close_look, nonfinite, torch_ops, torch_rng
@@ -133,7 +134,9 @@ def skip_in_dynamo(process: Process, torch: Any) -> None:
     try:
         strategy = frames._FrameExecStrategy(frames._FrameAction.SKIP, frames._FrameAction.DEFAULT)
         mark = frames.set_code_exec_strategy
-    except AttributeError:  # before 2.7 or so: there Dynamo skips a mode's handler by itself
+    except AttributeError as error:  # before 2.7 or so: there Dynamo skips a mode's handler by itself
+        if interrupts(error):
+            raise
         return
     for module in process.modules:
         for value in vars(module).values():

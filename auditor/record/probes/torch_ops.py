@@ -22,6 +22,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from auditor.interruptions import interrupts
 from auditor.record import digest
 from auditor.record.callsite import ENGINE, LIBRARY, MODULE, OURS, STEP, TRANSPORT, hide_us
 from auditor.record.lane import pack
@@ -209,12 +210,16 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
     def external(tensor: Any, site: int) -> int:
         try:
             storage = tensor.untyped_storage()
-        except Exception:  # noqa: BLE001  # sparse, opaque and wrapper tensors have no storage; each says so in its own way
+        except Exception as error:  # sparse, opaque and wrapper tensors have no storage; each says so in its own way
+            if interrupts(error):
+                raise
             return 0
         try:
             shape = meta(tensor)
             value, rows = digest.of_tensor(tensor), digest.of_rows(tensor) if tensor.dim() else 0
-        except Exception:  # noqa: BLE001  # as in `unusual`
+        except Exception as error:  # as in `unusual`
+            if interrupts(error):
+                raise
             return 0
         key = ("external", shape)
         known = sigs.get(key)
@@ -277,7 +282,9 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
         if c is _Tensor or c is _Parameter or isinstance(value, _Tensor):
             try:
                 producers.append(value.untyped_storage()._repro_audit)
-            except Exception:  # noqa: BLE001  # no storage, or a storage nobody has written under our eyes
+            except Exception as error:  # no storage, or a storage nobody has written under our eyes
+                if interrupts(error):
+                    raise
                 producers.append(external(value, site))
         elif c is list or c is tuple:
             if value and isinstance(value[0], (_Tensor, list, tuple, type(None))):
@@ -299,7 +306,9 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
         """Number of the record that last wrote a tensor's storage; 0 for an external tensor, which is not digested."""
         try:
             number_: int = tensor.untyped_storage()._repro_audit
-        except Exception:  # noqa: BLE001  # no storage, or one that nobody has written under our eyes
+        except Exception as error:  # no storage, or one that nobody has written under our eyes
+            if interrupts(error):
+                raise
             return 0
         return number_
 
@@ -360,7 +369,9 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
                 ]
             else:
                 digests = [0 if read is None else read(tensor) for read, tensor in zip(readers, found, strict=True)]
-        except Exception:  # noqa: BLE001  # sparse, nested and other tensors that refuse one of these questions
+        except Exception as error:  # sparse, nested and other tensors that refuse one of these questions
+            if interrupts(error):
+                raise
             sig, digests = unusual_outputs(facts, found, returned, key)
         if not found and out is not None:
             digests.append(digest.of_bytes(repr(out).encode()))  # .item() and its like: a value that the program may branch on
@@ -395,8 +406,9 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
             for tensor in found:
                 try:
                     tensor.untyped_storage()._repro_audit = first
-                except Exception:  # noqa: BLE001, S110  # no storage of its own
-                    pass
+                except Exception as error:  # no storage of its own
+                    if interrupts(error):
+                        raise
         if measured:
             measures.after(measured, call, args, kwargs, out, before)
         return out
@@ -419,8 +431,9 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
         for tensor in given:
             try:
                 del tensor.untyped_storage()._repro_audit
-            except Exception:  # noqa: BLE001, S110  # no storage, or one without a history
-                pass
+            except Exception as error:  # no storage, or one without a history
+                if interrupts(error):
+                    raise
         emit(sig_of(facts, [meta(tensor) for tensor in given], None), 0, site)
         return out
 
@@ -446,7 +459,9 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
             try:
                 metas.append(meta(tensor))
                 digests.append(0 if unread(facts, position, returned) else digest.of_tensor(tensor))
-            except Exception:  # noqa: BLE001  # a tensor without readable memory, a wrapper, something that is no tensor
+            except Exception as error:  # a tensor without readable memory, a wrapper, something that is no tensor
+                if interrupts(error):
+                    raise
                 metas[position:] = [(type(tensor).__name__, (), None, "")]
                 digests.append(0)
         return sig_of(facts, metas, plain_key(key)), digests
@@ -508,7 +523,9 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
                     place = places.get(id(frame.f_code))
                     if place is None:
                         place = learn(frame.f_code)
-                except ValueError:  # an autograd device thread has no Python frame
+                except ValueError as error:  # an autograd device thread has no Python frame
+                    if interrupts(error):
+                        raise
                     frame = place = None  # type: ignore[assignment]  # no frame
                 if _graph_task() >= 0:
                     node = _current_node()
@@ -563,7 +580,9 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
                     try:
                         storage = a.untyped_storage()
                         p = storage._repro_audit
-                    except Exception:  # noqa: BLE001  # no storage, or one that nobody has written under our eyes
+                    except Exception as error:  # no storage, or one that nobody has written under our eyes
+                        if interrupts(error):
+                            raise
                         p = 0 if facts.overwrites and not k else external(a, site)
                     if k == 0:
                         p0 = p
@@ -606,7 +625,9 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
                     sig = number_sigs.get(out.__class__) or define_number(facts, out)
                     try:
                         h = _x3(_pack_number(out))
-                    except (struct.error, TypeError):  # complex, or an integer beyond 64 bits
+                    except (struct.error, TypeError) as error:  # complex, or an integer beyond 64 bits
+                        if interrupts(error):
+                            raise
                         h = _x3(repr(out).encode())
                 else:
                     shape = (op, out.shape, out.dtype, out.is_contiguous() or out.stride(), key)
@@ -633,7 +654,9 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
                         if flag == EMPTY:
                             written = out.untyped_storage()
                         h = 0
-            except Exception:  # noqa: BLE001  # sparse, nested and other tensors that refuse one of these questions
+            except Exception as error:  # sparse, nested and other tensors that refuse one of these questions
+                if interrupts(error):
+                    raise
                 sig, h = unusual(facts, out, key)
             numbers = 0 if floats is None else number_ids.get(floats) or keep_numbers(floats)
             if off == end:
@@ -666,7 +689,9 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
         try:
             variable = node.variable
             number_ = leaves.number(variable)
-        except Exception:  # noqa: BLE001  # another kind of node, a variable that is gone, a name that was no name
+        except Exception as error:  # another kind of node, a variable that is gone, a name that was no name
+            if interrupts(error):
+                raise
             return _BACKWARD, 0
         return _BACKWARD | number_ << 16, producer_of(variable) if number_ else 0
 

@@ -10,6 +10,7 @@ from functools import partial
 from types import FunctionType, MethodType
 from typing import Any
 
+from auditor.interruptions import interrupts
 from auditor.record.callsite import hide_us
 from auditor.record.imports import failed
 
@@ -34,7 +35,9 @@ class _StandIn:
         if before is not None:
             try:
                 before(*args, **kwargs)
-            except Exception as error:  # noqa: BLE001  # what we fail to note must not end the user's program
+            except Exception as error:  # what we fail to note must not end the user's program
+                if interrupts(error):
+                    raise
                 failed(before, error)
         try:
             result = self._repro_audit_body(*args, **kwargs)
@@ -44,7 +47,9 @@ class _StandIn:
         if after is not None:
             try:
                 after(result, *args, **kwargs)
-            except Exception as error:  # noqa: BLE001  # likewise
+            except Exception as error:  # likewise
+                if interrupts(error):
+                    raise
                 failed(after, error)
         return result
 
@@ -182,7 +187,9 @@ def _guarded(tell: Callable[..., None]) -> Callable[..., None]:
     def guarded(*args: Any) -> None:
         try:
             tell(*args)
-        except Exception as error:  # noqa: BLE001  # as in a stand-in: what we fail to note must not end the user's program
+        except Exception as error:  # as in a stand-in: what we fail to note must not end the user's program
+            if interrupts(error):
+                raise
             failed(tell, error)
 
     return guarded

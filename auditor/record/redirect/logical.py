@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from auditor.interruptions import interrupts
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -20,14 +22,18 @@ def storage_of(tensor: Any) -> Any:
     """The storage that holds a tensor's device; of a sparse one that of its values. None if there is none."""
     try:
         return tensor.untyped_storage()
-    except Exception:  # noqa: BLE001  # sparse, opaque and wrapper tensors have no storage; each says so in its own way
+    except Exception as error:  # sparse, opaque and wrapper tensors have no storage; each says so in its own way
+        if interrupts(error):
+            raise
         return _storage_of_values(tensor)
 
 
 def _storage_of_values(tensor: Any) -> Any:
     try:
         return (tensor._values() if str(tensor.layout) == "torch.sparse_coo" else tensor.values()).untyped_storage()
-    except Exception:  # noqa: BLE001  # likewise
+    except Exception as error:  # likewise
+        if interrupts(error):
+            raise
         return None
 
 
@@ -41,8 +47,9 @@ def put(tensor: Any, device: Any) -> None:
     """Let a tensor, and all that shares its memory, pass for being on a device."""
     try:
         setattr(storage_of(tensor), NAME, device)
-    except AttributeError:  # a tensor without storage stays where it is
-        pass
+    except AttributeError as error:  # a tensor without storage stays where it is
+        if interrupts(error):
+            raise
 
 
 def tensors_in(values: Any, tensor: type, found: list[Any]) -> list[Any]:

@@ -15,6 +15,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from auditor.interruptions import interrupts
 from auditor.record.callsite import hide_us
 from auditor.record.imports import when_imported
 from auditor.record.mode import Unnoticed
@@ -157,7 +158,9 @@ def _source() -> bytes:
     path = getattr(sys.modules.get("__main__"), "__file__", None)
     try:
         file = os.open(path or "", os.O_RDONLY)
-    except OSError:
+    except OSError as error:
+        if interrupts(error):
+            raise
         return b""
     try:
         return os.read(file, 1 << 20)
@@ -265,6 +268,8 @@ def mode_of(torch: Any, device: Any, passive: Any, speaks: Any, at_index: Any, t
             try:
                 return call(*args, **kwargs)
             except RuntimeError as error:
+                if interrupts(error):
+                    raise
                 if "device" not in str(error) or len(given) < 2 or getattr(getattr(func, "_schema", None), "is_mutable", True):
                     raise
             return call(*each_tensor(tuple(args), tensor_type, there), **each_tensor(dict(kwargs), tensor_type, there))

@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from auditor.interruptions import interrupts
 from auditor.record.callsite import is_user_code
 from auditor.record.probes.named_values.reading import MISSING, attribute_of
 from auditor.record.probes.named_values.source import ASSIGNED, ATTRIBUTE, Target
@@ -51,7 +52,9 @@ class Objects:
             return 0
         try:
             reference = weakref.ref(value)
-        except TypeError:
+        except TypeError as error:
+            if interrupts(error):
+                raise
             return 0
         self._of_class[kind] = count + 1
         self._last += 1
@@ -77,7 +80,9 @@ class Objects:
         """Attributes that lie in an object and that no code of the user's was seen to give it."""
         try:
             names = list(object.__getattribute__(value, "__dict__"))
-        except AttributeError:
+        except AttributeError as error:
+            if interrupts(error):
+                raise
             names = []
         for name in names[:_ATTRIBUTES]:
             private = type(name) is not str or (name[:1] == "_" == name[-1:])  # of an enum, or of the interpreter's

@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from auditor.interruptions import interrupts
 from auditor.record.probes.named_values.reading import MISSING, quoted
 
 if TYPE_CHECKING:
@@ -34,7 +35,9 @@ class Attributes:
         """A target with a path, whose root holds `owner`, was given a value."""
         try:
             reference = weakref.ref(owner)
-        except TypeError:
+        except TypeError as error:
+            if interrupts(error):
+                raise
             return
         if len(self._known) >= _MOST:
             self._known = {key: found for key, found in self._known.items() if found[0]() is not None}

@@ -12,6 +12,7 @@ import sys
 from types import MemberDescriptorType
 from typing import TYPE_CHECKING, Any
 
+from auditor.interruptions import interrupts
 from auditor.record import digest
 from auditor.record.probes.sketches import Sketcher
 from auditor.trace import SUMMARY, SUMS, signs
@@ -65,7 +66,9 @@ def of_numbers(value: Any, above: int) -> Read | None:
     name, form = ("float64", "d") if float in kinds else ("int64", "q")
     try:
         data = struct.pack(f"<{len(value)}{form}", *value)
-    except (struct.error, OverflowError):  # an int of more than 64 bits
+    except (struct.error, OverflowError) as error:  # an int of more than 64 bits
+        if interrupts(error):
+            raise
         return None
     return name, "<f8" if form == "d" else "<i8", 8, shape, len(value), data
 
@@ -100,7 +103,9 @@ class Tensors:
                 copy = tensor.detach().to_dense() if tensor.layout is not self._torch.strided else tensor.detach()
                 copy = copy.cpu().resolve_conj().resolve_neg().contiguous()
                 return name, form, size, shape, n, ctypes.string_at(copy.data_ptr(), n * size) if n else b""
-        except Exception:  # noqa: BLE001  # quantized, nested, captured in a graph: each has its own way of having no memory
+        except Exception as error:  # quantized, nested, captured in a graph: each has its own way of having no memory
+            if interrupts(error):
+                raise
             self._lose("a tensor that has no memory to be read")
             return None
 
@@ -162,7 +167,9 @@ def attribute_of(value: Any, name: str) -> Any:
     """An attribute that lies in an object: in its dict, its slots, or what a module of torch holds; `MISSING` if it is made by code."""
     try:
         found = object.__getattribute__(value, "__dict__")
-    except AttributeError:
+    except AttributeError as error:
+        if interrupts(error):
+            raise
         found = None
     if type(found) is dict:
         if name in found:
@@ -178,7 +185,9 @@ def attribute_of(value: Any, name: str) -> Any:
         if type(slot) is MemberDescriptorType:
             try:
                 return slot.__get__(value, kind)
-            except AttributeError:
+            except AttributeError as error:
+                if interrupts(error):
+                    raise
                 return MISSING
     return MISSING
 

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from types import CodeType
 from typing import Any, NamedTuple
 
+from auditor.interruptions import interrupts
+
 #: How a target was touched: it got a value, as the target of a `for` too; it was written in place; entries were added at its end; it is a
 #: call's argument, which may have been written.
 ASSIGNED, EACH, WRITTEN, APPENDED, TOUCHED = range(5)
@@ -216,7 +218,9 @@ def scopes_of(file: str) -> dict[tuple[str, int], Scope]:
         try:
             with open(file, "rb") as opened:
                 source = opened.read()
-        except OSError:
+        except OSError as error:
+            if interrupts(error):
+                raise
             return {}
     if source is None:
         return {}
@@ -227,7 +231,9 @@ def scopes_of(file: str) -> dict[tuple[str, int], Scope]:
         warnings._showwarnmsg = lambda _message: None
     try:
         tree = ast.parse(source, file)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        if interrupts(error):
+            raise
         return {}
     finally:
         if shown is not None:

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from auditor.interruptions import interrupts
 from auditor.record import digest
 from auditor.trace import NAMED, NAMED_SIZE
 
@@ -35,7 +36,9 @@ class Start:
             return value
         try:
             how, value = self._copied(theirs, name, value, frame)
-        except Exception as error:  # noqa: BLE001  # whatever it is, it must not end the user's program
+        except Exception as error:  # whatever it is, it must not end the user's program
+            if interrupts(error):
+                raise
             how = f"not copied: {type(error).__name__}: {error}"
         self.told.append({"a": theirs, "b": name, "how": how})
         return value

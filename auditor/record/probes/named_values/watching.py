@@ -14,6 +14,7 @@ import sys
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any
 
+from auditor.interruptions import interrupts
 from auditor.record.callsite import hide_us, is_user_code
 from auditor.record.imports import failed
 from auditor.record.probes.named_values.source import TOUCHED, Plan, Region, Scope, scopes_of
@@ -84,7 +85,9 @@ class Watch:
                     collector.touch(target, frame, variables)
             if common.due:
                 collector.gradients()
-        except Exception as error:  # noqa: BLE001  # what we fail to note must not end the user's program
+        except Exception as error:  # what we fail to note must not end the user's program
+            if interrupts(error):
+                raise
             failed(self.ran, error)
 
     def begins(self, plan: Plan, region: Region, frame: FrameType) -> Any:
@@ -100,7 +103,9 @@ class Watch:
                 collector.fingerprint(target, frame, variables) if region.uncertain or target.how == TOUCHED else _SURE
                 for target in region.targets
             ]
-        except Exception as error:  # noqa: BLE001  # likewise
+        except Exception as error:  # likewise
+            if interrupts(error):
+                raise
             failed(self.begins, error)
             return None
 
@@ -151,7 +156,9 @@ class _Variables:
         read.restype, read.argtypes = ctypes.py_object, (ctypes.py_object, ctypes.c_char_p)
         try:
             return read(self._frame, name.encode())
-        except NameError:
+        except NameError as error:
+            if interrupts(error):
+                raise
             return default
 
 
@@ -223,10 +230,14 @@ def _tracer(watch: Watch) -> Any:
     def called(frame: FrameType, event: str, _arg: Any) -> Any:
         try:
             plan = plans[id(frame.f_code)]
-        except KeyError:
+        except KeyError as error:
+            if interrupts(error):
+                raise
             try:
                 plan = learn(frame.f_code)
-            except Exception as error:  # noqa: BLE001  # a file that cannot be read or parsed: its values are not seen
+            except Exception as error:  # a file that cannot be read or parsed: its values are not seen
+                if interrupts(error):
+                    raise
                 failed(learn, error)
                 return None
         if plan is None or event != "call":
@@ -270,7 +281,9 @@ def _tracer(watch: Watch) -> Any:
                 elif event == "return" and pending is not None and not (is_generator and _is_yield(plan.code, frame.f_lasti)):
                     ran(plan, pending, before, frame, -1)
                     pending = None
-            except Exception as error:  # noqa: BLE001  # what we fail to note must not end the user's program
+            except Exception as error:  # what we fail to note must not end the user's program
+                if interrupts(error):
+                    raise
                 failed(called, error)
             except BaseException as error:
                 hide_us(error)
@@ -317,7 +330,9 @@ class Monitoring:
             def call(*args: Any) -> Any:
                 try:
                     return function(sys._getframe(1), *args)
-                except Exception as error:  # noqa: BLE001  # what we fail to note must not end the user's program
+                except Exception as error:  # what we fail to note must not end the user's program
+                    if interrupts(error):
+                        raise
                     failed(function, error)
                 except BaseException as error:
                     hide_us(error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Any, Protocol
 
+from auditor.interruptions import interrupts
 from auditor.record.probes.named_values.reading import Read, summary_of, whole
 from auditor.trace import NAMED, NAMED_SIZE, SUMMARY_SIZE
 
@@ -103,7 +104,9 @@ class Writer:
             return number
         try:
             summary = summary_of(value, data, self._tensors)
-        except Exception:  # noqa: BLE001  # whatever torch has against it, it must not end the user's program
+        except Exception as error:  # whatever torch has against it, it must not end the user's program
+            if interrupts(error):
+                raise
             summary = None
         if summary is None:
             common.lose(f"a value of {dtype}, of which no sketch can be made")
