@@ -41,9 +41,12 @@ def make_folder(directory: str) -> None:
     try:
         os.mkdir(directory, 0o700)
         os.chmod(directory, 0o700)
-    except FileExistsError:
-        pass
-    except FileNotFoundError:  # the script removed its run directory
+    except FileExistsError as error:
+        if interrupts(error):
+            raise
+    except FileNotFoundError as error:  # the script removed its run directory
+        if interrupts(error):
+            raise
         os.makedirs(directory, 0o700, exist_ok=True)
 
 
@@ -189,12 +192,12 @@ class LaneWriter:
             return self._scratch()
         self._populate(buffer)
         _pack_header(buffer, 0, MAGIC, FORMAT, RECORD_SIZE, first, 0, 0, 0, records)
+        before, larger = self.position(last), min(self._size * 2, _LARGEST_SEGMENT)
+        # it counts from here on, with no call in between
         if self.head is None:
             self.head = buffer
         self.segments += 1
-        self._before = self.position(last)
-        self._first, self._room = first, records
-        self._size = min(self._size * 2, _LARGEST_SEGMENT)
+        self._before, self._first, self._room, self._size = before, first, records, larger
         return buffer, HEADER_SIZE, size, first
 
     def position(self, number: int) -> int:
