@@ -38,7 +38,7 @@ class RunOutcome(Model):
     steps: int = 0
     path: str = ""
     error: _Said | None = Field(None, description="last line of the script's own traceback, if it ended with one")
-    stopped: str | None = Field(None, description="why the auditor ended it early: `steps`, `timeout`, `interrupted`")
+    stopped: str | None = Field(None, description="why the auditor ended it early: `steps`, `timeout`, `stalled`, `interrupted`")
 
 
 class Place(Model):

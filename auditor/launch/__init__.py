@@ -22,6 +22,7 @@ from typing import Any, Protocol
 
 from auditor.errors import LaunchError
 from auditor.launch.machine import describe
+from auditor.launch.processes import Stall, descendants, end, endpoints
 from auditor.launch.scratch import Snapshot, in_scratch, moved, room, told_of_originals
 from auditor.launch.streams import Output, Stdin, closed_streams
 from auditor.launch.tree import remove
@@ -40,6 +41,10 @@ _TICK = 0.1
 _LEAST_SPACE = 1 << 20
 #: Seconds that a child has between being asked to end and being ended.
 _GRACE = 5.0
+#: Seconds without progress after which a run is ended at the earliest, and how many times as long as a whole run is that it must be.
+_PATIENCE, _LONGER = 30.0, 3.0
+#: Seconds between two looks at the processes of a run while it is young, and for how long it is.
+_SOON, _EARLY = 0.25, 5.0
 #: ADDR_NO_RANDOMIZE of personality(2); it is inherited by what the child starts.
 _NO_RANDOMIZE = 0x0040000
 
@@ -66,16 +71,17 @@ class Screen(Protocol):
 
 def launch(
     plan: Plan, run: Path, name: str, role: str, screen: Screen, stdin: Stdin | None = None, quiet: bool = False,
-    stop: threading.Event | None = None,
+    stop: threading.Event | None = None, usual: float | None = None,
 ) -> RunOutcome:  # fmt: skip
     """Run the plan, record into the directory `run`, and seal it.
 
-    `quiet` keeps the script's output in the run directory without showing it. Raises `LaunchError` if the child cannot be started;
+    `quiet` keeps the script's output in the run directory without showing it; a run that makes no progress for far longer than the `usual`
+    seconds of a whole run is ended. Raises `LaunchError` if the child cannot be started;
     KeyboardInterrupt, or another thread that sets `stop`, ends the child; what it recorded is sealed and KeyboardInterrupt raised.
     """
     if plan.leftovers or plan.patches:
         with in_scratch(plan, run) as placed:
-            return launch(placed, run, name, role, screen, stdin, quiet, stop)
+            return launch(placed, run, name, role, screen, stdin, quiet, stop, usual)
     try:
         if run.exists() and (not run.is_dir() or any(run.iterdir())):
             raise LaunchError("run-exists", f"{run} exists already: choose another name, or remove it")
@@ -105,7 +111,7 @@ def launch(
         output.close()
         source.close()
         raise LaunchError("cannot-start", f"cannot start {plan.command[0]}: {error.strerror}") from error
-    watcher = _Watcher(run, name, started)
+    watcher = _Watcher(run, name, started, child.pid, usual)
     try:
         source.started()
         output.started()
@@ -114,11 +120,15 @@ def launch(
                 child.wait(_TICK)
             except subprocess.TimeoutExpired:
                 screen.progress(watcher.look())
+                stopped = "stalled" if watcher.stalled() else stopped
             if stop is not None and stop.is_set():
                 raise KeyboardInterrupt
             if plan.timeout is not None and time.monotonic() - started > plan.timeout:
                 stopped = "timeout"
+            if stopped is not None and child.poll() is None:
+                with_it = descendants(child.pid)
                 _end(child, signal.SIGTERM)
+                end([pid for pid in with_it if pid != child.pid])
     except KeyboardInterrupt:
         # A terminal sends it to the child as well; one that came to us alone is passed on.
         interrupted = True
@@ -134,6 +144,7 @@ def launch(
         if stopped or child.returncode < 0:
             _end_orphans(run)
     meta |= {"exit": child.returncode, "seconds": round(seconds, 3), "pid": child.pid, "stopped": stopped}
+    meta["ports"] = sorted(watcher.ports)
     secrets = secrets_in(plan.script, dict(os.environ) | plan.variables)
     meta["error"] = without(told_of_originals(output.last_error(), plan.copies) or "", secrets) or None
     if not (run / "run.json").exists():  # the recorder may have made the directory anew
@@ -242,12 +253,31 @@ def _prepare(closed: list[int], fixed_addresses: bool) -> None:
 
 
 class _Watcher:
-    """Reads how far the child is from the header of its lanes' first segments."""
+    """Reads how far the child is from the header of its lanes' first segments, and what its processes do."""
 
-    def __init__(self, run: Path, name: str, started: float) -> None:
+    def __init__(self, run: Path, name: str, started: float, pid: int, usual: float | None) -> None:
+        self.run = run
         self.spool = run / "spool"
         self.name = name
         self.started = started
+        self.ports: set[str] = set()
+        self._pid = pid
+        self._next = started + _SOON
+        self._last = Progress(name, 0.0)
+        self._stall = Stall(max(_PATIENCE, _LONGER * usual)) if usual is not None else None
+
+    def stalled(self) -> bool:
+        """Whether the run makes no progress any more; asked often, looks seldom."""
+        now = time.monotonic()
+        if now < self._next:
+            return False
+        self._next = now + (_SOON if now - self.started < _EARLY else 1.0)
+        running = descendants(self._pid)
+        self.ports |= endpoints(list(running))
+        if self._stall is None:
+            return False
+        printed = [path.stat().st_size for path in (self.run / "stdout", self.run / "stderr") if path.exists()]
+        return self._stall.seen(now, (self._last.records, self._last.steps, printed, sorted(running)), sum(running.values()))
 
     def look(self) -> Progress:
         steps = records = 0
@@ -259,4 +289,5 @@ class _Watcher:
                 continue
             records += header[4]
             steps = max(steps, header[5])
-        return Progress(self.name, time.monotonic() - self.started, steps, records)
+        self._last = Progress(self.name, time.monotonic() - self.started, steps, records)
+        return self._last

@@ -233,6 +233,8 @@ def _must_be_alone(controls: Sequence[Trace], plan: Plan, copied: bool) -> bool:
         return True
     if any(device.startswith("cuda") for run in controls for device in devices_of(run)):
         return True
+    if set.intersection(*(set(run.meta.get("ports") or ()) for run in controls)):
+        return True  # a port that is the same in each run
     temporary = tempfile.gettempdir() + os.sep
     written = [set(_written(run, plan, copied)) for run in controls]
     return bool(set.intersection(*written)) or any(not path.startswith(temporary) for paths in written for path in paths)

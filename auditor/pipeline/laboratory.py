@@ -238,14 +238,15 @@ class Laboratory:
             return trial
         meta, main = traces[0].meta, traces[0].main
         cut = f"ended after {self.plan.timeout:g} s" if meta.get("stopped") == "timeout" and self.plan.timeout else None
+        cut = "it makes no progress any more" if meta.get("stopped") == "stalled" else cut
         self._failures.append((wanted.factors, str(cut or meta.get("error") or f"exit status {meta.get('exit')}")))
         read = [event["factor"] for event in reversed(main.events_of("entered"))] if main is not None else []
         return replace(trial, blamed=tuple(name for name in dict.fromkeys(read) if name in wanted.factors))
 
     def _failed(self, trace: Trace) -> bool:
         """Whether a run ended as no control did, or was cut short for being slow, so that it shows nothing."""
-        if trace.meta.get("stopped") == "timeout":
-            return not any(control.meta.get("stopped") == "timeout" for control in self.controls)
+        if trace.meta.get("stopped") in ("timeout", "stalled"):
+            return not any(control.meta.get("stopped") == trace.meta["stopped"] for control in self.controls)
         return trace.meta.get("exit") not in {control.meta.get("exit") for control in self.controls} and not outcome(trace).stopped
 
     def _all_failed(self, traces: Sequence[Trace]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -77,15 +77,15 @@ class Reruns:
             return [self._launched(wish, self.screen, self._stdin) for wish in wishes]
         traces = self._at_once(wishes, [self._stdin, *others])
         usual = {trace.meta.get("exit") for trace in self.made if trace.meta.get("role") == "control"}
-        if all(trace.meta.get("exit") in usual or outcome(trace).stopped for trace in traces):
+        if all(_as_usual(trace, usual) for trace in traces):
             return traces
         # It may be that two of them want one port, one lock or one file.
         for wish in wishes:
             shutil.rmtree(self.folder / wish.name, ignore_errors=True)
         alone = [self._launched(wish, self.screen, self._stdin) for wish in wishes]
-        if all(trace.meta.get("exit") in usual or outcome(trace).stopped for trace in alone):
+        if all(_as_usual(trace, usual) for trace in alone):
             self.may_be_together = False
-            self.notes.append("two runs at the same time fail where one does not, so all were made one after the other")
+            self.notes.append("two runs at the same time fail, or wait for ever, where one does not, so all were made one after the other")
         return alone
 
     def _at_once(self, wishes: Sequence[Wish], stdins: Sequence[Stdin | None]) -> list[Trace]:
@@ -101,6 +101,28 @@ class Reruns:
                 stop.set()
                 raise
 
+    def _usual(self) -> float | None:
+        """How long a whole run takes; None while none has come to its end."""
+        whole = [trace.meta for trace in self.made if trace.meta.get("role") == "control" and not trace.meta.get("stopped")]
+        return max((float(meta["seconds"]) for meta in whole if meta.get("seconds") is not None), default=None)
+
     def _launched(self, wish: Wish, screen: Any, stdin: Stdin | None, stop: threading.Event | None = None) -> Trace:
-        launch(wish.plan, self.folder / wish.name, wish.name, wish.role, screen, stdin, quiet=self._quiet or bool(self.made), stop=stop)
+        launch(
+            wish.plan,
+            self.folder / wish.name,
+            wish.name,
+            wish.role,
+            screen,
+            stdin,
+            quiet=self._quiet or bool(self.made),
+            stop=stop,
+            usual=self._usual(),
+        )
         return Trace(self.folder / wish.name)
+
+
+def _as_usual(trace: Trace, usual: Collection[int | None]) -> bool:
+    """Whether a run ended as the controls do, or was ended because it had shown enough."""
+    if trace.meta.get("stopped") == "stalled":
+        return False
+    return trace.meta.get("exit") in usual or bool(outcome(trace).stopped)

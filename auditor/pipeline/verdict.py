@@ -67,6 +67,8 @@ def why_not_whole(run: Trace, plan: Plan | None) -> str | None:
     if run.meta.get("stopped") == "timeout":
         limit = f" after {plan.timeout:g} s" if plan and plan.timeout else ""
         return f"{run.id} was ended{limit} [timeout]"
+    if run.meta.get("stopped") == "stalled":
+        return f"{run.id} made no progress for far longer than a whole run takes, and was ended [stalled]"
     if run.meta.get("stopped"):
         return f"{run.id} was interrupted [interrupted]"
     for lane in run.lanes.values():

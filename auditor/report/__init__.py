@@ -708,7 +708,12 @@ def ending(run: RunOutcome) -> str:
     if run.stopped == "steps":
         return f"stopped after {counted(run.steps, 'step')}"
     if run.stopped:
-        return {"timeout": "ended by --timeout", "interrupted": "interrupted", "look": "seen enough"}.get(run.stopped, plain(run.stopped))
+        return {
+            "timeout": "ended by --timeout",
+            "stalled": "ended, made no progress",
+            "interrupted": "interrupted",
+            "look": "seen enough",
+        }.get(run.stopped, plain(run.stopped))
     if run.exit is None:
         return "exit unknown"
     if run.exit < 0:
