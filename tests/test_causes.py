@@ -67,7 +67,7 @@ def test_a_script_that_takes_a_port_and_cannot_bear_two_factors_is_run_alone_and
     audit, _ = searched(tmp_path, source)
 
     assert [(cause.factor, cause.line, cause.proved) for cause in audit.causes] == [("torch-seed", line_of(source, "# enters"), True)]
-    assert "two runs at the same time fail where one does not, so all were made one after the other" in audit.notes
+    assert f"each run uses port {port}, so runs were made one after the other" in audit.notes
     assert audit.search is not None
     assert audit.search.left_out["clock"] == "the script fails with it: AssertionError: the clock is wrong"
     assert audit.search.left_out["process-id"] == "the script fails with it: AssertionError: nobody is here"

@@ -58,7 +58,7 @@ from auditor.pipeline.fixes import mend
 from auditor.pipeline.laboratory import Laboratory
 from auditor.pipeline.looks import second_look
 from auditor.pipeline.pairs import match_programs
-from auditor.pipeline.reruns import Reruns, Silent
+from auditor.pipeline.reruns import CACHES, Reruns, Silent
 from auditor.pipeline.varied import explain_varied
 from auditor.pipeline.verdict import agree, check_recorder, compared, conclude, recorded, why_not_whole
 from auditor.plan import Inquiry, Plan, Selection
@@ -143,6 +143,7 @@ def audit(
         result.runs = [_on_its_device(outcome(run), run) for run in runs.made]
         return result
     finally:
+        remove(folder / CACHES)
         if snapshot is not None:
             remove(snapshot.folder)
 
@@ -221,6 +222,9 @@ def _laboratory(
         why = snapshot.unavailable if snapshot is not None else None
         left_out["leftover-files"] = why or "the runs left nothing behind in the working directory"
     runs.may_be_together = not _must_be_alone(controls, plan, bool(changed))
+    ports = sorted({words.split()[1] for words in _ports(controls)}, key=int)
+    if ports:
+        runs.notes.append(f"each run uses port {listed(ports)}, so runs were made one after the other")
     return Laboratory(plan, factors, runs, controls, inquiry.pin, snapshot, left_out, bool(changed), tuple(outputs))
 
 
@@ -233,11 +237,16 @@ def _must_be_alone(controls: Sequence[Trace], plan: Plan, copied: bool) -> bool:
         return True
     if any(device.startswith("cuda") for run in controls for device in devices_of(run)):
         return True
-    if set.intersection(*(set(run.meta.get("ports") or ()) for run in controls)):
-        return True  # a port that is the same in each run
+    if _ports(controls):
+        return True
     temporary = tempfile.gettempdir() + os.sep
     written = [set(_written(run, plan, copied)) for run in controls]
     return bool(set.intersection(*written)) or any(not path.startswith(temporary) for paths in written for path in paths)
+
+
+def _ports(controls: Sequence[Trace]) -> list[str]:
+    """The ports at which all controls met others; one that is free when it is asked for is another one in each run."""
+    return sorted(set.intersection(*(set(run.meta.get("ports") or ()) for run in controls)))
 
 
 def _written(run: Trace, plan: Plan, copied: bool) -> Iterator[str]:

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from auditor.diagnose import NUMERICAL
 from auditor.launch import Progress, Stdin, launch, outcome
 from auditor.plan import Plan
 from auditor.progress import write_all
@@ -31,6 +32,10 @@ class Silent:
 
     def say(self, text: str) -> None:
         """Say nothing."""
+
+
+#: The folder, among the runs of an audit, of code that was compiled for runs that compute otherwise than usual.
+CACHES = "compiled"
 
 
 class Wish(NamedTuple):
@@ -85,7 +90,7 @@ class Reruns:
         alone = [self._launched(wish, self.screen, self._stdin) for wish in wishes]
         if all(_as_usual(trace, usual) for trace in alone):
             self.may_be_together = False
-            self.notes.append("two runs at the same time fail, or wait for ever, where one does not, so all were made one after the other")
+            self.notes.append("two runs at the same time fail where one does not, so all were made one after the other")
         return alone
 
     def _at_once(self, wishes: Sequence[Wish], stdins: Sequence[Stdin | None]) -> list[Trace]:
@@ -108,7 +113,7 @@ class Reruns:
 
     def _launched(self, wish: Wish, screen: Any, stdin: Stdin | None, stop: threading.Event | None = None) -> Trace:
         launch(
-            wish.plan,
+            with_own_caches(wish.plan, self.folder / CACHES),
             self.folder / wish.name,
             wish.name,
             wish.role,
@@ -119,6 +124,20 @@ class Reruns:
             usual=self._usual(),
         )
         return Trace(self.folder / wish.name)
+
+
+def with_own_caches(plan: Plan, folder: Path) -> Plan:
+    """The plan with caches of compiled code of its own, where numbers are computed otherwise than usual in it.
+
+    What was compiled for one instruction set need not run on another, and nothing of it is to stay in the user's cache.
+    """
+    how = [f"{what}-{name}" for what, names in (("pin", plan.pinned), ("vary", plan.varied)) for name in names if name in NUMERICAL]
+    if plan.device_variables:
+        how.append(plan.device)
+    if not how:
+        return plan
+    own = folder / "+".join(sorted(how)).replace(":", "-")
+    return plan.with_environment(TORCHINDUCTOR_CACHE_DIR=str(own / "inductor"), TRITON_CACHE_DIR=str(own / "triton"))
 
 
 def _as_usual(trace: Trace, usual: Collection[int | None]) -> bool:
