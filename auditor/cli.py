@@ -82,6 +82,13 @@ FailOn = Annotated[
         help="exit with 1 for findings of this level: error, warning, note or never; never also lets a divergence pass",
     ),
 ]
+Strict = Annotated[
+    bool | None,
+    typer.Option(
+        "--strict/--no-strict", help="differences that reach no part of the training count, too, and their causes are searched for",
+        show_default=False,
+    ),
+]
 Steps = Annotated[int | None, typer.Option("--steps", min=1, metavar="N", help="end the script cleanly after N steps", show_default=False)]
 Timeout = Annotated[
     float | None, typer.Option("--timeout", min=0.1, metavar="SECONDS", help="end a run that takes longer", show_default=False)
@@ -156,6 +163,7 @@ def run(
             "--shadow", metavar="HOW", help="recompute each op in float64, or on a device, and measure its error", show_default=False
         ),
     ] = None,
+    strict: Strict = None,
     json: Json = None,
     markdown: Markdown = None,
     fail_on: FailOn = None,
@@ -175,7 +183,8 @@ def run(
         from auditor import pipeline, progress
         from auditor.plan import Inquiry, Selection
 
-        inquiry = Inquiry(runs, look, causes, quick, tuple(pin or ()), tuple(vary or ()), fix, apply, devices or "", shadow or "")
+        strict = config.strict if strict is None else strict
+        inquiry = Inquiry(runs, look, causes, quick, tuple(pin or ()), tuple(vary or ()), fix, apply, devices or "", shadow or "", strict)
         selection = Selection(
             folders=(*config.rules, *(rules or ())), select=tuple(select or config.select), ignore=tuple(ignore or config.ignore),
             baseline=baseline or (None if write_baseline else config.baseline), write_baseline=write_baseline,
@@ -274,17 +283,20 @@ def match(
 def diff(
     a: Annotated[Path, typer.Argument(metavar="RUN", help="a kept run")],
     b: Annotated[Path, typer.Argument(metavar="RUN", help="another")],
+    strict: Strict = None,
     json: Json = None,
     markdown: Markdown = None,
     fail_on: FailOn = None,
 ) -> None:
     """Compare two kept runs, also ones made on different days or machines."""
     with _plain_errors():
-        fail_on = _config().fail_on if fail_on is None else fail_on
+        config = _config()
+        fail_on = config.fail_on if fail_on is None else fail_on
+        strict = config.strict if strict is None else strict
         _check(fail_on, json, markdown)
         from auditor import pipeline
 
-        _finish(pipeline.diff(a, b), json, markdown, fail_on)
+        _finish(pipeline.diff(a, b, strict), json, markdown, fail_on)
 
 
 @app.command()

@@ -19,6 +19,7 @@ class Config(BaseModel):
     ignore: tuple[str, ...] = ()
     baseline: Path | None = None
     fail_on: str = Field("error", alias="fail-on", pattern="^(error|warning|note|never)$")
+    strict: bool = False
 
 
 def read_config(start: Path) -> Config:

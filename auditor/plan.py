@@ -211,7 +211,7 @@ class Inquiry:
     `quick` leaves out the run that varies what should make no difference. Factors in `pin` are held still in every run; those in `vary` are
     varied in the place of all that can be. `fix`: look for a change of the script that cures a cause, and write it down; `apply`: make it.
     `devices`: names of devices to compare, with commas; nothing: the one that the script computes on with the CPU, where it is another.
-    `shadow`: recompute each op in this dtype or on this device.
+    `shadow`: recompute each op in this dtype or on this device. `strict`: a difference that reaches no part of the training counts too.
     """
 
     runs: int = 2
@@ -224,3 +224,4 @@ class Inquiry:
     apply: bool = False
     devices: str = ""
     shadow: str = ""
+    strict: bool = False

@@ -12,6 +12,8 @@ Verdict = Literal["diverged", "no-divergence-seen", "inconclusive"]
 Kind = Literal[
     "draw", "kernel", "uninitialized", "data", "data-order", "hidden-write", "argument", "structure", "arithmetic", "failed",
 ]  # fmt: skip
+#: What a difference reaches; `number`: a Python number, as for a line that is printed.
+Reach = Literal["loss", "gradients", "parameters", "optimizer-state", "saved-files", "collective", "number", "nothing"]
 Level = Literal["error", "warning", "note"]
 #: Words of the script's, or of an error that repeats them: without credentials.
 _Said = Annotated[str, AfterValidator(redacted)]
@@ -168,6 +170,7 @@ class Divergence(Model):
     function: str | None = None
     code: str | None = None
     intermittent: Intermittent | None = None
+    reaches: list[Reach] = Field([], description="what the differences between the two runs reach; empty: not known")
     sentence: str = ""
     detail: Detail = Detail()
 
@@ -366,6 +369,7 @@ class Audit(Model):
     runs: list[RunOutcome]
     divergence: Divergence | None = None
     others: list[Divergence] = Field([], description="first divergences of other lanes")
+    side: list[Divergence] = Field([], description="differences that are shown to reach no part of the training")
     causes: list[Cause] = []
     explained_by: Explanation | None = Field(None, description="the finding that explains the divergence, if one does")
     search: Search | None = None

@@ -12,23 +12,29 @@ before it are asked for the origin: of the random streams that are seen to feed 
 draw is nearest; and of that stream the first draw or seed in which the runs differ (and that feeds the line). A seed that a draw feeds
 came from that draw. An op whose inputs are equal has no origin before it, whatever else differs.
 
-**Which lane is reported.** The main lane's divergence, unless it is of a kind that comes in from outside and another lane diverged
-too: a worker that draws differently hands the main thread other data. A lane that merely ends earlier than its twin is no
-divergence unless it is the main one: workers that are running ahead are stopped at no particular op.
+**Which lane is reported.** The main lane's divergence, unless it came from another lane. An op whose input was made in another lane of
+its process has its origin there, if what was made there differs. What came over a collective has its origin in the rank that
+differs after fewer collectives: it is counted, because ranks have no common clock. Data that came in from another process may be
+that of a worker that diverged. A lane that merely ends earlier than its counterpart is no divergence unless it is the main one: workers
+that run ahead are stopped at no particular op.
+
+**What the verdict is about.** With `training`, a script that trains diverges if its training does, see `reach.py`.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 from auditor.compare.arithmetic import compare_devices, divergence_of
 from auditor.compare.context import context
 from auditor.compare.environment import environment_differences
 from auditor.compare.evidence import evidence_at, refined
-from auditor.compare.first import Mismatch, allocated_by, first_mismatch
+from auditor.compare.first import Mismatch, allocated_by, collectives_before, first_mismatch, maker_lane
 from auditor.compare.origin import DRAWN_FROM_OUTSIDE, differing_files, differing_streams, origin, own_stream
+from auditor.compare.reach import next_by_itself, reached
 from auditor.compare.shadowed import divergence_of_shadow, shadow_of
 from auditor.plan import Watch
 from auditor.results import Detail, Divergence, OpLine, Place
@@ -48,8 +54,8 @@ _AROUND = 40
 class Comparison:
     """What comparing two traces gave.
 
-    The divergence to report, those of other lanes, what could not be compared, how many ops were, and where a second look
-    should be taken (None: it would show no more).
+    The divergence to report, those of other lanes, what could not be compared, how many ops were, where a second look should be
+    taken (None: it would show no more), and differences that reach no part of the training.
     """
 
     divergence: Divergence | None
@@ -57,12 +63,23 @@ class Comparison:
     notes: list[str] = field(default_factory=list)
     compared: int = 0
     watch: Watch | None = None
+    side: list[Divergence] = field(default_factory=list)
 
 
-def compare(a: Trace, b: Trace, *, flow: Flow | None = None) -> Comparison:
-    """Compare two runs lane by lane; `flow` tells what arrives where in their source, where that is at hand."""
-    found: list[Divergence] = []
-    windows: list[Watch | None] = []
+class _Found(NamedTuple):
+    """The first mismatch of a pair of lanes."""
+
+    mismatch: Mismatch
+    lane: LaneTrace
+    twin: LaneTrace
+
+
+def compare(a: Trace, b: Trace, *, flow: Flow | None = None, training: bool = False) -> Comparison:
+    """Compare two runs lane by lane; `flow` tells what arrives where in their source, where that is at hand.
+
+    With `training`, what is shown to reach no part of it is told apart.
+    """
+    found: list[_Found] = []
     notes: list[str] = []
     compared = 0
     for name, lane in a.lanes.items():
@@ -79,13 +96,35 @@ def compare(a: Trace, b: Trace, *, flow: Flow | None = None) -> Comparison:
         if not leading and mismatch.ended:
             notes.append(f"lane {name} ended at op {mismatch.index} in one run and went on in the other: compared up to there")
             continue
-        found.append(_divergence(mismatch, lane, twin, a, b, flow))
-        windows.append(_window(mismatch, lane))
+        found.append(_Found(mismatch, lane, twin))
     notes += [f"lane {name} ({lane.ops} ops) exists only in {b.id}" for name, lane in b.lanes.items() if name not in a.lanes and lane.ops]
     if not found:
         return Comparison(None, [], notes, compared)
-    first = _to_report(found)
-    return Comparison(first, [d for d in found if d is not first], notes, compared, windows[found.index(first)])
+    divergences = [_divergence(one.mismatch, one.lane, one.twin, a, b, flow) for one in found]
+    first = _to_report(found, divergences, a, b)
+    others = [d for d in divergences if d is not divergences[first]]
+    whole = Comparison(divergences[first], others, notes, compared, _window(found[first].mismatch, found[first].lane))
+    return _of_training(whole, found[first], a, b, flow) if training else whole
+
+
+def _of_training(whole: Comparison, first: _Found, a: Trace, b: Trace, flow: Flow | None) -> Comparison:
+    """The comparison with what it reaches; what reaches no part of the training is put aside."""
+    what = reached(a, b)
+    divergence = whole.divergence
+    if what is None or divergence is None:
+        return whole
+    divergence.reaches = what.what
+    if what.side:
+        for other in whole.others:
+            other.reaches = what.what
+        return replace(whole, divergence=None, others=[], watch=None, side=[divergence, *whole.others])
+    behind = next_by_itself(first.mismatch, first.lane, first.twin, what.first_step)
+    if behind is None:
+        return whole
+    divergence.reaches = ["nothing"]
+    further = _divergence(behind, first.lane, first.twin, a, b, flow)
+    further.reaches = what.what
+    return replace(whole, divergence=further, watch=_window(behind, first.lane), side=[divergence])
 
 
 def before_the_end(a: Trace, b: Trace) -> Detail:
@@ -105,13 +144,29 @@ def _window(mismatch: Mismatch, lane: LaneTrace) -> Watch | None:
     return Watch(name, max(at[0] - _AROUND, 0), at[1] + 2 * _AROUND, lane.facts["identity"] or None)
 
 
-def _to_report(found: list[Divergence]) -> Divergence:
-    leading = found[0]
-    if leading.kind in DRAWN_FROM_OUTSIDE:
-        feeding = [d for d in found[1:] if d.kind in ("draw", "kernel", "uninitialized", "hidden-write", "data", "data-order", "argument")]
-        if feeding and leading.kind != "draw":
-            return feeding[0]
-    return leading
+def _to_report(found: Sequence[_Found], divergences: Sequence[Divergence], a: Trace, b: Trace) -> int:
+    """Place of the divergence from which that of the first lane came, as far as that is seen."""
+    at = _earliest_rank(found)
+    seen: set[int] = set()
+    while at not in seen:
+        seen.add(at)
+        fed = maker_lane(found[at].mismatch, found[at].lane, found[at].twin, a, b)
+        at = next((k for k, one in enumerate(found) if one.lane.name == fed), at)
+    leading = divergences[at]
+    if leading.kind not in DRAWN_FROM_OUTSIDE or leading.kind == "draw":
+        return at
+    own = re.match(r"(rank \d+ )?", leading.lane)
+    within = own[0] if own else ""
+    feeding = ("draw", "kernel", "uninitialized", "hidden-write", "outside-torch", "data", "data-order", "argument")
+    return next((k for k, d in enumerate(divergences) if k not in seen and d.kind in feeding and d.lane.startswith(within)), at)
+
+
+def _earliest_rank(found: Sequence[_Found]) -> int:
+    """Of ranks that diverged the one that did so after the fewest collectives, which the others wait for; else the first lane."""
+    ranks = [k for k, one in enumerate(found) if re.fullmatch(r"rank \d+", one.lane.name)]
+    if len(ranks) < 2 or 0 not in ranks:
+        return 0
+    return min(ranks, key=lambda k: collectives_before(found[k].mismatch, found[k].lane))
 
 
 def _divergence(mismatch: Mismatch, lane: LaneTrace, twin: LaneTrace, a: Trace, b: Trace, flow: Flow | None) -> Divergence:

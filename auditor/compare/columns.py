@@ -108,6 +108,7 @@ class Columns:
         self.floats: Array = found["floats"]
         self.module: Array = found["module"]
         self.site: Array = found["site"]
+        self.in_module: Array = found["in_module"]
         self.inputs: Array = np.stack([found["in0"], found["in1"], found["in2"]], 1)
         self.listed: Array = found["listed"]
         self.op, self.args, self.out = (np.searchsorted(texts.hashes[name], found[name]) for name in _TEXTS)
@@ -166,10 +167,14 @@ class Columns:
         return found[1:] if found and self.facts(row).overwrites else found
 
     @cached_property
+    def in_place(self) -> Array:
+        """Whether a record's op writes the memory of its first input."""
+        return np.array([facts.in_place for facts in self.texts.ops], bool)[self.op]
+
+    @cached_property
     def before(self) -> Array:
         """Of each record that wrote in place the one that had written there before; of others, and of new memory, -1."""
-        in_place = np.array([facts.in_place for facts in self.texts.ops], bool)[self.op]
-        return np.where(in_place & (self.kind == 1), self.inputs[:, 0], -1)
+        return np.where(self.in_place & (self.kind == 1), self.inputs[:, 0], -1)
 
     @cached_property
     def root(self) -> Array:
@@ -249,7 +254,7 @@ def _read(con: Any, file: str) -> tuple[dict[str, Array], dict[int, tuple[list[i
             step::BIGINT AS step, CASE phase {phases} ELSE -1 END::BIGINT AS phase, digest::UBIGINT AS digest, hash(op) AS op,
             hash(args) AS args, hash(out) AS out, hash(numbers) AS numbers, hash(module) AS module, hash(file, line) AS site,
             coalesce(in0, -1)::BIGINT AS in0, coalesce(in1, -1)::BIGINT AS in1, coalesce(in2, -1)::BIGINT AS in2,
-            inputs IS NOT NULL AS listed, numbers IS NOT NULL AS floats FROM read_parquet(?) ORDER BY "row\"""",
+            inputs IS NOT NULL AS listed, module IS NOT NULL AND kind = 'op' AS in_module, numbers IS NOT NULL AS floats FROM read_parquet(?) ORDER BY "row\"""",
         [file],
     ).fetchnumpy()
     tails = con.execute(

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from auditor.results import Kind
-from auditor.trace.ops import ADOPTING, OVERWRITING, leaves_unwritten
+from auditor.trace.ops import ADOPTING, COLLECTIVES, OVERWRITING, leaves_unwritten
 from auditor.trace.reader import LaneTrace, Trace
+from auditor.trace.seal import ELSEWHERE
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,7 @@ def first_mismatch(lane: LaneTrace, twin: LaneTrace, a: Trace, b: Trace) -> Mism
     both = min(len(what_a), len(what_b))
     differs = np.flatnonzero(what_a[:both] != what_b[:both])
     if len(differs):
-        index = int(differs[0])
-        (row_a,), (row_b,) = lane.rows(int(rows_a[index]), int(rows_a[index])), twin.rows(int(rows_b[index]), int(rows_b[index]))
-        kind, sentence = _kind(row_a, row_b, lane, twin)
-        return Mismatch(kind, index, row_a, row_b, sentence)
+        return mismatch_at(int(differs[0]), lane, twin)
     if len(what_a) == len(what_b):
         return None
     longer, rows, shorter_run = (lane, rows_a, b) if len(what_a) > both else (twin, rows_b, a)
@@ -62,6 +60,49 @@ def first_mismatch(lane: LaneTrace, twin: LaneTrace, a: Trace, b: Trace) -> Mism
     failed = shorter_run.meta.get("exit") not in (0, None)
     sentence = f"{shorter_run.id} ended here" + (f" with {_how_it_ended(shorter_run)}" if failed else "") + ", the other run went on"
     return Mismatch("failed" if failed else "structure", both, row if longer is lane else None, row if longer is twin else None, sentence)
+
+
+def mismatch_at(index: int, lane: LaneTrace, twin: LaneTrace) -> Mismatch:
+    """Classify the difference between the records at one place of both lanes."""
+    at, other = int(lane.compared[1][index]), int(twin.compared[1][index])
+    (row_a,), (row_b,) = lane.rows(at, at), twin.rows(other, other)
+    kind, sentence = _kind(row_a, row_b, lane, twin)
+    return Mismatch(kind, index, row_a, row_b, sentence)
+
+
+def maker_lane(mismatch: Mismatch, lane: LaneTrace, twin: LaneTrace, a: Trace, b: Trace) -> str | None:
+    """Name of another lane of the same process in which an input of the op was made that is not the same in both runs."""
+    if mismatch.a is None or mismatch.b is None or mismatch.a["kind"] != "op":
+        return None
+    made = [_elsewhere(mismatch.a, lane, a), _elsewhere(mismatch.b, twin, b)]
+    for (ours, at), (theirs, other) in zip(*made, strict=False):
+        if ours.name != theirs.name or at != other or int(ours.compared[0][at]) != int(theirs.compared[0][other]):
+            return ours.name
+    return None
+
+
+def _elsewhere(row: dict[str, Any], lane: LaneTrace, run: Trace) -> list[tuple[LaneTrace, int]]:
+    """The records of other lanes that made an op's inputs: lane, and place among its ops and external tensors."""
+    found = []
+    for made_by in _made_by(row):
+        number = ELSEWHERE - made_by
+        if made_by >= -1 or number < 1:
+            continue
+        kin = [one for one in run.lanes.values() if one.facts["base"] < number and one.facts.get("pid") == lane.facts.get("pid")]
+        maker = max(kin, key=lambda one: one.facts["base"], default=None)
+        rows = maker.query('SELECT "row" FROM records WHERE record <= ? ORDER BY record DESC LIMIT 1', number - maker.facts["base"]) if maker else []
+        if maker is None or not rows:
+            continue
+        place = int(np.searchsorted(maker.compared[1], rows[0]["row"]))
+        if maker is not lane and place < len(maker.compared[1]):
+            found.append((maker, place))
+    return found
+
+
+def collectives_before(mismatch: Mismatch, lane: LaneTrace) -> int:
+    """Ops between ranks that a lane did before the mismatch."""
+    started = " OR ".join(f"op LIKE '{name}%'" for name in COLLECTIVES)
+    return int(lane.query(f'SELECT count(*) AS n FROM records WHERE "row" < ? AND ({started})', min(mismatch.row_a, 1 << 60))[0]["n"])
 
 
 def _how_it_ended(run: Trace) -> str:
@@ -96,6 +137,11 @@ def _kind(a: dict[str, Any], b: dict[str, Any], lane: LaneTrace, twin: LaneTrace
         return "kernel", "the random stream was in the same state, and so were the inputs as far as recorded ops made them"
     if any(_born_empty(row, which) for row, which in ((a, lane), (b, twin))):
         return "uninitialized", "an input was made by torch.empty and no recorded op has written it"
+    if a.get("exact"):
+        return "hidden-write", (
+            f"{a['op']} cannot differ by itself on equal inputs: something that is no recorded op wrote its input or its result, such as an "
+            "extension, NumPy, another process, or a copy or collective that was still in flight"
+        )
     return "kernel", "the inputs are the same as far as recorded ops made them"
 
 

@@ -26,6 +26,7 @@ from auditor.launch.processes import Stall, descendants, end, endpoints
 from auditor.launch.scratch import Snapshot, in_scratch, moved, room, told_of_originals
 from auditor.launch.streams import Output, Stdin, closed_streams
 from auditor.launch.tree import remove
+from auditor.launch.written import contents_written
 from auditor.plan import Plan
 from auditor.redaction import secrets_in, without
 from auditor.results import RunOutcome
@@ -151,6 +152,7 @@ def launch(
         raise LaunchError("run-directory-gone", f"the run directory {run} was removed while the script ran: what was recorded is gone")
     _write_meta(run, meta)
     trace = Trace(run)
+    _write_meta(run, meta | {"written": contents_written(trace, plan)})
     if interrupted:
         raise KeyboardInterrupt
     return outcome(trace)

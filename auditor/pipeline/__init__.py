@@ -123,7 +123,7 @@ def audit(
         controls = [a, *(runs.one(usual, f"control-{k}", "control") for k in range(2, inquiry.runs + 1))]
         screen.say("comparing")
         lab = _laboratory(plan, factors, runs, controls, inquiry, snapshot)
-        comparison = _parted(controls, lab.flow)
+        comparison = _parted(controls, lab.flow, inquiry.strict)
         found = _explained(lab, comparison, inquiry)
         looked = _finite_look(plan, a, book, runs) if inquiry.look else None
         result = conclude(list(plan.script), runs.made, found.comparison, plan)
@@ -202,9 +202,9 @@ def _snapshot(plan: Plan, folder: Path) -> Snapshot:
     return taken
 
 
-def _parted(controls: list[Trace], flow: Flow) -> Comparison:
+def _parted(controls: list[Trace], flow: Flow, strict: bool) -> Comparison:
     """The first control with the first other that differs from it, or else with the second."""
-    comparisons = [compared(controls[0], other, flow) for other in controls[1:]]
+    comparisons = [compared(controls[0], other, flow, strict) for other in controls[1:]]
     return next((one for one in comparisons if one.divergence is not None), comparisons[0])
 
 
@@ -225,7 +225,7 @@ def _laboratory(
     ports = sorted({words.split()[1] for words in _ports(controls)}, key=int)
     if ports:
         runs.notes.append(f"each run uses port {listed(ports)}, so runs were made one after the other")
-    return Laboratory(plan, factors, runs, controls, inquiry.pin, snapshot, left_out, bool(changed), tuple(outputs))
+    return Laboratory(plan, factors, runs, controls, inquiry.pin, snapshot, left_out, bool(changed), tuple(outputs), inquiry.strict)
 
 
 def _must_be_alone(controls: Sequence[Trace], plan: Plan, copied: bool) -> bool:
@@ -275,7 +275,9 @@ def _explained(lab: Laboratory, comparison: Comparison, inquiry: Inquiry) -> Con
         names = tuple(name for name in names if name != "leftover-files")  # the second control had what the first left
     lab.runs.screen.say(f"varied: {', '.join(names)}")
     found = explain_varied(lab, names, inquiry.look)
-    return found if found.comparison.divergence is not None else found._replace(comparison=comparison)
+    if found.comparison.divergence is None:
+        return found._replace(comparison=comparison)
+    return found._replace(comparison=replace(found.comparison, side=comparison.side))
 
 
 def with_factors(plan: Plan, pinned: Sequence[str], varied: Sequence[str]) -> Plan:
@@ -410,8 +412,11 @@ def record(plan: Plan, run: Path, screen: Any = None) -> tuple[RunOutcome, str |
     return outcome(trace), why_not_whole(trace, plan)
 
 
-def diff(a: Path, b: Path) -> Audit:
-    """Compare two kept runs, also from other days or machines; what differs in their environment is part of the audit."""
+def diff(a: Path, b: Path, strict: bool = False) -> Audit:
+    """Compare two kept runs, also from other days or machines; what differs in their environment is part of the audit.
+
+    Unless `strict`, a difference that is shown to reach no part of the training is told apart.
+    """
     runs = [Trace(a), Trace(b)]
     for run in runs:
         error = why_nothing(run)
@@ -421,7 +426,7 @@ def diff(a: Path, b: Path) -> Audit:
         for run in runs:
             run.meta["id"] = str(run.path)
     alike = recorded(runs[0]) == recorded(runs[1])
-    result = conclude(runs[0].meta.get("script") or [], runs, compare(*runs) if alike else Comparison(None), None)
+    result = conclude(runs[0].meta.get("script") or [], runs, compare(*runs, training=not strict) if alike else Comparison(None), None)
     result.environment = environment_differences(*runs)
     if alike and can_be_measured(runs):
         _compare_measured(result, runs)

@@ -162,7 +162,7 @@ def _cured(work: Mending, cause: Cause, audit: Audit, rest: list[str]) -> Patch 
             return None
         if not _ended_well(runs, work.lab):
             continue
-        left = _difference(runs)
+        left = _difference(runs, work.lab.strict)
         if left is None:
             there = [path for path in removed if work.lab.snapshot is not None and path in work.lab.snapshot.before]
             if there:
@@ -185,10 +185,10 @@ def _leftover(divergence: Divergence | None, cause: Cause, removed: Sequence[str
     return read[0].path if read else None
 
 
-def _difference(runs: Sequence[Trace]) -> Divergence | None:
+def _difference(runs: Sequence[Trace], strict: bool) -> Divergence | None:
     """The first difference between the first run and another."""
     for run in runs[1:]:
-        found = compared(runs[0], run).divergence
+        found = compared(runs[0], run, strict).divergence
         if found is not None:
             return found
     return None

@@ -65,6 +65,7 @@ class Laboratory:
     left_out: dict[str, str] = field(default_factory=dict)
     changed: bool = False
     outputs: tuple[str, ...] = ()
+    strict: bool = False
     intermittent: Intermittent | None = None
     whole: Sequence[str] = ()
     """All factors that are varied together."""
@@ -155,7 +156,7 @@ class Laboratory:
     def show(self, a: Trace, b: Trace, comparison: Comparison | None = None) -> Seen | None:
         """The difference between two runs, as far as the search must know it; what was read is noted in the later of them, if in any."""
         run = next((run for run in (a, b) if run not in self.controls), a)
-        comparison = comparison or compared(a, b, self.flow)
+        comparison = comparison or compared(a, b, self.flow, self.strict)
         divergence = comparison.divergence
         if divergence is None:
             return None

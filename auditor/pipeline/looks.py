@@ -26,7 +26,7 @@ def second_look(
         if watch is None:
             break
         pair = make(plan.with_watch(watch, to_the_end=to_the_end), stem, 2, "look", "a closer look")
-        seen = compare(pair[0], pair[1], flow=flow)
+        seen = compare(pair[0], pair[1], flow=flow, training=bool(first.side))
         if seen.divergence is None:
             continue
         better = closer(first, seen)
@@ -53,5 +53,5 @@ def closer(first: Comparison, seen: Comparison) -> Comparison | None:
         found.detail.before = divergence.detail.before
         found.detail.carriers = found.detail.carriers or divergence.detail.carriers
         found.detail.differing_ops, found.detail.compared_ops = divergence.detail.differing_ops, divergence.detail.compared_ops
-    found.runs = divergence.runs
+    found.runs, found.reaches = divergence.runs, divergence.reaches
     return better

@@ -78,7 +78,7 @@ def _differing_further(lab: Laboratory) -> Comparison | None:
         left -= len(more)
         lab.controls += more
         for trace in more:
-            comparison = compared(lab.controls[0], trace, lab.flow)
+            comparison = compared(lab.controls[0], trace, lab.flow, lab.strict)
             if comparison.divergence is not None:
                 return comparison
     return None

@@ -28,7 +28,7 @@ def conclude(script: list[str], runs: list[Trace], comparison: Comparison, plan:
     divergence = comparison.divergence
     result = Audit(
         verdict="diverged", script=script, runs=outcomes, divergence=divergence, others=comparison.others,
-        notes=list(comparison.notes), version=auditor.__version__,
+        side=comparison.side, notes=list(comparison.notes), version=auditor.__version__,
         coverage=Coverage(lanes=len(set(a.lanes) & set(b.lanes)), ops=comparison.compared, lost=_lost(runs[:2])),
     )  # fmt: skip
     if divergence is not None:
@@ -83,9 +83,12 @@ def ended_otherwise(a: Trace, b: Trace) -> bool:
     return a.meta.get("exit") != b.meta.get("exit") and not outcome(a).stopped and not outcome(b).stopped
 
 
-def compared(a: Trace, b: Trace, flow: Flow | None = None) -> Comparison:
-    """Compare two runs; that they did the same ops and ended differently is a difference, too."""
-    comparison = compare(a, b, flow=flow)
+def compared(a: Trace, b: Trace, flow: Flow | None = None, strict: bool = False) -> Comparison:
+    """Compare two runs; that they did the same ops and ended differently is a difference, too.
+
+    Unless `strict`, a difference that is shown to reach no part of the training is told apart.
+    """
+    comparison = compare(a, b, flow=flow, training=not strict)
     return replace(comparison, divergence=failed(a, b)) if comparison.divergence is None and ended_otherwise(a, b) else comparison
 
 

@@ -25,6 +25,7 @@ from auditor.results import (
     Kind,
     OpLine,
     Patch,
+    Reach,
     RunOutcome,
     Search,
     Verdict,
@@ -60,6 +61,15 @@ MEANINGS: dict[Kind, str] = {
     "arithmetic": "a result is off by more than the rules allow",
     "failed": "one run stopped with an error, the other did not",
 }
+
+#: What a difference reaches, in words.
+REACHED: dict[Reach, str] = {
+    "loss": "the loss", "gradients": "gradients", "parameters": "parameters", "optimizer-state": "optimizer state",
+    "saved-files": "saved files", "collective": "a collective", "number": "a number that the script reads, such as one that it prints",
+    "nothing": "nothing else",
+}  # fmt: skip
+#: The title of differences that reach no part of the training.
+SIDE = "Side differences (the training is the same; --strict counts them)"
 
 #: Most characters of a sentence that is made of many parts.
 LONG = 2_000
@@ -133,7 +143,8 @@ def _agreement(audit: Audit) -> str:
     nor += f", nor an op that adds more than rounding between {listed(map(plain, compared))}" if compared else ""
     levels = [finding.level for finding in audit.findings if finding.level != "note"]
     found = [counted(levels.count(level), level) for level in dict.fromkeys(sorted(levels))]
-    but = f", but {listed(found)} among the findings" if found else ""
+    found += [counted(len(audit.side), "side difference")] if audit.side else []
+    but = f", but {listed(found)}{' among the findings' if len(found) > bool(audit.side) else ''}" if found else ""
     return f"in {counted(len(runs), 'run')} of {counted(audit.coverage.ops, 'op')}{over}{nor}{but}"
 
 
@@ -410,8 +421,14 @@ def facts(divergence: Divergence) -> list[tuple[str, str]]:
         ("when", when(divergence)),
         ("in", ", ".join(inside)),
         ("how often", rate(divergence.intermittent) if divergence.intermittent else ""),
+        ("reaches", reaching(divergence)),
     ]
     return [(name, fact) for name, fact in found if fact]
+
+
+def reaching(divergence: Divergence) -> str:
+    """What a difference reaches, as far as it is known."""
+    return listed(REACHED[what] for what in divergence.reaches)
 
 
 def when(event: Divergence | OpLine) -> str:

@@ -71,6 +71,7 @@ def _blocks(audit: Audit) -> Iterator[list[str] | Iterator[str]]:
         yield _carriers(divergence)
         yield _list("Also not the same before it:", [*_streams(divergence), *_files(divergence)])
     yield _list("First difference of other lanes:", [_other(lanes, other) for lanes, other in words.others(audit)])
+    yield _list(f"{words.SIDE}:", [_aside(side) for side in audit.side])
     yield _list(f"{words.SENSITIVE}:", [_sensitive(cause, audit) for cause in words.sensitive(audit)])
     for comparison in audit.devices:
         yield _devices(comparison)
@@ -191,6 +192,11 @@ def _sensitive(cause: Cause, audit: Audit) -> str:
     seen = [f"first at {_seen(cause.seen_at)}"] if cause.seen_at else []
     said = [text(sentence, words.LONG) for sentence in words.bits(cause, audit)]
     return f"**{text(cause.factor)}**: {'; '.join([text(cause.message), *seen, *said])}"
+
+
+def _aside(side: Divergence) -> str:
+    line = f": {code(side.code)}" if side.code else ""
+    return f"**{side.kind}** at {code(texts.place(side.file, side.line))}{line}; {words.MEANINGS[side.kind]}; it reaches {words.reaching(side)}"
 
 
 def _seen(seen: OpLine) -> str:

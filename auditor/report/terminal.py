@@ -113,6 +113,8 @@ def _sections(audit: Audit) -> Iterator[RenderableType]:
     if audit.others:
         others = [_other(lanes, other) for lanes, other in words.others(audit)]
         yield _section("First difference of other lanes", _table(others))
+    if audit.side:
+        yield _section(words.SIDE, *(_aside(side) for side in audit.side))
     rounding = words.sensitive(audit)
     if rounding:
         yield _section(words.SENSITIVE, *(_sensitive(cause, audit) for cause in rounding))
@@ -258,6 +260,12 @@ def _streams(streams: list[Stream]) -> RenderableType:
 def _other(lanes: str, other: Divergence) -> list[Text]:
     place, op = _where(other.file, other.line), _text(texts.op_name(other.op))
     return [_text(lanes), _text(other.kind, "red"), _text(words.when(other), "dim"), place, op]
+
+
+def _aside(side: Divergence) -> RenderableType:
+    """A difference that reaches no part of the training: its line, and what it does reach."""
+    said = f"{words.MEANINGS[side.kind]}; it reaches {words.reaching(side)}"
+    return Group(_source(side.file, side.line, _text(side.code)), _indented(_table([[_text(side.kind, "bold cyan"), _text(said)]])))
 
 
 def _cause(cause: Cause, audit: Audit) -> RenderableType:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+#: Ops between ranks.
+COLLECTIVES = ("c10d.", "_c10d_functional.", "c10d_functional.")
+
 #: Ops that take in memory which no op has written.
 ADOPTING = ("aten.set_.source_Storage",)
 

@@ -152,6 +152,18 @@ class Trace:
         return str(self.meta.get("id") or self.path.name)
 
     @property
+    def has_every_op(self) -> bool:
+        """Whether every op was recorded, and not steps alone or a window of them."""
+        plan = self.meta.get("plan") or {}
+        return plan.get("level", "ops") == "ops" and not plan.get("window")
+
+    @property
+    def written(self) -> dict[str, str | None] | None:
+        """Path and digest of each file that the run wrote, as it was at the end; None where that is not known."""
+        found = self.meta.get("written")
+        return found if isinstance(found, dict) else None
+
+    @property
     def main(self) -> LaneTrace | None:
         """The lane that stands for the run: the main thread of the script, or of rank 0."""
         leading = [self.lanes[name] for name in ("main", "rank 0") if name in self.lanes]

@@ -67,7 +67,7 @@ BESIDE = {
 COLUMNS = (
     "row", "record", "index", "kind", "op", "args", "numbers", "out", "digest", "digests", "in0", "in1", "in2", "inputs", "rows", "phase",
     "cut", "node", "step", "module", "leaf", "leaf_written", "file", "line", "function", "code", "forward_row", "forward_file",
-    "forward_line", "forward_code", "site", "what",
+    "forward_line", "forward_code", "site", "what", "exact",
 )  # fmt: skip
 
 
@@ -318,7 +318,9 @@ def _write_lane(lane: dict[str, Any], whose: _Numbers, target: Path, cwd: str, c
     top = max(sigs, default=0) + 1
     kind_of, op_of, args_of, out_of = ([""] * top for _ in range(4))
     hash_of = np.zeros(top, np.uint64)
+    exact_of = [False] * top
     for number, sig in sigs.items():
+        exact_of[number] = bool(sig.get("exact"))
         kind_of[number] = sig["kind"]
         op_of[number] = sig.get("op") or sig.get("function") or sig["kind"]
         given = sig.get("args")
@@ -384,7 +386,7 @@ def _write_lane(lane: dict[str, Any], whose: _Numbers, target: Path, cwd: str, c
         "numbers": (numbers_code, numbers_text), "out": (sig, out_of), "digest": main["digest"], "digests": (digests_code, digests),
         "in0": producers[0], "in1": producers[1], "in2": producers[2], "inputs": (inputs_code, inputs), "rows": rows_digest,
         "phase": (phase, list(PHASES)), "cut": (place >> 8 & CUT) > 0,
-        "node": (main["seq"] > 0) & (phase != BACKWARD), "step": step,
+        "node": (main["seq"] > 0) & (phase != BACKWARD), "step": step, "exact": np.array(exact_of)[sig],
         "module": _texts(lane["tables"]["module"], "path", module), "leaf": _texts(lane["tables"]["leaf"], "name", leaf),
         "leaf_written": leaf_written,
         "file": _texts(sites, "file", site), "line": _lines(sites, site), "function": _texts(sites, "function", site),

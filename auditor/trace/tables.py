@@ -48,7 +48,7 @@ EVENT_COLUMNS = {
 }  # fmt: skip
 
 _NUMBERS = ("row", "record", "index", "in0", "in1", "in2", "step", "leaf_written", "line", "forward_row", "forward_line", "site")
-_TYPES = {"digest": "UBIGINT", "rows": "UBIGINT", "what": "UBIGINT", "cut": "BOOLEAN", "node": "BOOLEAN"}
+_TYPES = {"digest": "UBIGINT", "rows": "UBIGINT", "what": "UBIGINT", "cut": "BOOLEAN", "node": "BOOLEAN", "exact": "BOOLEAN"}
 #: The columns of `records` where there are none: in a run without lanes, and those that an earlier version did not write.
 _COLUMNS = (
     "SELECT "

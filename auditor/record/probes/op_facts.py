@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from auditor.record.probes import measure
-from auditor.trace.ops import OVERWRITING, leaves_unwritten
+from auditor.trace.ops import COLLECTIVES, OVERWRITING, leaves_unwritten
 
 #: How an op's output is treated: digested; shares memory that has its digest; nobody has written it yet; needs `slow`; a
 #: query of metadata that is no op.
@@ -30,24 +30,47 @@ WORKSPACES = {
 
 #: Queries, and `set_` on a storage, which moves no data: the storage has its own history or is external where it is used.
 _NO_OPS = ("prim.", "profiler.", "prims.", "aten.set_.source_Storage")
-#: Collectives hand over their buffers to a thread of their own: what is in them when the call returns is nobody's word. What another
-#: rank sent is external where it is first used, which is after the wait.
-_COLLECTIVES = ("c10d.", "_c10d_functional.", "c10d_functional.")
+
+
+#: Ops that move elements, or make them of no others, and have no tag that says so: names without overload and a last underscore.
+_MOVING = frozenset((
+    "_local_scalar_dense", "_reshape_alias", "_to_copy", "_unsafe_index", "arange", "as_strided_scatter", "cat", "constant_pad_nd",
+    "contiguous", "copy", "diag_embed", "diagonal_scatter", "embedding", "fill", "flip", "full", "full_like", "gather", "index",
+    "index_select", "item", "lift", "lift_fresh", "masked_select", "new_full", "new_ones", "new_zeros", "nonzero", "ones", "ones_like",
+    "repeat", "resize", "roll", "rot90", "select_backward", "select_scatter", "set", "slice_backward", "slice_scatter", "stack", "take",
+    "take_along_dim", "tile", "tril", "triu", "zero", "zeros", "zeros_like",
+))  # fmt: skip
+
+
+def _computes_by_element(torch: Any, func: Any) -> bool:
+    """Whether an op computes each element of its result from one of each input, or moves elements: what torch says of it or its kin."""
+    tags = torch.Tag
+    if tags.pointwise in func.tags or getattr(tags, "view_copy", tags.pointwise) in func.tags:
+        return True
+    space, _, name = str(func).partition(".")
+    base = name.partition(".")[0].removesuffix("_").removeprefix("_foreach_")
+    if space != "aten":
+        return False
+    kin = getattr(torch.ops.aten, base, None)
+    return base in _MOVING or (kin is not None and any(tags.pointwise in getattr(kin, one).tags for one in kin.overloads()))
 
 
 class OpFacts:
     """What an OpOverload's schema says, asked once."""
 
-    __slots__ = ("collective", "empty", "flag", "measured", "name", "overwrites", "random", "shares", "workspaces", "writes")
+    __slots__ = ("collective", "empty", "exact", "flag", "measured", "name", "overwrites", "random", "shares", "workspaces", "writes")
 
     def __init__(self, func: Any) -> None:
         self.name = name = str(func)
         self.random = False
         self.empty = False
+        self.exact = False  # what it makes follows from its inputs: it computes element by element, or moves elements
         self.shares = False  # all that it returns is memory of what it was given
         self.overwrites = name.startswith(OVERWRITING)
         self.measured = measure.BY_OP.get(name)
-        self.collective = name.startswith(_COLLECTIVES)
+        # Collectives hand over their buffers to a thread of their own: what is in them when the call returns is nobody's word. What
+        # another rank sent is external where it is first used, which is after the wait.
+        self.collective = name.startswith(COLLECTIVES)
         self.writes: tuple[int | str, ...] = ()
         self.workspaces = WORKSPACES.get(name, ())
         schema = getattr(func, "_schema", None)
@@ -66,6 +89,7 @@ class OpFacts:
         returns = schema.returns
         plain = len(returns) == 1 and str(returns[0].type) == "Tensor"
         self.shares = bool(returns) and all(r.alias_info is not None and not r.alias_info.is_write for r in returns)
+        self.exact = not self.random and (self.shares or _computes_by_element(torch, func))
         if name.startswith(_NO_OPS):
             self.flag = QUERY
         elif name == "aten._local_scalar_dense.default":

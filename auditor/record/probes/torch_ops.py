@@ -442,9 +442,13 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
         what = ("asked", facts.name, tuple(metas), key)
         known = sigs.get(what)
         if known is None:
-            sig = lane.define("sig", {"kind": "op", "op": facts.name, "out": metas, "args": readable(key)})
+            sig = lane.define("sig", {"kind": "op", "op": facts.name, "out": metas, "args": readable(key), **said_of(facts)})
             known = sigs[what] = (sig, None, False)
         return known[0]
+
+    def said_of(facts: OpFacts) -> dict[str, object]:
+        """What a reader must know of an op beside what is compared."""
+        return {"exact": True} if facts.exact else {}
 
     def unusual(facts: OpFacts, out: Any, key: Any) -> tuple[int, int]:
         """Sig and digest of an output that does not answer like a dense tensor; never raises."""
@@ -468,7 +472,7 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
 
     def define_number(facts: OpFacts, out: Any) -> int:
         kind = out.__class__
-        sig = number_sigs[kind] = lane.define("sig", {"kind": "op", "op": facts.name, "out": [[kind.__name__, [], None, ""]]})
+        sig = number_sigs[kind] = lane.define("sig", {"kind": "op", "op": facts.name, "out": [[kind.__name__, [], None, ""]], **said_of(facts)})
         return sig
 
     def define_op(facts: OpFacts, out: Any, key: Any) -> tuple[int, Any, Any]:
@@ -479,7 +483,7 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
         if len(sigs) > _INTERNED_LIMIT:
             sigs.clear()
         shape = meta(out)
-        sig = lane.define("sig", {"kind": "op", "op": facts.name, "out": [shape], "args": readable(key[4])})
+        sig = lane.define("sig", {"kind": "op", "op": facts.name, "out": [shape], "args": readable(key[4]), **said_of(facts)})
         measured = by_result(facts.name, shape[0])
         known = sigs[key] = (sig, *((None, measured) if measured else (None, False) if deferring else _way_to_read(out)))
         return known
@@ -488,7 +492,7 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
         """The same for an op with any number of outputs; its second part is a digesting function for each, None where unread."""
         if len(sigs) > _INTERNED_LIMIT:
             sigs.clear()
-        sig = lane.define("sig", {"kind": "op", "op": facts.name, "out": [meta(t) for t in found], "args": readable(key[1])})
+        sig = lane.define("sig", {"kind": "op", "op": facts.name, "out": [meta(t) for t in found], "args": readable(key[1]), **said_of(facts)})
         readers = [
             None if unread(facts, position, returned) else later if deferring or not tensor.is_cpu else _reader(tensor)
             for position, tensor in enumerate(found)
