@@ -44,7 +44,8 @@ _CALLS: dict[str, tuple[str, ...]] = {
 _KINDS: dict[str, tuple[str, ...]] = {
     "data-order": ("hash-seed", "address-layout", "file-order", "worker-timing", "thread-timing"),
     "uninitialized": ("uninitialized-memory", "address-layout"),
-    "hidden-write": ("clock", "thread-timing"),
+    "hidden-write": ("clock", "thread-timing", "uninitialized-memory"),
+    "outside-torch": ("clock", "thread-timing"),
     "structure": ("hash-seed", "clock"),
     "argument": ("hash-seed", "clock"),
     "failed": ("leftover-files", "clock"),

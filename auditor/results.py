@@ -10,7 +10,7 @@ from auditor.redaction import redacted, redacted_words
 
 Verdict = Literal["diverged", "no-divergence-seen", "inconclusive"]
 Kind = Literal[
-    "draw", "kernel", "uninitialized", "data", "data-order", "hidden-write", "argument", "structure", "arithmetic", "failed",
+    "draw", "kernel", "kernel-or-hidden-write", "uninitialized", "data", "data-order", "hidden-write", "outside-torch", "argument", "structure", "arithmetic", "failed",
 ]  # fmt: skip
 #: What a difference reaches; `number`: a Python number, as for a line that is printed.
 Reach = Literal["loss", "gradients", "parameters", "optimizer-state", "saved-files", "collective", "number", "nothing"]
@@ -147,6 +147,7 @@ class Detail(Model):
     seen_at: OpLine | None = Field(None, description="for a draw or seed: the first op that shows it")
     origin: Stream | None = Field(None, description="for a draw or seed: the stream")
     allocated: Place | None = Field(None, description="for memory that nobody wrote: the line that made it")
+    handed: list[OpLine] = Field([], description="tensors whose memory was handed out before it to code that torch does not see")
     raised: Place | None = Field(None, description="for a run that failed: the last line of the user's in its traceback")
     row: int | None = Field(None, description="the record of the first run's lane at which it, or its origin, is")
     a: dict[str, Any] = {}

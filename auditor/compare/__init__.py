@@ -18,6 +18,8 @@ differs after fewer collectives: it is counted, because ranks have no common clo
 that of a worker that diverged. A lane that merely ends earlier than its counterpart is no divergence unless it is the main one: workers
 that run ahead are stopped at no particular op.
 
+Workers of a pool are not lanes that are compared: which of them gets which task is chance, so tasks are, see `pools.py`.
+
 **What the verdict is about.** With `training`, a script that trains diverges if its training does, see `reach.py`.
 """
 
@@ -33,7 +35,9 @@ from auditor.compare.context import context
 from auditor.compare.environment import environment_differences
 from auditor.compare.evidence import evidence_at, refined
 from auditor.compare.first import Mismatch, allocated_by, collectives_before, first_mismatch, maker_lane
+from auditor.compare.foreign import Outside, handed_before, outside, sentence_of
 from auditor.compare.origin import DRAWN_FROM_OUTSIDE, differing_files, differing_streams, origin, own_stream
+from auditor.compare.pools import differing_tasks, in_pool
 from auditor.compare.reach import next_by_itself, reached
 from auditor.compare.shadowed import divergence_of_shadow, shadow_of
 from auditor.plan import Watch
@@ -84,6 +88,9 @@ def compare(a: Trace, b: Trace, *, flow: Flow | None = None, training: bool = Fa
     compared = 0
     for name, lane in a.lanes.items():
         twin = b.lanes.get(name)
+        if in_pool(lane) or (twin is not None and in_pool(twin)):
+            compared += lane.ops
+            continue
         if twin is None:
             if lane.ops:
                 notes.append(f"lane {name} ({lane.ops} ops) exists only in {a.id}")
@@ -97,7 +104,8 @@ def compare(a: Trace, b: Trace, *, flow: Flow | None = None, training: bool = Fa
             notes.append(f"lane {name} ended at op {mismatch.index} in one run and went on in the other: compared up to there")
             continue
         found.append(_Found(mismatch, lane, twin))
-    notes += [f"lane {name} ({lane.ops} ops) exists only in {b.id}" for name, lane in b.lanes.items() if name not in a.lanes and lane.ops]
+    notes += [f"lane {name} ({lane.ops} ops) exists only in {b.id}" for name, lane in b.lanes.items() if name not in a.lanes and lane.ops and not in_pool(lane)]
+    found += [_Found(*one) for one in differing_tasks(a, b)]
     if not found:
         return Comparison(None, [], notes, compared)
     divergences = [_divergence(one.mismatch, one.lane, one.twin, a, b, flow) for one in found]
@@ -173,14 +181,21 @@ def _divergence(mismatch: Mismatch, lane: LaneTrace, twin: LaneTrace, a: Trace, 
     """Everything there is to say about one mismatch."""
     evidence = evidence_at(mismatch, lane, twin, a, b)
     kind, sentence = refined(mismatch, evidence, lane)
+    streams, files = differing_streams(lane, twin, mismatch, flow), differing_files(lane, twin, mismatch)
+    came: Outside | None = None
+    if kind == "data" and not files and all(stream.what == "setting" for stream in streams):
+        came = outside(mismatch, lane, twin)
+        if came.handed:
+            kind, sentence = "outside-torch", sentence_of(came)
     if evidence is not None:
         evidence.sentence = sentence
     row = mismatch.a or mismatch.b or {}
     entered = origin(kind, mismatch, lane, twin, flow)
     detail = Detail(
         evidence=evidence,
-        streams=differing_streams(lane, twin, mismatch, flow),
-        files=differing_files(lane, twin, mismatch),
+        streams=streams,
+        files=files,
+        handed=came.handed if came is not None else handed_before(mismatch, lane, twin) if kind == "hidden-write" else [],
         a=_shown(mismatch.a),
         b=_shown(mismatch.b),
         forward=Place(file=row["forward_file"], line=row["forward_line"], code=row["forward_code"]) if row.get("forward_file") else None,
@@ -192,6 +207,8 @@ def _divergence(mismatch: Mismatch, lane: LaneTrace, twin: LaneTrace, a: Trace, 
         detail.allocated = Place(**{key: maker.get(key) for key in ("file", "line", "function", "code")})
     detail.before, detail.carriers, detail.differing_ops, detail.compared_ops = context(mismatch, lane, twin)
     shown: dict[str, Any] = {key: row.get(key) for key in ("step", "file", "line", "function", "code")}
+    if kind == "outside-torch" and came is not None:
+        shown |= came.came.model_dump(include={"file", "line", "function", "code"})
     shown |= {"kind": kind, "op": _op(row), "phase": row.get("phase", "")}
     if entered is not None:
         detail.seen_at = OpLine(

@@ -68,11 +68,14 @@ def refined(mismatch: Mismatch, evidence: Evidence | None, lane: LaneTrace) -> t
         if kind == "data" and any(d.rows_permuted for d in adopted):
             return "data-order", "the same rows came in in another order"
         return kind, sentence
-    if kind not in ("kernel", "uninitialized", "draw") and not (mismatch.on_other_tensors and evidence.inputs and not changed):
+    exact = kind == "hidden-write" and mismatch.a["kind"] == "op"
+    if not exact and kind not in ("kernel", "uninitialized", "draw") and not (mismatch.on_other_tensors and evidence.inputs and not changed):
         return kind, sentence
     if not changed:
         if kind == "draw":
             return kind, sentence + "; its inputs are the same"
+        if exact:
+            return kind, f"all inputs were the same, byte for byte, before it ran; {sentence}"
         return "kernel", "all inputs are the same, byte for byte, and the result is not"
     if kind == "draw":
         return kind, sentence

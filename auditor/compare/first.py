@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from auditor.results import Kind
+from auditor.trace import CHANGED
 from auditor.trace.ops import ADOPTING, COLLECTIVES, OVERWRITING, leaves_unwritten
 from auditor.trace.reader import LaneTrace, Trace
 from auditor.trace.seal import ELSEWHERE
+
+
+_CHANGED = json.dumps(CHANGED)
 
 
 @dataclass(frozen=True)
@@ -62,11 +67,12 @@ def first_mismatch(lane: LaneTrace, twin: LaneTrace, a: Trace, b: Trace) -> Mism
     return Mismatch("failed" if failed else "structure", both, row if longer is lane else None, row if longer is twin else None, sentence)
 
 
-def mismatch_at(index: int, lane: LaneTrace, twin: LaneTrace) -> Mismatch:
-    """Classify the difference between the records at one place of both lanes."""
-    at, other = int(lane.compared[1][index]), int(twin.compared[1][index])
+def mismatch_at(index: int, lane: LaneTrace, twin: LaneTrace, there: int | None = None) -> Mismatch:
+    """Classify the difference between the records at one place of both lanes, or at another one `there` in the second."""
+    there = index if there is None else there
+    at, other = int(lane.compared[1][index]), int(twin.compared[1][there])
     (row_a,), (row_b,) = lane.rows(at, at), twin.rows(other, other)
-    kind, sentence = _kind(row_a, row_b, lane, twin)
+    kind, sentence = _kind(row_a, row_b, lane, twin, there - index)
     return Mismatch(kind, index, row_a, row_b, sentence)
 
 
@@ -111,8 +117,11 @@ def _how_it_ended(run: Trace) -> str:
     return str(error) if error else f"signal {-status}" if isinstance(status, int) and status < 0 else f"exit status {status}"
 
 
-def _kind(a: dict[str, Any], b: dict[str, Any], lane: LaneTrace, twin: LaneTrace) -> tuple[Kind, str]:
-    """What a pair of differing records is."""
+def _kind(a: dict[str, Any], b: dict[str, Any], lane: LaneTrace, twin: LaneTrace, apart: int) -> tuple[Kind, str]:
+    """What a pair of differing records is; the second is so many places further on in its lane."""
+    if any(row["kind"] == "external" and row["args"] == _CHANGED for row in (a, b)):
+        alone = "in one run only, " if a["kind"] != b["kind"] or a["args"] != b["args"] else ""
+        return "hidden-write", f"memory that a recorded op had written was changed, {alone}by something that is no recorded op"
     if a["kind"] != b["kind"] or a["op"] != b["op"]:
         return "structure", f"one run does {a['op']} here, the other {b['op']}"
     if a["args"] != b["args"]:
@@ -130,7 +139,7 @@ def _kind(a: dict[str, Any], b: dict[str, Any], lane: LaneTrace, twin: LaneTrace
     states = [_state_before(row, which) for row, which in ((a, lane), (b, twin))]
     if states[0] != states[1]:
         return "draw", "the random stream that it draws from was in another state"
-    given = [_given(row, which) for row, which in ((a, lane), (b, twin))]
+    given = [_given(a, lane, 0), _given(b, twin, apart)]
     if given[0] != given[1]:
         return "structure", f"{a['op']} was given {_named(given[0])} in one run and {_named(given[1])} in the other"
     if states[0] is not None:
@@ -160,10 +169,10 @@ def _made_by(row: dict[str, Any]) -> list[int]:
     return made_by[1:] if row["in0"] is not None and row["op"].startswith(OVERWRITING) else made_by
 
 
-def _given(row: dict[str, Any], lane: LaneTrace) -> list[int | None]:
-    """The index of each op that made an input; None for an op of another lane."""
+def _given(row: dict[str, Any], lane: LaneTrace, less: int) -> list[int | None]:
+    """The index of each op that made an input, less a number; None for an op of another lane."""
     rows = lane.compared[1]
-    return [int(np.searchsorted(rows, made_by)) if made_by >= 0 else None for made_by in _made_by(row)]
+    return [int(np.searchsorted(rows, made_by)) - less if made_by >= 0 else None for made_by in _made_by(row)]
 
 
 def _named(given: list[int | None]) -> str:

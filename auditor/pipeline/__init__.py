@@ -432,11 +432,14 @@ def diff(a: Path, b: Path, strict: bool = False) -> Audit:
         _compare_measured(result, runs)
     if not alike:
         result.coverage.lost.append(Lost(what="single ops: the runs were not recorded at the same level, so their steps were compared"))
-    if (
-        result.divergence is not None
-        and result.divergence.detail.evidence is None
-        and result.divergence.kind in ("kernel", "uninitialized")
-    ):
+    for found in filter(None, [result.divergence, *result.others, *result.side]):
+        if found.kind == "kernel" and found.detail.evidence is None:
+            found.kind = "kernel-or-hidden-write"
+            found.sentence = (
+                f"{found.sentence}: it is `kernel` if all inputs were equal byte for byte, and `hidden-write` if something that is no "
+                "recorded op wrote one of them"
+            )
+    if result.divergence is not None and result.divergence.kind in ("kernel-or-hidden-write", "uninitialized"):
         result.notes.append(
             "inputs were not digested in these runs, so a write by something other than torch is not told from another result of the op: "
             "audit the script to have it looked at a second time"

@@ -15,7 +15,21 @@ from typing import Any
 
 from auditor.interruptions import interrupts
 from auditor.record import imports
-from auditor.record.probes import autocast, files, modules, numpy_rng, python_rng, settings, steps, threads, torch_mode, torch_rng, workers
+from auditor.record.probes import (
+    autocast,
+    files,
+    foreign_memory,
+    modules,
+    numpy_rng,
+    pools,
+    python_rng,
+    settings,
+    steps,
+    threads,
+    torch_mode,
+    torch_rng,
+    workers,
+)
 from auditor.record.process import Process
 
 VARIABLE = "REPRO_AUDIT"
@@ -31,6 +45,7 @@ def arm() -> Process:
     python_rng.install(process)
     files.install(process)
     threads.install(process)
+    pools.install(process)
     settings.install(process)
     numpy_rng.install(process)
     workers.install(process)
@@ -41,7 +56,7 @@ def arm() -> Process:
 
         imports.when_imported("torch", partial(_install_torch, redirect.install_torch, process))
     # One by one: a probe that does not fit a version of torch is reported and leaves the others alone.
-    for probe in (torch_rng, settings, steps, autocast, torch_mode, modules, threads, workers):
+    for probe in (torch_rng, settings, steps, autocast, torch_mode, modules, threads, workers, foreign_memory):
         imports.when_imported("torch", partial(_install_torch, probe.install_torch, process))
     if process.settings.get("device"):
         imports.when_imported("torch", partial(_install_torch, redirect.install_threads, process))

@@ -52,10 +52,12 @@ LABELS: dict[Verdict, str] = {
 MEANINGS: dict[Kind, str] = {
     "draw": "the runs drew other random numbers",
     "kernel": "same op, same inputs, another result",
+    "kernel-or-hidden-write": "same op, another result; whether its inputs were the same was not recorded",
     "uninitialized": "memory was used before it was filled",
     "data": "other data came in",
     "data-order": "same data, another order",
     "hidden-write": "a tensor changed behind torch's back",
+    "outside-torch": "code that torch does not see computed another result",
     "argument": "an op was given another number or flag",
     "structure": "the runs do not do the same ops",
     "arithmetic": "a result is off by more than the rules allow",
@@ -422,8 +424,15 @@ def facts(divergence: Divergence) -> list[tuple[str, str]]:
         ("in", ", ".join(inside)),
         ("how often", rate(divergence.intermittent) if divergence.intermittent else ""),
         ("reaches", reaching(divergence)),
+        ("handed out", _handed(divergence)),
     ]
     return [(name, fact) for name, fact in found if fact]
+
+
+def _handed(divergence: Divergence) -> str:
+    """The tensors whose memory code that torch does not see was given before the divergence."""
+    each = [f"{op_name(one.op)} at {place(one.file, one.line)}{' (not the same)' if one.differs else ''}" for one in divergence.detail.handed]
+    return listed(dict.fromkeys(each))
 
 
 def reaching(divergence: Divergence) -> str:

@@ -99,11 +99,14 @@ SETUP, FORWARD, BACKWARD, OPTIMIZER = range(4)
 #: Kinds of `sig`: what a record is.
 OP, EXTERNAL, DRAW = "op", "external", "draw"
 
+#: `args` of an external tensor that had been written by a record, and has changed since without one.
+CHANGED = "written by no recorded op"
+
 #: Kinds of a line in the .jsonl. Readers skip and count kinds they do not know.
 TABLES = ("sig", "site", "module", "leaf", "name")
 EVENTS = (
     "seed", "setting", "step", "file", "thread", "value", "level", "lost", "end", "optimizer", "zeroed", "schedule", "backward", "autocast",
-    "shared", "measured", "nonfinite", "entered", "unshadowed", "unsketched", "shared-start",
+    "shared", "measured", "nonfinite", "entered", "unshadowed", "unsketched", "shared-start", "handed", "came", "task",
 )  # fmt: skip
 
 

@@ -103,7 +103,7 @@ _AUTOCAST = (
 #: Bytes of the records of a run that is read into memory.
 _SMALL = 1 << 20
 
-_NO_ROWS = ("value", "level", "lost", "measured", "nonfinite")
+_NO_ROWS = ("handed", "came", "task", "value", "level", "lost", "measured", "nonfinite")
 
 _SIDE_TABLES = {
     "lanes": {"lane": "VARCHAR", "pid": "BIGINT", "base": "BIGINT", "role": "VARCHAR"},

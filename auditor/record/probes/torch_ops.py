@@ -26,16 +26,19 @@ from auditor.interruptions import interrupts
 from auditor.record import digest
 from auditor.record.callsite import ENGINE, LIBRARY, MODULE, OURS, STEP, TRANSPORT, hide_us
 from auditor.record.lane import pack
+from auditor.record.probes.foreign_memory import content_of
 from auditor.record.probes.leaves import Leaves
 from auditor.record.probes.measure import Measures, by_result
 from auditor.record.probes.modules import ModulePaths
 from auditor.record.probes.op_facts import EMPTY, NORMAL, NUMBER, QUERY, SLOW, OpFacts
-from auditor.trace import BACKWARD, CUT, FORWARD, MORE, MORE_LIMIT, OPTIMIZER, RECORD_SIZE, SETUP
+from auditor.trace import BACKWARD, CHANGED, CUT, FORWARD, MORE, MORE_LIMIT, OPTIMIZER, RECORD_SIZE, SETUP
 
 if TYPE_CHECKING:
     from auditor.record.lane import Lane
 
 _INTERNED_LIMIT = 200_000
+#: In the place of which tensor a digest is of: it is a storage that was handed out.
+_HANDED = -1
 _BACKWARD = BACKWARD << 8
 _CUT = CUT << 8
 _next_op = 0
@@ -165,8 +168,18 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
     def keep_places(position: int, memory: Any, offset: int) -> None:
         """Remember where the digests of the record that was written belong."""
         for which, found in fresh:
-            if which == position:
+            if which == _HANDED:
+                watch_again(found)
+            elif which == position:
                 deferred.wait_for(found, memory, offset)
+
+    def watch_again(storage: Any) -> None:
+        """Go on looking at memory that was handed out, behind the op that may have written it."""
+        written = getattr(storage, "_repro_audit", None)
+        if written is not None:
+            handed = storage._repro_audit_handed
+            handed.number, handed.digest, handed.by_op = written, content_of(storage), True
+            del storage._repro_audit
 
     def tell_captured() -> None:
         deferred.read()
@@ -214,6 +227,13 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
             if interrupts(error):
                 raise
             return 0
+        handed = getattr(storage, "_repro_audit_handed", None)
+        if handed is not None:
+            content = content_of(storage)
+            fresh.append((_HANDED, storage))  # the op that runs may write it
+            if handed.number and handed.digest == content:
+                return handed.number
+            handed.digest = content
         try:
             shape = meta(tensor)
             value, rows = digest.of_tensor(tensor), digest.of_rows(tensor) if tensor.dim() else 0
@@ -221,11 +241,19 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
             if interrupts(error):
                 raise
             return 0
-        key = ("external", shape)
+        changed = handed is not None and handed.by_op
+        key = ("changed" if changed else "external", shape)
         known = sigs.get(key)
         if known is None:
-            known = sigs[key] = (lane.define("sig", {"kind": "external", "out": [shape]}), None, False)
+            said = {"args": CHANGED} if changed else {}
+            known = sigs[key] = (lane.define("sig", {"kind": "external", "out": [shape], **said}), None, False)
         number_ = emit(known[0], value, site, rows)
+        came = getattr(storage, "_repro_audit_came", None)
+        if came is not None and came[2] == lane.base:
+            lane.line({"k": "came", "at": number_, "function": came[0], **({"site": came[1]} if came[1] else {})})
+        if handed is not None:
+            handed.number, handed.by_op = number_, False
+            return number_
         if lane.met_external is not None:
             lane.met_external(number_, tensor)
         try:
@@ -304,12 +332,18 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
 
     def producer_of(tensor: Any) -> int:
         """Number of the record that last wrote a tensor's storage; 0 for an external tensor, which is not digested."""
+        storage: Any = None
         try:
-            number_: int = tensor.untyped_storage()._repro_audit
+            storage = tensor.untyped_storage()
+            number_: int = storage._repro_audit
         except Exception as error:  # no storage, or one that nobody has written under our eyes
             if interrupts(error):
                 raise
-            return 0
+            handed = getattr(storage, "_repro_audit_handed", None) if storage is not None else None
+            if handed is None:
+                return 0
+            fresh.append((_HANDED, storage))
+            number_ = handed.number
         return number_
 
     def outputs_in(value: Any, found: list[Any]) -> None:
@@ -336,6 +370,7 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
             for name, a in kwargs.items():
                 key.append(name)
                 if name in facts.writes:  # out=: what was in it before is no input
+                    producer_of(a)
                     continue
                 inputs_of(a, site, producers, key, floats)
         if facts.random:
@@ -398,10 +433,6 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
         at = off
         off = at + size
         buffer[at:off] = records
-        if fresh:
-            for k in range(more + 1):
-                keep_places(k, buffer, at + k * RECORD_SIZE)
-            fresh.clear()
         if not facts.shares:
             for tensor in found:
                 try:
@@ -409,6 +440,10 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
                 except Exception as error:  # no storage of its own
                     if interrupts(error):
                         raise
+        if fresh:
+            for k in range(more + 1):
+                keep_places(k, buffer, at + k * RECORD_SIZE)
+            fresh.clear()
         if measured:
             measures.after(measured, call, args, kwargs, out, before)
         return out
@@ -587,7 +622,7 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
                     except Exception as error:  # no storage, or one that nobody has written under our eyes
                         if interrupts(error):
                             raise
-                        p = 0 if facts.overwrites and not k else external(a, site)
+                        p = producer_of(a) if facts.overwrites and not k else external(a, site)
                     if k == 0:
                         p0 = p
                         first = a

@@ -1,0 +1,62 @@
+"""What code that torch does not see was given and gave back: tensors whose memory was handed out before the difference."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from auditor.compare.first import Mismatch
+from auditor.results import OpLine, Place
+from auditor.trace.reader import LaneTrace
+
+#: Tensors that were handed out and are told of, the latest before the difference.
+_MOST = 4
+
+
+class Outside(NamedTuple):
+    """Where a tensor came in that no recorded op made, and what had been handed out since the one before it."""
+
+    came: Place
+    function: str | None
+    handed: list[OpLine]
+
+
+def outside(mismatch: Mismatch, lane: LaneTrace, twin: LaneTrace) -> Outside:
+    """For an external tensor that differs: where it came in, and from which recorded tensors it may have been computed."""
+    row = mismatch.a or mismatch.b or {}
+    arrivals = lane.events_of("came")
+    here = next((event for event in arrivals if event["row"] == mismatch.row_a + 1), None)
+    place = _place(here or row)
+    before = [event["row"] for event in arrivals if event["row"] <= mismatch.row_a and _place(event) == place]
+    found = handed_before(mismatch, lane, twin, max(before, default=0))
+    numbers = lane.query(
+        """SELECT "index", op, phase, step, file, line, function, code FROM records
+        WHERE op = 'aten._local_scalar_dense.default' AND "row" < ? AND step = ? AND file = ? AND line = ? ORDER BY "row" DESC LIMIT ?""",
+        min(mismatch.row_a, 1 << 60), row.get("step"), place.file, place.line, _MOST,
+    )  # fmt: skip
+    return Outside(place, here.get("function") if here else None, [*found, *(OpLine(**number) for number in numbers)][:_MOST])
+
+
+def handed_before(mismatch: Mismatch, lane: LaneTrace, twin: LaneTrace, since: int = 0) -> list[OpLine]:
+    """The latest tensors whose memory was handed out before a mismatch; they `differ` if they did not hold the same in both runs."""
+    ours, theirs = lane.events_of("handed"), twin.events_of("handed")
+    found = []
+    for k, event in enumerate(ours):
+        if since <= event["row"] <= mismatch.row_a:
+            other = theirs[k] if k < len(theirs) else {}
+            place = {key: event.get(key) for key in ("file", "line", "code")}
+            differs = (event.get("digest"), event.get("function")) != (other.get("digest"), other.get("function"))
+            found.append(OpLine(index=mismatch.index, op=str(event.get("function")), function=event.get("func"), differs=differs, **place))
+    return found[-_MOST:]
+
+
+def _place(event: dict[str, Any]) -> Place:
+    function = event["func"] if "func" in event else event.get("function")
+    return Place(file=event.get("file"), line=event.get("line"), function=function, code=event.get("code"))
+
+
+def sentence_of(found: Outside) -> str:
+    """Why a tensor is called computed outside torch."""
+    given = " and ".join(dict.fromkeys(f"{one.op} at {one.file}:{one.line}" for one in found.handed))
+    same = "not the same in both runs" if any(one.differs for one in found.handed) else "equal in both runs"
+    by = f"{found.function} brought it in" if found.function else "it came in here"
+    return f"{by}, computed by code that torch does not see; the tensors handed out before it ({given}) were {same}"

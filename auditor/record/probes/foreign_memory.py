@@ -1,0 +1,94 @@
+"""Memory of tensors that NumPy, another library or another process can read and write: where it is handed out, and where it comes in.
+
+A storage that was handed out has no `_repro_audit` any more but a `Handed`, so that only its own uses take the way of an external
+tensor, where it is digested again (see `torch_ops`): a write that no op made is seen at the next use.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from auditor.record import digest
+from auditor.record.probes.wrapping import telling
+
+if TYPE_CHECKING:
+    from auditor.record.process import Process
+
+#: A larger storage is not digested at each use.
+LIMIT = 16 << 20
+#: Events of one lane.
+_MOST = 20_000
+_OURS = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))) + os.sep
+
+
+class Handed:
+    """What was in a storage when it was last written or read under our eyes, and the record that wrote it."""
+
+    __slots__ = ("by_op", "digest", "number")
+
+    def __init__(self, number: int, content: int) -> None:
+        self.number = number
+        self.digest = content
+        self.by_op = number > 0  # not by other code, whose writes are no surprise
+
+
+def content_of(storage: Any) -> int:
+    """Digest of all bytes of a storage on the CPU."""
+    pointer, size = storage.data_ptr(), storage.nbytes()
+    return digest.of_bytes(digest.array_type(size).from_address(pointer)) if pointer and size else 0
+
+
+def install_torch(process: Process, torch: Any) -> None:
+    """Watch the functions by which memory is handed out and taken in."""
+    told: dict[int, int] = {}  # lane's base -> its events
+
+    def note(kind: str, tensor: Any, frame: Any, **facts: object) -> None:
+        lane = process.lane()
+        many = told[lane.base] = told.get(lane.base, 0) + 1
+        if many == _MOST:
+            lane.line({"k": "lost", "what": "further places where memory is shared with other libraries", "count": 1})
+        if many < _MOST:
+            site = lane.sites.site_of(frame)
+            lane.line({"k": kind, "at": lane.number(), "shape": list(map(int, tensor.shape)), **facts, **({"site": site} if site else {})})
+
+    def handed(name: str) -> Any:
+        def tell(tensor: Any, *_args: Any, **_kwargs: Any) -> None:
+            frame = sys._getframe(2)
+            if frame.f_code.co_filename.startswith(_OURS) or tensor.layout is not torch.strided or tensor.device.type != "cpu":
+                return
+            guard = digest.no_dispatch()  # noqa: F841  # works by living
+            share(tensor)
+            note("handed", tensor, frame, function=name, digest=digest.of_tensor(tensor.detach()))
+
+        return tell
+
+    def share(tensor: Any) -> None:
+        """From now on look at this tensor's memory at each use."""
+        storage = tensor.untyped_storage()
+        if storage.nbytes() > LIMIT or process.level != "ops":
+            return
+        known = getattr(storage, "_repro_audit_handed", None)
+        number = getattr(storage, "_repro_audit", None)
+        if number is not None:
+            storage._repro_audit_handed = Handed(number, content_of(storage))
+            del storage._repro_audit
+        elif known is None:
+            storage._repro_audit_handed = Handed(0, 0)  # nobody wrote it under our eyes: it is external where it is used
+
+    def taken_in(name: str) -> Any:
+        def tell(tensor: Any, *_args: Any, **_kwargs: Any) -> None:
+            storage = tensor.untyped_storage()
+            if getattr(storage, "_repro_audit_handed", None) is None and getattr(storage, "_repro_audit", None) is None:
+                site = process.lane().sites.site_of(sys._getframe(2))
+                storage._repro_audit_came = (name, site, process.lane().base)
+                share(tensor)
+
+        return tell
+
+    for method in ("numpy", "tolist", "__dlpack__"):
+        setattr(torch.Tensor, method, telling(getattr(torch.Tensor, method), handed(f"torch.Tensor.{method}")))
+    torch.Tensor.share_memory_ = telling(torch.Tensor.share_memory_, lambda tensor: share(tensor))
+    for name in ("from_numpy", "frombuffer"):
+        setattr(torch, name, telling(getattr(torch, name), taken_in(f"torch.{name}"), after=True))

@@ -1,0 +1,177 @@
+"""Code that torch does not see: what it computed, what it wrote, and lanes from which a difference came."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from auditor.compare import compare
+from auditor.results import Divergence
+from auditor.trace import CHANGED
+from tests.builder import LaneBuilder, Tensor, TraceBuilder, digest_of
+from tests.recordings import record
+
+
+def handed(lane: LaneBuilder, value: str, line: int) -> None:
+    lane.event("handed", line, function="torch.Tensor.numpy", digest=digest_of(value), shape=[3])
+
+
+def came(lane: LaneBuilder, value: str, line: int) -> Tensor:
+    """What `torch.from_numpy` brought in at a line, used in the next one."""
+    tensor = lane.external([3], value, line=line + 1)
+    lane.event("came", line, function="torch.from_numpy", shape=[3])
+    return tensor
+
+
+def found(a: TraceBuilder, b: TraceBuilder) -> Divergence:
+    divergence = compare(a.sealed(), b.sealed()).divergence
+    assert divergence is not None
+    return divergence
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_what_code_made_of_tensors_that_were_handed_out_was_computed_outside_torch(same: bool, tmp_path: Path) -> None:
+    runs = [TraceBuilder(tmp_path / name) for name in "ab"]
+    for run in runs:
+        lane = run.lane()
+        lane.op("aten.randn.default", line=3)
+        handed(lane, "x" if same else run.path.name, 4)
+        came(lane, run.path.name, 5)
+    divergence = found(*runs)
+    assert (divergence.kind, divergence.line) == ("outside-torch", 5)
+    (given,) = divergence.detail.handed
+    assert (given.op, given.line, given.differs) == ("torch.Tensor.numpy", 4, not same)
+
+
+def test_a_list_of_numbers_that_were_read_on_the_same_line_was_computed_outside_torch(tmp_path: Path) -> None:
+    runs = [TraceBuilder(tmp_path / name) for name in "ab"]
+    for run in runs:
+        lane = run.lane()
+        x = lane.op("aten.randn.default", line=3)
+        lane.op("aten._local_scalar_dense.default", x, shape=[], dtype="float", device="", line=4)
+        lane.external([1], run.path.name, line=4)
+    assert found(*runs).kind == "outside-torch"
+
+
+@pytest.mark.parametrize("how", ["nothing was handed out", "a stream differs", "a file differs", "before the last one came in"])
+def test_data_are_data_where_they_have_another_origin(how: str, tmp_path: Path) -> None:
+    runs = [TraceBuilder(tmp_path / name) for name in "ab"]
+    for run in runs:
+        name = run.path.name
+        lane = run.lane()
+        lane.op("aten.randn.default", line=3)
+        if how != "nothing was handed out":
+            handed(lane, "x", 4)
+        if how == "a stream differs":
+            lane.seed("numpy", name, line=2)
+            lane.draw("numpy", "rand", name, line=4)
+        if how == "a file differs":
+            lane.read("data.npy", name, line=4)
+        if how == "before the last one came in":
+            came(lane, "the same", 5)
+            lane.op("aten.randn.default", line=3)
+        came(lane, name, 5)
+    assert found(*runs).kind in ("data", "draw")
+
+
+def test_memory_that_changed_without_an_op_was_written_behind_torchs_back(tmp_path: Path) -> None:
+    runs = [TraceBuilder(tmp_path / name) for name in "ab"]
+    for run in runs:
+        lane = run.lane()
+        lane.op("aten.zeros.default", line=3)
+        handed(lane, "zeros", 4)
+        if run.path.name == "b":  # the other run was quicker
+            lane._record(lane.number_of("sig", kind="external", out=[["float32", [3], None, "cpu"]], args=CHANGED), 7, lane._site(5))
+        lane.op("aten.sin.default", line=6)
+    divergence = found(*runs)
+    assert divergence.kind == "hidden-write"
+    assert [given.line for given in divergence.detail.handed] == [4]
+
+
+@pytest.mark.parametrize(("exact", "kind"), [(True, "hidden-write"), (False, "kernel")])
+def test_an_op_that_cannot_differ_by_itself_is_never_the_culprit(exact: bool, kind: str, tmp_path: Path) -> None:
+    runs = [TraceBuilder(tmp_path / name) for name in "ab"]
+    for run in runs:
+        lane = run.lane()
+        x = lane.op("aten.mm.default", line=3)
+        lane.op("aten.cat.default", x, digest=run.path.name, line=4, **({"exact": True} if exact else {}))
+    divergence = found(*runs)
+    assert (divergence.kind, divergence.line) == (kind, 4)
+
+
+def test_an_op_that_was_given_what_another_lane_made_differently_has_its_origin_there(tmp_path: Path) -> None:
+    runs = [TraceBuilder(tmp_path / name) for name in "ab"]
+    for run in runs:
+        main, thread = run.lane(), run.lane("thread 1")
+        weights = thread.op("aten.lerp.Scalar", digest="equal", line=20)
+        noisy = thread.op("aten.mm.default", weights, digest=run.path.name, line=21)
+        main.op("aten.sin.default", weights, line=3)
+        main.op("aten.mm.default", noisy, digest=f"of {run.path.name}", line=4)
+    divergence = found(*runs)
+    assert (divergence.lane, divergence.kind, divergence.line) == ("thread 1", "kernel", 21)
+
+
+def test_an_op_that_was_given_equal_tensors_by_another_lane_is_its_own_origin(tmp_path: Path) -> None:
+    runs = [TraceBuilder(tmp_path / name) for name in "ab"]
+    for run in runs:
+        main, thread = run.lane(), run.lane("thread 1")
+        weights = thread.op("aten.lerp.Scalar", digest="equal", line=20)
+        main.op("aten.mm.default", weights, digest=run.path.name, line=4)
+        thread.op("aten.mm.default", digest=run.path.name, line=21)  # something else, that the main lane was not given
+    divergence = found(*runs)
+    assert (divergence.lane, divergence.kind, divergence.line) == ("main", "kernel", 4)
+
+
+def test_of_ranks_the_one_that_differs_after_the_fewest_collectives_is_the_origin(tmp_path: Path) -> None:
+    runs = [TraceBuilder(tmp_path / name) for name in "ab"]
+    for run in runs:
+        for rank in range(3):
+            lane = run.lane(f"rank {rank}")
+            if rank == 2:
+                lane.op("aten.mm.default", digest=run.path.name, line=9)
+            lane.op("c10d.allreduce_.default", digest=0, line=10)
+            lane.external([3], f"sum of {run.path.name}", line=11)
+    divergence = found(*runs)
+    assert (divergence.lane, divergence.line) == ("rank 2", 9)
+
+
+PROGRAM = """
+import numpy as np
+import torch
+
+w = torch.ones(4)
+v = torch.ones(4)
+seen = w.numpy()  # handed out
+w.add_(1)
+torch.sin(w)  # written by an op since
+seen[0] = 7
+torch.cos(w)  # written by NumPy since
+w.mul_(2)  # not written since, but by itself
+torch.tan(w)  # after its own write
+torch.exp(v)  # shared with nobody
+given = np.ones(4, np.float32)
+taken = torch.from_numpy(given)
+torch.sin(taken)  # first use
+torch.neg(taken)  # second use
+given[1] = 5
+torch.cos(taken)  # other data
+"""
+
+
+@pytest.mark.torch
+def test_what_numpy_writes_is_seen_at_the_next_use_and_nothing_else_is(tmp_path: Path) -> None:
+    run = record(tmp_path, PROGRAM)
+
+    def met(mark: str) -> list[object]:
+        return [row.args for row in run.at(mark, "external")]
+
+    assert [event["line"] for event in run.events("handed")] == [run.line("handed out")]
+    assert met("written by NumPy since") == [CHANGED]
+    for mark in ("written by an op since", "not written since, but by itself", "after its own write", "shared with nobody", "second use"):
+        assert met(mark) == []
+    assert met("other data") == [[]]
+    (written,) = run.inputs(run.op("after its own write"))
+    assert written.op == "aten.mul_.Tensor"
+    (changed,) = run.inputs(run.op("not written since, but by itself"))
+    assert changed.kind == "external"
