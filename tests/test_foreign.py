@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from auditor.compare import compare
+from auditor.pipeline import diff
 from auditor.results import Divergence
 from auditor.trace import CHANGED
 from tests.builder import LaneBuilder, Tensor, TraceBuilder, digest_of
@@ -175,3 +176,16 @@ def test_what_numpy_writes_is_seen_at_the_next_use_and_nothing_else_is(tmp_path:
     assert written.op == "aten.mul_.Tensor"
     (changed,) = run.inputs(run.op("not written since, but by itself"))
     assert changed.kind == "external"
+
+
+@pytest.mark.parametrize(("exact", "kind"), [(False, "kernel-or-hidden-write"), (True, "hidden-write")])
+def test_of_kept_runs_the_kind_is_not_claimed_where_inputs_were_not_digested(exact: bool, kind: str, tmp_path: Path) -> None:
+    for name in "ab":
+        lane = TraceBuilder(tmp_path / name, role="kept")
+        main = lane.lane()
+        main.op("aten.mm.default", digest=name, line=4, **({"exact": True} if exact else {}))
+        lane.spooled()
+    audit = diff(tmp_path / "a", tmp_path / "b")
+    assert audit.divergence is not None
+    assert audit.divergence.kind == kind
+    assert (("`hidden-write`" in audit.divergence.sentence) and bool(audit.notes)) is not exact

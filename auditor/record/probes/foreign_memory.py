@@ -56,6 +56,8 @@ def install_torch(process: Process, torch: Any) -> None:
     def handed(name: str) -> Any:
         def tell(tensor: Any, *_args: Any, **_kwargs: Any) -> None:
             frame = sys._getframe(2)
+            if type(tensor) not in (torch.Tensor, torch.nn.Parameter):
+                return
             if frame.f_code.co_filename.startswith(_OURS) or tensor.layout is not torch.strided or tensor.device.type != "cpu":
                 return
             guard = digest.no_dispatch()  # noqa: F841  # works by living
@@ -80,10 +82,15 @@ def install_torch(process: Process, torch: Any) -> None:
     def taken_in(name: str) -> Any:
         def tell(tensor: Any, *_args: Any, **_kwargs: Any) -> None:
             storage = tensor.untyped_storage()
-            if getattr(storage, "_repro_audit_handed", None) is None and getattr(storage, "_repro_audit", None) is None:
-                site = process.lane().sites.site_of(sys._getframe(2))
-                storage._repro_audit_came = (name, site, process.lane().base)
-                share(tensor)
+            if getattr(storage, "_repro_audit_handed", None) is not None:
+                return
+            if getattr(storage, "_repro_audit", None) is None:  # else it was met within the function
+                lane = process.lane()
+                storage._repro_audit_came = (name, lane.sites.site_of(sys._getframe(2)), lane.base)
+            share(tensor)
+            known = getattr(storage, "_repro_audit_handed", None)
+            if known is not None:
+                known.by_op = False
 
         return tell
 
