@@ -87,7 +87,8 @@ class TraceBuilder:
         self.started = started
         self.cwd = cwd
         self.facts: dict[str, Any] = {
-            "format": FORMAT, "id": path.name, "role": "control", "script": ["train.py"], "cwd": cwd, "exit": 0, "error": None, "written": {},
+            "format": FORMAT, "id": path.name, "role": "control", "script": ["train.py"], "cwd": cwd, "exit": 0, "error": None,
+            "written": {},
             "plan": {"script": ["train.py"], "level": "ops", "window": None},
         } | facts  # fmt: skip
         self.lanes: list[LaneBuilder] = []

@@ -82,5 +82,6 @@ def test_every_task_of_the_pools_of_the_standard_library_is_told_from_the_others
     tasks = tasks_of(record(tmp_path, PROGRAM).trace)
     kinds = [name.split()[1] for name, _ in tasks]
     assert (kinds.count("thread"), kinds.count("job"), kinds.count("call")) == (6, 12, 6)
-    ops = {tuple(row["op"] for row in task.lane.rows(*task.lane.compared[1][[task.first, task.end - 1]].tolist())) for task in tasks.values()}
+    ends = [(task.lane, *task.lane.compared[1][[task.first, task.end - 1]].tolist()) for task in tasks.values()]
+    ops = {tuple(row["op"] for row in lane.rows(first, last)) for lane, first, last in ends}
     assert ops == {("aten.full.default", "aten.sum.default", "aten._local_scalar_dense.default")}

@@ -79,6 +79,9 @@ def everything_of_today(lane: LaneBuilder) -> None:
     lane.event("unshadowed", op="aten.sort.default", why="no such op in float64", count=3)
     lane.event("unsketched", op="aten.quantize_per_tensor.default", count=1)
     lane.event("shared-start", a="w", b="model.weight", how="copied, transposed")
+    lane.event("handed", 26, function="torch.Tensor.numpy", digest=5, shape=[3])
+    lane.event("came", 27, function="torch.from_numpy")
+    lane.event("task", name="thread 0, 1")
 
 
 def built(path: Path, write: Callable[[LaneBuilder], object], **facts: Any) -> Trace:
@@ -164,6 +167,9 @@ def test_every_event_is_read_as_it_was_written(tmp_path: Path) -> None:
         ("unshadowed", 10, None, None),
         ("unsketched", 10, None, None),
         ("shared-start", 10, None, None),
+        ("handed", 10, "train.py", 26),
+        ("came", 10, "train.py", 27),
+        ("task", 10, None, None),
     ]
     (seed,) = lane.events_of("seed")
     assert (seed["stream"], seed["value"], seed["entropy"]) == ("torch-cpu", "3", False)
@@ -989,6 +995,9 @@ def test_a_kept_run_is_read(kept: Path) -> None:
         "unshadowed",
         "unsketched",
         "shared-start",
+        "handed",
+        "came",
+        "task",
     }
     assert {event["k"] for event in main(trace).events} >= set(EVENTS) - {"end"} - later
     assert [trace.lanes[name].ended for name in trace.lanes] == [True, False]

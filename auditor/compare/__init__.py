@@ -104,7 +104,8 @@ def compare(a: Trace, b: Trace, *, flow: Flow | None = None, training: bool = Fa
             notes.append(f"lane {name} ended at op {mismatch.index} in one run and went on in the other: compared up to there")
             continue
         found.append(_Found(mismatch, lane, twin))
-    notes += [f"lane {name} ({lane.ops} ops) exists only in {b.id}" for name, lane in b.lanes.items() if name not in a.lanes and lane.ops and not in_pool(lane)]
+    alone = [lane for name, lane in b.lanes.items() if name not in a.lanes and lane.ops and not in_pool(lane)]
+    notes += [f"lane {lane.name} ({lane.ops} ops) exists only in {b.id}" for lane in alone]
     found += [_Found(*one) for one in differing_tasks(a, b)]
     if not found:
         return Comparison(None, [], notes, compared)

@@ -254,7 +254,8 @@ def _read(con: Any, file: str) -> tuple[dict[str, Array], dict[int, tuple[list[i
             step::BIGINT AS step, CASE phase {phases} ELSE -1 END::BIGINT AS phase, digest::UBIGINT AS digest, hash(op) AS op,
             hash(args) AS args, hash(out) AS out, hash(numbers) AS numbers, hash(module) AS module, hash(file, line) AS site,
             coalesce(in0, -1)::BIGINT AS in0, coalesce(in1, -1)::BIGINT AS in1, coalesce(in2, -1)::BIGINT AS in2,
-            inputs IS NOT NULL AS listed, module IS NOT NULL AND kind = 'op' AS in_module, numbers IS NOT NULL AS floats FROM read_parquet(?) ORDER BY "row\"""",
+            inputs IS NOT NULL AS listed, module IS NOT NULL AND kind = 'op' AS in_module,
+            numbers IS NOT NULL AS floats FROM read_parquet(?) ORDER BY "row\"""",
         [file],
     ).fetchnumpy()
     tails = con.execute(

@@ -69,7 +69,8 @@ def refined(mismatch: Mismatch, evidence: Evidence | None, lane: LaneTrace) -> t
             return "data-order", "the same rows came in in another order"
         return kind, sentence
     exact = kind == "hidden-write" and mismatch.a["kind"] == "op"
-    if not exact and kind not in ("kernel", "uninitialized", "draw") and not (mismatch.on_other_tensors and evidence.inputs and not changed):
+    told = exact or kind in ("kernel", "uninitialized", "draw")
+    if not told and not (mismatch.on_other_tensors and evidence.inputs and not changed):
         return kind, sentence
     if not changed:
         if kind == "draw":

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from auditor.results import Kind
-from auditor.trace import CHANGED
+from auditor.trace import CHANGED, ELSEWHERE
 from auditor.trace.ops import ADOPTING, COLLECTIVES, OVERWRITING, leaves_unwritten
 from auditor.trace.reader import LaneTrace, Trace
-from auditor.trace.seal import ELSEWHERE
 
 
 _CHANGED = json.dumps(CHANGED)
@@ -96,8 +95,10 @@ def _elsewhere(row: dict[str, Any], lane: LaneTrace, run: Trace) -> list[tuple[L
             continue
         kin = [one for one in run.lanes.values() if one.facts["base"] < number and one.facts.get("pid") == lane.facts.get("pid")]
         maker = max(kin, key=lambda one: one.facts["base"], default=None)
-        rows = maker.query('SELECT "row" FROM records WHERE record <= ? ORDER BY record DESC LIMIT 1', number - maker.facts["base"]) if maker else []
-        if maker is None or not rows:
+        if maker is None:
+            continue
+        rows = maker.query('SELECT "row" FROM records WHERE record <= ? ORDER BY record DESC LIMIT 1', number - maker.facts["base"])
+        if not rows:
             continue
         place = int(np.searchsorted(maker.compared[1], rows[0]["row"]))
         if maker is not lane and place < len(maker.compared[1]):
@@ -148,8 +149,8 @@ def _kind(a: dict[str, Any], b: dict[str, Any], lane: LaneTrace, twin: LaneTrace
         return "uninitialized", "an input was made by torch.empty and no recorded op has written it"
     if a.get("exact"):
         return "hidden-write", (
-            f"{a['op']} cannot differ by itself on equal inputs: something that is no recorded op wrote its input or its result, such as an "
-            "extension, NumPy, another process, or a copy or collective that was still in flight"
+            f"{a['op']} cannot differ by itself on equal inputs: something that is no recorded op wrote its input or its result, such as "
+            "an extension, NumPy, another process, or a copy or collective that was still in flight"
         )
     return "kernel", "the inputs are the same as far as recorded ops made them"
 

@@ -91,7 +91,10 @@ def _differing_records(a: LaneTrace, b: LaneTrace) -> tuple[list[Reach], bool]:
     if len(what_a) == len(what_b) and bool((what_a == what_b).all()):
         return [], False
     sides = lanes_as_columns(a, b)
-    keys = [side.step[rows] * np.int64(0x9E3779B1) ^ what.view(np.int64) for side, (what, rows) in zip(sides, (a.compared, b.compared), strict=True)]
+    keys = [
+        side.step[rows] * np.int64(0x9E3779B1) ^ what.view(np.int64)
+        for side, (what, rows) in zip(sides, (a.compared, b.compared), strict=True)
+    ]
     kinds: list[Reach] = []
     touches = False
     only = _without_counterpart(*keys)

@@ -431,7 +431,8 @@ def facts(divergence: Divergence) -> list[tuple[str, str]]:
 
 def _handed(divergence: Divergence) -> str:
     """The tensors whose memory code that torch does not see was given before the divergence."""
-    each = [f"{op_name(one.op)} at {place(one.file, one.line)}{' (not the same)' if one.differs else ''}" for one in divergence.detail.handed]
+    handed = [(f"{op_name(one.op)} at {place(one.file, one.line)}", one.differs) for one in divergence.detail.handed]
+    each = [f"{where} (not the same)" if differs else where for where, differs in handed]
     return listed(dict.fromkeys(each))
 
 

@@ -196,7 +196,8 @@ def _sensitive(cause: Cause, audit: Audit) -> str:
 
 def _aside(side: Divergence) -> str:
     line = f": {code(side.code)}" if side.code else ""
-    return f"**{side.kind}** at {code(texts.place(side.file, side.line))}{line}; {words.MEANINGS[side.kind]}; it reaches {words.reaching(side)}"
+    said = f"{words.MEANINGS[side.kind]}; it reaches {words.reaching(side)}"
+    return f"**{side.kind}** at {code(texts.place(side.file, side.line))}{line}; {said}"
 
 
 def _seen(seen: OpLine) -> str:

@@ -96,6 +96,10 @@ CUT = 0x80
 PHASES = ("setup", "forward", "backward", "optimizer")
 SETUP, FORWARD, BACKWARD, OPTIMIZER = range(4)
 
+#: A producer in another lane of the run: this less the number of its record, which is that lane's `base` and the row's `record`; this alone
+#: if no lane has that record.
+ELSEWHERE = -2
+
 #: Kinds of `sig`: what a record is.
 OP, EXTERNAL, DRAW = "op", "external", "draw"
 

@@ -22,6 +22,7 @@ from auditor.trace import (
     BACKWARD,
     CUT,
     DRAW,
+    ELSEWHERE,
     EVENTS,
     EXTERNAL,
     FORMAT,
@@ -54,9 +55,6 @@ if TYPE_CHECKING:
 _FIELDS = ("digest", "seq", "site", "numbers", "p0", "p1", "p2", "where", "sig")
 #: What sorting and joining may take beside the records themselves; the rest goes to disk.
 _SEAL_MEMORY = "512MB"
-#: A producer in another lane of the run: this less the number of its record, which is that lane's `base` and the row's `record`; this alone
-#: if no lane has that record.
-ELSEWHERE = -2
 
 #: What lies beside a lane's records: suffix in the spool -> name in the sealed form, struct, columns.
 BESIDE = {

@@ -1,4 +1,4 @@
-"""Tasks of pools of threads and processes: which worker gets which of them is chance, so each is told by who asked for it, and as the how-manieth."""
+"""Tasks of pools of threads and processes: which worker gets which of them is chance, so each is told by who asked for it, and when."""
 
 from __future__ import annotations
 
