@@ -96,7 +96,7 @@ def test_an_op_that_cannot_differ_by_itself_is_never_the_culprit(exact: bool, ki
     for run in runs:
         lane = run.lane()
         x = lane.op("aten.mm.default", line=3)
-        lane.op("aten.cat.default", x, digest=run.path.name, line=4, **({"exact": True} if exact else {}))
+        lane.op("aten.cat.default", x, digest=run.path.name, line=4, exact=exact)
     divergence = found(*runs)
     assert (divergence.kind, divergence.line) == (kind, 4)
 
@@ -183,7 +183,7 @@ def test_of_kept_runs_the_kind_is_not_claimed_where_inputs_were_not_digested(exa
     for name in "ab":
         lane = TraceBuilder(tmp_path / name, role="kept")
         main = lane.lane()
-        main.op("aten.mm.default", digest=name, line=4, **({"exact": True} if exact else {}))
+        main.op("aten.mm.default", digest=name, line=4, exact=exact)
         lane.spooled()
     audit = diff(tmp_path / "a", tmp_path / "b")
     assert audit.divergence is not None

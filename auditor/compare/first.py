@@ -82,7 +82,7 @@ def maker_lane(mismatch: Mismatch, lane: LaneTrace, twin: LaneTrace, a: Trace, b
     made = [_elsewhere(mismatch.a, lane, a), _elsewhere(mismatch.b, twin, b)]
     for (ours, at), (theirs, other) in zip(*made, strict=False):
         if ours.name != theirs.name or at != other or int(ours.compared[0][at]) != int(theirs.compared[0][other]):
-            return ours.name
+            return str(ours.name)
     return None
 
 

@@ -26,7 +26,9 @@ def tasks_of(run: Trace) -> dict[tuple[str, int], Task]:
     many: Counter[str] = Counter()
     for lane in sorted(run.lanes.values(), key=lambda lane: (lane.facts["identity"], lane.facts["base"])):
         events = lane.events_of("task")
-        rows = lane.compared[1] if events else []
+        if not events:
+            continue
+        rows = lane.compared[1]
         places = [*np.searchsorted(rows, [event["row"] for event in events]).tolist(), len(rows)]
         for event, first, end in zip(events, places, places[1:], strict=False):
             name = f"{lane.facts.get('rank')} {event.get('name')}"

@@ -48,7 +48,8 @@ def reached(a: Trace, b: Trace) -> Reached | None:
     first = None
     for name, lane in a.lanes.items():
         other = b.lanes.get(name)
-        step, differing = _training(lane, other) if other is not None else (0, ["loss"] if lane.steps else [])
+        none: list[Reach] = ["loss"] if lane.steps else []
+        step, differing = _training(lane, other) if other is not None else (0, none)
         what |= dict.fromkeys(differing)
         if differing:
             first = step if first is None else min(step, first)

@@ -232,7 +232,7 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
             content = content_of(storage)
             fresh.append((_HANDED, storage))  # the op that runs may write it
             if handed.number and handed.digest == content:
-                return handed.number
+                return int(handed.number)
             handed.digest = content
         try:
             shape = meta(tensor)
