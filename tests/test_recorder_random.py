@@ -307,3 +307,16 @@ def test_a_seed_that_is_an_object_is_said_without_its_address(tmp_path: Path) ->
     for mark in ("a bit generator", "a generator"):
         (seed,) = seeds(recorded, mark)
         assert "0x" not in str(seed["value"])
+
+
+def test_draws_by_one_function_in_two_lines_are_recorded_once_for_each_line_however_often_they_go_round(tmp_path: Path) -> None:
+    source = """
+        import random
+        import torch
+        for _ in range(50):
+            name = random.random()  # first
+            number = random.random()  # second
+        torch.ones(1) * number
+        """
+    recorded = record(tmp_path, source)
+    assert (len(draws(recorded, "first")), len(draws(recorded, "second"))) == (1, 1)

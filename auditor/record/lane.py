@@ -44,6 +44,7 @@ class Lane:
         self.deferring = False  # whether digests of the CPU's tensors, too, are made as those on a device are
         self.at_end: list[Callable[[], None]] = []  # what else is to be written before the end mark
         self._last_draw = _NO_DRAW
+        self._drawn_at: set[int] = set()
         self.line({"k": "lane", "base": self.base, "started": time.time(), "role": role, "identity": identity})
 
     def define(self, table: str, entry: dict[str, object]) -> int:
@@ -89,15 +90,20 @@ class Lane:
         self.line(event)
 
     def draw(self, generator: object, stream: str, function: str, state_of: Callable[[Any], int]) -> None:
-        """Note that a generator is drawn from; of many draws by one function with nothing in between, only the first."""
+        """Note that a generator is drawn from; of many by one function with nothing in between, the first of each line."""
         last, by, state, at = self._last_draw
         again = last is generator and at == self.number()
-        if (again and by == function) or _dynamo_traces():
+        if _dynamo_traces():
+            return
+        site = self.sites.site_of(sys._getframe(2))
+        if again and by == function and site in self._drawn_at:
             return
         was, state = state, state_of(generator)
         if again and was == state != 0:
             return  # one function of the library calls another
-        site = self.sites.site_of(sys._getframe(2))
+        if not again or by != function:
+            self._drawn_at.clear()
+        self._drawn_at.add(site)
         self.emit(self.sig("draw", stream=stream, function=function), state, site)
         self._last_draw = (generator, function, state, self.number())  # held, because an id is given to another generator later
 
