@@ -216,7 +216,7 @@ def test_settings_are_recorded_at_first_and_each_change_with_its_line(tmp_path: 
     assert polled[0]["row"] == recorded.events("step")[0]["row"]
 
 
-def test_what_a_script_is_told_on_its_standard_input_is_recorded(tmp_path: Path) -> None:
+def test_of_what_a_script_is_told_on_its_standard_input_a_digest_is_recorded(tmp_path: Path) -> None:
     source = """
         import torch
         lr = input("lr? ")  # asked
@@ -226,11 +226,14 @@ def test_what_a_script_is_told_on_its_standard_input_is_recorded(tmp_path: Path)
     from tests.processes import audited, write
 
     write(tmp_path, train=source)
-    done = audited(tmp_path, "record", "-o", "run", "train.py", stdin=b"0.5\n")
+    done = audited(tmp_path, "record", "-o", "run", "train.py", stdin=b"0.7134\n")
     assert done.status == 0, done.said
     recorded = Recorded(tmp_path, source, Trace(tmp_path / "run"))
 
-    assert [(e["path"], e["op"], e["text"]) for e in files(recorded, "asked")] == [("<stdin>", "input", "0.5")]
+    (asked,) = files(recorded, "asked")
+    assert (asked["path"], asked["op"], asked["digest"]) == ("<stdin>", "input", xxh3_64_intdigest(b"0.7134"))
+    for kept in (tmp_path / "run").rglob("*"):
+        assert kept.is_dir() or b"0.7134" not in kept.read_bytes()  # it may have been a password
 
 
 def test_a_hash_seed_is_too_late_also_before_torch_and_other_variables_are_not(tmp_path: Path) -> None:

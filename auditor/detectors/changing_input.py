@@ -1,4 +1,4 @@
-"""A file that does not hold the same in both runs."""
+"""A file that does not hold the same in both runs, and that is not the runs' own: what a run wrote itself is no input."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from auditor.trace.tables import Tables
 
 _READS = """SELECT lane, path, content, file, line, code, row_number() OVER (PARTITION BY lane, path ORDER BY "row", nth) AS n
-    FROM events WHERE kind = 'file' AND op = 'read' AND content IS NOT NULL ORDER BY lane, "row", nth"""
+    FROM events WHERE kind = 'file' AND op = 'read' AND content IS NOT NULL AND NOT coalesce(own, false) ORDER BY lane, "row", nth"""
 
 
 @dataclass(frozen=True)

@@ -23,11 +23,12 @@ def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
     """One hit a file, at the line that reads it."""
     rows = runs[0].query(
         """WITH uses AS (
-            SELECT path, op, file, line, "row" * 1000000 + nth AS moment FROM events WHERE kind = 'file' AND op IN ('read', 'write')),
+            SELECT path, op, own, file, line, "row" * 1000000 + nth AS moment FROM events WHERE kind = 'file' AND op IN ('read', 'write')),
         firsts AS (
             SELECT path, min(moment) FILTER (WHERE op = 'read') AS first_read, min(moment) FILTER (WHERE op = 'write') AS first_write
             FROM uses GROUP BY path)
-        SELECT f.path, f.first_read < f.first_write AS read_first, r.file, r.line, w.file AS written_file, w.line AS written_line
+        SELECT f.path, coalesce(NOT r.own, f.first_read < f.first_write) AS read_first, r.file, r.line,
+            w.file AS written_file, w.line AS written_line
         FROM firsts f JOIN uses r ON r.path = f.path AND r.moment = f.first_read AND r.op = 'read'
         JOIN uses w ON w.path = f.path AND w.moment = f.first_write AND w.op = 'write' ORDER BY f.first_read"""
     )

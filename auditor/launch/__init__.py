@@ -30,7 +30,7 @@ from auditor.launch.written import contents_written
 from auditor.plan import Plan
 from auditor.redaction import secrets_in, without
 from auditor.results import RunOutcome
-from auditor.trace import FORMAT, HEADER, HEADER_SIZE
+from auditor.trace import FORMAT, HEADER, HEADER_SIZE, TYPED
 from auditor.trace.files import make_folder, write
 from auditor.trace.reader import Trace
 
@@ -98,6 +98,7 @@ def launch(
     }  # fmt: skip
     _write_meta(run, meta)
     source = stdin or Stdin()
+    asks = stdin is not None and source.asks
     output = Output(run, screen, quiet)
     started = time.monotonic()
     stopped: str | None = None
@@ -105,7 +106,7 @@ def launch(
     closed = closed_streams()
     try:
         child = subprocess.Popen(
-            plan.command, cwd=plan.cwd, env=_environment(plan, run), stdin=source.open(), stdout=output.stdout, stderr=output.stderr,
+            plan.command, cwd=plan.cwd, env=_environment(plan, run, asks), stdin=source.open(), stdout=output.stdout, stderr=output.stderr,
             preexec_fn=partial(_prepare, closed, plan.fixed_addresses) if closed or plan.fixed_addresses else None,
         )  # fmt: skip
     except OSError as error:
@@ -144,6 +145,8 @@ def launch(
         output.close()
         if stopped or child.returncode < 0:
             _end_orphans(run)
+        if asks:
+            source.typed = _typed(run / "spool" / TYPED)
     meta |= {"exit": child.returncode, "seconds": round(seconds, 3), "pid": child.pid, "stopped": stopped}
     meta["ports"] = sorted(watcher.ports)
     secrets = secrets_in(plan.script, dict(os.environ) | plan.variables)
@@ -198,6 +201,16 @@ def why_nothing(trace: Trace) -> LaunchError | None:
     )
 
 
+def _typed(file: Path) -> bytes:
+    """What was typed at a terminal; no longer in the run, then."""
+    try:
+        typed = file.read_bytes()
+        file.unlink()
+    except OSError:
+        return b""
+    return typed
+
+
 def _write_meta(run: Path, meta: dict[str, Any]) -> None:
     part = run / "run.json.part"
     try:
@@ -207,14 +220,17 @@ def _write_meta(run: Path, meta: dict[str, Any]) -> None:
         raise LaunchError("run-unwritable", f"cannot write to {run}: {error.strerror}") from error
 
 
-def _environment(plan: Plan, run: Path) -> dict[str, str]:
+def _environment(plan: Plan, run: Path, asks: bool) -> dict[str, str]:
     environment = dict(os.environ)
     environment.update(plan.variables)
     if plan.level == "off":
         return environment
     inherited = environment.get("PYTHONPATH")
     environment["PYTHONPATH"] = os.pathsep.join([str(_BOOT), *([inherited] if inherited else [])])
-    settings = plan.recorder_settings() | {"run": str(run.resolve()), "spool": str((run / "spool").resolve()), "launcher": os.getpid()}
+    settings = plan.recorder_settings() | {
+        "run": str(run.resolve()), "spool": str((run / "spool").resolve()), "launcher": os.getpid(), "began": time.time(),
+        **({"typed": True} if asks else {}),
+    }  # fmt: skip
     environment["REPRO_AUDIT"] = json.dumps(settings)
     return environment
 

@@ -158,13 +158,13 @@ class Stdin:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._writer = -1
-        #: what the first run asked for at a terminal, line by line; the pipeline fills it in from the first trace
-        self.typed: list[str] = []
+        #: what the first run asked for at a terminal
+        self.typed = b""
 
     @property
-    def terminal(self) -> bool:
-        """Whether a person types it."""
-        return self._kind == "terminal"
+    def asks(self) -> bool:
+        """Whether the next run asks a person, whose answers later ones are given."""
+        return self._kind == "terminal" and not self._runs
 
     def twin(self) -> Stdin | None:
         """What a child gets that runs beside another one; None if what came through a pipe can only be given to one at a time."""
@@ -202,7 +202,7 @@ class Stdin:
         writer, self._writer = self._writer, -1
         try:
             if self._kind == "terminal":
-                os.write(writer, "".join(line + "\n" for line in self.typed).encode())
+                os.write(writer, self.typed)
                 return
             if self._spool is None:
                 self._spool = tempfile.TemporaryFile(prefix="repro-audit-stdin-")  # noqa: SIM115  # kept for the next run

@@ -62,8 +62,6 @@ class Reruns:
         """Make one run."""
         self.screen.say(f"{name}: {' '.join(plan.script)}")
         trace = self._launched(Wish(plan, name, role), self.screen, self._stdin)
-        if not self.made and self._stdin.terminal and trace.main is not None:
-            self._stdin.typed = [event["text"] for event in trace.main.events_of("file") if event.get("op") == "input"]
         self.made.append(trace)
         return trace
 

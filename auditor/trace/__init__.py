@@ -100,6 +100,9 @@ SETUP, FORWARD, BACKWARD, OPTIMIZER = range(4)
 #: if no lane has that record.
 ELSEWHERE = -2
 
+#: File in the spool of a run at a terminal, while it lasts: the lines that were typed, which no trace keeps.
+TYPED = "typed"
+
 #: Kinds of `sig`: what a record is.
 OP, EXTERNAL, DRAW = "op", "external", "draw"
 

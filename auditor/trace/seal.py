@@ -98,6 +98,7 @@ def seal(run: Path) -> None:
         lanes += _opened([_lane(lines, process) for lines in found])
     lanes.sort(key=lambda lane: (lane["name"] != "main", lane["name"], lane["identity"], lane["fork"], lane["started"]))
     numbers = _numbers(lanes, parents)
+    _tell_own_files(lanes)
     seen: dict[str, int] = {}
     target = run / "lanes"
     try:
@@ -497,6 +498,15 @@ def _forward_rows(seq: npt.NDArray[Any], phase: npt.NDArray[np.int32]) -> npt.ND
     hit[hit] = seq[order[at[hit]]] == seq[wanted[hit]]
     found[wanted[hit]] = order[at[hit]]
     return found
+
+
+def _tell_own_files(lanes: Sequence[dict[str, Any]]) -> None:
+    """Say of each reading of a file whether the run itself had written what was read: one that changed after the run began."""
+    files = [event for lane in lanes for event in lane["events"] if event["k"] == "file"]
+    written = {event["path"] for event in files if event.get("op") == "write"}
+    for event in files:
+        if "fresh" in event:
+            event["own"] = bool(event.pop("fresh")) and event["path"] in written
 
 
 def _relative(file: str, cwd: str) -> str:

@@ -36,15 +36,15 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 #: `op` is the function that seeded or by which a factor entered, or what was done with a file; `name` that of a setting or factor, `value`
-#: a seed or a setting as text; the loss of a step; `content` is the digest of a file's content, or of a listing's names in order;
-#: `mode` how a file was opened, who asked for a listing or took from a factor, or `unknown` for a setting that torch does not have;
-#: `optimizer` counts the optimizers of a lane, `gradients` those that it had at a step; `root` is the record that wrote what a backward
-#: pass began with, and `first` whether there was a graph to go back through.
+#: a seed or a setting as text; the loss of a step; `content` is the digest of a file's content, or of a listing's names in order, and
+#: `own` whether the run itself had written what was read; `mode` how a file was opened, who asked for a listing or took from a factor, or
+#: `unknown` for a setting that torch does not have; `optimizer` counts the optimizers of a lane, `gradients` those that it had at a step;
+#: `root` is the record that wrote what a backward pass began with, and `first` whether there was a graph to go back through.
 EVENT_COLUMNS = {
     "lane": "VARCHAR", "row": "BIGINT", "nth": "BIGINT", "kind": "VARCHAR", "op": "VARCHAR", "stream": "VARCHAR", "name": "VARCHAR",
     "value": "VARCHAR", "path": "VARCHAR", "mode": "VARCHAR", "state": "VARCHAR", "entropy": "BOOLEAN", "first": "BOOLEAN",
-    "content": "VARCHAR", "of_step": "BIGINT", "optimizer": "BIGINT", "gradients": "BIGINT", "root": "BIGINT", "file": "VARCHAR",
-    "line": "BIGINT", "function": "VARCHAR", "code": "VARCHAR",
+    "content": "VARCHAR", "own": "BOOLEAN", "of_step": "BIGINT", "optimizer": "BIGINT", "gradients": "BIGINT", "root": "BIGINT",
+    "file": "VARCHAR", "line": "BIGINT", "function": "VARCHAR", "code": "VARCHAR",
 }  # fmt: skip
 
 _NUMBERS = ("row", "record", "index", "in0", "in1", "in2", "step", "leaf_written", "line", "forward_row", "forward_line", "site")
@@ -274,7 +274,8 @@ def _row(event: dict[str, Any], nth: int, lane: str) -> dict[str, Any]:
         "value": value if value is None or isinstance(value, str) else json.dumps(value),
         "path": event.get("path"), "mode": "unknown" if event.get("unknown") else event.get("mode"),
         "state": f"{event['state']:x}" if isinstance(event.get("state"), int) else None,
-        "content": f"{event['digest']:x}" if isinstance(event.get("digest"), int) else None, "of_step": event.get("step"),
+        "content": f"{event['digest']:x}" if isinstance(event.get("digest"), int) else None, "own": event.get("own"),
+        "of_step": event.get("step"),
         "optimizer": event.get("number") if kind != "step" else event.get("of"), "gradients": event.get("had"), "root": event.get("root"),
         "entropy": event.get("entropy"), "first": event.get("first"), "file": event.get("file"), "line": event.get("line"),
         "function": event.get("func"), "code": event.get("code"),

@@ -1,7 +1,12 @@
 """Files that the program opens, with a digest of what it will read; directory listings, with a digest of their order.
 
-`open`, `io.open`, `os.listdir` and `os.scandir` are replaced; an audit hook would also be called at every op (`sys._getframe` and
-`ctypes` raise audit events). Python's own files, installed packages, `/proc`, `/sys` and `/dev` are not the program's data.
+`open`, `io.open`, `os.rename`, `os.replace`, `os.listdir` and `os.scandir` are replaced; an audit hook would also be called at every op
+(`sys._getframe` and `ctypes` raise audit events). Python's own files, installed packages, `/proc`, `/sys` and `/dev` are not the program's
+data.
+
+A file is read once by us as long as it does not change, whichever process of the run opens it, and all that we read of a run is bounded:
+`contents.py`. A file that is opened to be added to or changed is read by us when it is first opened so, and not again: a log that is
+opened at each step would be read at each step.
 """
 
 from __future__ import annotations
@@ -9,26 +14,22 @@ from __future__ import annotations
 import builtins
 import io
 import os
-import stat
 import sys
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any
-
-from xxhash import xxh3_64
 
 from auditor.interruptions import interrupts
 from auditor.record.callsite import is_user_code
 from auditor.record.digest import of_bytes
 from auditor.record.imports import when_imported
+from auditor.record.probes.contents import BOUND, Contents
 from auditor.record.probes.wrapping import replace, telling
 from auditor.record.process import in_standard_library
+from auditor.trace import TYPED
 
 if TYPE_CHECKING:
     from auditor.record.process import Process
 
-#: A larger file is represented by its size and its first and last megabytes.
-WHOLE_FILE = 256 << 20
-_EDGE = 1 << 20
 _SYSTEM = ("/proc/", "/sys/", "/dev/", "/etc/", "/usr/", "/lib")
 
 
@@ -37,8 +38,10 @@ def install(process: Process) -> None:
     foreign = tuple(
         {os.path.join(os.path.abspath(p), "") for p in (process.settings["run"], sys.prefix, sys.base_prefix, os.path.dirname(os.__file__))}
     )
-    original_open = builtins.open
-    digests: dict[tuple[str, int, int], int] = {}
+    contents = Contents(process.settings["spool"])
+    began = process.settings.get("began", 0)
+    changed: set[tuple[str, str]] = set()  # files that were opened to be changed, and how
+    said: list[bool] = []
 
     def ours(path: str) -> bool:
         return (
@@ -48,34 +51,34 @@ def install(process: Process) -> None:
             and "site-packages" not in path
         )
 
-    def digest_of(path: str) -> tuple[int, int, bool] | None:
-        try:
-            facts = os.stat(path)
-            if not stat.S_ISREG(facts.st_mode):
-                return None
-            key = (path, facts.st_mtime_ns, facts.st_size)
-            if key not in digests:
-                digests[key] = _digest_file(path, facts.st_size)
-            return digests[key], facts.st_size, facts.st_size > WHOLE_FILE
-        except OSError as error:
-            if interrupts(error):
-                raise
-            return None
-
     def opened(_file: Any, path: Any, mode: str = "r", *_args: Any, **_kwargs: Any) -> None:
         if isinstance(path, int):
             return
         name = os.path.abspath(os.fsdecode(path))
         if not ours(name):
             return
-        reads = "r" in mode or "+" in mode or "a" in mode
-        facts: dict[str, Any] = {"path": name, "op": "read" if mode.strip("btU") == "r" else "write", "mode": mode}
-        if reads:
-            found = digest_of(name)
+        kind = mode.strip("btU")
+        facts: dict[str, Any] = {"path": name, "op": "read" if kind == "r" else "write", "mode": mode}
+        if kind == "r" or (kind[:1] in ("a", "r", "+") and (name, kind) not in changed):
+            if kind != "r":
+                changed.add((name, kind))
+            found = contents.of(name)
             if found is None:
                 return
-            facts["digest"], facts["size"], facts["partial"] = found
+            facts["fresh"] = found.changed_at >= began * 1e9
+            if found.digest is not None:
+                facts["digest"] = found.digest
+            elif not said:
+                said.append(True)
+                what = f"the content of files: after {BOUND >> 30} GiB of them, files that the run had not read before are not digested"
+                process.lane().line({"k": "lost", "what": what, "count": 1})
+            facts["size"], facts["partial"] = found.size, found.partial
         process.lane().event("file", **facts)
+
+    def renamed(_none: None, _source: Any, target: Any, **_named: Any) -> None:
+        name = os.path.abspath(os.fsdecode(target))
+        if ours(name) and os.path.isfile(name):
+            process.lane().event("file", path=name, op="write", mode="rename")
 
     def listed(names: Any, path: Any = ".") -> None:
         if not isinstance(path, int) and _for_the_program(sys._getframe(2).f_code):
@@ -101,12 +104,21 @@ def install(process: Process) -> None:
             return
 
     original_listdir = os.listdir
-    builtins.open = io.open = telling(original_open, opened, after=True)
+    builtins.open = io.open = telling(builtins.open, opened, after=True)
+    for how in ("rename", "replace"):
+        replace(os, how, lambda original: telling(original, renamed, after=True))
     replace(os, "listdir", lambda original: telling(original, listed, after=True))
     replace(os, "scandir", lambda original: telling(original, scanned))
-    builtins.input = telling(
-        builtins.input, lambda line, *_a: process.lane().event("file", path="<stdin>", op="input", text=line), after=True
-    )
+
+    def typed(line: Any, *_prompt: Any) -> None:
+        text = str(line).encode("utf-8", "surrogateescape")
+        process.lane().event("file", path="<stdin>", op="input", digest=of_bytes(text))  # it may be a password
+        if process.settings.get("typed"):  # the auditor, which types it again in the next run, takes it from there
+            fd = os.open(os.path.join(process.settings["spool"], TYPED), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            os.write(fd, text + b"\n")
+            os.close(fd)
+
+    builtins.input = telling(builtins.input, typed, after=True)
 
     def saved(_object: Any, path: Any, *_args: Any, **_kwargs: Any) -> None:
         if isinstance(path, (str, os.PathLike)) and ours(os.path.abspath(os.fsdecode(path))):
@@ -131,18 +143,3 @@ def _for_the_program(code: CodeType) -> bool:
     name = code.co_filename
     looks_for_modules = name.endswith(("pkgutil.py", "inspect.py", "linecache.py")) or "importlib" in name
     return not looks_for_modules and not (code.co_name.startswith("_rmtree") and name.endswith("shutil.py"))
-
-
-def _digest_file(path: str, size: int) -> int:
-    running = xxh3_64()
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        if size > WHOLE_FILE:
-            running.update(str(size).encode())
-            running.update(os.read(fd, _EDGE))
-            os.lseek(fd, size - _EDGE, os.SEEK_SET)
-        while chunk := os.read(fd, _EDGE):
-            running.update(chunk)
-    finally:
-        os.close(fd)
-    return running.intdigest()

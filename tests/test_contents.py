@@ -1,0 +1,163 @@
+"""Digests of files: each state of a file is read once in a run, and no run reads more for them than its bound."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from xxhash import xxh3_64_intdigest
+
+from auditor.compare import compare
+from auditor.record.probes import contents
+from auditor.record.probes.contents import Contents
+from tests.builder import LaneBuilder, TraceBuilder
+from tests.findings import found
+
+_ENTRY = 24
+
+
+def readings(spool: Path) -> int:
+    """How often a file was read for its digest, by all that share this folder."""
+    return (spool / "contents").stat().st_size // _ENTRY
+
+
+def old(path: Path, data: bytes) -> Path:
+    """A file whose times lie in the past, as far as a program may set them."""
+    path.write_bytes(data)
+    os.utime(path, (1, 1))
+    return path
+
+
+@pytest.fixture
+def settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that was only just written is taken for one that will not change again within a tick of the clock."""
+    monkeypatch.setattr(contents, "_SETTLED", -1_000_000_000)
+
+
+@pytest.mark.usefixtures("settled")
+def test_an_unchanged_file_is_read_once_by_all_processes_of_a_run(tmp_path: Path) -> None:
+    one, other = Contents(str(tmp_path)), Contents(str(tmp_path))
+    files = [old(tmp_path / f"{k}.bin", bytes([k]) * 1000) for k in range(20)]
+    for _ in range(3):
+        for file in files:
+            for process in (one, other, Contents(str(tmp_path))):
+                known = process.of(str(file))
+                assert known is not None
+                assert (known.digest, known.size) == (xxh3_64_intdigest(file.read_bytes()), 1000)
+    assert readings(tmp_path) == 20
+
+
+@pytest.mark.usefixtures("settled")
+def test_a_file_that_changed_is_read_again_and_one_under_another_name_is_not(tmp_path: Path) -> None:
+    known = Contents(str(tmp_path))
+    file = old(tmp_path / "a", b"one")
+    first = known.of(str(file))
+    file.rename(tmp_path / "b")
+    file.write_bytes(b"two")
+    second = known.of(str(file))
+    assert first is not None
+    assert second is not None
+    assert (first.digest, second.digest) == (xxh3_64_intdigest(b"one"), xxh3_64_intdigest(b"two"))
+    os.link(tmp_path / "a", tmp_path / "c")  # a link changes when the file was last touched, not what it holds
+    third = known.of(str(tmp_path / "c"))
+    assert third is not None
+    assert third.digest == second.digest
+
+
+def test_a_file_that_is_written_twice_within_a_tick_of_the_clock_is_read_twice(tmp_path: Path) -> None:
+    known = Contents(str(tmp_path))
+    for k in range(100):
+        (tmp_path / "state").write_bytes(b"%03d" % k)
+        found = known.of(str(tmp_path / "state"))
+        assert found is not None
+        assert found.digest == xxh3_64_intdigest(b"%03d" % k)
+
+
+def test_no_more_is_read_than_the_bound_of_the_run_and_what_is_known_stays_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contents, "BOUND", 2500)
+    monkeypatch.setattr(contents, "_SETTLED", -1_000_000_000)
+    files = [old(tmp_path / f"{k}.bin", bytes([k]) * 1000) for k in range(4)]
+    for process in (Contents(str(tmp_path)), Contents(str(tmp_path))):
+        seen = [process.of(str(file)) for file in files]
+        assert [known is not None and known.digest is not None for known in seen] == [True, True, False, False]
+    assert readings(tmp_path) == 2
+
+
+def test_a_very_large_file_is_known_by_its_size_and_its_ends(tmp_path: Path) -> None:
+    known = Contents(str(tmp_path))
+    digests = set()
+    for name, size, ends in (
+        ("a", contents.WHOLE_FILE + 1, b"x"),
+        ("b", contents.WHOLE_FILE + 1, b"y"),
+        ("c", contents.WHOLE_FILE + 2, b"x"),
+    ):
+        with (tmp_path / name).open("wb") as file:
+            file.truncate(size)
+            file.seek(size - 1)
+            file.write(ends)
+        content = known.of(str(tmp_path / name))
+        assert content is not None
+        assert content.partial
+        digests.add(content.digest)
+    assert len(digests) == 3
+    assert known._spent <= 6 << 20
+
+
+def test_what_has_no_content_that_stays_has_no_digest(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    known = Contents(str(tmp_path))
+    assert [known.of(str(path)) for path in (tmp_path, tmp_path / "pipe", tmp_path / "missing", Path("/dev/null"))] == [None] * 4
+
+
+# what a run wrote itself
+
+
+def run_of(tmp_path: Path, name: str, content: str, fresh: bool, *, elsewhere: bool = False) -> TraceBuilder:
+    """A run that writes a file, in its main lane or another, reads it, and makes a tensor of what it read."""
+    run = TraceBuilder(tmp_path / name)
+    main = run.lane("main")
+    writer = run.lane("thread 1") if elsewhere else main
+    writer.event("file", line=1, path="state.json", op="write", mode="w")
+    main.event("file", line=2, path="state.json", op="read", mode="r", fresh=fresh, digest=xxh3_64_intdigest(content.encode()))
+    main.external(digest=content)
+    main.op("aten.exp.default", digest=content, line=3)
+    return run
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_file_that_the_run_has_just_written_is_no_file_that_differs(elsewhere: bool, tmp_path: Path) -> None:
+    a, b = (run_of(tmp_path, name, name, fresh=True, elsewhere=elsewhere).sealed() for name in "ab")
+    divergence = compare(a, b).divergence
+    assert divergence is not None
+    assert divergence.detail.files == []
+
+
+def test_a_file_that_an_earlier_run_left_is_one_that_differs_though_this_run_writes_it_too(tmp_path: Path) -> None:
+    a, b = (run_of(tmp_path, name, name, fresh=False).sealed() for name in "ab")
+    divergence = compare(a, b).divergence
+    assert divergence is not None
+    assert [(file.path, file.op, file.what) for file in divergence.detail.files] == [("state.json", "read", "other content")]
+
+
+def test_a_reading_without_a_digest_is_not_compared(tmp_path: Path) -> None:
+    def program(name: str, **facts: object) -> TraceBuilder:
+        run = TraceBuilder(tmp_path / name)
+        lane = run.lane("main")
+        lane.event("file", line=1, path="data.bin", op="read", mode="rb", fresh=False, **facts)
+        lane.op("aten.exp.default", digest=name, line=2)
+        return run
+
+    divergence = compare(program("a", digest=1).sealed(), program("b").sealed()).divergence
+    assert divergence is not None
+    assert divergence.detail.files == []
+
+
+@pytest.mark.parametrize(("fresh", "rule"), [(True, "file-read-back"), (False, "leftover-file")])
+def test_whether_a_file_was_left_by_an_earlier_run_is_told_by_when_it_changed(fresh: bool, rule: str, tmp_path: Path) -> None:
+    def program(lane: LaneBuilder) -> None:
+        lane.event("file", line=1, path="state.json", op="read", mode="r", fresh=fresh, digest=1)
+        lane.event("file", line=2, path="state.json", op="write", mode="w")
+
+    for name in ("file-read-back", "leftover-file"):
+        assert [finding.line for finding in found(tmp_path / name, name, program)] == [1] * (name == rule)
