@@ -34,13 +34,13 @@ def _inside(process: Any, _how: str) -> None:
 
     from auditor.record.entering import Entering, caller, telling_script
     from auditor.record.imports import when_imported
-    from auditor.record.probes.wrapping import replace_in_type, telling
+    from auditor.record.probes.wrapping import replace, replace_in_type, telling
 
     entering = Entering(process, "environment")
 
     def watch(module: Any, name: str, when: Any = None) -> None:
         if hasattr(module, name):
-            setattr(module, name, telling_script(entering, f"{module.__name__}.{name}", getattr(module, name), when))
+            replace(module, name, partial(telling_script, entering, f"{module.__name__}.{name}", when=when))
 
     def dates(module: Any) -> None:
         for owner, name, when in (
