@@ -433,12 +433,12 @@ def _handed(divergence: Divergence) -> str:
     """The tensors whose memory code that torch does not see was given before the divergence."""
     handed = [(f"{op_name(one.op)} at {place(one.file, one.line)}", one.differs) for one in divergence.detail.handed]
     each = [f"{where} (not the same)" if differs else where for where, differs in handed]
-    return listed(dict.fromkeys(each))
+    return listed(dict.fromkeys(each)) if each else ""
 
 
 def reaching(divergence: Divergence) -> str:
     """What a difference reaches, as far as it is known."""
-    return listed(REACHED[what] for what in divergence.reaches)
+    return listed(REACHED[what] for what in divergence.reaches) if divergence.reaches else ""
 
 
 def when(event: Divergence | OpLine) -> str:
