@@ -446,9 +446,14 @@ def _folders(rules: list[Path] | None) -> list[Path]:
     return [*_config().rules, *(rules or ())]
 
 
+#: Signals that ended us; what fails behind one fails because of it.
+_ended_by: list[int] = []
+
+
 def main() -> None:
     """Entry point of `repro-audit`."""
     _hold_closed_streams()
+    _end_cleanly()
     try:
         ended = app(standalone_mode=False)
     except _WrongUsage as error:
@@ -457,7 +462,31 @@ def main() -> None:
         said = error.format_message().rstrip(".")
         print(f"repro-audit: {said[:1].lower()}{said[1:]} [wrong-usage]", file=sys.stderr)
         ended = UsageError.exit_status
+    except (Exception, KeyboardInterrupt):  # also what typer and DuckDB make of a signal
+        if not _ended_by:
+            raise
+        ended = _interrupted()
     sys.exit(ended)
+
+
+def _end_cleanly() -> None:
+    """Treat a request to end as Ctrl-C: what was started is ended, copies are removed, and what was recorded is kept."""
+
+    def asked(number: int, _frame: object) -> None:
+        _ended_by.append(number)
+        raise KeyboardInterrupt
+
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):  # not below nohup
+            signal.signal(number, asked)
+
+
+def _interrupted() -> int:
+    """Say that we were asked to end; returns the status that a shell would give."""
+    number = _ended_by[0] if _ended_by else signal.SIGINT
+    print("repro-audit: interrupted: what was recorded is kept [interrupted]", file=sys.stderr)
+    return 128 + number
 
 
 def _hold_closed_streams() -> None:
@@ -570,8 +599,9 @@ def _plain_errors() -> Iterator[None]:
     try:
         yield
     except AuditError as error:
+        if _ended_by:
+            raise typer.Exit(_interrupted()) from None
         print(f"repro-audit: {error}", file=sys.stderr)
         raise typer.Exit(error.exit_status) from None
     except KeyboardInterrupt:
-        print("repro-audit: interrupted: what was recorded is kept [interrupted]", file=sys.stderr)
-        raise typer.Exit(130) from None
+        raise typer.Exit(_interrupted()) from None

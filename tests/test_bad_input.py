@@ -437,6 +437,42 @@ def test_an_interrupt_ends_the_script_and_keeps_what_was_recorded(words: list[st
     assert meta["stopped"] == "interrupted"
 
 
+@pytest.mark.torch
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGHUP])
+def test_an_auditor_that_is_asked_to_end_ends_the_script_and_what_it_started_and_leaves_no_copies(
+    how: signal.Signals, tmp_path: Path
+) -> None:
+    source = """
+        import os, pathlib, subprocess, sys, time, torch
+        x = torch.ones(4321).exp()
+        worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+        pathlib.Path(os.environ["BEGAN"]).write_text(f"{os.getpid()} {worker.pid}")
+        time.sleep(600)
+        """
+    write(tmp_path / "work", train=source)
+    (tmp_path / "tmp").mkdir()
+    began = tmp_path / "began"
+    child = subprocess.Popen(
+        [sys.executable, "-m", "auditor", "record", "-o", str(tmp_path / "run"), "--pin", "leftover-files", "train.py"],
+        cwd=tmp_path / "work", env=environment(BEGAN=str(began), TMPDIR=str(tmp_path / "tmp")), start_new_session=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    until(lambda: began.exists() and began.read_text())
+    child.send_signal(how)
+    _, err = child.communicate(timeout=120)
+    assert child.returncode == 128 + how
+    assert err.decode().splitlines()[-1].endswith("[interrupted]")
+    until(
+        lambda: (
+            not any(
+                Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes() for pid in began.read_text().split()
+            )
+        )
+    )
+    assert sorted((tmp_path / "tmp").iterdir()) == []
+    assert b"float32[4321]" in audited(tmp_path, "show", "run", "--op", "aten.exp.default").out
+
+
 def until(true: Any, patience: float = 60.0) -> None:
     """Wait until something is true."""
     deadline = time.monotonic() + patience

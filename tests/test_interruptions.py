@@ -196,9 +196,9 @@ def handler(*_given):
 signal.signal(signal.SIGALRM, handler)
 torch.manual_seed(0); random.seed(0)
 with open("data.txt", "w") as file: file.write("x")
+model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1))
+optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
 def work(turns):
-    model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1))
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     for _ in range(turns):
         x = torch.frombuffer(bytearray(os.urandom(64)), dtype=torch.int8).float().reshape(-1, 4)
         y = torch.ones(3)

@@ -69,13 +69,13 @@ def install_torch(process: Process, torch: Any) -> None:
         if handler is not None:
             handler.enter_module(called)
 
-    def left() -> None:
+    def left(called: Any) -> None:
         try:
             handler = process.local.lane.handler
         except AttributeError:
             return
         if handler is not None:
-            handler.leave_module()
+            handler.leave_module(called)
 
     undo = [bracket(torch.nn.Module.__call__, entered, left)]
 

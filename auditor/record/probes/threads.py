@@ -42,7 +42,7 @@ def install_torch(process: Process, _torch: Any) -> None:
         carries = getattr(getattr(thread, "_target", None), "__name__", "") == "_pin_memory_loop"
         process.local.mode = process.enter_thread() if process.enter_thread and not carries else None
 
-    def ended() -> None:
+    def ended(_thread: Any) -> None:
         mode = getattr(process.local, "mode", None)
         if mode is not None:
             process.local.mode = None

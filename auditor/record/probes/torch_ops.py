@@ -101,7 +101,7 @@ class Handler(NamedTuple):
     begin_step: Callable[[int, bool], None]
     end_step: Callable[[], None]
     enter_module: Callable[[Any], None]
-    leave_module: Callable[[], None]
+    leave_module: Callable[[Any], None]
     name_leaf: Callable[[Any], tuple[str, int]]
     producer_of: Callable[[Any], int]
 
@@ -131,7 +131,7 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
     leaves = Leaves(lane)
     modules = ModulePaths(lane, leaves)
     measures = Measures(lane, torch)
-    running: list[tuple[int, int]] = []  # modules around the current one: number, site
+    running: list[tuple[int, int, int]] = []  # modules whose call runs: number and site of the one around it, id
     module = 0
     module_site = 0  # where the current module was called, once an op had to ask
     where = 0
@@ -714,6 +714,7 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
             return out
         except BaseException as error:
             hide_us(error)
+            fresh.clear()
             if step_site:
                 look_for_the_step()
             raise
@@ -782,19 +783,23 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
 
     def enter_module(called: Any) -> None:
         nonlocal module, module_site, where
-        running.append((module, module_site))
         found = modules.known.get(id(called))
         if found is None or found[0]() is not called:
-            found = modules.learn(called, len(running) == 1)
+            found = modules.learn(called, not running)
+        running[len(running) :] = [(module, module_site, id(called))]  # all of it or nothing: no call from here on
         module = found[1]
         module_site = 0
         if phase != BACKWARD:
             where = module << 16 | phase << 8
 
-    def leave_module() -> None:
+    def leave_module(called: Any) -> None:
         nonlocal module, module_site, where
-        if running:  # a module that was entered before this thread's first op is left without having been entered here
-            module, module_site = running.pop()
+        at = len(running) - 1
+        while at >= 0 and running[at][2] != id(called):  # a signal handler that raised can have kept others from being left
+            at -= 1
+        if at >= 0:  # a module that was entered before this thread's first op is left without having been entered here
+            module, module_site, _ = running[at]
+            del running[at:]
             if phase != BACKWARD:
                 where = module << 16 | phase << 8
 

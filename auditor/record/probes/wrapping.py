@@ -195,8 +195,10 @@ def _guarded(tell: Callable[..., None]) -> Callable[..., None]:
     return guarded
 
 
-def bracket(function: Any, enter: Callable[[Any], None], leave: Callable[[], None]) -> Callable[[], None]:
-    """Give a Python function another body: `enter(first argument)`, what it did before, and `leave()` however it ends.
+def bracket(function: Any, enter: Callable[[Any], None], leave: Callable[[Any], None]) -> Callable[[], None]:
+    """Give a Python function another body: `enter(first argument)`, what it did before, and `leave` with the same however it ends.
+
+    `leave` is also called where a signal handler of the script's raised before `enter` was done.
 
     The function stays the same object with the same file, lines and columns, so stacks and tracebacks stay as they are. Returns what
     undoes it. Raises OSError where there is no source.
@@ -211,12 +213,11 @@ def bracket(function: Any, enter: Callable[[Any], None], leave: Callable[[], Non
     definition = next(node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
     names = {f"__repro_audit_{what.__name__}_{original.co_name}": _guarded(what) for what in (enter, leave)}
     entering, leaving = names
-    argument = ast.Name(definition.args.args[0].arg, ast.Load())
-    before = ast.Expr(ast.Call(ast.Name(entering, ast.Load()), [argument], []))
-    after = ast.Expr(ast.Call(ast.Name(leaving, ast.Load()), [], []))
+    argument = definition.args.args[0].arg
+    before, after = (ast.Expr(ast.Call(ast.Name(name, ast.Load()), [ast.Name(argument, ast.Load())], [])) for name in (entering, leaving))
     for node in (*ast.walk(before), *ast.walk(after)):
         ast.copy_location(node, definition.body[0])
-    definition.body = [before, ast.copy_location(ast.Try(definition.body, [], [], [after]), definition.body[0])]
+    definition.body = [ast.copy_location(ast.Try([before, *definition.body], [], [], [after]), definition.body[0])]
     scope: dict[str, Any] = {}
     exec(compile(tree, original.co_filename, "exec", dont_inherit=True), scope)  # noqa: S102  # the library's own source
     code = scope[original.co_name].__code__
