@@ -207,7 +207,6 @@ def work(turns):
         optimizer.zero_grad()
         loss = model(x / 128).square().mean()
         loss.backward()
-        optimizer.step()
         loss.item()
         with open("data.txt") as file: file.read()
         os.listdir("."); time.time()
@@ -236,8 +235,8 @@ def test_every_exception_of_a_storm_of_signals_arrives_and_the_trace_reads_whole
     assert main.ended
     rows = main.query('SELECT "row", op, in0, in1, code FROM records ORDER BY "row"')
     assert all(row["in0"] is None or row["in0"] < row["row"] for row in rows)
-    last = {row["op"]: row for row in rows}
-    arange, plus, times = (last[op] for op in ("aten.arange.start_step", "aten.add.Tensor", "aten.mul.Tensor"))
+    last = {row["op"].partition(".")[2].partition(".")[0]: row for row in rows}
+    arange, plus, times = (last[op] for op in ("arange", "add", "mul"))
     assert (plus["in0"], times["in0"]) == (arange["row"], plus["row"])
 
 
