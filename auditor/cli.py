@@ -85,7 +85,8 @@ FailOn = Annotated[
 Strict = Annotated[
     bool | None,
     typer.Option(
-        "--strict/--no-strict", help="differences that reach no part of the training count, too, and their causes are searched for",
+        "--strict/--no-strict",
+        help="differences that reach no part of the training count, too, and their causes are searched for",
         show_default=False,
     ),
 ]

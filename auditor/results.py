@@ -220,6 +220,7 @@ class Finding(Model):
     line: int | None = None
     code: str | None = None
     count: int = Field(1, description="how often it happened there")
+    steps: int = Field(0, description="in how many steps; 0 where that is not told")
     message: str
     instead: str | None = Field(None, description="what to do about it")
     forecast: bool = Field(False, description="what would be on a GPU, as it is documented: nothing that was wrong in the run")

@@ -269,7 +269,7 @@ def test_dropout_in_a_line_that_evaluates_is_found_if_no_backward_pass_follows(t
 
     findings = found(tmp_path, "dropout-in-evaluation", program)
     assert places(findings) == [(2, 3)]
-    assert findings[0].message == "Net is in training mode in this evaluation: Net.1 drops at random (3 calls)"
+    assert findings[0].message == "Net is in training mode in this evaluation: Net.1 drops at random"
 
 
 def test_the_line_after_the_call_says_what_the_call_is_for(tmp_path: Path) -> None:

@@ -23,6 +23,10 @@ class Hit:
     """What the message's placeholders stand for; also the finding's evidence."""
     count: int = 1
     """How often it happened, where it happened more than once."""
+    steps: int = 0
+    """In how many steps it happened; 0 where that is not told."""
+    lanes: tuple[str, ...] = ()
+    """The lanes in which it happened, where that is known; of what two of them did alike at one place, one finding is made."""
 
 
 @dataclass(frozen=True)
@@ -43,5 +47,9 @@ def named(names: Sequence[str], total: int, what: str) -> str:
     """Names in a sentence: all of them if they are few, `all 12 tensors` if they are all that there are."""
     if len(names) == total and total > 3:
         return f"all {total} {what}s"
-    shown = list(names[:4]) if len(names) <= 4 else [*names[:3], f"{len(names) - 3} more"]
-    return f"{', '.join(shown[:-1])} and {shown[-1]}" if len(shown) > 1 else shown[0]
+    return listed(list(names) if len(names) <= 4 else [*names[:3], f"{len(names) - 3} more"])
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names in a sentence: `a, b and c`."""
+    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]

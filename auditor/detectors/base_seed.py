@@ -31,7 +31,7 @@ def _find(runs: Sequence[Tables], _params: Params) -> Iterator[Hit]:
     """
     rows = runs[0].query(
         """WITH draws AS (
-            SELECT d.lane, d."row", d.args AS stream, d.op, d.file, d.line,
+            SELECT d.lane, d."row", d.args AS stream, d.op, d.file, d.line, d.step,
                 coalesce(d.op = 'aten.random_.default' AND o.op = d.op AND starts_with(o.out, '[["int64",[],'), false) AS is_seed
             FROM records d LEFT JOIN records o ON o.lane = d.lane AND o."row" = d."row" + 1
             WHERE d.kind = 'draw' AND d.args IN ('torch-cpu', 'torch-own') AND d.lane NOT GLOB '*worker *'),
@@ -73,7 +73,8 @@ def _find(runs: Sequence[Tables], _params: Params) -> Iterator[Hit]:
             FROM batches t ASOF LEFT JOIN beside b ON b.lane = t.lane AND b.file = t.file AND b.line = t.line AND t."row" > b."row"
             LEFT JOIN (SELECT DISTINCT lane, used FROM uses WHERE phase = 'backward') u ON u.lane = t.lane AND u.used = t."row"
             GROUP BY t.file, t.line)
-        SELECT b.file, b.line, count(*) AS times, first(d.op ORDER BY b."row") AS drawn_by,
+        SELECT b.file, b.line, count(*) AS times, count(DISTINCT b.step) AS steps, list(DISTINCT b.lane) AS lanes,
+            first(d.op ORDER BY b."row") AS drawn_by,
             first(d.file ORDER BY b."row") AS drawn_file, first(d.line ORDER BY b."row") AS drawn_line
         FROM beside b JOIN draws d ON d.lane = b.lane AND d."row" = b.next_other
         LEFT JOIN loaders l ON l.file = b.file AND l.line = b.line
@@ -82,7 +83,7 @@ def _find(runs: Sequence[Tables], _params: Params) -> Iterator[Hit]:
     )
     for row in rows:
         at = f"in {row['drawn_file']}:{row['drawn_line']}" if row["drawn_line"] else "later"
-        yield Hit(row["file"], row["line"], {"drawn_by": row["drawn_by"], "drawn_at": at}, row["times"])
+        yield Hit(row["file"], row["line"], {"drawn_by": row["drawn_by"], "drawn_at": at}, row["times"], row["steps"], tuple(row["lanes"]))
 
 
 DETECTOR = Detector("base-seed", _find, Params, frozenset({"drawn_by", "drawn_at"}))

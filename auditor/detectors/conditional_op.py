@@ -38,11 +38,12 @@ class Params:
 
 
 class Change(NamedTuple):
-    """From this row on a switch has this value; `first`: it had it when torch appeared."""
+    """From this row on a switch has this value; `first`: it had it when torch appeared; `own`: the lane itself tells so."""
 
     row: int
     value: str
     first: bool
+    own: bool
 
 
 def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
@@ -59,12 +60,12 @@ def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
             SELECT unnest(?::BIGINT[]) AS nth, unnest(?::VARCHAR[]) AS lane, unnest(?::BIGINT[]) AS since,
                 unnest(?::VARCHAR[]) AS switches),
         uses AS (
-            SELECT r.lane, r."row", r.op, coalesce(r.forward_file, r.file) AS at_file, coalesce(r.forward_line, r.line) AS at_line,
+            SELECT r.lane, r."row", r.step, r.op, coalesce(r.forward_file, r.file) AS at_file, coalesce(r.forward_line, r.line) AS at_line,
                 first(s.switches ORDER BY s.nth) AS switches
             FROM records r JOIN wanted w ON w.op = r.op AND w.out = r.out
             ASOF JOIN spans s ON s.nth = w.nth AND s.lane = r.lane AND r."row" >= s.since
             WHERE s.switches IS NOT NULL AND r.kind = 'op' AND (NOT ? OR r.module IS NOT NULL) GROUP BY ALL)
-        SELECT at_file, at_line, op, switches, count(*) AS times, min("row") AS moment FROM uses
+        SELECT at_file, at_line, op, switches, count(*) AS times, count(DISTINCT step) AS steps, min("row") AS moment FROM uses
         GROUP BY at_file, at_line, op, switches ORDER BY moment, op""",
         *map(list, zip(*wanted, strict=True)),
         *map(list, zip(*spans, strict=True)),
@@ -77,7 +78,7 @@ def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
         ops = sorted({".".join(str(row["op"]).split(".")[:2]) for row in uses})
         switches = sorted({str(row["switches"]) for row in uses if row["switches"]})
         values: dict[str, object] = {"ops": named(ops, len(ops) + 1, "op"), "switches": " and ".join(switches)}
-        yield Hit(file, line, values, sum(int(str(row["times"])) for row in uses))
+        yield Hit(file, line, values, sum(int(str(row["times"])) for row in uses), max(int(str(row["steps"])) for row in uses))
 
 
 def _fits(one: Op, op: str, out: str | None) -> bool:
@@ -95,9 +96,9 @@ def _spans(run: Tables, op: Op) -> Iterator[tuple[str, int, str | None]]:
     changes = _changes(run, names)
     for row in run.query("SELECT DISTINCT lane FROM lanes ORDER BY lane"):
         lane = str(row["lane"])
-        own = {name: changes.get((lane, name)) or changes.get(("main", name), []) for name in names}
-        if any((lane, name) not in changes and len({change.value for change in own[name]}) > 1 for name in names):
-            continue  # a thread, whose own lane does not tell when the main lane's switch changed
+        own = {name: changes.get((lane, name), []) for name in names}
+        if any(not of[0].own and len({change.value for change in of}) > 1 for of in own.values() if of):
+            continue  # a thread, whose own lane does not tell when its process's switch changed
         rows = {name: [change.row for change in history] for name, history in own.items()}
         before: tuple[str | None, ...] = ()
         for since in sorted({0, *(row for of in rows.values() for row in of)}):
@@ -111,16 +112,18 @@ def _spans(run: Tables, op: Op) -> Iterator[tuple[str, int, str | None]]:
 
 
 def _changes(run: Tables, names: list[str]) -> dict[tuple[str, str], list[Change]]:
-    """The values that switches had in a lane, in order."""
+    """The values that switches had for a lane, in order."""
     found: dict[tuple[str, str], list[Change]] = {}
     rows = run.query(
-        """SELECT lane, name, value, "row", coalesce("first", false) AS first FROM events
-        WHERE kind = 'setting' AND list_contains(?::VARCHAR[], name) ORDER BY lane, "row", nth""",
+        """SELECT lane, name, value, "row", coalesce("first", false) AS first, far = 0 AS own FROM switches
+        WHERE list_contains(?::VARCHAR[], name) ORDER BY lane, "row", nth""",
         names,
     )
     for row in rows:
         value = "" if row["value"] in (None, "null") else str(row["value"])
-        found.setdefault((row["lane"], row["name"]), []).append(Change(0 if row["first"] else row["row"], value, row["first"]))
+        found.setdefault((row["lane"], row["name"]), []).append(
+            Change(row["row"] if row["own"] and not row["first"] else 0, value, row["first"], row["own"])
+        )
     return found
 
 

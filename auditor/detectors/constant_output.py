@@ -93,17 +93,12 @@ def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
         params.calls,
         params.calls,
     )
-    told = set()
     for row in rows:
-        place = (row["file"], row["line"], row["root"])
-        if place in told:  # another thread or worker runs the same module
-            continue
-        told.add(place)
         values = {
             "module": row["root"], "op": row["op"], "calls": row["calls"], "inputs": row["inputs"],
             "what": "nothing but zeros" if row["dead"] else "the same output", "subject": row["root"],
         }  # fmt: skip
-        yield Hit(row["file"], row["line"], values, row["calls"])
+        yield Hit(row["file"], row["line"], values, row["calls"], lanes=(row["lane"],))
 
 
 def _size(out: str) -> tuple[int, int]:

@@ -38,7 +38,8 @@ def _unset(run: Tables, ops: list[str]) -> Iterator[Hit]:
         given AS (
             SELECT count(*) FILTER (WHERE list_contains(?, value)) AS good, last(value ORDER BY "row", nth) AS value
             FROM events WHERE kind = 'setting' AND name = ?)
-        SELECT first(s.file ORDER BY s."row", s.nth) AS file, first(s.line ORDER BY s."row", s.nth) AS line, count(*) AS times,
+        SELECT first(s.file ORDER BY s."row", s.nth) AS file,
+            first(s.line ORDER BY s."row", s.nth) AS line, count(*) AS times, count(DISTINCT r.step) AS steps,
             first(r.op ORDER BY r."row") AS op, first(r.file ORDER BY r."row") AS used_file, first(r.line ORDER BY r."row") AS used_line,
             any_value(g.value) AS value
         FROM switched s JOIN records r ON r.lane = s.lane AND list_contains(?, r.op) AND r."row" >= s."row"

@@ -41,7 +41,8 @@ def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
         *params.scalers,
     )
     for row in rows:
-        yield Hit(row["file"], row["line"], {"schedule": row["name"], "optimizer": row["class"], "subject": row["name"]}, row["times"])
+        values = {"schedule": row["name"], "optimizer": row["class"], "subject": row["name"]}
+        yield Hit(row["file"], row["line"], values, row["times"], lanes=(row["lane"],))
 
 
 DETECTOR = Detector("early-schedule", _find, Params, frozenset({"schedule", "optimizer"}))

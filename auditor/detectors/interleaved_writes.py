@@ -32,7 +32,8 @@ _THREADS = """WITH whose AS (SELECT w.*, l.pid, l.base, l.role FROM writes w JOI
     FROM turns t WHERE EXISTS (FROM turns b WHERE b.lane = t.from_lane AND b.from_lane = t.lane)
     GROUP BY t.file, t.line ORDER BY min(t.moment)"""
 
-_PROCESSES = """SELECT s.file, s.line, list(DISTINCT e.lane) AS lanes, count(*) AS times
+_PROCESSES = """SELECT s.file, s.line, list(DISTINCT e.lane) AS lanes, count(*) AS times,
+        list_max(map_values(histogram(e.lane))) AS most
     FROM (SELECT file, line FROM events WHERE kind = 'shared' AND lane IN (SELECT lane FROM lanes WHERE role = 'main')
         ORDER BY "row", nth LIMIT 1) s, events e JOIN lanes l USING (lane)
     WHERE l.role = 'process' AND e.kind = 'step' GROUP BY s.file, s.line HAVING count(DISTINCT e.lane) > 1"""
@@ -45,8 +46,9 @@ def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
     taken it over from the first: then both were at it at once, and a lock between them would change only what a turn is.
     """
     for row in runs[0].query(_THREADS if params.among == "threads" else _PROCESSES):
-        values = {"lanes": sorted(row["lanes"]), "who": named(sorted(row["lanes"]), 0, ""), "op": row.get("op")}
+        steps = f"up to {row['most']} {'step' if row['most'] == 1 else 'steps'} each" if row.get("most") else ""
+        values = {"lanes": sorted(row["lanes"]), "who": named(sorted(row["lanes"]), 0, ""), "op": row.get("op"), "steps": steps}
         yield Hit(row["file"], row["line"], values, int(row["times"]))
 
 
-DETECTOR = Detector("interleaved-writes", _find, Params, frozenset({"who", "op", "lanes"}))
+DETECTOR = Detector("interleaved-writes", _find, Params, frozenset({"who", "op", "steps", "lanes"}))

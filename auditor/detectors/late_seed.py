@@ -20,7 +20,7 @@ class Params:
 
 
 def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
-    """One hit a stream, at its first seed, if there was a draw before it in the same lane. Putting a state back is no seeding."""
+    """One hit a stream, at its first seed, if a line of the user's drew before it in the same lane. Putting a state back is no seeding."""
     fits = " OR ".join("stream GLOB ?" for _ in params.streams)
     rows = runs[0].query(
         f"""WITH seeds AS (
@@ -28,9 +28,11 @@ def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
                 first(op ORDER BY "row", nth) AS op
             FROM events WHERE kind = 'seed' AND NOT coalesce(entropy, false) AND op NOT GLOB '*set*state' AND ({fits})
             GROUP BY lane, stream)
-        SELECT s.stream, s.file, s.line, s.op, count(*) AS draws, first(d.op ORDER BY d."row") AS drawn_by,
-            first(d.file ORDER BY d."row") AS drawn_file, first(d.line ORDER BY d."row") AS drawn_line
+        SELECT s.stream, s.file, s.line, s.op, count(*) AS draws, list(DISTINCT s.lane) AS lanes,
+            first(d.op ORDER BY d."row") AS drawn_by, first(d.file ORDER BY d."row") AS drawn_file,
+            first(d.line ORDER BY d."row") AS drawn_line
         FROM seeds s JOIN records d ON d.lane = s.lane AND d.kind = 'draw' AND d.args = s.stream AND d."row" < s.moment
+        WHERE d.line IS NOT NULL
         GROUP BY ALL ORDER BY s.stream, s.file, s.line""",
         *params.streams,
     )
@@ -39,7 +41,7 @@ def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
             "stream": row["stream"], "op": row["op"], "drawn_by": row["drawn_by"], "subject": row["stream"],
             "drawn_at": f"{row['drawn_file']}:{row['drawn_line']}",
         }  # fmt: skip
-        yield Hit(row["file"], row["line"], values, row["draws"])
+        yield Hit(row["file"], row["line"], values, row["draws"], lanes=tuple(row["lanes"]))
 
 
 DETECTOR = Detector("late-seed", _find, Params, frozenset({"stream", "op", "drawn_by", "drawn_at"}))

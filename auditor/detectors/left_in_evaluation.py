@@ -102,7 +102,7 @@ def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
             "module": row["root"], "layer": row["layer"]["module"], "what": what, "since": at.get("step"), "subject": row["root"],
             "evaluated_at": f"in {seen['file']}:{seen['line']}" if seen else "before",
         }  # fmt: skip
-        yield Hit(at.get("file"), at.get("line"), values, row["times"])
+        yield Hit(at.get("file"), at.get("line"), values, row["times"], row["steps"], (row["lane"],))
 
 
 DETECTOR = Detector("left-in-evaluation", _find, Params, frozenset({"module", "layer", "what", "evaluated_at", "since"}))

@@ -35,18 +35,21 @@ _CLIPS = r"""WITH at_lines AS (
 
 _QUESTIONS = {
     # a limit that is scaled as well is right
-    "before-unscale": r"""SELECT c.file, c.line, count(DISTINCT c.step) AS times, first(u.file ORDER BY u."row") AS other_file,
+    "before-unscale": r"""SELECT c.file, c.line, count(DISTINCT c.step) AS times, count(DISTINCT c.step) AS steps,
+        first(u.file ORDER BY u."row") AS other_file,
             first(u.line ORDER BY u."row") AS other_line
         FROM clips c JOIN uses u ON u.lane = c.lane AND u.used = c."row" AND u.op GLOB 'aten._amp_foreach_non_finite_check_and_unscale_*'
         WHERE NOT regexp_matches(c.said, 'clip_grad_(norm|value)_\s*\([^;]*scale')
         GROUP BY c.file, c.line ORDER BY min(c."row")""",
     # what is left of clipping by value is the second of two ops: that the second takes in what the first wrote is no use of it
-    "after-update": """SELECT c.file, c.line, count(DISTINCT b."row") AS times, NULL AS other_file, NULL AS other_line
+    "after-update": """SELECT c.file, c.line, count(DISTINCT b."row") AS times, count(DISTINCT c.step) AS steps, NULL AS other_file,
+        NULL AS other_line
         FROM clips c LEFT JOIN used_before b ON b.lane = c.lane AND b."row" = c."row"
         LEFT JOIN uses u ON u.lane = c.lane AND u.used = c."row" AND u.op NOT GLOB '*zero_*'
             AND NOT EXISTS (SELECT 1 FROM clips d WHERE d.lane = u.lane AND d."row" = u."row")
         GROUP BY c.file, c.line HAVING count(u.used) = 0 AND count(DISTINCT b."row") > 1 ORDER BY min(c."row")""",
-    "between-accumulations": """SELECT c.file, c.line, count(DISTINCT c."row") AS times, first(g.file ORDER BY g."row") AS other_file,
+    "between-accumulations": """SELECT c.file, c.line, count(DISTINCT c."row") AS times, count(DISTINCT c.step) AS steps,
+        first(g.file ORDER BY g."row") AS other_file,
             first(g.line ORDER BY g."row") AS other_line
         FROM clips c JOIN gradients g ON g.lane = c.lane AND g.before = c."row" AND coalesce(g.leaf_written, -1) < c."row"
         JOIN uses u ON u.lane = g.lane AND u.used = g.made AND u."row" > g."row" AND u.phase <> 'backward' AND u.op NOT GLOB '*zero_*'
@@ -59,7 +62,7 @@ def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
     """One hit for each line that clips: what it wrote is unscaled, is used by nothing after an update, or is added to before an update."""
     for row in runs[0].query(_CLIPS + _QUESTIONS[params.clips]):
         other = f"in {row['other_file']}:{row['other_line']}" if row["other_line"] else "later"
-        yield Hit(row["file"], row["line"], {"other_at": other}, row["times"])
+        yield Hit(row["file"], row["line"], {"other_at": other}, row["times"], row["steps"])
 
 
 DETECTOR = Detector("misplaced-clipping", _find, Params, frozenset({"other_at"}))

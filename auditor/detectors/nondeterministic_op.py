@@ -50,17 +50,16 @@ def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
         f"""WITH listed(nth, pattern, args, raises, switch, cost, varies) AS (VALUES {", ".join("(?, ?, ?, ?, ?, ?, ?)" for _ in listed)}),
         named AS (
             SELECT d.op, l.* FROM (SELECT DISTINCT op FROM records WHERE kind = 'op') d JOIN listed l ON d.op GLOB l.pattern),
-        on_switches AS (
-            SELECT name FROM events WHERE kind = 'setting' AND lane = 'main' GROUP BY name HAVING last(value ORDER BY "row", nth) = 'true'),
+        on_switches AS (SELECT lane, name FROM switches GROUP BY lane, name HAVING last(value ORDER BY "row", nth) = 'true'),
         uses AS (
-            SELECT r.lane, r."row", r.op, coalesce(r.forward_file, r.file) AS at_file, coalesce(r.forward_line, r.line) AS at_line,
+            SELECT r.lane, r."row", r.step, r.op, coalesce(r.forward_file, r.file) AS at_file, coalesce(r.forward_line, r.line) AS at_line,
                 first(n.raises ORDER BY n.nth) AS raises, first(n.switch ORDER BY n.nth) AS switch,
                 first(n.cost ORDER BY n.nth) AS cost, first(n.varies ORDER BY n.nth) AS varies
             FROM records r JOIN named n ON n.op = r.op AND coalesce(r.args, '') GLOB n.args
             WHERE r.kind = 'op' AND regexp_matches(json_extract_string(r.out, '$[0][0]'), '^(b?float|complex)')
             GROUP BY ALL)
-        SELECT at_file, at_line, op, raises, cost, varies, count(*) AS times, min("row") AS moment
-        FROM uses WHERE raises OR NOT (EXISTS (FROM on_switches WHERE name = ?) OR coalesce(switch IN (FROM on_switches), false))
+        SELECT at_file, at_line, op, raises, cost, varies, count(*) AS times, count(DISTINCT step) AS steps, min("row") AS moment
+        FROM uses u WHERE raises OR NOT EXISTS (FROM on_switches s WHERE s.lane = u.lane AND (s.name = ? OR s.name = u.switch))
         GROUP BY at_file, at_line, op, raises, cost, varies ORDER BY moment, op""",
         *(value for entry in listed for value in entry),
         _SWITCH,
@@ -80,7 +79,7 @@ def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
         strictly = " and ".join([*strict, *([_raise(it or raising)] if raising else [])])
         names = [f"{op}{where}" for op, where in sorted(shown.items())]
         values = {"ops": ", ".join(names), "raises": bool(raising), "strictly": strictly}
-        yield Hit(file, line, values, sum(int(str(row["times"])) for row in found))
+        yield Hit(file, line, values, sum(int(str(row["times"])) for row in found), max(int(str(row["steps"])) for row in found))
 
 
 def _name(op: object) -> str:

@@ -54,10 +54,10 @@ def _find(runs: Sequence[Tables], _params: Params) -> Iterator[Hit]:
         way = run.query(_WAY, loss["lane"], loss["root"]) if loss["root"] is not None else []
         origin = next((row for row in way if not row["before"]), None)
         if origin is None:
-            yield Hit(loss["file"], loss["line"], values, loss["steps"])
+            yield Hit(loss["file"], loss["line"], values, loss["steps"], lanes=(loss["lane"],))
             continue
         values |= {"op": origin["op"], "origin": _told(origin, way)}
-        yield Hit(*_place(origin), values, loss["steps"])
+        yield Hit(*_place(origin), values, loss["steps"], lanes=(loss["lane"],))
 
 
 def _place(row: dict[str, Any]) -> tuple[str | None, int | None]:

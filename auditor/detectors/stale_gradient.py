@@ -38,7 +38,8 @@ def _find(runs: Sequence[Tables], _params: Params) -> Iterator[Hit]:
             JOIN records p ON p.lane = c.lane AND p."row" = c.before
             JOIN records w ON w.lane = c.lane AND w."row" = c.leaf_written
             WHERE c.leaf_written > c.before AND p.op NOT GLOB '*zero_*')
-        SELECT file, line, leaf, count(*) AS times, min(step) AS since, min("row") AS moment,
+        SELECT file, line, leaf, count(*) AS times, count(DISTINCT step) AS steps, list(DISTINCT lane) AS lanes, min(step) AS since,
+            min("row") AS moment,
             first(used_file ORDER BY "row") AS used_file, first(used_line ORDER BY "row") AS used_line,
             (SELECT list(DISTINCT leaf) FROM gradients g WHERE g.file = s.file AND g.line = s.line) AS leaves
         FROM stale s GROUP BY file, line, leaf ORDER BY file, line, moment"""
@@ -55,7 +56,8 @@ def _find(runs: Sequence[Tables], _params: Params) -> Iterator[Hit]:
             "siblings": f"; {named(siblings, 0, 'tensor')} {'is' if len(siblings) == 1 else 'are'} zeroed" if siblings else "",
             "subject": " ".join(sorted(names)),
         }  # fmt: skip
-        yield Hit(file, line, values, max(row["times"] for row in stale))
+        lanes = tuple(sorted({lane for row in stale for lane in row["lanes"]}))
+        yield Hit(file, line, values, max(row["times"] for row in stale), max(row["steps"] for row in stale), lanes)
 
 
 DETECTOR = Detector("stale-gradient", _find, Params, frozenset({"tensors", "used_at", "since", "siblings"}))

@@ -56,7 +56,8 @@ def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
             JOIN records r ON r.lane = a.lane AND r."row" = a."row"
             WHERE regexp_matches(r.function, ?) OR regexp_matches(r.code, ?) GROUP BY a.lane, a.call, a.root, a.module)
         SELECT r.file, r.line, first(r.function ORDER BY r."row") AS function, first(e.root ORDER BY r."row") AS module,
-            first(e.module ORDER BY r."row") AS layer, count(*) AS calls
+            first(e.module ORDER BY r."row") AS layer, count(*) AS calls,
+            count(DISTINCT r.step) AS steps, list(DISTINCT r.lane) AS lanes
         FROM evaluations e JOIN records r ON r.lane = e.lane AND r."row" = e."row"
         WHERE r.line IS NOT NULL GROUP BY r.file, r.line ORDER BY min(r."row")""",
         list(params.ops),
@@ -66,7 +67,7 @@ def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
     )
     for row in rows:
         values = {"module": row["module"], "layer": row["layer"], "function": row["function"], "subject": row["layer"]}
-        yield Hit(row["file"], row["line"], values, row["calls"])
+        yield Hit(row["file"], row["line"], values, row["calls"], row["steps"], tuple(row["lanes"]))
 
 
 DETECTOR = Detector("training-in-evaluation", _find, Params, frozenset({"module", "layer", "function"}))

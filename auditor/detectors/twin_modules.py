@@ -37,7 +37,7 @@ def _find(runs: Sequence[Tables], _params: Params) -> Iterator[Hit]:
             continue
         shared = _shared_inputs(runs[0], a, b)
         if shared:
-            yield Hit(b["made_file"], b["made_line"], _values(a, b))
+            yield Hit(b["made_file"], b["made_line"], _values(a, b), lanes=(b["lane"],))
 
 
 def _alike(run: Tables) -> list[tuple[dict[str, Any], dict[str, Any]]]:

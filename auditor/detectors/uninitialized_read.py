@@ -47,7 +47,7 @@ def _find(runs: Sequence[Tables], _params: Params) -> Iterator[Hit]:
             SELECT DISTINCT u.lane, u."row", u.used FROM uses u SEMI JOIN made m ON m.lane = u.lane AND m."row" = u.used
             WHERE u.phase <> 'backward' AND u.line IS NOT NULL AND u.op GLOB 'aten.*' AND NOT regexp_matches(u.op, ?)),
         reads AS (
-            SELECT t.*, r.op, r.file, r.line, r.module FROM taken t JOIN records r ON r.lane = t.lane AND r."row" = t."row"
+            SELECT t.*, r.op, r.file, r.line, r.module, r.step FROM taken t JOIN records r ON r.lane = t.lane AND r."row" = t."row"
             LEFT JOIN shared s ON s.lane = t.lane AND s.used = t.used AND s.since < t."row"
             WHERE s.used IS NULL AND r.digest <> 0
                 AND (regexp_matches(r.op, ?)
@@ -59,7 +59,8 @@ def _find(runs: Sequence[Tables], _params: Params) -> Iterator[Hit]:
         SELECT made_file, made_line, first(made_by ORDER BY "row") AS made_by,
             first(json_extract_string(out, '$[0][0]') ORDER BY "row") AS dtype,
             first(json_extract_string(out, '$[0][1]') ORDER BY "row") AS shape, first(file ORDER BY "row") AS file,
-            first(line ORDER BY "row") AS line, first(op ORDER BY "row") AS op, first(module ORDER BY "row") AS module, count(*) AS times
+            first(line ORDER BY "row") AS line, first(op ORDER BY "row") AS op, first(module ORDER BY "row") AS module, count(*) AS times,
+            count(DISTINCT step) AS steps
         FROM found GROUP BY made_file, made_line ORDER BY min("row")""",
         _NO_READ,
         _COMPUTES_IN_PLACE,
@@ -73,7 +74,7 @@ def _find(runs: Sequence[Tables], _params: Params) -> Iterator[Hit]:
             "made_at": f"in {row['made_file']}:{row['made_line']}" if row["made_line"] else "earlier",
             "within": f" in {row['module']}" if row["module"] else "",
         }  # fmt: skip
-        yield Hit(row["file"], row["line"], values, row["times"])
+        yield Hit(row["file"], row["line"], values, row["times"], row["steps"])
 
 
 DETECTOR = Detector("uninitialized-read", _find, Params, frozenset({"op", "made_by", "made_at", "tensor", "within"}))

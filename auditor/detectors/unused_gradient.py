@@ -30,13 +30,15 @@ def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
     A leaf whose gradient is used after another backward pass is left out: a generator's loss has gradients for the discriminator too. So
     are leaves that nobody has a name for, such as the inputs of a checkpointed segment, those on which `backward()` itself is called, of
     which `cut_graph.py` tells, sparse gradients, which have no storage that could be followed, and what is written by something else within
-    the backward pass, as the gradients of DistributedDataParallel are. Where others are used, only parameters of modules are told: a tensor
+    the backward pass, as the gradients of DistributedDataParallel are. Leaves that changed unseen, by compiled code or NumPy, have been
+    updated somehow, and the gradient of none of them is called unused. Where others are used, only parameters of modules are told: a tensor
     of its own may be an input whose gradient is looked at.
     """
     rows = runs[0].query(
         """WITH known AS (
             SELECT g.* FROM gradients g WHERE g.leaf NOT GLOB 'a tensor of shape*' AND (g.lane, g.leaf) NOT IN (
                 SELECT (lane, leaf) FROM records WHERE leaf IS NOT NULL AND phase = 'backward' AND out GLOB '*sparse*')
+            AND (g.lane, g.leaf) NOT IN (SELECT (lane, leaf) FROM unseen WHERE leaf IS NOT NULL)
             AND (g.lane, coalesce(g.leaf_written, -1)) NOT IN (SELECT (lane, root) FROM events WHERE kind = 'backward' AND root >= 0)),
         used AS (
             SELECT DISTINCT g.lane, g.leaf FROM known g JOIN uses u ON u.lane = g.lane AND u.used = g.made
@@ -58,7 +60,8 @@ def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
             FROM waiting w ASOF JOIN steps s ON s.lane = w.lane AND s.optimizer = w.optimizer AND s."row" > w."row"
             ASOF LEFT JOIN zeroing z ON z.lane = w.lane AND z.optimizer = w.optimizer AND z."row" > w."row"
             GROUP BY w.lane, w.leaf HAVING count(*) FILTER (WHERE z.nth < s.nth) >= 0.9 * count(*))
-        SELECT g.file, g.line, g.leaf, count(*) AS times, min(g."row") AS moment, u.leaf IS NOT NULL AS is_used,
+        SELECT g.file, g.line, g.leaf, count(*) AS times,
+            count(DISTINCT g.step) AS in_steps, list(DISTINCT g.lane) AS lanes, min(g."row") AS moment, u.leaf IS NOT NULL AS is_used,
             z.leaf IS NOT NULL AS is_zeroed, any_value(z.file) AS zeroed_file, any_value(z.line) AS zeroed_line, any_value(z.times) AS steps
         FROM known g LEFT JOIN used u ON u.lane = g.lane AND u.leaf = g.leaf LEFT JOIN zeroed z ON z.lane = g.lane AND z.leaf = g.leaf
         WHERE g.lane IN (
@@ -83,7 +86,9 @@ def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
             "tensors": named(names, len(leaves), "tensor"), "subject": " ".join(sorted(names)),
             "backward_at": f"in {first['file']}:{first['line']}" if first["line"] is not None else "before",
         }  # fmt: skip
-        yield Hit(file, line, values, max(row["steps" if params.of == "zeroed" else "times"] for row in unused))
+        lanes = tuple(sorted({lane for row in unused for lane in row["lanes"]}))
+        times = max(row["steps" if params.of == "zeroed" else "times"] for row in unused)
+        yield Hit(file, line, values, times, max(row["in_steps"] for row in unused), lanes)
 
 
 DETECTOR = Detector("unused-gradient", _find, Params, frozenset({"tensors", "backward_at"}))

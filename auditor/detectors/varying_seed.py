@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,8 +12,11 @@ from auditor.detectors import Detector, Hit
 if TYPE_CHECKING:
     from auditor.trace.tables import Tables
 
-_SEEDS = """SELECT lane, stream, op, value, file, line, row_number() OVER (PARTITION BY lane, stream ORDER BY "row", nth) AS n
-    FROM events WHERE kind = 'seed' AND NOT coalesce(entropy, false) AND value IS NOT NULL ORDER BY lane, "row", nth"""
+_SEEDS = """SELECT e.lane, l.role, e."row", e.stream, e.op, e.value, e.file, e.line FROM events e JOIN lanes l USING (lane)
+    WHERE e.kind = 'seed' AND NOT coalesce(e.entropy, false) AND e.value IS NOT NULL AND e.line IS NOT NULL AND l.role <> 'worker'
+    ORDER BY e.lane, e."row", e.nth"""
+_DRAWS = """SELECT d.lane, l.role, d.stream, list(d."row" ORDER BY d."row") AS rows, list(d.state ORDER BY d."row") AS states
+    FROM "all" d JOIN lanes l USING (lane) WHERE d.kind = 'draw' GROUP BY d.lane, l.role, d.stream"""
 _HOUR = 3600
 
 
@@ -22,24 +26,60 @@ class Params:
 
 
 def _find(runs: Sequence[Tables], _params: Params) -> Iterator[Hit]:
-    """One hit a place: the n-th seeds of a stream, at the same place by the same function, that have other values in the second run."""
+    """One hit a place whose seeds, those of all lanes together, are others in the second run than in the first.
+
+    Which thread or process of a pool gets which task is chance, and so is the order in which they seed: that is not compared. A seed that
+    may be made of numbers which were drawn differently before it, as that of a DataLoader is which shuffles, is no fault of its own: not in
+    a worker, nor behind a draw in another state of its lane or, in a thread or child, of the main one. If its value shows where it comes
+    from, it is.
+    """
     if len(runs) < 2:
         return
-    theirs = {(row["lane"], row["stream"], row["n"]): row for row in runs[1].query(_SEEDS)}
-    told = set()
-    for row in runs[0].query(_SEEDS):
-        other = theirs.get((row["lane"], row["stream"], row["n"]))
-        place = (row["file"], row["line"], row["stream"])
-        alike = other is not None and all(row[key] == other[key] for key in ("op", "file", "line"))
-        # What is seeded from a seed differs as well, in workers: there it is no fault of its own.
-        if other is None or not alike or row["value"] == other["value"] or place in told or row["lane"].startswith("worker"):
-            continue
-        told.add(place)
-        source = _source(row["value"], runs[0], row["lane"])
-        values = {
-            "stream": row["stream"], "op": row["op"], "a": row["value"], "b": other["value"], "source": source, "subject": row["stream"],
-        }  # fmt: skip
-        yield Hit(row["file"], row["line"], values)
+    ours, theirs = (_at_places(run.query(_SEEDS)) for run in runs[:2])
+    differing: dict[str, int] | None = None
+    for place, rows in ours.items():
+        here, there = (Counter(row["value"] for row in some) for some in (rows, theirs.get(place, [])))
+        gone, new = here - there, there - here
+        if not gone or not new:
+            continue  # the same seeds, or one run came here more often than the other
+        if differing is None:
+            differing = _first_differing_draws(runs)
+        changed = [row for row in rows if row["value"] in gone]
+        sources = [_source(row["value"], runs[0], row["lane"]) for row in changed]
+        told = [(row, source) for row, source in zip(changed, sources, strict=True) if source or not _may_follow(row, differing)]
+        if told:
+            row, source = told[0]
+            values = {
+                "stream": row["stream"], "op": row["op"], "a": row["value"], "b": next(iter(new)), "source": source,
+                "subject": row["stream"],
+            }  # fmt: skip
+            yield Hit(row["file"], row["line"], values, lanes=tuple({one["lane"] for one, _ in told}))
+
+
+def _at_places(seeds: Sequence[dict[str, Any]]) -> dict[tuple[object, ...], list[dict[str, Any]]]:
+    found: dict[tuple[object, ...], list[dict[str, Any]]] = {}
+    for row in seeds:
+        found.setdefault((row["file"], row["line"], row["stream"], row["op"]), []).append(row)
+    return found
+
+
+def _first_differing_draws(runs: Sequence[Tables]) -> dict[str, int]:
+    """Of each lane the first row that drew from a stream in another state than the second run; under "" that of any main thread."""
+    found: dict[str, int] = {}
+    theirs = {(row["lane"], row["stream"]): row["states"] for row in runs[1].query(_DRAWS)}
+    for row in runs[0].query(_DRAWS):
+        pairs = zip(row["rows"], row["states"], theirs.get((row["lane"], row["stream"]), []), strict=False)
+        first = next((at for at, a, b in pairs if a != b), None)
+        if first is not None:
+            for lane in (row["lane"], "") if row["role"] == "main" else (row["lane"],):
+                found[lane] = min(first, found.get(lane, first))
+    return found
+
+
+def _may_follow(seed: dict[str, Any], differing: dict[str, int]) -> bool:
+    """Whether a seed may be made of numbers that differed before it."""
+    at = differing.get(seed["lane"])
+    return (at is not None and at < seed["row"]) or (seed["role"] != "main" and "" in differing)
 
 
 def _source(value: str, run: Tables, lane: str) -> str:

@@ -1,4 +1,7 @@
-"""A run and rules -> findings: one finding a fault, however often it happened.
+"""A run and rules -> findings: one finding a fault, however often it happened, and in however many ranks or workers.
+
+A finding is about the user's code: without a line of it there is none, unless its rule says so. What a launcher or a library does by
+itself has no such line.
 
 The rules are those of `rules.py`; what they ask is answered by `conditions.py`, or by a detector. What the user has accepted is left out
 afterwards, by a comment beside the line or by a baseline (`acceptance.py`).
@@ -6,15 +9,17 @@ afterwards, by a comment beside the line or by a baseline (`acceptance.py`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter
 
 from auditor.errors import TraceError
 from auditor.judge.acceptance import Allowance, allowances, read_baseline, without_allowed, without_baseline, write_baseline
-from auditor.judge.conditions import FIELDS, where
+from auditor.judge.conditions import FIELDS, Match, where
 from auditor.judge.neighbour import read_neighbour
 from auditor.judge.rules import PLACEHOLDER, Rule, RuleFile, chosen, load_rules, schema
 from auditor.judge.tolerances import load_tolerances
@@ -55,33 +60,82 @@ def _torch_of(run: Tables) -> str | None:
 
 
 def _findings(rule: Rule, runs: Sequence[Tables], detectors: Mapping[str, Detector]) -> list[Finding]:
+    hits: Iterable[Hit]
     if rule.match is not None:
-        return [_finding(rule, row["file"], row["line"], row, row["count"], runs[0]) for row in _matching(rule, runs[0])]
-    detector = detectors[rule.detector or ""]
-    hits: list[Hit] = list(detector.find(runs, TypeAdapter(detector.params).validate_python(rule.params)))
-    return [_finding(rule, hit.file, hit.line, hit.values, hit.count, runs[0]) for hit in hits]
+        hits = _matching(rule.match, runs[0])
+    else:
+        detector = detectors[rule.detector or ""]
+        hits = detector.find(runs, TypeAdapter(detector.params).validate_python(rule.params))
+    made = _merged(hit for hit in hits if hit.line is not None or not rule.needs_line)
+    return [_finding(rule, hit, runs[0]) for hit in made]
 
 
-def _matching(rule: Rule, run: Tables) -> list[dict[str, Any]]:
-    """The happenings that fit, one for each place in the user's code, by its first one."""
-    assert rule.match is not None
-    condition, given = where(rule.match)
+def _matching(match: Match, run: Tables) -> Iterator[Hit]:
+    """The happenings that fit, one hit for each place in the user's code, by its first one."""
+    from auditor.detectors import Hit
+
+    condition, given = where(match)
     firsts = ", ".join(f'first("{name}" ORDER BY "row", nth NULLS LAST) AS "{name}"' for name in FIELDS if name not in ("file", "line"))
-    return run.query(
-        f'SELECT file, line, count(*) AS count, {firsts} FROM "all" WHERE {condition} GROUP BY file, line ORDER BY min("row"), file, line',
+    for row in run.query(
+        "SELECT file, line, count(*) AS count, count(DISTINCT step) AS steps, list(DISTINCT lane) AS lanes, "
+        f'{firsts} FROM "all" WHERE {condition} GROUP BY file, line ORDER BY min("row"), file, line',
         *given,
-    )
+    ):
+        yield Hit(row["file"], row["line"], {name: row[name] for name in FIELDS}, row["count"], row["steps"], tuple(row["lanes"]))
 
 
-def _finding(rule: Rule, file: str | None, line: int | None, values: Mapping[str, object], count: int, run: Tables) -> Finding:
-    said = {**values, "count": count}
-    message = PLACEHOLDER.sub(lambda name: str(said.get(name[1], name[0])), rule.message)
-    evidence = {name: value for name, value in values.items() if value is not None and name not in ("file", "line", "code", "count")}
-    code = values.get("code") or (run.code_at(file, line) if file and line else None)
+def _merged(hits: Iterable[Hit]) -> list[Hit]:
+    """One hit for what several lanes did alike at one place, which tells of the first."""
+    made: dict[tuple[object, ...], list[Hit]] = {}
+    for hit in hits:
+        known = made.setdefault((hit.file, hit.line, hit.values.get("subject")), [])
+        for k, one in enumerate(known):
+            if hit.values == one.values or (hit.lanes and one.lanes and not set(hit.lanes) & set(one.lanes)):
+                lanes = tuple({*one.lanes, *hit.lanes})
+                known[k] = replace(one, count=one.count + hit.count, steps=max(one.steps, hit.steps), lanes=lanes)
+                break
+        else:
+            known.append(hit)
+    return [hit for known in made.values() for hit in known]
+
+
+def _finding(rule: Rule, hit: Hit, run: Tables) -> Finding:
+    said = {**hit.values, "count": hit.count, "often": _often(hit.steps, max((lane.steps for lane in run.run.lanes.values()), default=0))}
+    message = PLACEHOLDER.sub(lambda name: str(said.get(name[1], name[0])), rule.message) + _in_lanes(hit.lanes)
+    evidence = {name: value for name, value in hit.values.items() if value is not None and name not in ("file", "line", "code")}
+    if set(hit.lanes) - {"main"}:
+        evidence["lanes"] = sorted(hit.lanes, key=_in_order)
+    code = hit.values.get("code") or (run.code_at(hit.file, hit.line) if hit.file and hit.line else None)
     return Finding(
-        rule=rule.id, level=rule.level, file=file, line=line, code=code if isinstance(code, str) else None, count=count, message=message,
-        instead=rule.instead, forecast=rule.forecast, evidence=evidence,
+        rule=rule.id, level=rule.level, file=hit.file, line=hit.line, code=code if isinstance(code, str) else None, count=hit.count,
+        steps=hit.steps, message=message, instead=rule.instead, forecast=rule.forecast, evidence=evidence,
     )  # fmt: skip
+
+
+def _often(steps: int, of: int) -> str:
+    """In how many of the run's steps, as a clause; empty where there are not several."""
+    if of < 2 or not steps:
+        return ""
+    return f" (in each of {of} steps)" if steps >= of else f" (in {steps} of {of} steps)"
+
+
+def _in_order(lane: str) -> list[tuple[int, str]]:
+    """A key that puts rank 2 before rank 10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", lane)]
+
+
+def _in_lanes(lanes: Iterable[str]) -> str:
+    """Where it was seen, as a clause: `(in ranks 0 and 1)`; empty for what is the script's main thread alone."""
+    from auditor.detectors import listed
+
+    found = sorted(lanes, key=_in_order)
+    if not set(found) - {"main"}:
+        return ""
+    kinds = {lane.rpartition(" ")[0] for lane in found}
+    if len(kinds) == 1 and len(found) > 1:
+        numbers = [lane.rpartition(" ")[2] for lane in found]
+        return f" (in {kinds.pop()}s {listed(numbers)})"
+    return f" (in {listed(['the main thread' if lane == 'main' else lane for lane in found])})"
 
 
 def accepted(findings: Sequence[Finding], run: Tables, judged: Iterable[Rule]) -> list[Finding]:

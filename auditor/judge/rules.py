@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 
 #: What a message may say of the happenings that a `match` found.
-MATCH_VALUES = frozenset({*FIELDS, "count", "places"})
+MATCH_VALUES = frozenset({*FIELDS, "count", "often"})
 
 #: One bound of the versions that a rule holds for: `>=2.6`.
 _BOUND = re.compile(r"(>=|<=|==|!=|>|<)\s*(\d+(?:\.\d+)*)")
@@ -75,6 +75,7 @@ class Rule(BaseModel):
     params: Annotated[dict[str, Any], Field(description="settings of the detector")] = {}
     torch: Annotated[str | None, Field(description="the versions of torch that it holds for, as in '>=2.6,<2.15'; without it, all")] = None
     explains: Annotated[Explains | None, Field(description="which divergence a finding of it explains, if any")] = None
+    needs_line: Annotated[bool, Field(alias="needs-line", description="whether there is no finding without a line of the user's")] = True
     message: Annotated[_LINE, Field(description="the finding in one sentence, with {placeholders}")]
     instead: Annotated[_LINE, Field(description="what to do instead")]
     false_positives: Annotated[_LINE, Field(alias="false-positives", description="when it is no fault")]
@@ -263,9 +264,10 @@ def _about_its_detector(rule: Rule, detectors: Mapping[str, Detector]) -> Iterat
     except ValidationError as error:
         for one in error.errors():
             yield ("params", *(str(part) for part in one["loc"])), f"params of {rule.detector}: {_said(one)}"
-    unknown = sorted(set(PLACEHOLDER.findall(rule.message)) - detector.values - {"count"})
+    unknown = sorted(set(PLACEHOLDER.findall(rule.message)) - detector.values - {"count", "often"})
     if unknown:
-        yield ("message",), f"message: {rule.detector} says no {{{unknown[0]}}}; it says {', '.join(sorted(detector.values))} and count"
+        says = f"{', '.join(sorted(detector.values))}, count and often"
+        yield ("message",), f"message: {rule.detector} says no {{{unknown[0]}}}; it says {says}"
 
 
 def schema() -> dict[str, Any]:

@@ -13,8 +13,8 @@ from types import CodeType, FrameType
 from auditor.interruptions import hide_us as hide_us  # where most of those need it that ask for a place
 
 #: What a frame's code object means when it is not the user's: keep walking; autograd's engine was called here; a module was
-#: called here; an optimizer stepped here; a tensor from another process or a file is put together here.
-LIBRARY, ENGINE, MODULE, STEP, TRANSPORT, OURS = 1, 2, 3, 4, 5, 6
+#: called here; an optimizer stepped here; a tensor from another process or a file is put together here; a module is imported here.
+LIBRARY, ENGINE, MODULE, STEP, TRANSPORT, OURS, IMPORT = 1, 2, 3, 4, 5, 6, 7
 
 #: (file name suffix, start of the function's name) -> meaning, for the few frames of torch that tell something.
 _TELLING = {
@@ -43,7 +43,7 @@ class Sites:
         if is_user_code(code.co_filename):
             place = {}
         else:
-            place = OURS if code.co_filename.startswith(_AUDITOR) else LIBRARY
+            place = OURS if code.co_filename.startswith(_AUDITOR) else IMPORT if code.co_filename.startswith(_IMPORTING) else LIBRARY
             for (suffix, name), meaning in _TELLING.items():
                 if code.co_name.startswith(name) and code.co_filename.replace("\\", "/").endswith(suffix):
                     place = meaning
@@ -51,8 +51,8 @@ class Sites:
         self._kept.append(code)
         return place
 
-    def define_site(self, place: dict[int, int], frame: FrameType) -> int:
-        """Give a number to the place where this frame of the user's code is."""
+    def define_site(self, place: dict[int, int], frame: FrameType, importing: bool = False) -> int:
+        """Give a number to the place where this frame of the user's code is; `importing`: where a library that it imports is."""
         code = frame.f_code
         number = self._next
         self._next = number + 1
@@ -63,20 +63,23 @@ class Sites:
                 "file": code.co_filename,
                 "line": frame.f_lineno,
                 "func": getattr(code, "co_qualname", code.co_name),
+                **({"importing": True} if importing else {}),
             }
         )
-        place[frame.f_lasti] = number  # only now: no record may name a place that has no line
+        place[~frame.f_lasti if importing else frame.f_lasti] = number  # only now: no record may name a place that has no line
         return number
 
     def site_of(self, frame: FrameType | None) -> int:
         """Number of the innermost user frame from here outwards; 0 if there is none."""
         places = self.places
+        importing = False
         while frame is not None:
             place = places.get(id(frame.f_code))
             if place is None:
                 place = self.learn(frame.f_code)
             if place.__class__ is dict:
-                return place.get(frame.f_lasti) or self.define_site(place, frame)
+                return place.get(~frame.f_lasti if importing else frame.f_lasti) or self.define_site(place, frame, importing)
+            importing = importing or place == IMPORT
             frame = frame.f_back
         return 0
 
@@ -87,6 +90,7 @@ def _directory(path: str | None) -> str:
 
 _AUDITOR = _directory(os.path.dirname(os.path.abspath(__file__)))
 _STDLIB = _directory(os.__file__)
+_IMPORTING = "<frozen importlib"
 _PACKAGES = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 #: Code that a library writes into a temporary directory, under a name that is new in every run.
 _GENERATED = (f"{os.sep}torchinductor_", f"{os.sep}torch_geometric.")

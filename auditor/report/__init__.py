@@ -705,8 +705,9 @@ def places(findings: Sequence[Finding], shown: Callable[[str], str] = str) -> st
 
 
 def times(findings: Sequence[Finding]) -> str:
-    """How often findings happened: `60x`."""
-    return f"{sum(finding.count for finding in findings):,}x"
+    """In how many steps findings were seen, as a clause; empty for what was seen in one, or not in steps."""
+    steps = max((finding.steps for finding in findings), default=0)
+    return f" (in {counted(steps, 'step')})" if steps > 1 else ""
 
 
 def grouped(findings: Sequence[Finding]) -> list[tuple[Finding, list[Finding]]]:

@@ -263,7 +263,7 @@ def _finding(finding: Finding, others: list[Finding]) -> str:
 
 def _foretold(rule: words.Foretold) -> str:
     """What one rule says of a GPU: where, and of the messages those that hold most often."""
-    said = [f"{words.places(findings, code)}: {words.times(findings)} {text(message)}" for message, findings in rule.said[:_MESSAGES]]
+    said = [f"{words.places(findings, code)}: {text(message)}{words.times(findings)}" for message, findings in rule.said[:_MESSAGES]]
     rest = rule.more + sum(len(findings) for _, findings in rule.said[_MESSAGES:])
     more = [f"and in {texts.counted(rest, 'more place')}"] if rest else []
     return f"**{text(rule.rule)}** {'; '.join([*said, *more])}"

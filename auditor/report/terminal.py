@@ -413,7 +413,7 @@ def _foretold(rule: words.Foretold) -> RenderableType:
         first, alone = findings[0], len(findings) == 1
         where = _source(first.file, first.line, _text(first.code)) if alone and first.file else Text(words.places(findings), "cyan")
         lines.append(_indented(where))
-        lines.append(_indented(_table([[Text(words.times(findings), "dim"), _text(message)]], gap=1), 4))
+        lines.append(_indented(_text(f"{message}{words.times(findings)}"), 4))
     if rule.more:
         lines.append(_indented(_text(f"and in {texts.counted(rule.more, 'more place')}: --json has them all", "dim")))
     return Group(*lines)

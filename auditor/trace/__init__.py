@@ -114,6 +114,7 @@ TABLES = ("sig", "site", "module", "leaf", "name")
 EVENTS = (
     "seed", "setting", "step", "file", "thread", "value", "level", "lost", "end", "optimizer", "zeroed", "schedule", "backward", "autocast",
     "shared", "measured", "nonfinite", "entered", "unshadowed", "unsketched", "shared-start", "handed", "came", "task",
+    "loaded", "unseen-write",
 )  # fmt: skip
 
 

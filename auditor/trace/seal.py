@@ -134,6 +134,12 @@ def newer(run: Path, found: object) -> TraceError:
     )
 
 
+def _pid(folder: object) -> int | None:
+    """The process whose folder this is."""
+    number = str(folder or "").partition("-")[0]
+    return int(number) if number.isdigit() else None
+
+
 def _json(path: Path) -> dict[str, Any] | None:
     try:
         value = json.loads(path.read_text())
@@ -158,7 +164,7 @@ def _lane(lines: Path, process: dict[str, Any]) -> dict[str, Any]:
     lane: dict[str, Any] = {
         "role": {}, "identity": [], "base": 0, "started": 0.0, "rank": process.get("rank"), "pid": process.get("pid"), "ended": False,
         "fork": process.get("fork") or 0, "unknown": 0, "torch": None, "stopped": "", "path": lines.with_suffix(""),
-        "executable": process.get("executable"),
+        "executable": process.get("executable"), "parent": _pid(process.get("parent")),
     }  # fmt: skip
     for raw in lines.read_bytes().replace(b"\0", b"").split(b"\n"):  # behind the last line the file is zero
         try:
@@ -404,20 +410,24 @@ def _write_lane(lane: dict[str, Any], whose: _Numbers, target: Path, cwd: str, c
         for key in _OF_RECORDS:
             if key in event:
                 event[key] = rows(np.array(event[key], np.uint32)).tolist()
+        if event["k"] == "unseen-write":
+            event["leaf"] = lane["tables"]["leaf"].get(event.get("leaf"), {}).get("name")
         if "path" in event:
             event["path"] = _relative(_original(event["path"], copies), cwd)
         site = lane["tables"]["site"].get(event.pop("site", 0))
         if site is not None:
-            event |= {key: site[key] for key in _NEEDED["site"]}
+            event |= {key: site[key] for key in (*_NEEDED["site"], "importing") if key in site}
         if "file" in event:
             code = _source(event["file"], event.get("line"), copies)
             event["file"], event["code"] = _relative(_original(event["file"], copies), cwd), code
         events.append(event)
     kept = {
         key: lane[key]
-        for key in ("name", "role", "identity", "rank", "pid", "ended", "unknown", "torch", "stopped", "started", "executable")
+        for key in ("name", "role", "identity", "rank", "pid", "ended", "unknown", "torch", "stopped", "started", "executable", "parent")
     }
     kept |= {"format": FORMAT, "base": base, "records": n, "ops": int(is_op.sum()), "steps": len(steps), "events": events}
+    if importing := [number for number, site in lane["tables"]["site"].items() if site.get("importing")]:
+        kept["importing"] = importing
     if named:
         kept["names"] = named
     target.with_suffix(".json").write_text(json.dumps(kept))

@@ -10,7 +10,13 @@ on, the `entered` of the innermost region (null: none), and `autocast_rows` the 
 
 `held` has the tensors of each optimizer, with what they are called and the `row` that had last written each at its first step; `measured`
 has what an op did to the numbers, see `record/probes/measure.py`; `nonfinite` the results that are not all finite, of a run that looked
-for them. `lanes` says whose the lanes are: a producer below -1 is -2 less `base` and `record` of a row in another lane of the same `pid`.
+for them; `unseen` the leaves that changed between two of their gradients though no recorded op wrote them.
+
+`switches` has, for each lane, the `setting` events of its own or, where it has none of that name, of the nearest lane that speaks for it
+(`far` > 0: the process's others, its main thread first, then those of the process that it was forked from); their `row` is then not one of
+this lane. `lanes` says whose the lanes are: a producer below -1 is -2 less `base` and `record` of a row in another lane of the same `pid`.
+
+What happens while a library is imported is the library's own: it has no line here, and neither has what happens in a launcher's process.
 
 `records` has the columns of `seal.COLUMNS` and `lane`; `node`: autograd keeps a node of the op, `cut`: it does not though an input required
 a gradient; `forward_row`: the op whose node a backward op runs for; `events` has those of `EVENT_COLUMNS`. In `all`, a field that only one
@@ -78,6 +84,10 @@ _WRITES = f"""CREATE VIEW writes AS
     SELECT lane, "row", record, op, phase, in0, out, file, line, code FROM records
     WHERE kind = 'op' AND regexp_matches(op, '{IN_PLACE}') AND split_part(op, '.', 2) NOT IN {WRITING_NOTHING}"""
 
+_SWITCHES = """CREATE VIEW switches AS
+    SELECT k.lane, k.far, e.* EXCLUDE (lane) FROM kin k JOIN events e ON e.lane = k."of" AND e.kind = 'setting'
+    QUALIFY k.far = min(k.far) OVER (PARTITION BY k.lane, e.name)"""
+
 #: The regions of a lane are a stack: one is left by the next leaving at its depth.
 _AUTOCAST = (
     """CREATE VIEW autocast_regions AS
@@ -103,10 +113,15 @@ _AUTOCAST = (
 #: Bytes of the records of a run that is read into memory.
 _SMALL = 1 << 20
 
-_NO_ROWS = ("handed", "came", "task", "value", "level", "lost", "measured", "nonfinite")
+#: The columns that say which line of the user's it was.
+_PLACE = ("file", "line", "function", "code")
+
+_NO_ROWS = ("handed", "came", "task", "loaded", "unseen-write", "value", "level", "lost", "measured", "nonfinite")
 
 _SIDE_TABLES = {
     "lanes": {"lane": "VARCHAR", "pid": "BIGINT", "base": "BIGINT", "role": "VARCHAR"},
+    "unseen": {"lane": "VARCHAR", "leaf": "VARCHAR"},
+    "kin": {"lane": "VARCHAR", "of": "VARCHAR", "far": "BIGINT"},
     "held": {"lane": "VARCHAR", "optimizer": "BIGINT", "class": "VARCHAR", "leaf": "VARCHAR", "row": "BIGINT"},
     "measured": {
         "lane": "VARCHAR", "row": "BIGINT", "what": "VARCHAR", "values": "BIGINT", "changed": "BIGINT", "largest": "DOUBLE",
@@ -194,13 +209,14 @@ def _define(con: duckdb.DuckDBPyConnection, run: Trace, copied: bool, looked: Tr
         _add(con, "raw_events", EVENT_COLUMNS, [_row(e, nth, lane.name) for nth, e in enumerate(lane.events) if e["k"] not in _NO_ROWS])
         for name, rows in _beside(lane).items():
             side[name] += rows
+    side["kin"] = _kin(run)
     if looked is not None:
         side["nonfinite"] = [row for lane in looked.lanes.values() for row in _beside(lane)["nonfinite"]]
     for name, types in _SIDE_TABLES.items():
         con.execute(f"CREATE TABLE {name} ({', '.join(f'{_quoted(column)} {kind}' for column, kind in types.items())})")
         _add(con, name, types, side[name])
     parts = [
-        f"SELECT {_text(lane.name)} AS lane, * FROM read_parquet({_text(str(lane.path.with_suffix('.parquet')))})"
+        f"SELECT {_text(lane.name)} AS lane, *{_without_imports(lane)} FROM read_parquet({_text(str(lane.path.with_suffix('.parquet')))})"
         for lane in run.lanes.values()
     ]
     con.execute(f"CREATE {'TABLE' if copied else 'VIEW'} records AS {' UNION ALL BY NAME '.join([*parts, _COLUMNS])}")
@@ -215,6 +231,7 @@ def _define(con: duckdb.DuckDBPyConnection, run: Trace, copied: bool, looked: Tr
         LEFT JOIN records r ON r.lane = e.lane AND r."row" = least(e."row", l.last)"""
     )
     con.execute("DROP TABLE raw_events")
+    con.execute(_SWITCHES)
     for view in _AUTOCAST:
         con.execute(view)
     con.execute(
@@ -225,6 +242,14 @@ def _define(con: duckdb.DuckDBPyConnection, run: Trace, copied: bool, looked: Tr
             forward_code, NULL::BIGINT AS nth
         FROM records UNION ALL BY NAME SELECT * FROM events"""
     )
+
+
+def _without_imports(lane: LaneTrace) -> str:
+    """What takes the line from the records of a lane that were written while a library was imported."""
+    sites = ", ".join(str(int(number)) for number in lane.facts.get("importing") or ())
+    if not sites:
+        return ""
+    return f" REPLACE ({', '.join(f'CASE WHEN site NOT IN ({sites}) THEN {name} END AS {name}' for name in _PLACE)})"
 
 
 def _text(value: str) -> str:
@@ -255,6 +280,8 @@ def _beside(lane: LaneTrace) -> dict[str, list[dict[str, Any]]]:
         kind = event["k"]
         if kind in ("measured", "nonfinite"):
             found[kind].append({**event, "lane": lane.name, "row": event["row"] - 1})
+        elif kind == "unseen-write":
+            found["unseen"].append({"lane": lane.name, "leaf": event.get("leaf")})
         elif kind == "optimizer":
             names, written = event.get("leaves") or [], event.get("written") or []
             for leaf, row in zip(names, written, strict=False):
@@ -264,9 +291,28 @@ def _beside(lane: LaneTrace) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
+def _kin(run: Trace) -> list[dict[str, Any]]:
+    """The lanes that speak for a lane where it is silent itself, the nearest first."""
+    by_pid: dict[object, list[LaneTrace]] = {}
+    for lane in run.lanes.values():
+        by_pid.setdefault(lane.facts.get("pid"), []).append(lane)
+    rows = []
+    for lane in run.lanes.values():
+        pid, nearest = lane.facts.get("pid"), [lane]
+        asked: set[object] = {None}
+        while pid not in asked:
+            asked.add(pid)
+            others = sorted(by_pid.get(pid, []), key=lambda one: "thread" in (one.facts.get("role") or {}))
+            nearest += [one for one in others if one is not lane]
+            pid = others[0].facts.get("parent") if others else None
+        rows += [{"lane": lane.name, "of": other.name, "far": far} for far, other in enumerate(nearest)]
+    return rows
+
+
 def _row(event: dict[str, Any], nth: int, lane: str) -> dict[str, Any]:
     kind = event["k"]
     value = event.get("loss") if kind == "step" else event.get("value")
+    place: dict[str, Any] = {} if event.get("importing") else event
     return {
         "lane": lane, "row": event["row"], "nth": nth, "kind": kind, "op": event.get("op") or event.get("function"),
         "stream": event.get("stream"),
@@ -277,6 +323,6 @@ def _row(event: dict[str, Any], nth: int, lane: str) -> dict[str, Any]:
         "content": f"{event['digest']:x}" if isinstance(event.get("digest"), int) else None, "own": event.get("own"),
         "of_step": event.get("step"),
         "optimizer": event.get("number") if kind != "step" else event.get("of"), "gradients": event.get("had"), "root": event.get("root"),
-        "entropy": event.get("entropy"), "first": event.get("first"), "file": event.get("file"), "line": event.get("line"),
-        "function": event.get("func"), "code": event.get("code"),
+        "entropy": event.get("entropy"), "first": event.get("first"), "file": place.get("file"), "line": place.get("line"),
+        "function": place.get("func"), "code": place.get("code"),
     }  # fmt: skip

@@ -1,16 +1,18 @@
 """Determinism switches: their values when torch appears, and each change with the line that made it.
 
 They are polled, because a switch can be reached by many ways; the setters that torch documents are also watched, so that a change
-has its line. A change by another way is noticed at the next step and has no line.
+has its line. A change by another way is noticed at the next step and has no line. Whether torch has a switch of a name is asked of torch
+itself, before the name is given a value.
 """
 
 from __future__ import annotations
 
 import os
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from auditor.interruptions import interrupts
-from auditor.record.probes.wrapping import replace, telling
+from auditor.record.probes.wrapping import replace, telling, telling_of_a_change
 
 if TYPE_CHECKING:
     from auditor.record.process import Process
@@ -49,10 +51,6 @@ def install_torch(process: Process, torch: Any) -> None:
     known: dict[str, object] = {}
     environment: dict[object, object] = {}
     variables = _variables()
-    # A misspelt switch is a new name in one of these modules, and has no effect.
-    switchboards = [
-        (module, set(vars(module))) for module in vars(torch.backends).values() if isinstance(module, torch.backends.PropModule)
-    ]
 
     def poll(where: bool = True) -> None:
         for name, read in readers:
@@ -64,12 +62,6 @@ def install_torch(process: Process, torch: Any) -> None:
                 continue
             if value != known.get(name, known):
                 note(name, value, where)
-        for module, known_names in switchboards:
-            if len(vars(module)) != len(known_names):
-                for name, value in vars(module).items():
-                    if name not in known_names and (value is None or isinstance(value, (bool, int, str))):
-                        note(f"{module.__name__}.{name}", value, where, unknown=True)
-                known_names.update(vars(module))
         if variables != environment:
             environment.clear()
             environment.update(variables)
@@ -98,18 +90,37 @@ def install_torch(process: Process, torch: Any) -> None:
         setter = getattr(torch, name, None)
         if setter is not None:
             setattr(torch, name, telling(setter, lambda *_a, **_k: poll(), after=True))
-    changed = [(torch.backends.ContextProp, "__set__"), (torch.backends.PropModule, "__setattr__")]
-    changed.append((torch.backends.cuda.cuBLASModule, "__setattr__"))
+    changed = [(torch.backends.ContextProp, "__set__"), (torch.backends.cuda.cuBLASModule, "__setattr__")]
     if hasattr(torch.backends, "_FP32Precision"):  # torch.backends.cudnn.conv.fp32_precision and its kin, since 2.9
         changed.append((torch.backends._FP32Precision, "__setattr__"))
     for cls, name in changed:
         setattr(cls, name, telling(getattr(cls, name), lambda *_a, **_k: poll(), after=True))
+
+    def switched(_done: object, known_before: int, board: Any, name: str, value: object) -> None:
+        if not known_before and isinstance(board, ModuleType) and (value is None or isinstance(value, (bool, int, float, str))):
+            note(f"{board.__name__}.{name}", value, True, unknown=True)
+        poll()
+
+    # Modules with a class of their own take any name without a word: a misspelt switch is one that they did not have before.
+    boards = {type(module) for module in vars(torch.backends).values() if isinstance(module, ModuleType)} - {ModuleType}
+    for cls in {torch.backends.PropModule, *(cls for cls in boards if not issubclass(cls, torch.backends.PropModule))}:
+        cls.__setattr__ = telling_of_a_change(cls.__setattr__, _has, switched)
     # `with torch.backends.cudnn.flags(...)` goes past the properties; it puts back what it set, and so is no change of the script's that
     # has a line.
     for module in (torch.backends.cudnn, torch.backends.mkldnn):
         behind = getattr(module, "m", None)
         if behind is not None and hasattr(behind, "set_flags"):
             behind.set_flags = telling(behind.set_flags, lambda *_a, **_k: poll(where=False), after=True)
+
+
+def _has(board: object, name: str, _value: object) -> int:
+    """Whether an object has an attribute; one that refuses to be read is there."""
+    try:
+        return hasattr(board, name)
+    except Exception as error:  # a switch that was set by another of its interfaces
+        if interrupts(error):
+            raise
+        return True
 
 
 def _readers(torch: Any) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from auditor.interruptions import interrupts
 from auditor.record import digest
-from auditor.record.callsite import ENGINE, LIBRARY, MODULE, OURS, STEP, TRANSPORT, hide_us
+from auditor.record.callsite import ENGINE, IMPORT, LIBRARY, MODULE, OURS, STEP, TRANSPORT, hide_us
 from auditor.record.lane import pack
 from auditor.record.probes.foreign_memory import content_of
 from auditor.record.probes.leaves import Leaves
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 _INTERNED_LIMIT = 200_000
 #: In the place of which tensor a digest is of: it is a storage that was handed out.
 _HANDED = -1
+#: Of the gradients of a leaf, the first so many at which it is looked whether it was written unseen.
+_LEAF_LOOKS = 16
 _BACKWARD = BACKWARD << 8
 _CUT = CUT << 8
 _next_op = 0
@@ -131,6 +133,8 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
     leaves = Leaves(lane)
     modules = ModulePaths(lane, leaves)
     measures = Measures(lane, torch)
+    seen_leaves: dict[int, tuple[int, Any, int]] = {}  # gradients of a leaf, which it was and who wrote it last, digest or version
+    unseen: dict[int, bool] = {}  # leaves that are looked at no longer
     running: list[tuple[int, int, int]] = []  # modules whose call runs: number and site of the one around it, id
     module = 0
     module_site = 0  # where the current module was called, once an op had to ask
@@ -189,12 +193,13 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
     def walk(frame: Any) -> int:
         nonlocal module_site
         within = True  # nearer than the call of the current module
+        importing = False
         while frame is not None:
             place = places.get(id(frame.f_code))
             if place is None:
                 place = learn(frame.f_code)
             if place.__class__ is dict:
-                site = place.get(frame.f_lasti) or define_site(place, frame)
+                site = place.get(~frame.f_lasti if importing else frame.f_lasti) or define_site(place, frame, importing)
                 if not within:
                     module_site = site
                 return site
@@ -205,6 +210,8 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
                     within = False
                 elif place == ENGINE:
                     return engine_site
+                elif place == IMPORT:
+                    importing = True
             frame = frame.f_back
         return 0
 
@@ -460,16 +467,28 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
 
     def collective(call: Any, op: int, facts: OpFacts, args: Any, kwargs: Any, site: int) -> Any:
         """An op between ranks: recorded without values; the tensors that it was given have no history afterwards."""
-        out = call(*args, **kwargs) if kwargs else call(*args)
+        nonlocal n, off
         given: list[Any] = []
-        outputs_in([args, list((kwargs or {}).values()), out], given)
+        outputs_in([args, list((kwargs or {}).values())], given)
+        producers = [producer_of(tensor) for tensor in given][: 3 * (MORE_LIMIT + 1)]
+        out = call(*args, **kwargs) if kwargs else call(*args)
+        outputs_in(out, given)
         for tensor in given:
             try:
                 del tensor.untyped_storage()._repro_audit
             except Exception as error:  # no storage, or one without a history
                 if interrupts(error):
                     raise
-        emit(sig_of(facts, [meta(tensor) for tensor in given], None), 0, site)
+        sig = sig_of(facts, [meta(tensor) for tensor in given], None)
+        more = max(len(producers) - 1, 0) // 3
+        producers += [0] * (3 * (more + 1) - len(producers))
+        for k in range(more + 1):
+            n += 1
+            if off == end:
+                roll(n)
+            p0, p1, p2 = producers[3 * k : 3 * k + 3]
+            pack(buffer, off, 0, 0, 0 if k else site, 0, p0, p1, p2, 0 if k else where | more, MORE if k else sig)
+            off += RECORD_SIZE
         return out
 
     def sig_of(facts: OpFacts, metas: list[_Meta], key: Any) -> int:
@@ -507,7 +526,9 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
 
     def define_number(facts: OpFacts, out: Any) -> int:
         kind = out.__class__
-        sig = number_sigs[kind] = lane.define("sig", {"kind": "op", "op": facts.name, "out": [[kind.__name__, [], None, ""]], **said_of(facts)})
+        sig = number_sigs[kind] = lane.define(
+            "sig", {"kind": "op", "op": facts.name, "out": [[kind.__name__, [], None, ""]], **said_of(facts)}
+        )
         return sig
 
     def define_op(facts: OpFacts, out: Any, key: Any) -> tuple[int, Any, Any]:
@@ -527,7 +548,9 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
         """The same for an op with any number of outputs; its second part is a digesting function for each, None where unread."""
         if len(sigs) > _INTERNED_LIMIT:
             sigs.clear()
-        sig = lane.define("sig", {"kind": "op", "op": facts.name, "out": [meta(t) for t in found], "args": readable(key[1]), **said_of(facts)})
+        sig = lane.define(
+            "sig", {"kind": "op", "op": facts.name, "out": [meta(t) for t in found], "args": readable(key[1]), **said_of(facts)}
+        )
         readers = [
             None if unread(facts, position, returned) else later if deferring or not tensor.is_cpu else _reader(tensor)
             for position, tensor in enumerate(found)
@@ -733,7 +756,33 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
             if interrupts(error):
                 raise
             return _BACKWARD, 0
-        return _BACKWARD | number_ << 16, producer_of(variable) if number_ else 0
+        written = producer_of(variable) if number_ else 0
+        if number_ and not unseen.get(number_, False):
+            look_at_leaf(number_, written, variable)
+        return _BACKWARD | number_ << 16, written
+
+    def look_at_leaf(number_: int, written: int, variable: Any) -> None:
+        """Tell, once, of a leaf that has changed between two gradients though no recorded op wrote it: compiled code may, and NumPy.
+
+        Looked at are the first gradients of each leaf, and then ever fewer.
+        """
+        count, before, known = seen_leaves.get(number_, (0, None, 0))
+        count += 1
+        if count > _LEAF_LOOKS and count & (count - 1):
+            seen_leaves[number_] = count, before, known
+            return
+        try:
+            same = id(variable), written
+            now = digest.of_tensor(variable) if variable.is_cpu else variable._version
+        except Exception as error:  # a leaf that cannot be read as a dense tensor
+            if interrupts(error):
+                raise
+            unseen[number_] = True
+            return
+        if before == same and known != now:
+            unseen[number_] = True
+            lane.line({"k": "unseen-write", "at": n, "leaf": number_})
+        seen_leaves[number_] = count, same, now
 
     def begin_forward() -> None:
         """The first op of a new graph: setup is over, and so is the step of a script that updates by hand."""
