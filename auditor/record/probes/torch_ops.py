@@ -482,13 +482,17 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
         sig = sig_of(facts, [meta(tensor) for tensor in given], None)
         more = max(len(producers) - 1, 0) // 3
         producers += [0] * (3 * (more + 1) - len(producers))
+        size = (more + 1) * RECORD_SIZE
+        records = bytearray(size)
         for k in range(more + 1):
-            n += 1
-            if off == end:
-                roll(n)
             p0, p1, p2 = producers[3 * k : 3 * k + 3]
-            pack(buffer, off, 0, 0, 0 if k else site, 0, p0, p1, p2, 0 if k else where | more, MORE if k else sig)
-            off += RECORD_SIZE
+            pack(records, k * RECORD_SIZE, 0, 0, 0 if k else site, 0, p0, p1, p2, 0 if k else where | more, MORE if k else sig)
+        if off + size > end:  # all of them lie in one segment
+            roll()
+        n += more + 1
+        at = off
+        off = at + size
+        buffer[at:off] = records
         return out
 
     def sig_of(facts: OpFacts, metas: list[_Meta], key: Any) -> int:
