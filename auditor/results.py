@@ -10,7 +10,8 @@ from auditor.redaction import redacted, redacted_words
 
 Verdict = Literal["diverged", "no-divergence-seen", "inconclusive"]
 Kind = Literal[
-    "draw", "kernel", "kernel-or-hidden-write", "uninitialized", "data", "data-order", "hidden-write", "outside-torch", "argument", "structure", "arithmetic", "failed",
+    "draw", "kernel", "kernel-or-hidden-write", "uninitialized", "data", "data-order", "hidden-write", "outside-torch", "argument",
+    "structure", "arithmetic", "failed",
 ]  # fmt: skip
 #: What a difference reaches; `number`: a Python number, as for a line that is printed.
 Reach = Literal["loss", "gradients", "parameters", "optimizer-state", "saved-files", "collective", "number", "nothing"]

@@ -13,7 +13,6 @@ from auditor.trace import CHANGED, ELSEWHERE
 from auditor.trace.ops import ADOPTING, COLLECTIVES, OVERWRITING, leaves_unwritten
 from auditor.trace.reader import LaneTrace, Trace
 
-
 _CHANGED = json.dumps(CHANGED)
 
 

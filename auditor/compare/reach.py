@@ -131,7 +131,7 @@ def _in_training(side: Columns, rows: Array) -> bool:
         return True  # it is not known whose memory that is
     given = side.inputs[used]
     roots = side.root[given[given >= 0]]
-    listed = [row for row in np.flatnonzero(used & side.listed).tolist()]
+    listed = np.flatnonzero(used & side.listed).tolist()
     more = [one for row in listed for one in side.given(row) if one >= 0]
     return bool(np.isin(side.root[writes], np.concatenate([roots, side.root[np.array(more, np.int64)]])).any())
 

@@ -188,7 +188,7 @@ def _leftover(divergence: Divergence | None, cause: Cause, removed: Sequence[str
 def _difference(runs: Sequence[Trace], strict: bool) -> Divergence | None:
     """The first difference between the first run and another."""
     for run in runs[1:]:
-        found = compared(runs[0], run, strict).divergence
+        found = compared(runs[0], run, strict=strict).divergence
         if found is not None:
             return found
     return None

@@ -12,7 +12,7 @@ leave a frame of its own in a traceback that the script sees; keep a tensor aliv
   eagerly would change the numbers.
 * Ops of threads that Python did not start, and of C++ extensions that do not go through the dispatcher. What they leave behind is
   found by the second look, when an input has changed that no recorded op wrote (`hidden-write`).
-* A write by NumPy or another process into memory that torch shares, when it happens: memory that was handed out by `Tensor.numpy`, `tolist`,
+* A write by NumPy or another process into memory that torch shares, when it happens: memory handed out by `Tensor.numpy`, `tolist`,
   `__dlpack__` or `share_memory_`, or came in by `from_numpy` or `frombuffer`, is digested again at each use, up to 16 MB. Elsewhere (a
   larger storage, an address that `data_ptr` gave away) it is found by the second look, at the op that reads it.
 * `random()` and `getrandbits()` of an own `random.Random`; the seed of an own NumPy `RandomState` or bit generator (its state is seen at
