@@ -10,7 +10,7 @@ import numpy as np
 
 from auditor.results import Kind
 from auditor.trace import CHANGED, ELSEWHERE
-from auditor.trace.ops import ADOPTING, COLLECTIVES, OVERWRITING, leaves_unwritten
+from auditor.trace.ops import ADOPTING, COLLECTIVES, COMPILED, OVERWRITING, leaves_unwritten
 from auditor.trace.reader import LaneTrace, Trace
 
 _CHANGED = json.dumps(CHANGED)
@@ -130,6 +130,8 @@ def _kind(a: dict[str, Any], b: dict[str, Any], lane: LaneTrace, twin: LaneTrace
         return "structure", f"the result's dtype, shape, layout or device differs: {a['out']} and {b['out']}"
     if a["numbers"] != b["numbers"]:
         return "argument", f"{a['op']} was given {a['numbers']} in one run and {b['numbers']} in the other"
+    if a["kind"] == "external" and a["op"] == COMPILED:
+        return "kernel", "compiled code computed other values, and its inputs are the same as far as recorded ops made them"
     if a["kind"] == "external":
         if a["rows"] and a["rows"] == b["rows"]:
             return "data-order", "the same rows came in in another order"

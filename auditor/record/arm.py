@@ -17,6 +17,7 @@ from auditor.interruptions import interrupts
 from auditor.record import imports
 from auditor.record.probes import (
     autocast,
+    compiled,
     files,
     foreign_memory,
     modules,
@@ -56,7 +57,7 @@ def arm() -> Process:
 
         imports.when_imported("torch", partial(_install_torch, redirect.install_torch, process))
     # One by one: a probe that does not fit a version of torch is reported and leaves the others alone.
-    for probe in (torch_rng, settings, steps, autocast, torch_mode, modules, threads, workers, foreign_memory):
+    for probe in (torch_rng, settings, steps, autocast, torch_mode, compiled, modules, threads, workers, foreign_memory):
         imports.when_imported("torch", partial(_install_torch, probe.install_torch, process))
     if process.settings.get("device"):
         imports.when_imported("torch", partial(_install_torch, redirect.install_threads, process))

@@ -15,8 +15,10 @@ from __future__ import annotations
 import ctypes
 import struct
 from array import array
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from functools import wraps
+from types import MemberDescriptorType
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from xxhash import xxh3_64, xxh3_64_intdigest
 
@@ -24,6 +26,8 @@ from auditor.interruptions import interrupts
 
 if TYPE_CHECKING:
     import torch
+
+Result = TypeVar("Result")
 
 #: Rows of more than this many entries are not compared as a set (a Python call a row).
 ROWS_LIMIT = 1024
@@ -43,17 +47,83 @@ def array_type(size: int) -> Any:
     return made
 
 
-def no_dispatch() -> Any:
-    """A guard: while it lives, what this thread does with tensors is not dispatched to any mode."""
+class Unseen:
+    """Within it, what this thread asks of tensors and does with them reaches no mode and no class of the user's."""
+
+    __slots__ = ("_function", "_guard")
+
+    def __enter__(self) -> None:
+        import torch
+
+        self._guard = torch._C._DisableTorchDispatch()  # type: ignore[attr-defined]  # missing in torch's stubs
+        self._function = torch._C.DisableTorchFunction()
+        self._function.__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        self._function.__exit__(None, None, None)
+        del self._guard
+
+
+def unseen(function: Callable[..., Result]) -> Callable[..., Result]:
+    """A function that runs under `Unseen`."""
+
+    @wraps(function)
+    def run(*args: Any, **kwargs: Any) -> Result:
+        with Unseen():
+            return function(*args, **kwargs)
+
+    return run
+
+
+#: name of a class of tensors -> how many of its tensors had values that could not be read
+unread: dict[str, int] = {}
+
+
+def has_own_dispatch(kind: type) -> bool:
+    """Whether a class of tensors answers for what is done with its tensors: they wrap others, or stand for values that are not there."""
     import torch
 
-    return torch._C._DisableTorchDispatch()
+    disabled = torch._C._disabled_torch_dispatch_impl  # type: ignore[attr-defined]  # missing in torch's stubs
+    return getattr(kind, "__torch_dispatch__", disabled) is not disabled
+
+
+def is_traced(kind: type) -> bool:
+    """Whether tensors of this class belong to a mode that traces (fake and functional ones): they have no values of the run."""
+    return getattr(kind, "_mode_key", None) is not None
+
+
+def parts_of(tensor: Any) -> list[Any]:
+    """The tensors that a tensor with its own dispatch is made of: what lies in its attributes, by name. Asks its class nothing."""
+    found: dict[str, Any] = {}
+    try:
+        found.update(object.__getattribute__(tensor, "__dict__"))
+    except AttributeError:
+        pass
+    for kind in type(tensor).__mro__:
+        for name, slot in vars(kind).items():
+            if type(slot) is MemberDescriptorType:
+                try:
+                    found.setdefault(name, slot.__get__(tensor, kind))
+                except AttributeError:  # not set
+                    continue
+    parts: list[Any] = []
+    for name in sorted(found):
+        value = found[name]
+        inner = value if type(value) in (list, tuple) else value.values() if type(value) is dict else (value,)
+        parts += [one for one in inner if hasattr(type(one), "untyped_storage") and one is not tensor]
+    return parts
 
 
 def of_tensor(tensor: torch.Tensor) -> int:
-    """Digest of any tensor; 0 if it has no bytes that can be read (meta, fake, functional, empty)."""
+    """Digest of any tensor; 0 if it has no bytes that can be read (meta, fake, functional, empty).
+
+    Called within a handler or under `Unseen`, as is all that reads a tensor of a class of the user's.
+    """
     import torch
 
+    kind = tensor.__class__
+    if kind is not torch.Tensor and kind is not torch.nn.Parameter and has_own_dispatch(kind):
+        return _of_wrapper(tensor)
     if (
         tensor.layout is torch.strided
         and tensor.device.type == "cpu"
@@ -78,6 +148,24 @@ def of_tensor(tensor: torch.Tensor) -> int:
     return of_bytes((array_types.get(size) or array_type(size)).from_address(address))
 
 
+def _of_wrapper(tensor: Any) -> int:
+    kind = type(tensor)
+    if is_traced(kind):
+        return 0
+    parts = parts_of(tensor)
+    if parts:
+        return of_many([of_tensor(part) for part in parts])
+    try:
+        size, address = tensor.nbytes, tensor.data_ptr()
+        if size and address and tensor.is_cpu and tensor.is_contiguous():  # its own memory, as `_make_subclass` gives it
+            return of_bytes((array_types.get(size) or array_type(size)).from_address(address))
+    except Exception as error:  # it has none
+        if interrupts(error):
+            raise
+    unread[kind.__qualname__] = unread.get(kind.__qualname__, 0) + 1
+    return 0
+
+
 def float_of(tensor: torch.Tensor) -> float | None:
     """The value of a CPU tensor with one element of float32 or float64, read without an op: a profiler would count it."""
     import torch
@@ -93,16 +181,56 @@ def of_many(digests: list[int]) -> int:
     return of_bytes(b"".join(d.to_bytes(8, "little") for d in digests))
 
 
+def of_value(value: Any) -> int:
+    """Digest of what an op returns that is no tensor, by its content, never by an address: of an object that it does not tell, the type."""
+    return of_bytes(_told(value).encode())
+
+
+def _told(value: Any) -> str:
+    kind = type(value)
+    if kind in (list, tuple):
+        return f"{kind.__name__}({', '.join(_told(part) for part in value)})"
+    if kind is dict:
+        return f"dict({', '.join(f'{_told(key)}: {_told(part)}' for key, part in value.items())})"
+    if value is None or kind in _TOLD:
+        return repr(value)
+    if hasattr(kind, "untyped_storage"):
+        return f"{value.dtype}{tuple(value.shape)}{of_tensor(value):x}"
+    if _is_scripted(kind):
+        try:
+            return f"{value._type()}{_told(value.__getstate__())}"  # packed weights: what they would be saved as
+        except Exception as error:  # one that cannot be saved
+            if interrupts(error):
+                raise
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+#: Types that are told by their repr: it is the same in every run.
+_TOLD = (int, bool, float, complex, str, bytes)
+
+
+def _is_scripted(kind: type) -> bool:
+    import torch
+
+    return issubclass(kind, torch.ScriptObject)
+
+
 def of_all(values: Iterable[object]) -> int:
     """One order-sensitive digest of many tensors, as they lie in memory; what is no tensor counts as absent.
 
     Made for each step of a small model too: one running hash, and of each tensor only the questions on which memory safety depends.
     """
+    import torch
+
+    plain = (torch.Tensor, torch.nn.Parameter)
     running = xxh3_64()
     add = running.update
     elsewhere: list[torch.Tensor] = []
     for value in values:
         try:
+            if value.__class__ not in plain and isinstance(value, torch.Tensor) and has_own_dispatch(type(value)):
+                add(_of_wrapper(value).to_bytes(8, "little"))
+                continue
             if value.is_contiguous() and value.is_cpu:  # type: ignore[attr-defined]  # or not a tensor, see below
                 size = value.nbytes  # type: ignore[attr-defined]
                 address = value.data_ptr()  # type: ignore[attr-defined]
@@ -239,7 +367,10 @@ class Deferred:
             return
         waiting, self._waiting = self._waiting, []
         torch = self._torch
-        guard = no_dispatch()  # noqa: F841  # works by living
+        with Unseen():
+            self._read(torch, waiting)
+
+    def _read(self, torch: Any, waiting: list[tuple[Any, Any, int]]) -> None:
         of_devices: dict[Any, list[tuple[Any, Any, int]]] = {}
         for entry in waiting:
             of_devices.setdefault(entry[0].device, []).append(entry)
@@ -254,7 +385,7 @@ class Deferred:
 def physical(tensor: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...] | None:
     """The tensor as contiguous readable CPU memory in physical order, its parts if it has several, None if it has none.
 
-    Called with dispatch modes out of the way: within a handler, or under `no_dispatch`.
+    Called with dispatch modes out of the way: within a handler, or under `Unseen`.
     """
     import torch
 

@@ -10,7 +10,7 @@ import time
 from typing import Any
 
 from auditor.interruptions import interrupts
-from auditor.record import imports
+from auditor.record import digest, imports
 from auditor.record.callsite import is_user_code
 from auditor.record.lane import Lane
 from auditor.redaction import redacted_words
@@ -169,6 +169,9 @@ class Process:
 def _tell_failures(lane: Lane) -> None:
     for what, count in imports.failures():
         lane.line({"k": "lost", "what": f"what a part of the recorder would have noted: {what}", "count": count})
+    while digest.unread:
+        kind, count = digest.unread.popitem()
+        lane.line({"k": "lost", "what": f"values of tensors of class {kind}, which keeps them where they cannot be read", "count": count})
 
 
 def _identity() -> list[int]:

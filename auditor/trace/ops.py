@@ -25,6 +25,9 @@ WRITING_NOTHING = (
 #: `masked_fill` (gradient of a tensor value), `prod`, `masked.prod`.
 BRANCHES_UNDER_A_MODE = ("aten.masked_fill.Tensor", "aten.masked_fill_.Tensor", "aten.prod.default", "aten.prod.dim_int")
 
+#: A graph that Inductor compiled, run once. An external tensor with this name was computed by a part of such a graph.
+COMPILED = "inductor.graph"
+
 _EMPTY = ("empty", "new_empty", "_empty", "_efficientzerotensor", "resize_.", "resize_as_.")
 
 

@@ -51,6 +51,7 @@ def watch(process: Process, lane: Lane, torch: Any, window: dict[str, Any]) -> H
         elif isinstance(value, dict):
             tensors_in(list(value.values()), found)
 
+    @digest.unseen
     def save(slot: str, tensor: Any) -> dict[str, object] | None:
         """Digest a tensor in logical order and keep its bytes."""
         nonlocal kept
@@ -82,6 +83,7 @@ def watch(process: Process, lane: Lane, torch: Any, window: dict[str, Any]) -> H
             fact["file"] = file
         return fact
 
+    @digest.unseen
     def inputs_of(op: OpFacts, args: Any, kwargs: Any) -> list[dict[str, object]]:
         found: list[Any] = []
         tensors_in(args, found)
@@ -110,6 +112,15 @@ def watch(process: Process, lane: Lane, torch: Any, window: dict[str, Any]) -> H
                 facts.append(birth)
         return facts
 
+    @digest.unseen
+    def keep_birth(tensor: Any) -> None:
+        try:
+            if 0 < tensor.nbytes <= _BIRTH_LIMIT:
+                tensor.untyped_storage()._repro_audit_birth = tensor.untyped_storage().clone()
+        except Exception as error:  # no storage of its own
+            if interrupts(error):
+                raise
+
     def look(mode: Any, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         try:
             number = lane.position()
@@ -120,13 +131,11 @@ def watch(process: Process, lane: Lane, torch: Any, window: dict[str, Any]) -> H
             close = number >= first and not types and not facts.collective
             values = inputs_of(facts, args, kwargs) if close else []
             out = plain.dispatch(mode, func, types, args, kwargs)
-            if facts.empty and isinstance(out, torch.Tensor) and 0 < out.nbytes <= _BIRTH_LIMIT:
-                try:
-                    out.untyped_storage()._repro_audit_birth = out.untyped_storage().clone()
-                except Exception as error:  # no storage of its own
-                    if interrupts(error):
-                        raise
-            if close and out is not NotImplemented and lane.position() > number:
+            if out is NotImplemented or lane.position() == number:
+                return out
+            if facts.empty and isinstance(out, torch.Tensor):
+                keep_birth(out)
+            if close:
                 found: list[Any] = []
                 tensors_in(out, found)
                 tensors_in([args[w] if isinstance(w, int) and w < len(args) else None for w in facts.writes], found)

@@ -14,6 +14,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from auditor.interruptions import interrupts
+from auditor.record import digest
 from auditor.record.callsite import is_user_code
 
 if TYPE_CHECKING:
@@ -48,10 +49,12 @@ class Leaves:
         found = self._known.get(key)
         if found is not None and found[0]() is variable:
             return found[1]
-        name = self.name(variable)
+        with digest.Unseen():
+            name = self.name(variable)
+            shape = list(map(int, variable.shape))
         number = self._numbers.get(name, 0)
         if not number and len(self._numbers) < _MOST:
-            number = self._numbers[name] = self.lane.define("leaf", {"name": name, "shape": list(map(int, variable.shape))})
+            number = self._numbers[name] = self.lane.define("leaf", {"name": name, "shape": shape})
         known = self._known
         known[key] = (weakref.ref(variable, lambda reference: forget(known, key, reference)), number)
         return number

@@ -83,9 +83,9 @@ class Measures:
             return None
         return args[0].detach().clone()
 
+    @digest.unseen
     def after(self, kind: str, call: Any, args: Any, kwargs: Any, out: Any, before: Any) -> None:
         """Measure, and note what was found about the record that was written last."""
-        guard = digest.no_dispatch()  # noqa: F841  # works by living
         try:
             if args[0] is out and kind == "overflow":
                 before = self._undone(call, args, out)

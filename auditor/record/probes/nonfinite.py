@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from auditor.record import digest
 from auditor.record.callsite import hide_us
 from auditor.record.probes.torch_ops import learn_op
 
@@ -20,6 +21,7 @@ def watch(lane: Lane, torch: Any) -> Handler:
     plain: Handler = lane.handler
     told = 0
 
+    @digest.unseen
     def floating(value: Any, found: list[Any]) -> list[Any]:
         if isinstance(value, torch.Tensor):
             if value.is_floating_point() and value.layout is torch.strided and value.device.type != "meta":
@@ -31,6 +33,7 @@ def watch(lane: Lane, torch: Any) -> Handler:
             floating(list(value.values()), found)
         return found
 
+    @digest.unseen
     def are_finite(tensors: list[Any]) -> bool:
         return all(bool(tensor.isfinite().all()) for tensor in tensors)
 
@@ -53,8 +56,9 @@ def watch(lane: Lane, torch: Any) -> Handler:
                 found.append(torch.tensor(out))
             if not are_finite(found):
                 told += 1
-                nans = sum(int(tensor.isnan().sum()) for tensor in found)
-                infinities = sum(int(tensor.isinf().sum()) for tensor in found)
+                with digest.Unseen():
+                    nans = sum(int(tensor.isnan().sum()) for tensor in found)
+                    infinities = sum(int(tensor.isinf().sum()) for tensor in found)
                 lane.line({"k": "nonfinite", "at": lane.number(), "nans": nans, "infinities": infinities, "given": not was_finite})
             return out
         except BaseException as error:

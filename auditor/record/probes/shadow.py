@@ -220,8 +220,8 @@ def watch(lane: Lane, torch: Any, settings: dict[str, Any]) -> Handler:
 
     lane.at_end.append(tell)
 
+    @digest.unseen
     def case_of(op: _Op, args: Any, kwargs: Any) -> _Case | None:
-        guard = digest.no_dispatch()  # noqa: F841  # works by living
         try:
             case = _Case(torch, op, args, kwargs)
         except _CannotError as error:
@@ -236,8 +236,8 @@ def watch(lane: Lane, torch: Any, settings: dict[str, Any]) -> Handler:
             return None
         return case if case.dtypes else None  # without floating inputs there is nothing to compute better
 
+    @digest.unseen
     def compare(op: _Op, case: _Case, made: list[tuple[int, Any]], args: Any, kwargs: Any) -> None:
-        guard = digest.no_dispatch()  # noqa: F841  # works by living
         wanted = [(slot, tensor) for slot, tensor in made if _is_measured(torch, tensor)]
         if not wanted:
             if any(tensor.dtype in (torch.float64, torch.complex128) for _, tensor in made):
@@ -520,9 +520,9 @@ def _on(torch: Any, device: Any, op: _Op, args: Any, kwargs: Any) -> list[Any]:
     return [(slot, tensor) for slot, tensor in op.facts.made(torch, out, *moved)]
 
 
+@digest.unseen
 def _before(torch: Any, device: Any, op: _Op, args: Any, kwargs: Any) -> tuple[Any, Any]:
     """Copies on another device of what an op is about to write."""
-    guard = digest.no_dispatch()  # noqa: F841  # works by living
     try:
         return _moved(torch, device, args, kwargs)
     except Exception as error:  # the same is said where it is compared

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from auditor.interruptions import interrupts
 from auditor.record import digest
 from auditor.record.callsite import hide_us
-from auditor.record.probes.op_facts import QUERY
+from auditor.record.probes.op_facts import QUERY, OpFacts
 from auditor.record.probes.torch_ops import learn_op
 from auditor.trace import SUMS
 from auditor.trace.signs import ELEMENTS, ORDER, PERIOD, ROWS
@@ -134,9 +134,21 @@ def watch(lane: Lane, torch: Any) -> Handler:
                 raise
             missed[name] = missed.get(name, 0) + 1
 
+    @digest.unseen
     def met(number: int, tensor: Any) -> None:
-        guard = digest.no_dispatch()  # noqa: F841  # works by living
         note(number, 0, tensor, "external")
+
+    @digest.unseen
+    def note_all(number: int, facts: OpFacts, out: Any, args: Any, kwargs: Any) -> None:
+        for slot, tensor in facts.made(torch, out, args, kwargs):
+            try:
+                record = tensor.untyped_storage()._repro_audit
+            except Exception as error:  # no storage
+                if interrupts(error):
+                    raise
+                record = 0
+            if record > number:
+                note(record, slot, tensor, facts.name)
 
     def tell() -> None:
         for name, count in sorted(missed.items()):
@@ -151,16 +163,7 @@ def watch(lane: Lane, torch: Any) -> Handler:
             facts = (getattr(func, "_repro_audit", None) or learn_op(func))[3]
             if facts.flag == QUERY or facts.shares or facts.collective:
                 return out
-            guard = digest.no_dispatch()  # noqa: F841  # works by living
-            for slot, tensor in facts.made(torch, out, args, kwargs):
-                try:
-                    record = tensor.untyped_storage()._repro_audit
-                except Exception as error:  # no storage
-                    if interrupts(error):
-                        raise
-                    record = 0
-                if record > number:
-                    note(record, slot, tensor, facts.name)
+            note_all(number, facts, out, args, kwargs)
             return out
         except BaseException as error:
             hide_us(error)

@@ -48,7 +48,8 @@ def install_torch(process: Process, torch: Any) -> None:
         optimizers[key] = (weakref.ref(optimizer), number, size)
         if lane.handler is not None:
             parameters = [p for group in groups for p in group["params"]]
-            told = [lane.handler.name_leaf(p) for p in parameters[:_MOST_TOLD] if p.requires_grad]  # frozen ones wait for no gradient
+            with digest.Unseen():
+                told = [lane.handler.name_leaf(p) for p in parameters[:_MOST_TOLD] if p.requires_grad]  # frozen ones wait for no gradient
             names, written = [name for name, _ in told], [row for _, row in told]
             lane.event("optimizer", False, number=number, name=type(optimizer).__name__, leaves=names, written=written)
         return number
@@ -115,11 +116,12 @@ def install_torch(process: Process, torch: Any) -> None:
             forget_failed(lane, frame)
         if not options.get("accumulate_grad", True):
             return  # torch.autograd.grad
-        loss = _loss(torch, outputs)
-        root = outputs[0] if outputs else None
-        if lane.handler is not None and isinstance(root, torch.Tensor):
-            has_graph = any(isinstance(output, torch.Tensor) and output.requires_grad for output in outputs)
-            lane.event("backward", root=lane.handler.producer_of(root), first=has_graph)
+        with digest.Unseen():
+            loss = _loss(torch, outputs)
+            root = outputs[0] if outputs else None
+            if lane.handler is not None and isinstance(root, torch.Tensor):
+                has_graph = any(isinstance(output, torch.Tensor) and output.requires_grad for output in outputs)
+                lane.event("backward", root=lane.handler.producer_of(root), first=has_graph)
         if lane.unfinished_step is not None and not state["optimizers"]:
             lane.unfinished_step()  # a second backward pass over the same graph, or a level without ops: its loss is still the one before
         lane.loss = loss
@@ -177,11 +179,11 @@ def _loss(torch: Any, outputs: Any) -> tuple[float | None, int] | None:
     return digest.float_of(first), digest.of_tensor(first)
 
 
+@digest.unseen
 def _digests(optimizer: Any) -> dict[str, object]:
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     gradients = [p.grad for p in parameters]
     state = optimizer.state
-    guard = digest.no_dispatch()  # noqa: F841  # works by living
     return {
         "optimizer": type(optimizer).__name__,
         "parameters": digest.of_all(parameters),

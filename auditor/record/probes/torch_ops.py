@@ -19,19 +19,22 @@ from __future__ import annotations
 
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from auditor.interruptions import interrupts
 from auditor.record import digest
 from auditor.record.callsite import ENGINE, IMPORT, LIBRARY, MODULE, OURS, STEP, TRANSPORT, hide_us
 from auditor.record.lane import pack
+from auditor.record.mode import THEIRS, TRACED, whose
 from auditor.record.probes.foreign_memory import content_of
 from auditor.record.probes.leaves import Leaves
 from auditor.record.probes.measure import Measures, by_result
 from auditor.record.probes.modules import ModulePaths
 from auditor.record.probes.op_facts import EMPTY, NORMAL, NUMBER, QUERY, SLOW, OpFacts
 from auditor.trace import BACKWARD, CHANGED, CUT, FORWARD, MORE, MORE_LIMIT, OPTIMIZER, RECORD_SIZE, SETUP
+from auditor.trace.ops import COMPILED
 
 if TYPE_CHECKING:
     from auditor.record.lane import Lane
@@ -61,16 +64,27 @@ _current_node: Any
 _graph_task: Any
 _with_device: bool
 _strided: Any
+_asked_by_mode: Any
+_asked: Any
+_Hidden: Any
+_past_one: Any
+_numbers: Any
+_fake_mode: Any
 
 
 def bind(torch: Any) -> None:
     """Make the names of torch that the handlers use globals of this module: a closure cell each would be copied at every op."""
     global _Tensor, _Parameter, _Size, _plain_types, _plain_classes
     global _disabled, _get_seq, _current_node, _graph_task, _with_device, _strided
+    global _asked_by_mode, _asked, _Hidden, _past_one, _numbers, _fake_mode
     _Tensor, _Parameter, _Size = torch.Tensor, torch.nn.Parameter, torch.Size
     _plain_types = (torch.Tensor,)
     _plain_classes = (int, bool, str, torch.dtype, torch.device, torch.memory_format, torch.layout)
     _strided = torch.strided
+    _asked_by_mode, _asked = torch._C._is_torch_function_mode_enabled, torch._C._has_torch_function
+    _Hidden, _past_one = torch._C.DisableTorchFunction, getattr(torch._C, "_skip_one_hop_torch_function", None)
+    _numbers = (float, int, bool, complex)
+    _fake_mode = partial(torch._C._get_dispatch_mode, torch._C._TorchDispatchModeKey.FAKE)
     _disabled = torch._C._disabled_torch_dispatch_impl
     _get_seq = torch._C._autograd._get_sequence_nr
     _current_node = torch._C._current_autograd_node
@@ -91,6 +105,15 @@ def learn_op(func: Any) -> tuple[int, int, Any, OpFacts]:
     return known
 
 
+class _Known:
+    """Stands for an op within the handler: what is known of it, with another way to call it."""
+
+    __slots__ = ("_repro_audit",)
+
+    def __init__(self, known: tuple[int, int, Any, OpFacts]) -> None:
+        self._repro_audit = known
+
+
 #: Of a tensor: dtype (and layout), shape, stride if not contiguous, device.
 _Meta = tuple[str, tuple[int, ...], "tuple[int, ...] | None", str]
 
@@ -106,13 +129,15 @@ class Handler(NamedTuple):
     leave_module: Callable[[Any], None]
     name_leaf: Callable[[Any], tuple[str, int]]
     producer_of: Callable[[Any], int]
+    begin_graph: Callable[[list[Any], Iterable[int]], None]
+    end_graph: Callable[[Any], None]
 
 
-def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[str, int]], depth: int = 1) -> Handler:
+def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[str, int] | None], depth: int = 1) -> Handler:
     """Build the `__torch_dispatch__` of one thread.
 
-    `state_of(args, kwargs)` names and digests the stream that an op draws from; `depth` is the number of frames between the handler
-    and whoever called the op.
+    `state_of(args, kwargs)` names and digests the stream that an op draws from, None if it draws from none; `depth` is the number of
+    frames between the handler and whoever called the op.
     """
     sites = lane.sites
     places, learn, define_site = sites.places, sites.learn, sites.define_site
@@ -133,12 +158,14 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
     leaves = Leaves(lane)
     modules = ModulePaths(lane, leaves)
     measures = Measures(lane, torch)
+    unwritten: set[int] = set()  # the records that allocated memory and left it as it was
     seen_leaves: dict[int, tuple[int, Any, int]] = {}  # gradients of a leaf, which it was and who wrote it last, digest or version
     unseen: dict[int, bool] = {}  # leaves that are looked at no longer
     running: list[tuple[int, int, int]] = []  # modules whose call runs: number and site of the one around it, id
     module = 0
     module_site = 0  # where the current module was called, once an op had to ask
     where = 0
+    graph: tuple[list[int], list[Any], int] | None = None  # of compiled code that runs: what made its inputs, those it writes, the site
 
     # At each call a signal handler of the script's can run, draw numbers, and raise. A record's place is therefore taken and filled with no
     # call between the two: what was not filled would end the trace, and what was not taken would shift it.
@@ -249,10 +276,12 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
                 raise
             return 0
         changed = handed is not None and handed.by_op
-        key = ("changed" if changed else "external", shape)
+        key = ("changed" if changed else "external", shape, graph is None)
         known = sigs.get(key)
         if known is None:
             said = {"args": CHANGED} if changed else {}
+            if graph is not None:
+                said["op"] = COMPILED
             known = sigs[key] = (lane.define("sig", {"kind": "external", "out": [shape], **said}), None, False)
         number_ = emit(known[0], value, site, rows)
         came = getattr(storage, "_repro_audit_came", None)
@@ -265,8 +294,9 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
             lane.met_external(number_, tensor)
         try:
             storage._repro_audit = number_
-        except Exception:  # noqa: BLE001, S110  # a storage type without attributes: the tensor stays external
-            pass
+        except Exception as error:  # a storage type without attributes: the tensor stays external
+            if interrupts(error):
+                raise
         return number_
 
     def meta(tensor: Any) -> _Meta:
@@ -339,6 +369,8 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
 
     def producer_of(tensor: Any) -> int:
         """Number of the record that last wrote a tensor's storage; 0 for an external tensor, which is not digested."""
+        if is_another_modes(tensor):  # what it wraps has the history
+            return max([producer_of(part) for part in digest.parts_of(tensor)], default=0)
         storage: Any = None
         try:
             storage = tensor.untyped_storage()
@@ -362,7 +394,8 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
 
     def slow(call: Any, op: int, facts: OpFacts, args: Any, kwargs: Any, seq: int, site: int) -> Any:
         """Any op: several outputs, lists of tensors, randomness, undeclared writes, higher-order ops."""
-        nonlocal n, off
+        if _asked(args) or any(a.__class__ is list and _asked(a) for a in args):  # classes with only a `__torch_function__`
+            return out_of_sight(lambda seen: slow(seen, op, facts, args, kwargs, seq, site), call)
         if facts.collective:
             return collective(call, op, facts, args, kwargs, site)
         producers: list[int] = []
@@ -380,8 +413,8 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
                     producer_of(a)
                     continue
                 inputs_of(a, site, producers, key, floats)
-        if facts.random:
-            stream, state = state_of(args, kwargs)
+        if facts.random and _fake_mode() is None and (drawn := state_of(args, kwargs)) is not None:
+            stream, state = drawn
             emit(lane.sig("draw", stream=stream, function=facts.name), state, site)
         measured = facts.measured if phase <= FORWARD and facts.measured and measures.due(facts.name, site) else None
         before = measures.before(measured, args) if measured else None
@@ -389,6 +422,8 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
         found: list[Any] = []
         outputs_in(out, found)
         returned = len(found)
+        if any(is_another_modes(tensor) for tensor in found):
+            return out
         for place in facts.writes:
             if isinstance(place, int):
                 written = args[place] if place < len(args) else None
@@ -416,15 +451,26 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
                 raise
             sig, digests = unusual_outputs(facts, found, returned, key)
         if not found and out is not None:
-            digests.append(digest.of_bytes(repr(out).encode()))  # .item() and its like: a value that the program may branch on
+            # .item() and its like: a value that the program may branch on. What is packed of memory that nobody has written holds anything.
+            digests.append(0 if unwritten and not unwritten.isdisjoint(producers) else digest.of_value(out))
+        cut = 0 if seq or phase > FORWARD or not requires_gradient(args) else _CUT
         numbers = keep_numbers(tuple(floats)) if floats else 0
+        first = put(sig, digests, producers, numbers, seq, site, where | cut, () if facts.shares else found)
+        if facts.empty:
+            unwritten.add(first)
+        if measured:
+            measures.after(measured, call, args, kwargs, out, before)
+        return out
+
+    def put(sig: int, digests: list[int], producers: list[int], numbers: int, seq: int, site: int, flags: int, made: Iterable[Any]) -> int:
+        """Write a record with any number of digests and producers, of the tensors that it made; its number."""
+        nonlocal n, off
         more = min(max(len(digests) - 1, (len(producers) - 1) // 3, 0), MORE_LIMIT)
         if len(digests) > more + 1:
             digests[more:] = [digest.of_many(digests[more:])]
         digests += [0] * (more + 1 - len(digests))
         producers = producers[: 3 * (more + 1)]
         producers += [0] * (3 * (more + 1) - len(producers))
-        cut = 0 if seq or phase > FORWARD or not requires_gradient(args) else _CUT
         size = (more + 1) * RECORD_SIZE
         records = bytearray(size)
         for k in range(more + 1):
@@ -432,7 +478,7 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
             if k:
                 pack(records, k * RECORD_SIZE, digests[k], 0, 0, 0, p0, p1, p2, 0, MORE)
             else:
-                pack(records, 0, digests[0], seq, site, numbers, p0, p1, p2, where | cut | more, sig)
+                pack(records, 0, digests[0], seq, site, numbers, p0, p1, p2, flags | more, sig)
         if off + size > end:  # all of them lie in one segment
             roll()
         first = n + 1
@@ -440,20 +486,85 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
         at = off
         off = at + size
         buffer[at:off] = records
-        if not facts.shares:
-            for tensor in found:
-                try:
-                    tensor.untyped_storage()._repro_audit = first
-                except Exception as error:  # no storage of its own
-                    if interrupts(error):
-                        raise
+        for tensor in made:
+            try:
+                tensor.untyped_storage()._repro_audit = first
+            except Exception as error:  # no storage of its own
+                if interrupts(error):
+                    raise
         if fresh:
             for k in range(more + 1):
                 keep_places(k, buffer, at + k * RECORD_SIZE)
             fresh.clear()
-        if measured:
-            measures.after(measured, call, args, kwargs, out, before)
-        return out
+        return first
+
+    @digest.unseen
+    def begin_graph(inputs: list[Any], written: Iterable[int]) -> None:
+        """Compiled code is about to run, see `probes/compiled.py`; it empties the list, so that memory is freed early."""
+        nonlocal graph
+        found: list[Any] = []
+        outputs_in(inputs, found)
+        site = place_of_graph(_getframe())
+        producers: list[int] = []
+        inputs_of(found, site, producers, [], [])
+        graph = producers, [inputs[place] for place in written], site
+
+    @digest.unseen
+    def end_graph(out: Any) -> None:
+        """Record what compiled code made of its inputs, and which of them it wrote, as one op."""
+        nonlocal graph
+        if graph is None:
+            return
+        (producers, found, site), graph = graph, None
+        outputs_in(out, found)
+        found = [tensor for k, tensor in enumerate(found) if not any(tensor is other for other in found[:k])]
+        shapes = [meta(tensor) for tensor in found]
+        known = sigs.get(what := ("graph", tuple(shapes)))
+        if known is None:
+            known = sigs[what] = (lane.define("sig", {"kind": "op", "op": COMPILED, "out": shapes, "args": []}), None, False)
+        some = len(found) <= MORE_LIMIT
+        digests = [later(t, k) if some and (deferring or not t.is_cpu) else digest.of_tensor(t) for k, t in enumerate(found)]
+        put(known[0], digests, producers, 0, 0, site, where, found)
+
+    def place_of_graph(frame: Any) -> int:
+        nonlocal phase, where
+        if step_site:
+            return step_site
+        if _graph_task() >= 0:
+            phase = BACKWARD
+            where = _BACKWARD
+            return walk(frame) or engine_site
+        if phase == BACKWARD:
+            phase = outer_phase
+            where = module << 16 | phase << 8
+        return walk(frame)
+
+    def is_another_modes(out: Any) -> bool:
+        """Whether a mode below ours made a tensor of its own of it, which has no values, or wraps what has its own history."""
+        c = out.__class__
+        return c is not _Tensor and c is not _Parameter and isinstance(out, _Tensor) and c.__torch_dispatch__ is not _disabled
+
+    def out_of_sight(run: Callable[[Any], Any], call: Any) -> Any:
+        """`run(call)`, such that no `__torch_function__` of the user's sees what we ask of tensors, and that we call the op a second time.
+
+        What a kernel written in Python does within the op is seen as ever, where torch has a way to go past one function only (2.13).
+        """
+        hidden = _Hidden()
+
+        def seen(*args: Any, **kwargs: Any) -> Any:
+            if _past_one is None:
+                return call(*args, **kwargs)
+            hidden.__exit__(None, None, None)
+            try:
+                return _past_one(call, (), args, kwargs)
+            finally:
+                hidden.__enter__()
+
+        hidden.__enter__()
+        try:
+            return run(seen)
+        finally:
+            hidden.__exit__(None, None, None)
 
     def requires_gradient(args: Any) -> bool:
         """Whether any of an op's tensors does; asked where no node was made."""
@@ -576,9 +687,13 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
                 if types == _plain_types:
                     # SavedVariable's shallow detach: not an op of the program (12 of 109 in a small MLP)
                     return call(*args)
-                for t in types:
-                    if getattr(t, "__torch_dispatch__", _disabled) is not _disabled:
-                        return NotImplemented  # a subclass with its own dispatch: it calls us for the ops it is made of
+                who = whose(types)
+                if who == THEIRS:
+                    return NotImplemented
+                if who == TRACED:
+                    return call(*args, **kwargs) if kwargs else call(*args)
+            if _asked_by_mode():
+                return out_of_sight(lambda seen: dispatch(mode, _Known((op, flag, seen, facts)), (), args, kwargs), call)
             # where
             if step_site:
                 site = step_site
@@ -682,13 +797,16 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
             else:
                 out = call(*args)
             # what came out
+            c = out.__class__
+            if c is not _Tensor and (c not in _numbers if flag == NUMBER else is_another_modes(out)):
+                return out
             cut = measured = written = None
             if not seq and phase <= FORWARD and first is not None and requires_gradient(args):
                 cut = True
             try:
                 if flag == NUMBER:
                     # .item() and its like: a value that the program may branch on
-                    sig = number_sigs.get(out.__class__) or define_number(facts, out)
+                    sig = number_sigs.get(c) or define_number(facts, out)
                     try:
                         h = _x3(_pack_number(out))
                     except (struct.error, TypeError) as error:  # complex, or an integer beyond 64 bits
@@ -736,6 +854,8 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
             if fresh:
                 keep_places(0, buffer, at)
                 fresh.clear()
+            if flag == EMPTY:
+                unwritten.add(n)
             if measured:
                 measures.after(measured, call, args, kwargs, out, None)
             return out
@@ -755,6 +875,10 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
         """`where` and `seq` of an op that accumulates a leaf's gradient: the leaf's number, and the record that last wrote the leaf."""
         try:
             variable = node.variable
+            if variable.__class__ is not _Tensor and variable.__class__ is not _Parameter:
+                with digest.Unseen():
+                    number_ = leaves.number(variable)
+                    return _BACKWARD | number_ << 16, producer_of(variable) if number_ else 0
             number_ = leaves.number(variable)
         except Exception as error:  # another kind of node, a variable that is gone, a name that was no name
             if interrupts(error):
@@ -864,7 +988,9 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
         """What a leaf is called, and the number of the record that last wrote it."""
         return leaves.name(variable), producer_of(variable)
 
-    return Handler(dispatch, begin_backward, begin_step, end_step, enter_module, leave_module, name_leaf, producer_of)
+    return Handler(
+        dispatch, begin_backward, begin_step, end_step, enter_module, leave_module, name_leaf, producer_of, begin_graph, end_graph
+    )
 
 
 def _way_to_read(tensor: Any) -> tuple[Any, bool]:

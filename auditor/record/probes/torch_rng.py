@@ -31,9 +31,9 @@ def install_torch(process: Process, torch: Any) -> None:
             process.lane().line({"k": "lost", "what": f"torch.Generator.{name}: the type could not be watched", "count": 1})
 
 
+@digest.unseen
 def state_digest(generator: Any) -> int:
     """Digest of a generator's state."""
-    guard = digest.no_dispatch()  # noqa: F841  # works by living
     return digest.of_tensor(generator.get_state())
 
 
@@ -51,8 +51,8 @@ def _default_generators(torch: Any, device_type: str) -> Any:
     return getattr(getattr(torch, device_type, None), "default_generators", ())
 
 
-def state_of_stream(torch: Any, args: Any, kwargs: Any) -> tuple[str, int]:
-    """Stream and state of the generator that an op with these arguments draws from."""
+def state_of_stream(torch: Any, args: Any, kwargs: Any) -> tuple[str, int] | None:
+    """Stream and state of the generator that an op with these arguments draws from; None if what it fills has no values."""
     device = None
     for value in (*args, *(kwargs or {}).values()):
         if isinstance(value, torch._C.Generator):
@@ -62,6 +62,8 @@ def state_of_stream(torch: Any, args: Any, kwargs: Any) -> tuple[str, int]:
                 device = value.device
             elif isinstance(value, torch.device):
                 device = value
+    if device is not None and device.type == "meta":
+        return None
     if device is None or device.type == "cpu":
         generator = torch.default_generator
     else:

@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from auditor.record.callsite import hide_us
-from auditor.record.mode import Unnoticed
+from auditor.record.mode import THEIRS, TRACED, Unnoticed, whose
 from auditor.record.redirect.told import in_place_of
 
 if TYPE_CHECKING:
@@ -54,7 +54,6 @@ def mode_of(torch: Any, told: Told, foreign: Callable[[Any], bool]) -> Callable[
 
     tensor_type, cpu = torch.Tensor, torch.device("cpu")
     seeded = torch.Tag.nondeterministic_seeded
-    disabled = torch._C._disabled_torch_dispatch_impl
     device_of = torch._C.TensorBase.device.__get__
     random: dict[int, bool] = {}
 
@@ -63,9 +62,11 @@ def mode_of(torch: Any, told: Told, foreign: Callable[[Any], bool]) -> Callable[
 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             try:
-                for t in types:
-                    if getattr(t, "__torch_dispatch__", disabled) is not disabled:
-                        return NotImplemented  # a subclass with its own dispatch: it calls us for the ops it is made of
+                who = whose(types)
+                if who == THEIRS:
+                    return NotImplemented
+                if who == TRACED:
+                    return getattr(func, "_op", func)(*args, **(kwargs or {}))
                 kwargs = kwargs or {}
                 call = getattr(func, "_op", func)  # without the frame of OpOverload.__call__
                 draws = random.get(id(func))

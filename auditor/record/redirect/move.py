@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from auditor.interruptions import interrupts
 from auditor.record.callsite import hide_us
 from auditor.record.imports import when_imported
-from auditor.record.mode import Unnoticed
+from auditor.record.mode import THEIRS, TRACED, Unnoticed, whose
 from auditor.record.probes.wrapping import body_of, original_of
 from auditor.record.redirect.logical import each_tensor, logical_device, tensors_in
 from auditor.record.redirect.told import by_the_script, calling_module, in_place_of
@@ -232,7 +232,6 @@ def mode_of(torch: Any, device: Any, passive: Any, speaks: Any, at_index: Any, t
     """What makes the dispatch mode in which the factories of the user's code, and of modules, make their tensors on the device."""
     from torch.utils import _python_dispatch
 
-    disabled = torch._C._disabled_torch_dispatch_impl
     tensor_type = torch.Tensor
 
     class Moved(Unnoticed, _python_dispatch.TorchDispatchMode):
@@ -240,9 +239,11 @@ def mode_of(torch: Any, device: Any, passive: Any, speaks: Any, at_index: Any, t
 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             try:
-                for t in types:
-                    if getattr(t, "__torch_dispatch__", disabled) is not disabled:
-                        return NotImplemented  # a subclass with its own dispatch: it calls us for the ops it is made of
+                who = whose(types)
+                if who == THEIRS:
+                    return NotImplemented
+                if who == TRACED:
+                    return getattr(func, "_op", func)(*args, **(kwargs or {}))
                 kwargs = kwargs or {}
                 call = getattr(func, "_op", func)  # without the frame of OpOverload.__call__
                 asked = kwargs.get("device")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from auditor.record.callsite import hide_us
 from auditor.record.imports import when_imported
-from auditor.record.mode import Unnoticed
+from auditor.record.mode import THEIRS, TRACED, Unnoticed, whose
 from auditor.record.redirect import autocast, cuda_names, draws, tensor_methods
 from auditor.record.redirect.logical import NAME, UNDECIDED, each_tensor, logical_device, storage_of, tensors_in
 from auditor.record.redirect.told import in_place_of
@@ -60,7 +60,7 @@ def mode_of(torch: Any, current: Callable[[Any], Any], compiled: Callable[[], bo
     from torch.utils import _python_dispatch
 
     tensor_type, cpu = torch.Tensor, torch.device("cpu")
-    disabled, in_backward = torch._C._disabled_torch_dispatch_impl, torch._C._current_graph_task_id
+    in_backward = torch._C._current_graph_task_id
 
     class Pretence(Unnoticed, _python_dispatch.TorchDispatchMode):
         """Runs each op on the CPU, and marks what it makes."""
@@ -71,9 +71,11 @@ def mode_of(torch: Any, current: Callable[[Any], Any], compiled: Callable[[], bo
 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             try:
-                for t in types:
-                    if getattr(t, "__torch_dispatch__", disabled) is not disabled:
-                        return NotImplemented  # a subclass with its own dispatch: it calls us for the ops it is made of
+                who = whose(types)
+                if who == THEIRS:
+                    return NotImplemented
+                if who == TRACED:
+                    return getattr(func, "_op", func)(*args, **(kwargs or {}))
                 return self.run(func, args, kwargs or {})
             except BaseException as error:
                 hide_us(error)

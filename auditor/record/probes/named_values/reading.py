@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from auditor.interruptions import interrupts
 from auditor.record import digest
+from auditor.record.digest import unseen
 from auditor.record.probes.sketches import Sketcher
 from auditor.trace import SUMMARY, SUMS, signs
 
@@ -99,9 +100,9 @@ class Tensors:
                 if tensor.is_cpu and tensor.is_contiguous() and not tensor.is_conj() and not tensor.is_neg():
                     address = tensor.data_ptr()
                     return name, form, size, shape, n, ctypes.string_at(address, n * size) if address else b""
-                guard = digest.no_dispatch()  # noqa: F841  # works by living
-                copy = tensor.detach().to_dense() if tensor.layout is not self._torch.strided else tensor.detach()
-                copy = copy.cpu().resolve_conj().resolve_neg().contiguous()
+                with digest.Unseen():
+                    copy = tensor.detach().to_dense() if tensor.layout is not self._torch.strided else tensor.detach()
+                    copy = copy.cpu().resolve_conj().resolve_neg().contiguous()
                 return name, form, size, shape, n, ctypes.string_at(copy.data_ptr(), n * size) if n else b""
         except Exception as error:  # quantized, nested, captured in a graph: each has its own way of having no memory
             if interrupts(error):
@@ -109,26 +110,24 @@ class Tensors:
             self._lose("a tensor that has no memory to be read")
             return None
 
+    @unseen
     def digest(self, tensor: Any) -> int:
         """Digest of the bytes in logical order; on a device one of its own kind, see `record/digest`."""
-        guard = digest.no_dispatch()  # noqa: F841  # works by living
-        with self._disabled():
-            if not tensor.is_cpu:
-                found = digest.OnDevice(self._torch).of(tensor)
-                return 0 if found is None else int(found) % (1 << 64)
-            return digest.of_tensor(tensor.detach().contiguous())
+        if not tensor.is_cpu:
+            found = digest.OnDevice(self._torch).of(tensor)
+            return 0 if found is None else int(found) % (1 << 64)
+        return digest.of_tensor(tensor.detach().contiguous())
 
+    @unseen
     def sketch(self, tensor: Any) -> tuple[float, ...]:
         """As `signs.sketch`, where the tensor is."""
         torch = self._torch
-        guard = digest.no_dispatch()  # noqa: F841  # works by living
-        with self._disabled():
-            flat = tensor.detach()
-            _, nonfinite, norm, largest, *sums = self._sketcher.of(flat)
-            real = torch.view_as_real(flat.resolve_conj()) if flat.is_complex() else flat
-            total = torch.where(real.isfinite(), real, torch.zeros((), dtype=real.dtype, device=real.device)) if nonfinite else real
-            turned = self._sketcher.of(flat.t().contiguous())[4:] if flat.dim() == 2 else [float("nan")] * SUMS
-            return (int(nonfinite), norm, largest, float(total.sum(dtype=torch.float64)), *sums, *turned)
+        flat = tensor.detach()
+        _, nonfinite, norm, largest, *sums = self._sketcher.of(flat)
+        real = torch.view_as_real(flat.resolve_conj()) if flat.is_complex() else flat
+        total = torch.where(real.isfinite(), real, torch.zeros((), dtype=real.dtype, device=real.device)) if nonfinite else real
+        turned = self._sketcher.of(flat.t().contiguous())[4:] if flat.dim() == 2 else [float("nan")] * SUMS
+        return (int(nonfinite), norm, largest, float(total.sum(dtype=torch.float64)), *sums, *turned)
 
     def _form(self, dtype: Any) -> tuple[str, str, int]:
         name = str(dtype).removeprefix("torch.")

@@ -103,17 +103,16 @@ class Registry(Writer):
         """Record a value of what has a name."""
         self.write(known.target, known.text, known.kind, read, value, line, known.owner)
 
+    @digest.unseen
     def gradients(self) -> None:
         """Record the gradients of all leaves that have a name."""
         self.common.due = False
         line = self.common.due_line
-        guard = digest.no_dispatch()  # noqa: F841  # works by living
         for known in list(self.common.leaves.values()):
             tensor = known.reference()
             if tensor is None:
                 continue
-            with sys.modules["torch"]._C.DisableTorchFunction():
-                gradient = tensor.grad
+            gradient = tensor.grad
             reader = self._reader(type(gradient))
             if callable(reader):
                 self.write(known.target, f"{known.text}.grad", "gradient", reader(gradient), gradient, line, known.owner)
@@ -127,8 +126,8 @@ class Registry(Writer):
                 reader = self._reader(type(parameter)) if known is not None else None
                 if known is not None and callable(reader):
                     self._write(known, reader(parameter), parameter, line)
-        guard = digest.no_dispatch()  # noqa: F841  # works by living
-        self._buffers(line)
+        with digest.Unseen():
+            self._buffers(line)
 
     def _reader(self, kind: type) -> Any:
         """What reads values of a type, or what else they are; asked once a type."""

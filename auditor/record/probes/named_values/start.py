@@ -71,8 +71,7 @@ class Start:
                 value[...] = other
             return how, value
         if torch is not None and isinstance(value, torch.Tensor):
-            guard = digest.no_dispatch()  # noqa: F841  # works by living
-            with torch._C.DisableTorchFunction():
+            with digest.Unseen():
                 other = _typed_tensor(torch, entry, data)
                 how, other = _fitted(other, tuple(entry["shape"]), tuple(value.shape))
                 if other is not None:
