@@ -55,7 +55,7 @@ class Unseen:
     def __enter__(self) -> None:
         import torch
 
-        self._guard = torch._C._DisableTorchDispatch()  # type: ignore[attr-defined]  # missing in torch's stubs
+        self._guard = torch._C._DisableTorchDispatch()
         self._function = torch._C.DisableTorchFunction()
         self._function.__enter__()
 
@@ -83,7 +83,7 @@ def has_own_dispatch(kind: type) -> bool:
     """Whether a class of tensors answers for what is done with its tensors: they wrap others, or stand for values that are not there."""
     import torch
 
-    disabled = torch._C._disabled_torch_dispatch_impl  # type: ignore[attr-defined]  # missing in torch's stubs
+    disabled = torch._C._disabled_torch_dispatch_impl
     return getattr(kind, "__torch_dispatch__", disabled) is not disabled
 
 

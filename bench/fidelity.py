@@ -1,0 +1,119 @@
+"""Runs each script of `bench/fidelity/` bare and under `repro-audit record`, in the same folder, and compares what can be seen from outside.
+
+    python bench/fidelity.py [--only NAME ...] [--out DIR]
+
+Compared are stdout, stderr, the exit status and the files that the script leaves. What is new in every run (times, process numbers in
+torch's own log lines) is taken out of both. Ends with status 1 if a behaviour is another one under the recorder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).parent
+SCRIPTS = HERE / "fidelity"
+#: Time and process number at the head of a line that torch logs.
+_LOGGED = re.compile(rb"^([EWI])\d{4} \d\d:\d\d:\d\d\.\d+ \d+ ", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is seen of a run from outside."""
+
+    status: int
+    out: bytes
+    err: bytes
+    files: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """One script: its kind and what it does, as its docstring says, and in what the two runs differ."""
+
+    name: str
+    kind: str
+    does: str
+    differs: list[str]
+
+
+def main() -> None:
+    """Compare all behaviours and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", nargs="*")
+    parser.add_argument("--out", type=Path, default=HERE / "results")
+    options = parser.parse_args()
+    found = []
+    for script in sorted(SCRIPTS.glob("*.py")):
+        if options.only is None or script.stem in options.only:
+            found.append(behaviour(script))
+            print(f"{found[-1].name}: {', '.join(found[-1].differs) or 'equal'}", flush=True)
+    if options.only is None:
+        options.out.mkdir(parents=True, exist_ok=True)
+        (options.out / "fidelity.md").write_text(as_markdown(found), encoding="utf-8")
+    sys.exit(any(one.differs for one in found))
+
+
+def behaviour(script: Path) -> Behaviour:
+    """Run one script twice."""
+    kind, _, does = script.read_text(encoding="utf-8").split('"""')[1].partition(": ")
+    with tempfile.TemporaryDirectory() as temporary:
+        bare = run(script, Path(temporary), None)
+        recorded = run(script, Path(temporary), Path(temporary) / "run")
+    pairs = {"stdout": (bare.out, recorded.out), "stderr": (bare.err, recorded.err), "exit status": (bare.status, recorded.status)}
+    pairs["files"] = (str(bare.files), str(recorded.files))  # type: ignore[assignment]  # of one type each
+    return Behaviour(script.stem, kind, " ".join(does.split()).rstrip("."), [name for name, (a, b) in pairs.items() if a != b])
+
+
+def run(script: Path, temporary: Path, kept: Path | None) -> Seen:
+    """Run a script in a new folder of one name, recorded into `kept` if that is given."""
+    folder = temporary / "work"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    shutil.copy(script, folder)
+    recorder = [] if kept is None else ["-m", "auditor", "record", "-o", str(kept)]
+    environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(temporary / "inductor"), "XDG_CACHE_HOME": str(temporary / "cache")}
+    done = subprocess.run([sys.executable, *recorder, script.name], cwd=folder, env=environment, capture_output=True, check=False)
+    status, out, err = done.returncode, done.stdout, done.stderr
+    if kept is not None:  # our own words are on stderr as well: taken is what was kept of the script's
+        status = json.loads((kept / "run.json").read_text())["exit"] if (kept / "run.json").exists() else -1
+        out, err = ((kept / name).read_bytes() if (kept / name).exists() else b"" for name in ("stdout", "stderr"))
+    files = {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    return Seen(status, out, _LOGGED.sub(rb"\1 ", err), files)
+
+
+def as_markdown(found: list[Behaviour]) -> str:
+    """The table."""
+    import torch
+
+    equal = sum(not one.differs for one in found)
+    lines = [
+        "# What scripts do, bare and recorded",
+        "",
+        f"Made by `python bench/fidelity.py`, with torch {torch.__version__} and Python {sys.version.split()[0]}. {equal} of {len(found)} "
+        "behaviours are the same in stdout, stderr, exit status and files.",
+        "",
+        "| kind | script | what it does | under the recorder |",
+        "|---|---|---|---|",
+    ]
+    for one in sorted(found, key=lambda one: (one.kind, one.name)):
+        seen = "equal" if not one.differs else "**differs**: " + ", ".join(one.differs)
+        lines.append(f"| {one.kind} | [{one.name}](../fidelity/{one.name}.py) | {one.does} | {seen} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
