@@ -8,8 +8,8 @@ leave a frame of its own in a traceback that the script sees; keep a tensor aliv
 
 **What it cannot see.**
 
-* Ops inside compiled code: a fused kernel is no op, and its result is met as an external tensor where it is next used. Running it
-  eagerly would change the numbers.
+* Ops inside compiled code. A graph that Inductor compiled is one op, `inductor.graph`, with what went in and what it made or wrote; the
+  fused kernels within are not. Code of other compilers is seen by the ops that it dispatches, and its results are external tensors.
 * Ops of threads that Python did not start, and of C++ extensions that do not go through the dispatcher. What they leave behind is
   found by the second look, when an input has changed that no recorded op wrote (`hidden-write`).
 * A write by NumPy or another process into memory that torch shares, when it happens: memory handed out by `Tensor.numpy`, `tolist`,
@@ -23,6 +23,12 @@ leave a frame of its own in a traceback that the script sees; keep a tensor aliv
   device, digests of results are read at the next step: a process that is killed loses those since the last.
 * Files that a library opens in its own native code (safetensors, HDF5, parquet readers). Their content is met as external tensors.
 * Processes of another interpreter, and of one started with `-I`, `-E` or `-S`.
+
+**What is no op of the run.** Ops on fake and functional tensors (`FakeTensorMode`, `torch.export`, `make_fx`) have shapes and no values.
+They are passed on to the mode that acts on them and not recorded, nor are draws under a fake mode or on the meta device, which take
+nothing from a stream. So tracing alone never diverges: what was traced differs when it runs. Ops on the meta device have no digests.
+A tensor that wraps others (DTensor, a quantized weight) is recorded by the ops on what it wraps, and digested by the tensors in its
+attributes; a class that keeps them elsewhere is named in the coverage.
 
 **What a run on a chosen device changes** (`redirect/`; only where `--devices` or `--device` asks for it): a script that says cuda computes
 on the CPU, with tensors that know where they would lie; one that does not may be moved to a GPU; random numbers are drawn on the CPU.
