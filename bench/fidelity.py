@@ -1,4 +1,4 @@
-"""Runs each script of `bench/fidelity/` bare and under `repro-audit record`, in the same folder, and compares what can be seen from outside.
+"""Runs each script of `bench/fidelity/` bare and under `repro-audit record`, and compares what can be seen from outside.
 
     python bench/fidelity.py [--only NAME ...] [--out DIR]
 
@@ -103,8 +103,8 @@ def as_markdown(found: list[Behaviour]) -> str:
     lines = [
         "# What scripts do, bare and recorded",
         "",
-        f"Made by `python bench/fidelity.py`, with torch {torch.__version__} and Python {sys.version.split()[0]}. {equal} of {len(found)} "
-        "behaviours are the same in stdout, stderr, exit status and files.",
+        f"Made by `python bench/fidelity.py`, with torch {torch.__version__} and Python {sys.version.split()[0]}.",
+        f"{equal} of {len(found)} behaviours are the same in stdout, stderr, exit status and files.",
         "",
         "| kind | script | what it does | under the recorder |",
         "|---|---|---|---|",
