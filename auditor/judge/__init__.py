@@ -21,7 +21,7 @@ from auditor.errors import TraceError
 from auditor.judge.acceptance import Allowance, allowances, read_baseline, without_allowed, without_baseline, write_baseline
 from auditor.judge.conditions import FIELDS, Match, where
 from auditor.judge.neighbour import read_neighbour
-from auditor.judge.rules import PLACEHOLDER, Rule, RuleFile, chosen, load_rules, schema
+from auditor.judge.rules import PLACEHOLDER, Explains, Rule, RuleFile, chosen, load_rules, schema
 from auditor.judge.tolerances import load_tolerances
 from auditor.results import Finding, Level
 
@@ -152,6 +152,6 @@ def accepted(findings: Sequence[Finding], run: Tables, judged: Iterable[Rule]) -
 
 
 __all__ = [
-    "LEVELS", "Rule", "RuleFile", "accepted", "chosen", "judge", "load_rules", "load_tolerances", "read_baseline",
+    "LEVELS", "Explains", "Rule", "RuleFile", "accepted", "chosen", "judge", "load_rules", "load_tolerances", "read_baseline",
     "read_neighbour", "schema", "without_baseline", "write_baseline",
 ]  # fmt: skip

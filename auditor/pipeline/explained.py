@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from auditor.judge import Rule
-from auditor.judge.rules import Explains
+from auditor.judge import Explains, Rule
 from auditor.results import Audit, Divergence, Explanation, Finding, Place
 from auditor.source import Flow
 
