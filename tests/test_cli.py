@@ -153,10 +153,10 @@ def kept(agreeing: Audited) -> Path:
 OPTIONS = {
     "run": {"-m", "--steps", "--timeout", "-o", "--out", "--runs", "--quick", "--causes", "--no-causes", "--pin", "--vary", "--fix",
             "--apply", "--second-look", "--no-second-look", "--self-check", "--json", "--markdown", "--fail-on", "--python", "--rules",
-            "--select", "--ignore", "--baseline", "--write-baseline", "--devices", "--shadow"},
+            "--select", "--ignore", "--baseline", "--write-baseline", "--devices", "--shadow", "--strict", "--no-strict"},
     "record": {"-m", "--steps", "--timeout", "-o", "--out", "--level", "--window", "--pin", "--vary", "--device", "--python"},
     "match": {"--a-args", "--b-args", "--map", "--share-start", "--timeout", "-o", "--out", "--json", "--markdown", "--python"},
-    "diff": {"--json", "--markdown", "--fail-on"},
+    "diff": {"--json", "--markdown", "--fail-on", "--strict", "--no-strict"},
     "show": {"--step", "--op", "--phase", "--file", "--lane", "--kind", "--limit"},
     "report": {"--json", "--markdown", "--fail-on"},
     "explain": {"--rules"},

@@ -23,10 +23,10 @@ from tests.processes import SCRIPTS, Ended, audited, bare, ended_by, environment
 
 #: What the recorder itself loads before the script begins: standard library and xxhash, all cheap and without side effects.
 LOADED_BY_US = {
-    "__future__", "_collections", "_ctypes", "_functools", "_json", "_operator", "_sre", "_struct", "_typing", "_weakrefset", "_xxhash", "array",
+    "__future__", "_collections", "_ctypes", "_functools", "_json", "_opcode", "_operator", "_sre", "_struct", "_typing", "_weakrefset", "_xxhash", "array",
     "atexit", "collections", "collections.abc", "contextlib", "copyreg", "ctypes", "ctypes._endian", "enum", "errno", "functools", "gc", "importlib",
     "importlib._bootstrap", "importlib._bootstrap_external", "importlib.machinery", "itertools", "json", "json.decoder", "json.encoder",
-    "json.scanner", "keyword", "mmap", "operator", "re", "re._casefix", "re._compiler", "re._constants", "re._parser", "reprlib", "sitecustomize",
+    "json.scanner", "keyword", "mmap", "opcode", "operator", "re", "re._casefix", "re._compiler", "re._constants", "re._parser", "reprlib", "sitecustomize",
     "struct", "types", "typing", "typing.io", "typing.re", "warnings", "weakref", "xxhash", "xxhash._xxhash", "xxhash.version",
     # Python 3.10
     "sre_compile", "sre_constants", "sre_parse",

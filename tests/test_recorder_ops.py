@@ -314,7 +314,8 @@ def test_a_tensor_that_no_recorded_op_made_is_external_once_and_has_a_digest_of_
     assert [r.digest for r in recorded.at("two", "external")] == [floats(4), xxh3_64_intdigest(struct.pack("<q", 5))]
     assert external("first sight").digest == a.digest
     assert external("first sight").shape == [6]
-    assert recorded.at("second sight", "external") == recorded.at("third sight", "external") == []
+    assert recorded.at("second sight", "external") == []
+    assert external("third sight").digest == floats(1, 2, 3, 4, 5, 6)  # NumPy has written it since
     assert recorded.op("second sight").digest != recorded.op("third sight").digest
     assert external("loaded").digest == floats(1, 1, 1, 1)
     assert external("a buffer").digest == xxh3_64_intdigest(b"abcdefgh")

@@ -302,9 +302,12 @@ def happened(tmp_path_factory: pytest.TempPathFactory) -> Tables:
 def test_a_condition_finds_what_it_means(happened: Tables, match: dict[str, Any]) -> None:
     everything = happened.query('SELECT * FROM "all"')
     wanted = {(row["file"], row["line"]) for row in everything if fits(row, match)}
-    findings = judge([happened], [rule_of(match=Match.model_validate(match, strict=True).model_dump(exclude_unset=True))], {})
+    written = {"match": Match.model_validate(match, strict=True).model_dump(exclude_unset=True)}
+    findings = judge([happened], [rule_of(**written, **{"needs-line": False})], {})
     assert {(finding.file, finding.line) for finding in findings} == wanted
     assert sum(finding.count for finding in findings) == sum(bool(fits(row, match)) for row in everything)
+    of_the_user = judge([happened], [rule_of(**written)], {})
+    assert {(finding.file, finding.line) for finding in of_the_user} == {place for place in wanted if place[1] is not None}
 
 
 def test_words_of_a_rule_never_become_sql(happened: Tables) -> None:

@@ -82,6 +82,8 @@ def everything_of_today(lane: LaneBuilder) -> None:
     lane.event("handed", 26, function="torch.Tensor.numpy", digest=5, shape=[3])
     lane.event("came", 27, function="torch.from_numpy")
     lane.event("task", name="thread 0, 1")
+    lane.event("loaded", 28, name="Net", given=4, missing=1, unexpected=0, missing_names=["w"], unexpected_names=[], written=[3])
+    lane.event("unseen-write", leaf=0)
 
 
 def built(path: Path, write: Callable[[LaneBuilder], object], **facts: Any) -> Trace:
@@ -170,6 +172,8 @@ def test_every_event_is_read_as_it_was_written(tmp_path: Path) -> None:
         ("handed", 10, "train.py", 26),
         ("came", 10, "train.py", 27),
         ("task", 10, None, None),
+        ("loaded", 10, "train.py", 28),
+        ("unseen-write", 10, None, None),
     ]
     (seed,) = lane.events_of("seed")
     assert (seed["stream"], seed["value"], seed["entropy"]) == ("torch-cpu", "3", False)
@@ -998,6 +1002,8 @@ def test_a_kept_run_is_read(kept: Path) -> None:
         "handed",
         "came",
         "task",
+        "loaded",
+        "unseen-write",
     }
     assert {event["k"] for event in main(trace).events} >= set(EVENTS) - {"end"} - later
     assert [trace.lanes[name].ended for name in trace.lanes] == [True, False]
@@ -1009,7 +1015,7 @@ def test_a_spool_that_an_older_version_left_is_sealed_as_it_sealed_it(kept: Path
     ours, theirs = Trace(kept / "unsealed"), Trace(kept / "sealed")
     for name, lane in theirs.lanes.items():
         assert as_before(rows_of(ours, name), theirs, name) == rows_of(theirs, name)
-        assert ours.lanes[name].facts == {**lane.facts, "base": ours.lanes[name].facts["base"]}
+        assert ours.lanes[name].facts == {**lane.facts, "base": ours.lanes[name].facts["base"], "parent": None}
 
 
 def test_a_run_of_today_can_be_compared_with_a_kept_one(tmp_path: Path) -> None:
