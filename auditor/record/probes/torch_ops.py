@@ -457,7 +457,7 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
         numbers = keep_numbers(tuple(floats)) if floats else 0
         first = put(sig, digests, producers, numbers, seq, site, where | cut, () if facts.shares else found)
         if facts.empty:
-            unwritten.add(first)
+            keep_unwritten(first)
         if measured:
             measures.after(measured, call, args, kwargs, out, before)
         return out
@@ -605,6 +605,12 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
         off = at + size
         buffer[at:off] = records
         return out
+
+    def keep_unwritten(number_: int) -> None:
+        """Remember a record that only allocated; of very many, the last: what is packed was allocated shortly before."""
+        if len(unwritten) > _INTERNED_LIMIT:
+            unwritten.clear()
+        unwritten.add(number_)
 
     def sig_of(facts: OpFacts, metas: list[_Meta], key: Any) -> int:
         """Number of the sig of an op whose outputs had to be asked one by one."""
@@ -855,7 +861,7 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
                 keep_places(0, buffer, at)
                 fresh.clear()
             if flag == EMPTY:
-                unwritten.add(n)
+                keep_unwritten(n)
             if measured:
                 measures.after(measured, call, args, kwargs, out, None)
             return out
