@@ -45,6 +45,22 @@ def test_what_code_made_of_tensors_that_were_handed_out_was_computed_outside_tor
     assert (given.op, given.line, given.differs) == ("torch.Tensor.numpy", 4, not same)
 
 
+@pytest.mark.parametrize("differs", [True, False])
+def test_what_a_worker_hands_over_has_its_origin_there_and_not_outside_torch(differs: bool, tmp_path: Path) -> None:
+    """A loader's sampler turns its indices into a list, and the batches of its workers come in behind that."""
+    runs = [TraceBuilder(tmp_path / name) for name in "ab"]
+    for run in runs:
+        lane, worker = run.lane(), run.lane("worker 0")
+        lane.op("aten.randperm.default", line=3)
+        handed(lane, "indices", 4)
+        came(lane, run.path.name, 5)
+        worker.draw("numpy-own", "numpy.normal", run.path.name if differs else "same", line=9)
+        worker.external([3], run.path.name if differs else "same", line=10)
+    divergence = found(*runs)
+    assert divergence.lane == ("worker 0" if differs else "main")
+    assert (divergence.kind == "outside-torch") is not differs
+
+
 def test_a_list_of_numbers_that_were_read_on_the_same_line_was_computed_outside_torch(tmp_path: Path) -> None:
     runs = [TraceBuilder(tmp_path / name) for name in "ab"]
     for run in runs:

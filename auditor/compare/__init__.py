@@ -109,7 +109,7 @@ def compare(a: Trace, b: Trace, *, flow: Flow | None = None, training: bool = Fa
     found += [_Found(*one) for one in differing_tasks(a, b)]
     if not found:
         return Comparison(None, [], notes, compared)
-    divergences = [_divergence(one.mismatch, one.lane, one.twin, a, b, flow) for one in found]
+    divergences = [_divergence(one.mismatch, one.lane, one.twin, a, b, flow, _may_be_fed(one, found)) for one in found]
     first = _to_report(found, divergences, a, b)
     others = [d for d in divergences if d is not divergences[first]]
     whole = Comparison(divergences[first], others, notes, compared, _window(found[first].mismatch, found[first].lane))
@@ -131,7 +131,7 @@ def _of_training(whole: Comparison, first: _Found, a: Trace, b: Trace, flow: Flo
     if behind is None:
         return whole
     divergence.reaches = ["nothing"]
-    further = _divergence(behind, first.lane, first.twin, a, b, flow)
+    further = _divergence(behind, first.lane, first.twin, a, b, flow, False)
     further.reaches = what.what
     return replace(whole, divergence=further, watch=_window(behind, first.lane), side=[divergence])
 
@@ -178,13 +178,21 @@ def _earliest_rank(found: Sequence[_Found]) -> int:
     return min(ranks, key=lambda k: collectives_before(found[k].mismatch, found[k].lane))
 
 
-def _divergence(mismatch: Mismatch, lane: LaneTrace, twin: LaneTrace, a: Trace, b: Trace, flow: Flow | None) -> Divergence:
-    """Everything there is to say about one mismatch."""
+def _may_be_fed(one: _Found, found: Sequence[_Found]) -> bool:
+    """Whether another process of the same rank diverged, too: a DataLoader worker's tensors come in at no recorded op."""
+    pid, rank = (one.lane.facts.get(key) for key in ("pid", "rank"))
+    return any(other.lane.facts.get("pid") != pid and other.lane.facts.get("rank") == rank for other in found)
+
+
+def _divergence(
+    mismatch: Mismatch, lane: LaneTrace, twin: LaneTrace, a: Trace, b: Trace, flow: Flow | None, fed: bool
+) -> Divergence:  # fmt: skip
+    """Everything there is to say about one mismatch; `fed`: another process may have handed over what differs."""
     evidence = evidence_at(mismatch, lane, twin, a, b)
     kind, sentence = refined(mismatch, evidence, lane)
     streams, files = differing_streams(lane, twin, mismatch, flow), differing_files(lane, twin, mismatch)
     came: Outside | None = None
-    if kind == "data" and not files and all(stream.what == "setting" for stream in streams):
+    if kind == "data" and not fed and not files and all(stream.what == "setting" for stream in streams):
         came = outside(mismatch, lane, twin)
         if came.handed:
             kind, sentence = "outside-torch", sentence_of(came)
