@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 from auditor import pipeline, plugins
 from auditor.judge import judge
 from auditor.results import Finding
+from auditor.trace.reader import Trace
 from auditor.trace.tables import Tables
 from tests.builder import LaneBuilder, TraceBuilder
 
@@ -17,8 +19,14 @@ def found(tmp_path: Path, rule: str, program: Callable[[LaneBuilder], object], l
     run = TraceBuilder(tmp_path / "run")
     program(run.lane(lane))
     run.lane("thread 7")
-    with Tables(run.sealed()) as tables:
-        return judge([tables], [pipeline.one_rule(rule).rule], plugins.detectors())
+    return judged(rule, run.sealed())
+
+
+def judged(rule: str, *runs: Trace) -> list[Finding]:
+    """The findings of a rule in these runs."""
+    with ExitStack() as stack:
+        tables = [stack.enter_context(Tables(run)) for run in runs]
+        return judge(tables, [pipeline.one_rule(rule).rule], plugins.detectors())
 
 
 def places(findings: list[Finding]) -> list[tuple[int | None, int]]:

@@ -84,11 +84,10 @@ def test_three_independent_causes_are_proved_each_with_its_own_line(tmp_path: Pa
         kinds = {"cat", "dog", "cow", "hen", "pig", "yak"}
         ids = {name: k for k, name in enumerate(kinds)}  # order
         labels = torch.tensor([ids[name] for name in ("cat", "hen", "pig", "yak")])
-        print(labels.float().cumsum(0))
         began = time.time()  # clock
-        print(torch.ones(3) * began)
+        warmth = torch.ones(4) * (began % 1)
         model = torch.nn.Linear(4, 1)  # seed
-        model(torch.ones(2, 4)).sum().backward()
+        model(labels + warmth).square().sum().backward()
     """
 
     audit, _ = searched(tmp_path, source)

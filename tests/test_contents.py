@@ -11,8 +11,8 @@ from xxhash import xxh3_64_intdigest
 from auditor.compare import compare
 from auditor.record.probes import contents
 from auditor.record.probes.contents import Contents
-from tests.builder import LaneBuilder, TraceBuilder
-from tests.findings import found
+from tests.builder import TraceBuilder
+from tests.findings import judged
 
 _ENTRY = 24
 
@@ -113,13 +113,13 @@ def test_what_has_no_content_that_stays_has_no_digest(tmp_path: Path) -> None:
 # what a run wrote itself
 
 
-def run_of(tmp_path: Path, name: str, content: str, fresh: bool, *, elsewhere: bool = False) -> TraceBuilder:
+def run_of(tmp_path: Path, name: str, content: str, changed_at: int, *, elsewhere: bool = False) -> TraceBuilder:
     """A run that writes a file, in its main lane or another, reads it, and makes a tensor of what it read."""
     run = TraceBuilder(tmp_path / name)
     main = run.lane("main")
     writer = run.lane("thread 1") if elsewhere else main
-    writer.event("file", line=1, path="state.json", op="write", mode="w")
-    main.event("file", line=2, path="state.json", op="read", mode="r", fresh=fresh, digest=xxh3_64_intdigest(content.encode()))
+    writer.event("file", line=1, path="state.json", op="write", mode="w", opened_at=10**18)
+    main.event("file", line=2, path="state.json", op="read", mode="r", changed_at=changed_at, digest=xxh3_64_intdigest(content.encode()))
     main.external(digest=content)
     main.op("aten.exp.default", digest=content, line=3)
     return run
@@ -127,14 +127,14 @@ def run_of(tmp_path: Path, name: str, content: str, fresh: bool, *, elsewhere: b
 
 @pytest.mark.parametrize("elsewhere", [False, True])
 def test_a_file_that_the_run_has_just_written_is_no_file_that_differs(elsewhere: bool, tmp_path: Path) -> None:
-    a, b = (run_of(tmp_path, name, name, fresh=True, elsewhere=elsewhere).sealed() for name in "ab")
+    a, b = (run_of(tmp_path, name, name, changed_at=10**18 + 5, elsewhere=elsewhere).sealed() for name in "ab")
     divergence = compare(a, b).divergence
     assert divergence is not None
     assert divergence.detail.files == []
 
 
 def test_a_file_that_an_earlier_run_left_is_one_that_differs_though_this_run_writes_it_too(tmp_path: Path) -> None:
-    a, b = (run_of(tmp_path, name, name, fresh=False).sealed() for name in "ab")
+    a, b = (run_of(tmp_path, name, name, changed_at=10**18 - 10**9).sealed() for name in "ab")
     divergence = compare(a, b).divergence
     assert divergence is not None
     assert [(file.path, file.op, file.what) for file in divergence.detail.files] == [("state.json", "read", "other content")]
@@ -144,7 +144,7 @@ def test_a_reading_without_a_digest_is_not_compared(tmp_path: Path) -> None:
     def program(name: str, **facts: object) -> TraceBuilder:
         run = TraceBuilder(tmp_path / name)
         lane = run.lane("main")
-        lane.event("file", line=1, path="data.bin", op="read", mode="rb", fresh=False, **facts)
+        lane.event("file", line=1, path="data.bin", op="read", mode="rb", changed_at=0, **facts)
         lane.op("aten.exp.default", digest=name, line=2)
         return run
 
@@ -153,11 +153,35 @@ def test_a_reading_without_a_digest_is_not_compared(tmp_path: Path) -> None:
     assert divergence.detail.files == []
 
 
-@pytest.mark.parametrize(("fresh", "rule"), [(True, "file-read-back"), (False, "leftover-file")])
-def test_whether_a_file_was_left_by_an_earlier_run_is_told_by_when_it_changed(fresh: bool, rule: str, tmp_path: Path) -> None:
-    def program(lane: LaneBuilder) -> None:
-        lane.event("file", line=1, path="state.json", op="read", mode="r", fresh=fresh, digest=1)
-        lane.event("file", line=2, path="state.json", op="write", mode="w")
-
+@pytest.mark.parametrize(
+    ("writer", "opened_at", "rule"),
+    [("thread 1", -5, "file-read-back"), ("thread 1", 10**9, "leftover-file"), ("main", 10, "leftover-file")],
+)
+def test_a_file_was_left_by_an_earlier_run_unless_this_one_had_written_it_before(
+    writer: str, opened_at: int, rule: str, tmp_path: Path
+) -> None:
+    """In another thread that is told by when it was opened, and in the same one by the order, however coarse the clocks."""
     for name in ("file-read-back", "leftover-file"):
-        assert [finding.line for finding in found(tmp_path / name, name, program)] == [1] * (name == rule)
+        run = TraceBuilder(tmp_path / name)
+        main = run.lane("main")
+        main.event("file", line=1, path="state.json", op="read", mode="r", changed_at=10**18, digest=1)
+        lane = run.lane(writer) if writer != "main" else main
+        lane.event("file", line=2, path="state.json", op="write", mode="w", opened_at=10**18 + opened_at)
+        assert [finding.line for finding in judged(name, run.sealed())] == [1] * (name == rule)
+
+
+def test_a_file_that_one_run_wrote_and_the_other_found_is_an_input_that_changes(tmp_path: Path) -> None:
+    runs = []
+    for name, opened_at in (("first", 5), ("second", 10**10)):
+        run = TraceBuilder(tmp_path / name)
+        lane = run.lane("main")
+        if name == "first":
+            lane.event("file", line=1, path="state.json", op="write", mode="w", opened_at=opened_at)
+        lane.event("file", line=2, path="state.json", op="read", mode="r", changed_at=10**9, digest=name == "first")
+        lane.op("aten.exp.default", digest=name, line=3)
+        lane.event("file", line=4, path="state.json", op="write", mode="w", opened_at=opened_at + 1)
+        runs.append(run.sealed())
+    divergence = compare(*runs).divergence
+    assert divergence is not None
+    assert [(file.path, file.what) for file in divergence.detail.files] == [("state.json", "other content")]
+    assert [finding.line for finding in judged("changing-input", *runs)] == [2]

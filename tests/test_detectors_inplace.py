@@ -5,12 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from auditor import pipeline, plugins
-from auditor.judge import judge
-from auditor.results import Finding
-from auditor.trace.tables import Tables
 from tests.builder import LaneBuilder, Tensor, TraceBuilder
-from tests.findings import found, places
+from tests.findings import found, judged, places
 
 # overlapping-write
 
@@ -260,18 +256,13 @@ def test_a_write_that_no_backward_pass_asks_for_is_no_finding(tmp_path: Path) ->
 # interleaved-thread-writes, unordered-shared-updates
 
 
-def judged(run: TraceBuilder, rule: str) -> list[Finding]:
-    with Tables(run.sealed()) as tables:
-        return judge([tables], [pipeline.one_rule(rule).rule], plugins.detectors())
-
-
 def test_threads_that_take_a_tensor_over_from_each_other_in_turns_are_found(tmp_path: Path) -> None:
     run = TraceBuilder(tmp_path / "run")
     x = run.lane().op("aten.zeros.default", line=1)
     one, two = run.lane("thread 1"), run.lane("thread 2")
     for lane in (one, two, one, two):
         x = lane.op("aten.add_.Tensor", x, line=2)
-    (finding,) = judged(run, "interleaved-thread-writes")
+    (finding,) = judged("interleaved-thread-writes", run.sealed())
     assert finding.line == 2
     assert "thread 1 and thread 2 write one tensor in turns" in finding.message
 
@@ -283,7 +274,7 @@ def test_a_tensor_that_is_handed_on_is_no_finding(tmp_path: Path) -> None:
     for number in (1, 2, 3):
         x = run.lane(f"thread {number}").op("aten.add_.Tensor", x, line=2)
         x = main.op("aten.mul_.Tensor", x, line=3)
-    assert judged(run, "interleaved-thread-writes") == []
+    assert judged("interleaved-thread-writes", run.sealed()) == []
 
 
 def processes(path: Path, *, shared: bool, training: int, kind: str = "process") -> TraceBuilder:
@@ -303,12 +294,12 @@ def processes(path: Path, *, shared: bool, training: int, kind: str = "process")
 
 
 def test_processes_that_train_what_is_shared_are_found(tmp_path: Path) -> None:
-    (finding,) = judged(processes(tmp_path / "a", shared=True, training=2), "unordered-shared-updates")
+    (finding,) = judged("unordered-shared-updates", processes(tmp_path / "a", shared=True, training=2).sealed())
     assert (finding.line, finding.count) == (3, 4)
     assert "trained by process 1 and process 2 at once" in finding.message
 
 
 def test_processes_that_only_compute_or_share_nothing_are_no_finding(tmp_path: Path) -> None:
-    assert judged(processes(tmp_path / "a", shared=True, training=1), "unordered-shared-updates") == []
-    assert judged(processes(tmp_path / "b", shared=False, training=3), "unordered-shared-updates") == []
-    assert judged(processes(tmp_path / "c", shared=True, training=3, kind="worker"), "unordered-shared-updates") == []
+    assert judged("unordered-shared-updates", processes(tmp_path / "a", shared=True, training=1).sealed()) == []
+    assert judged("unordered-shared-updates", processes(tmp_path / "b", shared=False, training=3).sealed()) == []
+    assert judged("unordered-shared-updates", processes(tmp_path / "c", shared=True, training=3, kind="worker").sealed()) == []

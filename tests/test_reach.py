@@ -164,6 +164,25 @@ def test_behind_a_side_difference_the_one_that_reaches_the_training_is_found(tmp
     assert [side.line for side in found.side] == [7]
 
 
+@pytest.mark.parametrize("used", [True, False])
+def test_a_draw_that_reaches_the_training_late_is_not_passed_over_for_a_later_draw(used: bool, tmp_path: Path) -> None:
+    def initialized(state: str) -> Aside:
+        def do(lane: LaneBuilder, step: int) -> None:
+            if step == 0:
+                data = lane.random("aten.randn.default", state=f"{state} 1", line=7)
+                weights = lane.random("aten.uniform_.default", state=f"{state} 2", line=8)
+                lane.module = "Linear"
+                lane.op("aten.addmm.default", *([data] if used else []), weights, digest=state, line=9)
+                lane.module = ""
+
+        return do
+
+    found = compared(trained(tmp_path / "a", initialized("one")), trained(tmp_path / "b", initialized("two"), parameters="v"))
+    assert found.divergence is not None
+    assert "parameters" in found.divergence.reaches
+    assert [side.reaches for side in found.side] == ([] if used else [["nothing"]])
+
+
 def test_a_number_that_the_script_reads_may_be_why_the_training_differs(tmp_path: Path) -> None:
     def scaled(clock: str) -> Aside:
         def do(lane: LaneBuilder, step: int) -> None:

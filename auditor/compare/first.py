@@ -121,7 +121,7 @@ def _kind(a: dict[str, Any], b: dict[str, Any], lane: LaneTrace, twin: LaneTrace
     """What a pair of differing records is; the second is so many places further on in its lane."""
     if any(row["kind"] == "external" and row["args"] == _CHANGED for row in (a, b)):
         alone = "in one run only, " if a["kind"] != b["kind"] or a["args"] != b["args"] else ""
-        return "hidden-write", f"memory that a recorded op had written was changed, {alone}by something that is no recorded op"
+        return "hidden-write", f"memory that recorded ops had used was changed, {alone}by something that is no recorded op"
     if a["kind"] != b["kind"] or a["op"] != b["op"]:
         return "structure", f"one run does {a['op']} here, the other {b['op']}"
     if a["args"] != b["args"]:

@@ -177,7 +177,7 @@ def differing_streams(lane: LaneTrace, twin: LaneTrace, mismatch: Mismatch, flow
 def differing_files(lane: LaneTrace, twin: LaneTrace, mismatch: Mismatch) -> list[FileDifference]:
     """Files read (and folders listed) before the mismatch whose content, or order, was not the same; and files read by one run only.
 
-    What a run had written itself is no origin. A file of which one run has no digest is not compared.
+    What the runs had written themselves is no origin. A file of which one run has no digest is not compared.
     """
     seen: list[dict[tuple[str, str, int], dict[str, Any]]] = []
     for which, row in ((lane, mismatch.row_a), (twin, mismatch.row_b)):
@@ -186,7 +186,7 @@ def differing_files(lane: LaneTrace, twin: LaneTrace, mismatch: Mismatch) -> lis
         for event in which.events_of("file"):
             path, op = event["path"], event["op"]
             compared = op == "read" or (op in ("list", "write") and event.get("digest") is not None)
-            if event["row"] <= row and compared and not event.get("own"):
+            if event["row"] <= row and compared:
                 reads[path, op, times[path, op]] = event
                 times[path, op] += 1
         seen.append(reads)
@@ -194,7 +194,8 @@ def differing_files(lane: LaneTrace, twin: LaneTrace, mismatch: Mismatch) -> lis
     for path, op, n in [*seen[0], *(key for key in seen[1] if key not in seen[0])]:
         a, b = seen[0].get((path, op, n)), seen[1].get((path, op, n))
         digests = [event.get("digest") for event in (a, b) if event]
-        if (path, op) in found or (a and b and (None in digests or digests[0] == digests[1])):
+        own = all(event.get("own") for event in (a, b) if event)
+        if (path, op) in found or own or (a and b and (None in digests or digests[0] == digests[1])):
             continue
         event = a or b or {}
         what = _what_of_file(op, a, b)

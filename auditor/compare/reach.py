@@ -161,18 +161,26 @@ def next_by_itself(first: Mismatch, lane: LaneTrace, twin: LaneTrace, step: int 
     same_op = sides[0].op[rows_a[:both]] == sides[1].op[rows_b[:both]]
     end = both if same_op.all() else int(np.argmin(same_op))
     differing = first.index + 1 + np.flatnonzero(what_a[first.index + 1 : end] != what_b[first.index + 1 : end])
-    cone = [int(rows_a[first.index])]
+    cone = [int(rows_a[first.index])]  # of the first mismatch, and of those that are of a kind that needs a cause before it
     tainted = set(cone)
+    chosen: Mismatch | None = None
+    apart: set[int] = set()  # what follows from the chosen one alone
     for index in differing[:_LOOKED_THROUGH].tolist():
         row = int(rows_a[index])
-        if tainted.isdisjoint(sides[0].given(row)):
+        given = sides[0].given(row)
+        if tainted.isdisjoint(given):
+            if not apart.isdisjoint(given):
+                apart.add(row)
+                continue
             found = mismatch_at(index, lane, twin)
             if found.kind in ("draw", "kernel", "uninitialized", "hidden-write") and _entered_before(found, first, lane, twin):
-                late = step is not None and (found.a or {}).get("step", 0) > step
-                return None if late or _in_training(sides[0], np.array(cone, np.int64)) else found
+                chosen = chosen or found
+                apart.add(row)
+                continue
         cone.append(row)
         tainted.add(row)
-    return None
+    late = chosen is None or (step is not None and (chosen.a or {}).get("step", 0) > step)
+    return None if late or _in_training(sides[0], np.array(cone, np.int64)) else chosen
 
 
 def _entered_before(found: Mismatch, first: Mismatch, lane: LaneTrace, twin: LaneTrace) -> bool:

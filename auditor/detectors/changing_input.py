@@ -1,4 +1,4 @@
-"""A file that does not hold the same in both runs, and that is not the runs' own: what a run wrote itself is no input."""
+"""A file that does not hold the same in both runs, and that is not the runs' own: what both wrote themselves is no input."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from auditor.detectors import Detector, Hit
 if TYPE_CHECKING:
     from auditor.trace.tables import Tables
 
-_READS = """SELECT lane, path, content, file, line, code, row_number() OVER (PARTITION BY lane, path ORDER BY "row", nth) AS n
-    FROM events WHERE kind = 'file' AND op = 'read' AND content IS NOT NULL AND NOT coalesce(own, false) ORDER BY lane, "row", nth"""
+_READS = """SELECT lane, path, content, coalesce(own, false) AS own, file, line,
+    row_number() OVER (PARTITION BY lane, path ORDER BY "row", nth) AS n
+    FROM events WHERE kind = 'file' AND op = 'read' AND content IS NOT NULL ORDER BY lane, "row", nth"""
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,11 @@ def _find(runs: Sequence[Tables], _params: Params) -> Iterator[Hit]:
     """One hit a file, at the first line that read other content in the second run; the n-th reading is compared with the n-th."""
     if len(runs) < 2:
         return
-    theirs = {(row["lane"], row["path"], row["n"]): row["content"] for row in runs[1].query(_READS)}
+    theirs = {(row["lane"], row["path"], row["n"]): row for row in runs[1].query(_READS)}
     told = set()
     for row in runs[0].query(_READS):
         other = theirs.get((row["lane"], row["path"], row["n"]))
-        if other is None or other == row["content"] or row["path"] in told:
+        if other is None or other["content"] == row["content"] or (other["own"] and row["own"]) or row["path"] in told:
             continue
         told.add(row["path"])
         yield Hit(row["file"], row["line"], {"path": row["path"], "subject": row["path"]})

@@ -228,7 +228,7 @@ def _environment(plan: Plan, run: Path, asks: bool) -> dict[str, str]:
     inherited = environment.get("PYTHONPATH")
     environment["PYTHONPATH"] = os.pathsep.join([str(_BOOT), *([inherited] if inherited else [])])
     settings = plan.recorder_settings() | {
-        "run": str(run.resolve()), "spool": str((run / "spool").resolve()), "launcher": os.getpid(), "began": time.time(),
+        "run": str(run.resolve()), "spool": str((run / "spool").resolve()), "launcher": os.getpid(),
         **({"typed": True} if asks else {}),
     }  # fmt: skip
     environment["REPRO_AUDIT"] = json.dumps(settings)

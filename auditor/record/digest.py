@@ -97,15 +97,17 @@ def parts_of(tensor: Any) -> list[Any]:
     found: dict[str, Any] = {}
     try:
         found.update(object.__getattribute__(tensor, "__dict__"))
-    except AttributeError:
-        pass
+    except AttributeError as error:
+        if interrupts(error):
+            raise
     for kind in type(tensor).__mro__:
         for name, slot in vars(kind).items():
             if type(slot) is MemberDescriptorType:
                 try:
                     found.setdefault(name, slot.__get__(tensor, kind))
-                except AttributeError:  # not set
-                    continue
+                except AttributeError as error:  # not set
+                    if interrupts(error):
+                        raise
     parts: list[Any] = []
     for name in sorted(found):
         value = found[name]

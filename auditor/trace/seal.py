@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     #: Numbers, or codes and the text of each code.
     _Column = npt.NDArray[Any] | tuple[npt.NDArray[Any], list[str]]
 
+#: Clocks of file systems are behind by as many nanoseconds at most.
+_COARSE = 20_000_000
 _FIELDS = ("digest", "seq", "site", "numbers", "p0", "p1", "p2", "where", "sig")
 #: What sorting and joining may take beside the records themselves; the rest goes to disk.
 _SEAL_MEMORY = "512MB"
@@ -511,12 +513,29 @@ def _forward_rows(seq: npt.NDArray[Any], phase: npt.NDArray[np.int32]) -> npt.ND
 
 
 def _tell_own_files(lanes: Sequence[dict[str, Any]]) -> None:
-    """Say of each reading of a file whether the run itself had written what was read: one that changed after the run began."""
-    files = [event for lane in lanes for event in lane["events"] if event["k"] == "file"]
-    written = {event["path"] for event in files if event.get("op") == "write"}
-    for event in files:
-        if "fresh" in event:
-            event["own"] = bool(event.pop("fresh")) and event["path"] in written
+    """Say of each reading of a file whether the run itself had written what was read: it opened the file to write it, and then it changed.
+
+    What a lane opens behind the reading is not asked: of one lane the order is known, and clocks of file systems are coarse.
+    """
+    files = [[event for event in lane["events"] if event["k"] == "file"] for lane in lanes]
+    first: list[dict[str, int]] = []
+    for events in files:
+        first.append({})
+        for event in events:
+            if "opened_at" in event:
+                first[-1].setdefault(event["path"], event["opened_at"])
+    for lane, events in enumerate(files):
+        opened: dict[str, int] = {}
+        for at, others in enumerate(first):
+            if at != lane:
+                opened |= {path: min(when, opened.get(path, when)) for path, when in others.items()}
+        for event in events:
+            when = opened.get(event["path"])
+            if "opened_at" in event:
+                began = event.pop("opened_at")
+                opened[event["path"]] = began if when is None else min(began, when)
+            if "changed_at" in event:
+                event["own"] = when is not None and when <= event.pop("changed_at") + _COARSE
 
 
 def _relative(file: str, cwd: str) -> str:

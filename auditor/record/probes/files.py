@@ -15,6 +15,7 @@ import builtins
 import io
 import os
 import sys
+from time import time_ns
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +40,6 @@ def install(process: Process) -> None:
         {os.path.join(os.path.abspath(p), "") for p in (process.settings["run"], sys.prefix, sys.base_prefix, os.path.dirname(os.__file__))}
     )
     contents = Contents(process.settings["spool"])
-    began = process.settings.get("began", 0)
     changed: set[tuple[str, str]] = set()  # files that were opened to be changed, and how
     said: list[bool] = []
 
@@ -51,6 +51,9 @@ def install(process: Process) -> None:
             and "site-packages" not in path
         )
 
+    def written(path: str, mode: str) -> dict[str, Any]:
+        return {"path": path, "op": "write", "mode": mode, "opened_at": time_ns()}
+
     def opened(_file: Any, path: Any, mode: str = "r", *_args: Any, **_kwargs: Any) -> None:
         if isinstance(path, int):
             return
@@ -58,14 +61,14 @@ def install(process: Process) -> None:
         if not ours(name):
             return
         kind = mode.strip("btU")
-        facts: dict[str, Any] = {"path": name, "op": "read" if kind == "r" else "write", "mode": mode}
+        facts: dict[str, Any] = {"path": name, "op": "read", "mode": mode} if kind == "r" else written(name, mode)
         if kind == "r" or (kind[:1] in ("a", "r", "+") and (name, kind) not in changed):
             if kind != "r":
                 changed.add((name, kind))
             found = contents.of(name)
             if found is None:
                 return
-            facts["fresh"] = found.changed_at >= began * 1e9
+            facts["changed_at"] = found.changed_at
             if found.digest is not None:
                 facts["digest"] = found.digest
             elif not said:
@@ -78,7 +81,7 @@ def install(process: Process) -> None:
     def renamed(_none: None, _source: Any, target: Any, **_named: Any) -> None:
         name = os.path.abspath(os.fsdecode(target))
         if ours(name) and os.path.isfile(name):
-            process.lane().event("file", path=name, op="write", mode="rename")
+            process.lane().event("file", **written(name, "rename"))
 
     def listed(names: Any, path: Any = ".") -> None:
         if not isinstance(path, int) and _for_the_program(sys._getframe(2).f_code):
@@ -122,7 +125,7 @@ def install(process: Process) -> None:
 
     def saved(_object: Any, path: Any, *_args: Any, **_kwargs: Any) -> None:
         if isinstance(path, (str, os.PathLike)) and ours(os.path.abspath(os.fsdecode(path))):
-            process.lane().event("file", path=os.path.abspath(os.fsdecode(path)), op="write", mode="torch.save")
+            process.lane().event("file", **written(os.path.abspath(os.fsdecode(path)), "torch.save"))
 
     # torch.save opens its file in C++
     when_imported("torch.serialization", lambda module: setattr(module, "save", telling(module.save, saved)))

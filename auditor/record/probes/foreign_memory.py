@@ -24,14 +24,13 @@ _OURS = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__
 
 
 class Handed:
-    """What was in a storage when it was last written or read under our eyes, and the record that wrote it."""
+    """What was in a storage when an op last wrote or read it, and the record of that; 0 if none has yet."""
 
-    __slots__ = ("by_op", "digest", "number")
+    __slots__ = ("digest", "number")
 
     def __init__(self, number: int, content: int) -> None:
         self.number = number
         self.digest = content
-        self.by_op = number > 0  # not by other code, whose writes are no surprise
 
 
 def content_of(storage: Any) -> int:
@@ -89,9 +88,6 @@ def install_torch(process: Process, torch: Any) -> None:
                 lane = process.lane()
                 storage._repro_audit_came = (name, lane.sites.site_of(sys._getframe(2)), lane.base)
             share(tensor)
-            known = getattr(storage, "_repro_audit_handed", None)
-            if known is not None:
-                known.by_op = False
 
         return tell
 

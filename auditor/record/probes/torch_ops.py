@@ -209,7 +209,7 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
         written = getattr(storage, "_repro_audit", None)
         if written is not None:
             handed = storage._repro_audit_handed
-            handed.number, handed.digest, handed.by_op = written, content_of(storage), True
+            handed.number, handed.digest = written, content_of(storage)
             del storage._repro_audit
 
     def tell_captured() -> None:
@@ -275,7 +275,7 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
             if interrupts(error):
                 raise
             return 0
-        changed = handed is not None and handed.by_op
+        changed = handed is not None and handed.number > 0  # it was written by an op or read by one, and holds something else now
         key = ("changed" if changed else "external", shape, graph is None)
         known = sigs.get(key)
         if known is None:
@@ -287,11 +287,11 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
         came = getattr(storage, "_repro_audit_came", None)
         if came is not None and came[2] == lane.base:
             lane.line({"k": "came", "at": number_, "function": came[0], **({"site": came[1]} if came[1] else {})})
-        if handed is not None:
-            handed.number, handed.by_op = number_, False
-            return number_
         if lane.met_external is not None:
             lane.met_external(number_, tensor)
+        if handed is not None:
+            handed.number = number_
+            return number_
         try:
             storage._repro_audit = number_
         except Exception as error:  # a storage type without attributes: the tensor stays external
