@@ -28,6 +28,12 @@ _COMPUTED_IN = {
     "bfloat16": "float32", "float16": "float32", "float8_e4m3fn": "float32", "float8_e5m2": "float32", "complex32": "complex64",
 }  # fmt: skip
 
+#: By how much the part of a bound is widened that is no documented or proved maximum but an estimate: constants count the roundings of one
+#: algorithm, and its sensitivity is the largest of some samples. Of 0.5 million results of correct kernels that were measured
+#: (docs/tolerances.md) none needed it. The one correct kernel known to have exceeded its estimate did so by 1.18: oneDNN's gelu for
+#: AVX-512, of which 4 million arguments were tried. Twice is as if one more algorithm of the same error came in between.
+MARGIN = 2.0
+
 #: Significand of a product in a reduced precision: TensorFloat-32 has 10 + 1 bits, bfloat16 7 + 1.
 REDUCED = {"tf32": 2.0**-11, "bf16": 2.0**-8}
 
@@ -39,7 +45,7 @@ class Tolerance(NamedTuple):
 
     The due of an element y of the result is
 
-        ulps * ulp(y)  +  growth * sqrt(length) * u * (S + |y|)  +  sqrt(length) * u * (floor * |x| + absolute)
+        ulps * ulp(y)  +  MARGIN * sqrt(length) * u * (growth * (S + |y|)  +  floor * |x|  +  absolute)
 
     with u the unit roundoff of the dtype that the op computes in (see `effective_roundoff`), S the sensitivity of y to relative changes of
     the inputs, and x an input.
@@ -205,7 +211,7 @@ def norm_due(
     u, narrow = unit_roundoff(inner), unit_roundoff(dtype)
     rounding = 2 * tolerance.ulps * u * size + (narrow * size if inner != dtype else 0.0)
     rounding += (2.0 ** FORMATS[dtype][1]) * 2 * narrow * elements(shape) ** 0.5  # results below the smallest normal number
-    grown = effective_roundoff(tolerance, dtype, accumulation_length(tolerance.length, shapes, [shape]))
+    grown = MARGIN * effective_roundoff(tolerance, dtype, accumulation_length(tolerance.length, shapes, [shape]))
     due: float = rounding + tolerance.absolute * grown * elements(shape) ** 0.5
     if tolerance.floor:
         spread = [norm * _repeats(one, shape) for one, norm in inputs]

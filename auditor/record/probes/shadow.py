@@ -19,6 +19,7 @@ from auditor.record.probes.op_facts import NUMBER, QUERY, OpFacts
 from auditor.record.probes.torch_ops import learn_op
 from auditor.tolerance import (
     FORMATS,
+    MARGIN,
     REDUCED,
     Tolerance,
     accumulation_length,
@@ -347,7 +348,7 @@ def _measured(
     length = accumulation_length(tolerance.length, shapes, outputs)
     # what lies between may be rounded to a half format of an input's, as in the backward of an op under autocast
     between = max((dtype, *(str(one)[6:] for one in case.dtypes)), key=unit_roundoff)
-    grown = effective_roundoff(tolerance, between, length)
+    grown = MARGIN * effective_roundoff(tolerance, between, length)
     if inner == dtype:
         due = ulp.mul_(tolerance.ulps)
     else:
