@@ -167,6 +167,58 @@ def test_kept_runs_of_two_devices_are_compared_by_what_each_op_added(tmp_path: P
     assert [one.devices for one in audit.devices] == [["cpu:default", "cpu:avx2"]]
 
 
+APPROXIMATED = """
+import torch
+from torch import nn
+
+planted = torch.library.Library("aten", "IMPL", "CPU")
+
+
+def gelu(x, *, approximate="none"):
+    wide = x.double()
+    erf = torch.erf(wide / 2**0.5)
+    if x.dtype is torch.float32:  # as oneDNN's polynomials for AVX-512 are off there
+        erf += 10.8 * 2**-24 * ((wide.abs() > 2.5) & (wide.abs() < 3.5)) * torch.sign(torch.sin(1e4 * wide))
+    return (wide * (1 + erf) / 2).to(x.dtype)
+
+
+def tanh(x):
+    right = 1 - 2 / (1 + (2 * x.double()).exp())
+    return (right * (1.004 if step == 2 else 1.0)).to(x.dtype)  # in float64 too
+
+
+if torch.backends.cpu.get_cpu_capability() == "AVX2":
+    planted.impl("gelu", gelu)
+    planted.impl("tanh", tanh)
+step = 0
+torch.manual_seed(0)
+layers = [layer for _ in range(10) for layer in (nn.Linear(64, 64), nn.LayerNorm(64), nn.GELU())]
+model = nn.Sequential(*layers, nn.Linear(64, 32), nn.Tanh(), nn.Linear(32, 10))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+data, labels = torch.randn(256, 64), torch.randint(10, (256,))
+for step in range(4):
+    optimizer.zero_grad()
+    torch.nn.functional.cross_entropy(model(data), labels).backward()
+    optimizer.step()
+"""
+
+
+@pytest.mark.torch
+def test_an_op_that_is_as_wrong_in_float64_is_named_and_an_approximation_that_is_in_use_is_not(tmp_path: Path) -> None:
+    write(tmp_path, train=APPROXIMATED)
+    for name, device in (("a", "cpu:default"), ("b", "cpu:avx2")):
+        done = audited(tmp_path, "record", "--device", device, "-o", name, "train.py")
+        assert done.status == 0, done.said
+    done = audited(tmp_path, "diff", "a", "b", "--json", "d.json")
+    assert done.status == 1, done.said
+    audit = Audit.model_validate(json.loads((tmp_path / "d.json").read_text()))
+    found = audit.divergence
+    assert found is not None
+    assert (found.kind, found.op, found.step, found.phase) == ("arithmetic", "aten.tanh.default", 2, "forward")
+    assert found.sentence.startswith("cpu:default and cpu:avx2 differ here")
+    assert {one.op for one in audit.devices[0].most if (one.excess or 0) > 1} == {"aten.tanh.default"}
+
+
 @WITHOUT_GPU
 @pytest.mark.torch
 def test_a_script_that_wants_a_gpu_is_pointed_to_the_option_that_runs_it_without_one(tmp_path: Path) -> None:

@@ -3,14 +3,17 @@
 An op's error is its own where
 
 1. a shadow recomputed it from the very inputs that it had (exact: nothing is inherited);
-2. its inputs are the same in both runs, byte for byte, and its results differ by more than `tolerance.norm_due`;
+2. its inputs are the same in both runs, byte for byte, and its results differ by more than `tolerance.norm_due`; where norms give no
+   bound, by more than the shadows of both runs measured: what they were compared with is then not the same on both devices;
 3. the results differ by more than `tolerance.norm_carried` allows for the difference of the inputs, and `norm_due` besides.
 
-The last two are seen through sketches, so a difference counts only as far as it is sure, and that of an input as far as it may be. For a
-sum of elements with random signs the chance that its square exceeds f**2 times its expectation is largest where all differing elements
-went into one of the sketch's sums: that of a chi-square variable with one degree of freedom, and not of the sixteen that a difference
-of all elements has (a matrix whose width is a multiple of 16 has each column in one sum). `_SURELY` is f for one in 1e9, and
-`_SURELY_SPREAD` where the sums themselves show that no few of them hold it: an estimate in which one sum is large by chance does not.
+A shadow is computed by the device's own float64 kernel, and one that has the fault too finds nothing. So the last two are asked beside it,
+and each of the three convicts alone. They are seen through sketches, so a difference counts only as far as it is sure, and that of an
+input as far as it may be. For a sum of elements with random signs the chance that its square exceeds f**2 times its expectation is largest
+where all differing elements went into one of the sketch's sums: that of a chi-square variable with one degree of freedom, and not of the
+sixteen that a difference of all elements has (a matrix whose width is a multiple of 16 has each column in one sum). `_SURELY` is f for one
+in 1e9, and `_SURELY_SPREAD` where the sums themselves show that no few of them hold it: an estimate in which one sum is large by chance
+does not.
 
 Not known are inputs of other threads, tensors that no sketch could be made of, memory of which an unknown part was written, numbers of
 Python that differ, results that are not finite in both runs, ops without a rule. A tensor is known by the op that last wrote its memory,
@@ -23,6 +26,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice, product
 from typing import NamedTuple
 
@@ -149,15 +153,20 @@ class _Judge:
         self._known: dict[tuple[int, int], _Memory | None] = {}
 
     def errors(self, shadowed: Ints) -> tuple[Errors, Counter[str]]:
-        """Errors of pairs that no shadow measured in both runs; how many of each op are not known."""
+        """Errors of pairs; of those that a shadow measured in both runs (`shadowed`) only errors that are more than their due.
+
+        And how many of each op are not known.
+        """
         pair, unknown = self.pair, Counter[str]()
         rows_a, rows_b = pair.rows_a, pair.rows_b
         open_ = pair.differs & (self.a.kind[rows_a] == 1) & ~np.isnan(pair.sizes[1])  # has floating results
-        open_[shadowed] = False
+        measured = np.zeros(len(rows_a), bool)
+        measured[shadowed] = True
         ruled = np.array([rule is not None and rule.judged for rule in self._rules], bool)
         judged = open_ & ruled[self.a.op[rows_a]] & ruled[self.b.op[rows_b]] & (self.a.numbers[rows_a] == self.b.numbers[rows_b])
         judged &= (self.a.args[rows_a] == self.b.args[rows_b]) & ~pair.drawn_otherwise
-        for code, count in zip(*(c.tolist() for c in np.unique(self.a.op[rows_a[open_ & ~judged]], return_counts=True)), strict=True):
+        beyond = open_ & ~judged & ~measured
+        for code, count in zip(*(c.tolist() for c in np.unique(self.a.op[rows_a[beyond]], return_counts=True)), strict=True):
             unknown[self.a.texts.texts["op"][code]] += count
         drift = np.nan_to_num(pair.drift)
         went_in = self._went_in(drift)
@@ -171,8 +180,8 @@ class _Judge:
             first, end = np.searchsorted(of_pair, [k, k + 1]).tolist()
             verdict = self._verdict(k, [(int(i[m]), int(j[m]), float(squared[m])) for m in range(first, end)])
             if verdict is None:
-                unknown[self.a.name(int(rows_a[k]))] += 1
-            else:
+                unknown += Counter([self.a.name(int(rows_a[k]))] if not measured[k] else ())
+            elif not measured[k] or verdict[2] > 1:
                 slot, added, excess = verdict
                 found.append((float(rows_a[k]), 0, int(rows_a[k]), -1, slot, added, float("nan"), excess))
         columns: list[Array] = [np.array([one[k] for one in found], np.float64 if k in (0, 5, 6, 7) else np.int64) for k in range(8)]
@@ -214,6 +223,8 @@ class _Judge:
             ours, theirs = (side.columns for side in self.sketches)
             norm = max(float(ours["norm"][i]), float(theirs["norm"][j]))
             allowed = self._allowed(row_a, row_b, given, meta, norm, equal)
+            if allowed is None and equal and meta.rounded:
+                allowed = self._measured(row_a, row_b, slot, meta, norm)
             if ours["nonfinite"][i] != theirs["nonfinite"][j]:
                 # an overflow may be inherited where the other run is near to one, and so may a quotient by what is nearly zero
                 far = max(ours["largest"][i], theirs["largest"][j]) <= _FAR_FROM_OVERFLOW * _LARGEST.get(meta.dtype, 0.0)
@@ -249,6 +260,24 @@ class _Judge:
                     return None
                 bounds.append(due + carried)
         return max(bounds)
+
+    def _measured(self, row_a: int, row_b: int, slot: int, meta: Meta, norm: float) -> float | None:
+        """How far results of equal inputs can be apart by what the shadows measured: both are so far off one reference.
+
+        None if one was not measured. A rounding of the result is added, so that references may differ by as much.
+        """
+        ours, theirs = (side.get((row, slot)) for side, row in zip(self._errors, (row_a, row_b), strict=True))
+        return None if ours is None or theirs is None else ours + theirs + unit_roundoff(meta.dtype) * norm
+
+    @cached_property
+    def _errors(self) -> list[dict[tuple[int, int], float]]:
+        """Of each run the norm of the error of each tensor that a shadow measured, by record and slot."""
+        found = []
+        for side in (self.a, self.b):
+            beside = Beside.of(side.lane.shadows())
+            keys = zip(beside.at.tolist(), beside.slot.tolist(), strict=True)
+            found.append(dict(zip(keys, map(float, beside.columns["error"]), strict=True)))
+        return found
 
     def _given(self, row_a: int, row_b: int) -> list[_Given] | None:
         """What a pair was given; None if some of it is not known."""
