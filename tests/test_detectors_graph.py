@@ -534,3 +534,24 @@ def test_gradients_that_nobody_zeroes_and_no_update_uses_are_another_fault(tmp_p
             t.step(line=5)
 
     assert found(tmp_path, program) == [("unused-gradients", 4, 3)]
+
+
+@pytest.mark.parametrize(("where", "stepped"), [("a hook", True), ("the gradient of no leaf", True), ("a hook", False)])
+def test_gradients_are_used_where_what_was_computed_with_them_reaches_the_update(where: str, stepped: bool, tmp_path: Path) -> None:
+    """The gradients of each sample are clipped, and their mean is what the optimizer is given; or their norm is only printed."""
+
+    def program(t: Training) -> None:
+        t.parameter("net.w")
+        t.optimizer("net.w")
+        for _ in range(3):
+            t.zero(2)
+            t.backward(t.lane.op("aten.sum.default", t.leaves["net.w"], line=3), "net.w", line=4)
+            t.lane.phase = "backward"
+            each = t.lane.op("aten.einsum.default", t._gradients["net.w"], line=9 if where == "a hook" else 4)
+            t.lane.phase = "forward"
+            mean = t.lane.op("aten.mean.dim", each, line=5)
+            if stepped:
+                t._gradients["net.w"] = mean
+            t.step(*(["net.w"] if stepped else []), line=6)
+
+    assert found(tmp_path, program) == ([] if stepped else [("unused-gradients", 4, 3)])

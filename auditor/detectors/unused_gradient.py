@@ -11,6 +11,9 @@ from auditor.detectors import Detector, Hit, named
 if TYPE_CHECKING:
     from auditor.trace.tables import Tables
 
+#: Records behind a backward pass that are looked through for its use.
+_MOST = 100_000
+
 
 @dataclass(frozen=True)
 class Params:
@@ -31,8 +34,9 @@ def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
     are leaves that nobody has a name for, such as the inputs of a checkpointed segment, those on which `backward()` itself is called, of
     which `cut_graph.py` tells, sparse gradients, which have no storage that could be followed, and what is written by something else within
     the backward pass, as the gradients of DistributedDataParallel are. Leaves that changed unseen, by compiled code or NumPy, have been
-    updated somehow, and the gradient of none of them is called unused. Where others are used, only parameters of modules are told: a tensor
-    of its own may be an input whose gradient is looked at.
+    updated somehow, and the gradient of none of them is called unused. Nor is that of a pass whose other results reach an update, such as
+    the gradients of each sample that a hook computes, or that of a tensor that is no leaf. Where others are used, only parameters of
+    modules are told: a tensor of its own may be an input whose gradient is looked at.
     """
     rows = runs[0].query(
         """WITH known AS (
@@ -78,6 +82,8 @@ def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
         unused = [row for row in leaves if not row["is_used"] and row["is_zeroed"] == (params.of == "zeroed")]
         if not unused or (params.of != "zeroed" and (len(unused) == len(leaves)) != (params.of == "all")):
             continue
+        if params.of == "all" and _reaches_an_update(runs[0], unused[0]["lanes"][0], unused[0]["moment"]):
+            continue
         names = list(dict.fromkeys(row["leaf"] for row in unused))
         if params.of == "some" and not all("." in name for name in names):
             continue
@@ -89,6 +95,34 @@ def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
         lanes = tuple(sorted({lane for row in unused for lane in row["lanes"]}))
         times = max(row["steps" if params.of == "zeroed" else "times"] for row in unused)
         yield Hit(file, line, values, times, max(row["in_steps"] for row in unused), lanes)
+
+
+def _reaches_an_update(run: Tables, lane: str, moment: int) -> bool:
+    """Whether anything that was computed in the backward pass around a row is taken in by the next step of an optimizer."""
+    ((begin, end, steps),) = (
+        tuple(row.values())
+        for row in run.query(
+            """SELECT max("row") FILTER (WHERE phase <> 'backward' AND "row" < $2) + 1,
+                min("row") FILTER (WHERE phase <> 'backward' AND "row" > $2), min("row") FILTER (WHERE phase = 'optimizer' AND "row" > $2)
+            FROM records WHERE lane = $1""",
+            lane,
+            moment,
+        )
+    )
+    if end is None or steps is None:
+        return False
+    reached = set(range(begin or 0, end))
+    for edge in run.query(
+        'SELECT "row", used, phase FROM uses WHERE lane = ? AND "row" BETWEEN ? AND ? AND used >= ? ORDER BY "row"',
+        lane, end, min(steps, end) + _MOST, begin or 0,
+    ):  # fmt: skip
+        if edge["phase"] == "forward" and edge["row"] > steps:
+            return False
+        if edge["used"] in reached:
+            if edge["phase"] == "optimizer":
+                return True
+            reached.add(edge["row"])
+    return False
 
 
 DETECTOR = Detector("unused-gradient", _find, Params, frozenset({"tensors", "backward_at"}))
