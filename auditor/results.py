@@ -187,6 +187,19 @@ class Patch(Model):
     backup: str | None = Field(None, description="where the script as it was is kept, if it was changed and is not under version control")
 
 
+#: How a finding is seen to be about a divergence: it is at the line, its line feeds that line, it names the lane, or the record.
+About = Literal["line", "feeds", "lanes", "rows"]
+
+
+class Explanation(Place):
+    """A finding that explains the divergence: why the runs differ, where no factor is proved to be it or one is only the symptom."""
+
+    rule: str
+    relation: About
+    message: str
+    instead: str | None = None
+
+
 class Cause(Place):
     """A factor whose pinning makes a difference go away; the line is that where it entered."""
 
@@ -199,6 +212,7 @@ class Cause(Place):
     proof: list[str] = []
     between: list[str] = Field([], description="the two runs in which the difference was seen")
     seen_at: OpLine | None = Field(None, description="the first op that shows it")
+    symptom_of: Explanation | None = Field(None, description="the finding of which this is only the symptom: pinned, the fault repeats")
     patch: Patch | None = None
 
 
@@ -227,19 +241,6 @@ class Finding(Model):
     forecast: bool = Field(False, description="what would be on a GPU, as it is documented: nothing that was wrong in the run")
     patch: Patch | None = None
     evidence: dict[str, Any] = {}
-
-
-#: How a finding is seen to be about a divergence: it is at the line, its line feeds that line, it names the lane, or the record.
-About = Literal["line", "feeds", "lanes", "rows"]
-
-
-class Explanation(Place):
-    """A finding that explains the divergence: why the runs differ, where no factor is proved to be it or one is only the symptom."""
-
-    rule: str
-    relation: About
-    message: str
-    instead: str | None = None
 
 
 class Lost(Model):

@@ -34,7 +34,13 @@ def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
                 continue
             # of a random op, a difference may be seen at its draw, which is the record before it
             rows = sorted({row - back for row in event.get("written") or () if row > 0 for back in (0, 1)})
+            made = runs[0].query(
+                'SELECT DISTINCT file, line FROM records WHERE lane = ? AND "row" IN (SELECT unnest(?::BIGINT[])) AND line IS NOT NULL',
+                lane.name,
+                rows,
+            )
             values = {
+                "lines": [f"{row['file']}:{row['line']}" for row in made],
                 "module": event["name"], "taken": taken, "given": given, "missing": missing, "names": _names(event),
                 "subject": event["name"], "rows": rows,
             }  # fmt: skip
@@ -54,4 +60,4 @@ def _names(event: dict[str, Any]) -> str:
     return f": the checkpoint has {unexpected[0]}, the module {missing[0]}"
 
 
-DETECTOR = Detector("unloaded-checkpoint", _find, Params, frozenset({"module", "taken", "given", "missing", "names", "rows"}))
+DETECTOR = Detector("unloaded-checkpoint", _find, Params, frozenset({"module", "taken", "given", "missing", "names", "rows", "lines"}))

@@ -53,7 +53,7 @@ from auditor.pipeline.devices import (
     recompute,
     wants_a_gpu,
 )
-from auditor.pipeline.explained import explanation
+from auditor.pipeline.explained import say_what_explains
 from auditor.pipeline.fixes import mend
 from auditor.pipeline.laboratory import Laboratory
 from auditor.pipeline.looks import second_look
@@ -132,7 +132,7 @@ def audit(
         _look_elsewhere(result, lab, chosen, inquiry, tolerances)
         screen.say("judging")
         _judge_into(result, controls[:2], book, selection, known, looked)
-        result.explained_by = explanation(result, book, lab.flow)
+        say_what_explains(result, book, lab.flow)
         if inquiry.fix or inquiry.apply:
             mend(result, lab, book, inquiry.fix, inquiry.apply)
         if self_check:

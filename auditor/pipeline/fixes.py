@@ -100,7 +100,7 @@ def mend(audit: Audit, lab: Laboratory, rules: Sequence[Rule], write: bool, appl
     """Add a patch to each cause and stale gradient that a few lines cure; write them all to a file, or into the script itself."""
     work = Mending(lab)
     for cause in audit.causes if audit.explained_by is None else ():  # what would be patched is only the symptom
-        if cause.grade == "logical" and cause.file is not None and cause.line is not None:
+        if cause.grade == "logical" and cause.symptom_of is None and cause.file is not None and cause.line is not None:
             rest = [other.factor for other in audit.causes if other.patch is None and other.factor != cause.factor]
             cause.patch = _cured(work, cause, audit, rest)
     rule = next((rule for rule in rules if rule.detector == _STALE), None)

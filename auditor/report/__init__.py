@@ -183,8 +183,8 @@ def _because(audit: Audit) -> str:
 
 
 def names(causes: Sequence[Cause]) -> str:
-    """The factors of some causes, each once."""
-    return listed(dict.fromkeys(cause.factor for cause in causes))
+    """The factors of some causes, each once; where one is only a symptom, the rule that says of what."""
+    return listed(dict.fromkeys(cause.symptom_of.rule if cause.symptom_of else cause.factor for cause in causes))
 
 
 def leading(audit: Audit) -> list[Cause]:
@@ -203,6 +203,8 @@ def sensitive(audit: Audit) -> list[Cause]:
 def reasons(cause: Cause, audit: Audit) -> list[tuple[str, str]]:
     """What a teammate asks about a cause, each as (name, sentence); of one that is not proved the message says why it is not."""
     change = plain(cause.fix or "")
+    if cause.symptom_of is not None:
+        change = f"{plain(cause.symptom_of.instead or cause.symptom_of.message)}; with {cause.factor} held still, the fault only repeats"
     if cause.patch is not None and not cause.patch.applied:
         change = f"{change}, as in the patch below" if change else "as in the patch below"
     shown = proof(cause, audit)
