@@ -370,9 +370,9 @@ def query(
 
         names, rows = pipeline.answer(run, sql)
         with _writing():
-            print("\t".join(names))
+            print(printable("\t".join(names)))
             for row in rows:
-                print("\t".join("" if value is None else str(value) for value in row))
+                print("\t".join("" if value is None else printable(str(value)).replace("\n", "\\n") for value in row))
 
 
 @app.command()
@@ -457,16 +457,16 @@ def main() -> None:
     _end_cleanly()
     try:
         ended = app(standalone_mode=False)
-    except _WrongUsage as error:
-        if error.ctx is not None:
-            print(error.ctx.get_usage(), f"Try '{error.ctx.command_path} --help' for help.", sep="\n", end="\n\n", file=sys.stderr)
-        said = error.format_message().rstrip(".")
-        print(f"repro-audit: {said[:1].lower()}{said[1:]} [wrong-usage]", file=sys.stderr)
-        ended = UsageError.exit_status
-    except (Exception, KeyboardInterrupt):  # also what typer and DuckDB make of a signal
-        if not _ended_by:
-            raise
+    except KeyboardInterrupt:
         ended = _interrupted()
+    except Exception as error:  # noqa: BLE001  # whatever it is: a traceback of ours explains nothing to a user
+        if _ended_by:  # what typer and DuckDB make of a signal
+            ended = _interrupted()
+        elif isinstance(error, _WrongUsage):
+            ended = _wrong_usage(error)
+        else:
+            _say(_internal(error))
+            ended = AuditError.exit_status
     sys.exit(ended)
 
 
@@ -486,8 +486,52 @@ def _end_cleanly() -> None:
 def _interrupted() -> int:
     """Say that we were asked to end; returns the status that a shell would give."""
     number = _ended_by[0] if _ended_by else signal.SIGINT
-    print("repro-audit: interrupted: what was recorded is kept [interrupted]", file=sys.stderr)
+    _say("interrupted: what was recorded is kept [interrupted]")
     return 128 + number
+
+
+def _wrong_usage(error: Any) -> int:
+    if error.ctx is not None:
+        print(error.ctx.get_usage(), f"Try '{error.ctx.command_path} --help' for help.", sep="\n", end="\n\n", file=sys.stderr)
+    said = error.format_message().rstrip(".")
+    _say(f"{said[:1].lower()}{said[1:]} [wrong-usage]")
+    return UsageError.exit_status
+
+
+def _internal(error: Exception) -> str:
+    """One sentence on what should not happen, with where its details are: a file of its owner's alone, without credentials."""
+    import tempfile
+    import traceback
+
+    from auditor.redaction import redacted
+
+    what = f"{type(error).__name__}: {str(error)[:200]}"
+    try:
+        fd, name = tempfile.mkstemp(prefix="repro-audit-error-", suffix=".txt")
+        with os.fdopen(fd, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(redacted("".join(traceback.format_exception(error))))
+        where = f"the details are in {name}"
+    except OSError:
+        where = "the details could not be written"
+    return f"an error of repro-audit itself, please report it: {what}; {where} [internal-error]"
+
+
+def _say(text: str) -> None:
+    """One line of ours on stderr."""
+    said = f"repro-audit: {printable(text)}\n"
+    encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
+    try:
+        sys.stderr.write(said.encode(encoding, "backslashreplace").decode(encoding))
+        sys.stderr.flush()
+    except OSError:
+        pass  # nobody reads on
+
+
+def printable(text: str) -> str:
+    """A text in which nothing acts on a terminal and no credential stands: control characters and the like are escapes."""
+    from auditor.redaction import redacted
+
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in redacted(text))
 
 
 def _hold_closed_streams() -> None:
@@ -602,7 +646,7 @@ def _plain_errors() -> Iterator[None]:
     except AuditError as error:
         if _ended_by:
             raise typer.Exit(_interrupted()) from None
-        print(f"repro-audit: {error}", file=sys.stderr)
+        _say(str(error))
         raise typer.Exit(error.exit_status) from None
     except KeyboardInterrupt:
         raise typer.Exit(_interrupted()) from None

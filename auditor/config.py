@@ -7,6 +7,10 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from auditor.errors import UsageError
+from auditor.trace.files import read
+
+#: Bytes of a pyproject.toml that is read.
+_LARGEST = 1 << 22
 
 
 class Config(BaseModel):
@@ -37,10 +41,11 @@ def read_config(start: Path) -> Config:
     for folder in (start, *start.parents):
         file = folder / "pyproject.toml"
         try:
-            table = tomllib.loads(file.read_text("utf-8")).get("tool", {}).get("repro-audit")
+            tools = tomllib.loads(read(file.resolve(), _LARGEST).decode("utf-8")).get("tool")
+            table = tools.get("repro-audit") if isinstance(tools, dict) else None
         except (FileNotFoundError, NotADirectoryError, PermissionError):
             continue
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise UsageError("bad-config", f"{file} cannot be read: {error}") from error
         if table is None:
             continue

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import yaml
 
+from auditor.documents import tree_of
 from auditor.errors import UsageError
 
 
@@ -58,7 +59,7 @@ def _of_file(file: Path, faults: list[str]) -> Iterator[tuple[str, str]]:
     equal keys the second wins without a word.
     """
     try:
-        root = yaml.compose(file.read_text("utf-8"), yaml.SafeLoader)
+        root = tree_of(file)
     except (OSError, UnicodeDecodeError) as error:
         faults.append(f"{file}: cannot be read: {error}")
         return

@@ -30,7 +30,7 @@ from tests.processes import audited, environment, made_once, start, write
 
 HOUSE = Path(auditor.__file__).parent
 NOUNS = (
-    "auditor.redaction", "auditor.trace.files",
+    "auditor.documents", "auditor.redaction", "auditor.trace.facts", "auditor.trace.files",
     "auditor.errors", "auditor.devices", "auditor.plan", "auditor.results", "auditor.source", "auditor.tolerance",
     "auditor.trace", "auditor.trace.names", "auditor.trace.ops", "auditor.trace.reader", "auditor.trace.signs", "auditor.trace.tables",
 )  # fmt: skip
@@ -67,6 +67,7 @@ TABLE: dict[str, Allowed] = {
     "auditor.__main__": Allowed(("auditor.cli",)),
     "auditor.errors": Allowed(only_standard_library=("__future__",)),
     "auditor.redaction": Allowed(only_standard_library=("__future__", "collections.abc", "re")),  # comes into the user's process
+    "auditor.documents": Allowed(("auditor.trace.files",), ("yaml",)),
     "auditor.plan": Allowed(("auditor.errors", "auditor.redaction")),
     "auditor.devices": Allowed(("auditor.errors", "auditor.plan")),
     "auditor.tolerance": Allowed(only_standard_library=("__future__", "collections.abc", "typing")),  # comes into the user's process
@@ -74,6 +75,7 @@ TABLE: dict[str, Allowed] = {
     "auditor.trace.ops": Allowed(only_standard_library=("__future__",)),
     "auditor.interruptions": Allowed(only_standard_library=("__future__", "_signal", "opcode", "os", "sys", "typing", "types")),
     "auditor.trace.writer": Allowed(("auditor.trace", "auditor.interruptions"), only_standard_library=_CHEAP),
+    "auditor.trace.facts": Allowed(only_standard_library=("__future__", "collections.abc", "json", "math", "typing")),
     "auditor.trace.files": Allowed(only_standard_library=("__future__", "os", "pathlib", "stat")),
     "auditor.trace.signs": Allowed(("auditor.trace",), only_standard_library=("__future__", "typing")),  # comes into the user's process
     "auditor.trace.*": Allowed(
@@ -108,7 +110,7 @@ TABLE: dict[str, Allowed] = {
     "auditor.source*": Allowed(("auditor.source", "auditor.source.*")),
     "auditor.mend*": Allowed(("auditor.mend.*", "auditor.results", "auditor.source", "auditor.source.*")),
     "auditor.compare*": Allowed(("auditor.compare.*", *NOUNS), ("numpy", "duckdb")),
-    "auditor.mapping": Allowed(("auditor.errors",), ("yaml",)),
+    "auditor.mapping": Allowed(("auditor.documents", "auditor.errors"), ("yaml",)),
     "auditor.matching*": Allowed(("auditor.matching.*", *NOUNS), ("numpy", "duckdb")),
     "auditor.judge*": Allowed(
         ("auditor.judge.*", *NOUNS), ("yaml", "pydantic", "duckdb"), auditor_lazily=("auditor.detectors",)
@@ -116,12 +118,14 @@ TABLE: dict[str, Allowed] = {
     "auditor.report.words*": Allowed(("auditor.report.words.*", "auditor.results")),
     "auditor.report": Allowed(("auditor.report.words.*", "auditor.results")),
     # reading an audit back fails in a sentence of ours, made of what pydantic says
-    "auditor.report.json": Allowed(("auditor.report", "auditor.results", "auditor.errors"), ("pydantic",)),
+    "auditor.report.json": Allowed(
+        ("auditor.report", "auditor.results", "auditor.errors", "auditor.trace", "auditor.trace.files"), ("pydantic",)
+    ),
     "auditor.report.terminal": Allowed(_OF_REPORTS, ("rich",)),
     "auditor.report.html": Allowed(_OF_REPORTS, ("jinja2",)),
     "auditor.report.*": Allowed(_OF_REPORTS),
     "auditor.plugins": Allowed(("auditor.errors",), auditor_lazily=("auditor.detectors", "auditor.factors", "auditor.report")),
-    "auditor.config": Allowed(("auditor.errors",), ("pydantic",), others_lazily=("tomli",)),
+    "auditor.config": Allowed(("auditor.errors", "auditor.trace.files"), ("pydantic",), others_lazily=("tomli",)),
     "auditor.rulebook": Allowed(("auditor.judge", "auditor.factors")),
     "auditor.listing": Allowed(("auditor.report.words.text", *NOUNS)),
     "auditor.progress": Allowed(("auditor.launch",)),

@@ -100,7 +100,8 @@ def compare(a: Trace, b: Trace, *, flow: Flow | None = None, training: bool = Fa
         mismatch = first_mismatch(lane, twin, a, b)
         if mismatch is None:
             continue
-        if not leading and mismatch.ended:
+        shorter = a if mismatch.a is None else b
+        if mismatch.ended and (not leading or shorter.unfinished):
             notes.append(f"lane {name} ended at op {mismatch.index} in one run and went on in the other: compared up to there")
             continue
         found.append(_Found(mismatch, lane, twin))

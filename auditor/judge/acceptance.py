@@ -14,6 +14,8 @@ from pathlib import Path
 
 from auditor.errors import UsageError
 from auditor.results import Finding, Level
+from auditor.trace import files
+from auditor.trace.facts import load
 
 _ALLOW = re.compile(r"#\s*repro-audit:\s*allow\b\s*(?P<rules>[\w*-]+(?:\s*,\s*[\w*-]+)*)?(?:\s+because\b\s*(?P<why>.*))?")
 BASELINE_FORMAT = 1
@@ -113,7 +115,7 @@ def write_baseline(findings: Iterable[Finding], file: Path) -> None:
 def read_baseline(file: Path) -> Counter[str]:
     """What a baseline has, and how often. Raises UsageError `bad-baseline`."""
     try:
-        read = json.loads(file.read_text())
+        read = load(files.read(file.resolve()))
         if read["format"] != BASELINE_FORMAT:
             raise UsageError("bad-baseline", f"{file} has format {read['format']}, this version reads {BASELINE_FORMAT}")
         return Counter(
@@ -123,7 +125,9 @@ def read_baseline(file: Path) -> Counter[str]:
             for e in read["findings"]
         )
     except OSError as error:
-        raise UsageError("bad-baseline", f"cannot read the baseline {file}: {error.strerror}; --write-baseline makes one") from error
+        raise UsageError(
+            "bad-baseline", f"cannot read the baseline {file}: {error.strerror or error}; --write-baseline makes one"
+        ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError("bad-baseline", f"{file} is no baseline: --write-baseline makes one") from error
 

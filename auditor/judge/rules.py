@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
+from auditor.documents import tree_of
 from auditor.errors import UsageError
 from auditor.judge.conditions import FIELDS, Match
 from auditor.results import About, Kind, Level
@@ -201,12 +202,11 @@ def rule_files(folder: Path) -> list[Path]:
 def read_mapping(file: Path) -> tuple[yaml.Node | None, Any, list[Fault]]:
     """The tree of a YAML file, what it holds, and what is wrong with it as a mapping; the tree is None where nothing more can be said."""
     try:
-        text = file.read_text("utf-8")
-        tree = yaml.compose(text, yaml.SafeLoader)
+        tree = tree_of(file)
     except UnicodeDecodeError as error:
         return None, None, [Fault(file, 1, 1, f"not UTF-8: {error.reason}")]
     except OSError as error:
-        return None, None, [Fault(file, 1, 1, f"cannot be read: {error.strerror}")]
+        return None, None, [Fault(file, 1, 1, f"cannot be read: {error.strerror or error}")]
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
@@ -216,7 +216,7 @@ def read_mapping(file: Path) -> tuple[yaml.Node | None, Any, list[Fault]]:
     faults = list(_repeated_keys(file, tree))
     try:
         data = yaml.SafeLoader("").construct_document(tree)
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError, TypeError, KeyError, AttributeError) as error:
         return (
             None,
             None,

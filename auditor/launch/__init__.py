@@ -32,6 +32,7 @@ from auditor.redaction import secrets_in, without
 from auditor.results import RunOutcome
 from auditor.trace import FORMAT, HEADER, HEADER_SIZE, TYPED
 from auditor.trace.files import make_folder, write
+from auditor.trace.going import began, boot
 from auditor.trace.reader import Trace
 
 __all__ = ["Progress", "Screen", "Snapshot", "Stdin", "launch", "moved", "remove", "room", "told_of_originals"]
@@ -94,7 +95,7 @@ def launch(
     meta: dict[str, Any] = {
         "format": FORMAT, "id": name, "role": role, "script": list(known["script"]), "cwd": known["cwd"], "plan": known,
         "started": time.time(), "exit": None, "seconds": None, "pinned": list(plan.pinned), "varied": list(plan.varied),
-        **describe(plan),
+        "launcher": {"pid": os.getpid(), "began": began(os.getpid()), "boot": boot()}, **describe(plan),
     }  # fmt: skip
     _write_meta(run, meta)
     source = stdin or Stdin()
@@ -154,7 +155,7 @@ def launch(
     if not (run / "run.json").exists():  # the recorder may have made the directory anew
         raise LaunchError("run-directory-gone", f"the run directory {run} was removed while the script ran: what was recorded is gone")
     _write_meta(run, meta)
-    trace = Trace(run)
+    trace = Trace(run, own=True)
     _write_meta(run, meta | {"written": contents_written(trace, plan)})
     if interrupted:
         raise KeyboardInterrupt

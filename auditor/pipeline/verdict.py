@@ -14,6 +14,7 @@ from auditor.plan import Plan
 from auditor.report.words.text import counted, listed
 from auditor.results import Audit, Coverage, Divergence, Intermittent, Lost, Place
 from auditor.source import Flow
+from auditor.trace import files
 from auditor.trace.ops import BRANCHES_UNDER_A_MODE
 from auditor.trace.reader import LaneTrace, Trace
 
@@ -64,6 +65,8 @@ def _why_unsure(a: Trace, b: Trace, plan: Plan | None) -> str | None:
 
 def why_not_whole(run: Trace, plan: Plan | None) -> str | None:
     """Why a run is not all that the script would have done; None if it is. A script that was to end after N steps is whole."""
+    if run.unfinished is not None:
+        return f"{run.id} {run.unfinished} [{'still-going' if run.going else 'unfinished'}]"
     if run.meta.get("stopped") == "timeout":
         limit = f" after {plan.timeout:g} s" if plan and plan.timeout else ""
         return f"{run.id} was ended{limit} [timeout]"
@@ -80,7 +83,12 @@ def why_not_whole(run: Trace, plan: Plan | None) -> str | None:
 
 def ended_otherwise(a: Trace, b: Trace) -> bool:
     """Whether two runs came to their ends, and not to the same."""
-    return a.meta.get("exit") != b.meta.get("exit") and not outcome(a).stopped and not outcome(b).stopped
+    return (
+        a.meta.get("exit") != b.meta.get("exit")
+        and not any(run.unfinished for run in (a, b))
+        and not outcome(a).stopped
+        and not outcome(b).stopped
+    )
 
 
 def compared(a: Trace, b: Trace, flow: Flow | None = None, strict: bool = False) -> Comparison:
@@ -111,7 +119,7 @@ def raised_at(a: Trace, b: Trace) -> Place | None:
     """The last line of the user's in the traceback of the one of two runs that failed."""
     bad = _failing(a, b)
     try:
-        printed = (bad.path / "stderr").read_text(errors="replace")
+        printed = files.read(bad.path / "stderr").decode(errors="replace")
     except OSError:
         return None
     said = told_of_originals(printed, (bad.meta.get("plan") or {}).get("copies") or ()) or ""

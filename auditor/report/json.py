@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from auditor.errors import UsageError
 from auditor.report import Report
 from auditor.results import Audit
+from auditor.trace import files
 
 FORMAT: int = Audit.model_fields["format"].default
 
@@ -32,9 +33,9 @@ def render(audit: Audit, out: TextIO) -> None:
 def read(path: Path) -> Audit:
     """Read an audit. Raises `UsageError`: `audit-unreadable`, `audit-newer`."""
     try:
-        data = json.loads(path.read_bytes())
+        data = json.loads(files.read(path.resolve()))
     except OSError as error:
-        raise UsageError("audit-unreadable", f"cannot read {path}: {error.strerror}") from error
+        raise UsageError("audit-unreadable", f"cannot read {path}: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
         raise UsageError("audit-unreadable", f"{path} is not JSON ({error}): name a file that --json wrote") from error
     found = data.get("format") if isinstance(data, dict) else None

@@ -7,13 +7,16 @@ sketch. Sums and norms of what was kept whole are computed here, so that recordi
 from __future__ import annotations
 
 import itertools
-import json
+import os
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from auditor.trace import NAMED_SIZE, SUMMARY, SUMS, signs
+from auditor.errors import TraceError
+from auditor.trace import NAMED_SIZE, SUMMARY, SUMS, files, signs
+from auditor.trace.facts import NAMES, checked, load
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,15 +71,26 @@ class Series:
 
 def named_values(run: Trace) -> list[Series]:
     """All series of a run, in the order in which each got its first value; none if none were recorded."""
-    import numpy as np
-
     found: list[Series] = []
     for lane in run.lanes.values():
         table, records, values = (lane.path.with_suffix(suffix) for suffix in (".names.json", ".nam", ".val"))
         if table.exists() and records.exists():
-            kept: Any = np.memmap(values, np.uint8, "r") if values.exists() and values.stat().st_size else np.zeros(0, np.uint8)
-            found += series_of(json.loads(table.read_text()), records.read_bytes(), kept, lane.name)
+            try:
+                kept: Any = _mapped(values)
+                found += series_of(checked(load(files.read(table)), NAMES), files.read(records, None), kept, lane.name)
+            except (OSError, ValueError, KeyError, IndexError, TypeError, struct.error) as error:
+                raise TraceError("trace-unreadable", f"{run.path} cannot be read: the named values of {lane.name}: {error}") from error
     return sorted(found, key=lambda series: int(series.order[0]))
+
+
+def _mapped(values: Path) -> Any:
+    """The bytes of a file, mapped; none if there is no such file."""
+    import numpy as np
+
+    if not os.path.lexists(values) or not values.lstat().st_size:
+        return np.zeros(0, np.uint8)
+    with os.fdopen(files.open_regular(values, None), "rb") as file:
+        return np.memmap(file, np.uint8, "r")
 
 
 def series_of(table: Sequence[Mapping[str, Any]], records: bytes, values: Any, lane: str = "main") -> list[Series]:

@@ -2,17 +2,107 @@
 
 from __future__ import annotations
 
-import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from auditor.errors import TraceError
-from auditor.trace.seal import BESIDE, is_known, newer, seal
+from auditor.redaction import redacted, redacted_variables, redacted_words
+from auditor.trace import files
+from auditor.trace.facts import INDEX, LANE, META, WrongFactError, checked, load
+from auditor.trace.going import is_going
+from auditor.trace.seal import BESIDE, COLUMNS, is_known, newer, seal
 
 if TYPE_CHECKING:
+    import duckdb
     import numpy as np
     import numpy.typing as npt
+
+
+#: Seconds for which another process that seals the run is waited for.
+_PATIENCE = 60.0
+#: Most lanes of a run.
+_LANES = 100_000
+#: What reading may take; the rest goes to disk.
+_MEMORY = "4GB"
+#: Columns of the records that all versions write.
+_NEEDED = ("row", "record", "index", "kind", "op", "args", "numbers", "out", "digest", "in0", "phase", "step", "file", "line", "what")
+_TEXTS = frozenset({"kind", "op", "args", "numbers", "out", "digests", "inputs", "phase", "module", "leaf", "file", "function", "code",
+                    "forward_file", "forward_code"})  # fmt: skip
+_FLAGS = frozenset({"cut", "node"})
+
+
+def connected() -> duckdb.DuckDBPyConnection:
+    """A connection that takes no more memory than there should be."""
+    import duckdb
+
+    return duckdb.connect(config={"memory_limit": _MEMORY})
+
+
+@contextmanager
+def _alone(run: Path) -> Iterator[bool]:
+    """Hold the lock of a run; gives whether nobody else had it. It goes with the process that holds it."""
+    try:
+        fd = os.open(run, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        yield False
+        return
+    try:
+        try:
+            import fcntl
+        except ImportError:
+            yield True
+            return
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    alone = False
+                    break
+                time.sleep(0.02)
+            except OSError:  # a file system without locks
+                alone = True
+                break
+            else:
+                alone = True
+                break
+        yield alone
+    finally:
+        os.close(fd)
+
+
+def _check_parquet(path: Path, needed: Sequence[str], records: int) -> None:
+    """Raise TraceError `trace-unreadable` unless the file is one, has the columns, and no more rows than it should."""
+    import duckdb
+
+    con = connected()
+    try:
+        os.close(files.open_regular(path, None))
+        described = con.execute("DESCRIBE SELECT * FROM read_parquet(?)", [str(path)]).fetchall()
+        ((rows,),) = con.execute("SELECT num_rows FROM parquet_file_metadata(?)", [str(path)]).fetchall()
+    except (OSError, duckdb.Error, ValueError) as error:
+        said = str(error).splitlines()[0] if not isinstance(error, OSError) or isinstance(error, files.NotOursError) else error.strerror
+        raise TraceError("trace-unreadable", f"{path.parent.parent} cannot be read: {path.name}: {said}") from error
+    finally:
+        con.close()
+    kinds = {name: kind for name, kind, *_ in described}
+    wrong = [name for name in needed if name not in kinds]
+    for name, kind in kinds.items():
+        expected = (
+            kind == "VARCHAR" if name in _TEXTS else kind == "BOOLEAN" if name in _FLAGS else "INT" in kind or kind in ("DOUBLE", "FLOAT")
+        )
+        wrong += [] if expected or (name not in COLUMNS and name not in needed) else [name]
+    if wrong or rows > records:
+        said = f"{wrong[0]} is not what it should be" if wrong else f"it has {rows:,} rows in the place of {records:,}"
+        raise TraceError("trace-unreadable", f"{path.parent.parent} cannot be read: {path.name}: {said}")
 
 
 class LaneTrace:
@@ -21,7 +111,7 @@ class LaneTrace:
     def __init__(self, path: Path) -> None:
         """Read the lane's facts and events; the records stay in the Parquet file `path`.parquet."""
         self.path = path
-        self.facts: dict[str, Any] = json.loads(path.with_suffix(".json").read_text())
+        self.facts: dict[str, Any] = checked(load(files.read(path.with_suffix(".json"))), LANE)
         self.name: str = self.facts["name"]
         self.ops: int = self.facts["ops"]
         self.steps: int = self.facts["steps"]
@@ -32,7 +122,7 @@ class LaneTrace:
         """Rows of a SELECT over the table `records`, as dicts; `sql` is ours, `parameters` may be anybody's."""
         import duckdb
 
-        con = duckdb.connect()
+        con = connected()
         try:
             relation = con.execute(sql.replace("records", "read_parquet(?)", 1), [str(self.path.with_suffix(".parquet")), *parameters])
             names = [column[0] for column in relation.description or ()]
@@ -51,7 +141,7 @@ class LaneTrace:
         """`what` and row of each op and external, in order: what two runs are compared by."""
         import duckdb
 
-        con = duckdb.connect()
+        con = connected()
         try:
             found = con.execute(
                 "SELECT what, \"row\" FROM read_parquet(?) WHERE kind IN ('op', 'external') ORDER BY \"row\"",
@@ -95,9 +185,10 @@ class LaneTrace:
 
         name, _, columns = BESIDE[suffix]
         file = self.path.with_suffix(f".{name}.parquet")
-        if not file.exists():
+        if not os.path.lexists(file):
             return {column: np.zeros(0) for column in columns}
-        con = duckdb.connect()
+        _check_parquet(file, columns, 1 << 27)
+        con = connected()
         try:
             found: dict[str, npt.NDArray[Any]] = con.execute('FROM read_parquet(?) ORDER BY "row", slot', [str(file)]).fetchnumpy()
         except duckdb.Error as error:
@@ -119,8 +210,8 @@ class LaneTrace:
 class Trace:
     """One run on disk."""
 
-    def __init__(self, run: Path) -> None:
-        """Open a run, sealing what a killed auditor left unsealed.
+    def __init__(self, run: Path, own: bool = False) -> None:
+        """Open a run, sealing what a killed auditor left unsealed; `own`: we have just made it, and it has ended.
 
         Raises `TraceError`: `trace-missing`, `trace-foreign`, `trace-newer`, `trace-truncated`.
         """
@@ -128,23 +219,65 @@ class Trace:
         if not run.is_dir():
             raise TraceError("trace-missing", f"there is no run at {run}")
         try:
-            self.meta: dict[str, Any] = json.loads((run / "run.json").read_text())
-            found = self.meta["format"]
+            meta = load(files.read(run / "run.json"))
+            found = meta["format"]
             if not isinstance(found, int):
                 raise ValueError
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise TraceError("trace-foreign", f"{run} is not a run of repro-audit: its run.json is missing or no such file") from error
         if not is_known(found):
             raise newer(run, found)
-        seal(run)
         try:
-            index = json.loads((run / "lanes" / "index.json").read_text())
+            self.meta: dict[str, Any] = checked(meta, META)
+        except WrongFactError as error:
+            raise TraceError("trace-foreign", f"{run} is not a run of repro-audit: its run.json {error}") from error
+        self.meta["script"] = redacted_words(self.meta.get("script") or [])
+        self.meta["plan"] = {"script": self.meta["script"], "python": ""} | (self.meta.get("plan") or {})
+        self.meta["error"] = redacted(self.meta["error"]) if self.meta.get("error") else None
+        self.meta["environment"] = redacted_variables({name: str(value) for name, value in (self.meta.get("environment") or {}).items()})
+        self.going = not own and is_going(run, self.meta)
+        lanes = self._sealed(own)
+        try:
+            index = load(files.read(lanes / "index.json"))
             if not is_known(index["format"]):
                 raise newer(run, index["format"])
-            self.processes: list[dict[str, Any]] = index["processes"]
-            self.lanes = {lane.name: lane for lane in (LaneTrace(run / "lanes" / f"{k:03d}") for k in range(index["lanes"]))}
+            self.processes: list[dict[str, Any]] = checked(index, INDEX)["processes"]
+            self.lanes = {lane.name: lane for lane in (LaneTrace(lanes / f"{k:03d}") for k in range(min(index["lanes"], _LANES)))}
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise TraceError("trace-truncated", f"{run} is not whole: {type(error).__name__} while reading its lanes") from error
+            said = f" ({error})" if isinstance(error, (WrongFactError, files.NotOursError)) else ""
+            raise TraceError("trace-truncated", f"{run} is not whole: {type(error).__name__} while reading its lanes{said}") from error
+        for lane in self.lanes.values():
+            _check_parquet(lane.path.with_suffix(".parquet"), _NEEDED, lane.facts["records"])
+
+    def _sealed(self, own: bool) -> Path:
+        """The folder of the sealed lanes; of a run that is going on, or is not ours to write to, one of our own that goes with us."""
+        run, lanes, spool = self.path, self.path / "lanes", self.path / "spool"
+        if lanes.is_symlink() or spool.is_symlink():
+            raise TraceError(
+                "trace-foreign", f"{run} is not a run of repro-audit: {lanes.name if lanes.is_symlink() else spool.name} is a link"
+            )
+        ours = run.stat().st_uid == os.geteuid() if hasattr(os, "geteuid") else True
+        with _alone(run) as alone:
+            whole = (lanes / "index.json").exists()
+            if not spool.is_dir():
+                return lanes
+            if whole:
+                if ours and alone and not self.going:
+                    shutil.rmtree(spool, ignore_errors=True)
+                return lanes
+            if ours and alone and not self.going and os.access(run, os.W_OK):
+                seal(run, own=own)
+                return lanes
+        self._beside = tempfile.TemporaryDirectory(prefix="repro-audit-")
+        seal(run, Path(self._beside.name))
+        return Path(self._beside.name) / "lanes"
+
+    @property
+    def unfinished(self) -> str | None:
+        """Why there may be more to come, or to have come, than this run holds; None if its end is known."""
+        if self.going:
+            return "is still going on"
+        return "has no end: what recorded it was ended before it was" if self.meta.get("exit") is None else None
 
     @property
     def id(self) -> str:
@@ -175,6 +308,6 @@ class Trace:
         if "file" not in entry:
             return None
         try:
-            return (self.path / "values" / Path(entry["file"]).name).read_bytes()
-        except OSError:
+            return files.read(self.path / "values" / Path(entry["file"]).name)
+        except (OSError, ValueError):
             return None

@@ -13,11 +13,13 @@ import os
 import re
 import shutil
 import struct
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from auditor.errors import TraceError
+from auditor.redaction import redacted_code
 from auditor.trace import (
     BACKWARD,
     CUT,
@@ -41,8 +43,11 @@ from auditor.trace import (
     STOPPED,
     SUMMARY_SIZE,
     SUMS,
+    files,
     lane_name,
 )
+from auditor.trace.facts import LINES, META, PROCESS, Shape, WrongFactError, checked, load
+from auditor.trace.facts import event as known_event
 from auditor.trace.signs import finalised
 
 if TYPE_CHECKING:
@@ -57,6 +62,7 @@ _COARSE = 20_000_000
 _FIELDS = ("digest", "seq", "site", "numbers", "p0", "p1", "p2", "where", "sig")
 #: What sorting and joining may take beside the records themselves; the rest goes to disk.
 _SEAL_MEMORY = "512MB"
+_CHUNK = 1 << 20
 
 #: What lies beside a lane's records: suffix in the spool -> name in the sealed form, struct, columns.
 BESIDE = {
@@ -71,24 +77,22 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def seal(run: Path) -> None:
-    """Turn the spool of a run into sealed lanes, once. Raises TraceError `disk-full`, `seal-failed`."""
+def seal(run: Path, into: Path | None = None, own: bool = False) -> None:
+    """Turn the spool of a run into sealed lanes: in the run, from which the spool is then removed, or beside it, in the folder `into`.
+
+    Only for a run of our `own` making are the lines of its source read: else no path that the run names is opened. What is written is a
+    new folder, which gets its name when it is whole. Raises TraceError `disk-full`, `seal-failed`.
+    """
     import duckdb
 
     spool = run / "spool"
-    index = run / "lanes" / "index.json"
-    if not spool.is_dir():
-        return
-    if index.exists():
-        shutil.rmtree(spool, ignore_errors=True)
-        return
-    facts = _json(run / "run.json") or {}
+    facts = _json(run / "run.json", META) or {}
     copies = (facts.get("plan") or {}).get("copies") or []
     lanes: list[dict[str, Any]] = []
     processes = []
     parents: dict[str, str] = {}
-    for folder in sorted(spool.iterdir()):
-        process = _json(folder / "process.json")
+    for folder in sorted(folder for folder in spool.iterdir() if folder.is_dir() and not folder.is_symlink()):
+        process = _json(folder / "process.json", PROCESS)
         found = sorted(folder.glob("*.jsonl"))
         if process is None and not found:
             continue
@@ -102,26 +106,33 @@ def seal(run: Path) -> None:
     numbers = _numbers(lanes, parents)
     _tell_own_files(lanes)
     seen: dict[str, int] = {}
-    target = run / "lanes"
+    target = None
     try:
-        target.mkdir(exist_ok=True)
+        target = Path(tempfile.mkdtemp(prefix=".lanes-", dir=into or run))
         for k, lane in enumerate(lanes):
             seen[lane["name"]] = seen.get(lane["name"], 0) + 1
             if seen[lane["name"]] > 1:
                 lane["name"] += f" ({seen[lane['name']]})"
-            _write_lane(lane, numbers[lane["path"].parent.name], target / f"{k:03d}", facts.get("cwd", ""), copies)
-        written = index.with_suffix(".tmp")
-        written.write_text(json.dumps({"format": FORMAT, "processes": processes, "lanes": len(lanes)}))
-        written.replace(index)
+            _write_lane(lane, numbers[lane["path"].parent.name], target / f"{k:03d}", facts.get("cwd") or "", copies, own)
+        files.write(target / "index.json", json.dumps({"format": FORMAT, "processes": processes, "lanes": len(lanes)}))
+        for file in target.iterdir():
+            file.chmod(files.FILE_MODE)
+        lanes_folder = (into or run) / "lanes"
+        if lanes_folder.is_dir() and not lanes_folder.is_symlink():
+            shutil.rmtree(lanes_folder)  # of a sealing that was cut short
+        target.rename(lanes_folder)
     except (OSError, duckdb.IOException) as error:
-        shutil.rmtree(target, ignore_errors=True)
+        if target is not None:
+            shutil.rmtree(target, ignore_errors=True)
         full = "No space left" in str(error)
         why = "there is no space left" if full else str(error).splitlines()[0]
         raise TraceError(
             "disk-full" if full else "seal-failed",
-            f"cannot write to {run}: {why}; what was recorded is kept in {spool} and will be read by the next command that reads this run",
+            f"cannot write to {into or run}: {why}; what was recorded is kept in {spool} and will be read by the next command that reads "
+            "this run",
         ) from error
-    shutil.rmtree(spool, ignore_errors=True)
+    if into is None:
+        shutil.rmtree(spool, ignore_errors=True)
 
 
 def is_known(found: object) -> bool:
@@ -142,12 +153,12 @@ def _pid(folder: object) -> int | None:
     return int(number) if number.isdigit() else None
 
 
-def _json(path: Path) -> dict[str, Any] | None:
+def _json(path: Path, shape: Shape) -> dict[str, Any] | None:
     try:
-        value = json.loads(path.read_text())
+        value: dict[str, Any] = checked(load(files.read(path)), shape)
     except (OSError, ValueError):
         return None
-    return value if isinstance(value, dict) else None
+    return value
 
 
 #: What a line of a table must have to be of use.
@@ -168,11 +179,14 @@ def _lane(lines: Path, process: dict[str, Any]) -> dict[str, Any]:
         "fork": process.get("fork") or 0, "unknown": 0, "torch": None, "stopped": "", "path": lines.with_suffix(""),
         "executable": process.get("executable"), "parent": _pid(process.get("parent")),
     }  # fmt: skip
-    for raw in lines.read_bytes().replace(b"\0", b"").split(b"\n"):  # behind the last line the file is zero
+    for number, raw in enumerate(_bytes_of(lines).replace(b"\0", b"").split(b"\n")):  # behind the last line the file is zero
         try:
-            event = json.loads(raw)
+            event = load(raw)
             kind = event["k"]
+            checked(event, LINES.get(kind, known_event))
             if kind in tables:
+                if event["id"] > 2 * number + 1000:
+                    raise WrongFactError("is no number of a line")  # lists are made as long as the largest
                 tables[kind][event["id"]] = {key: event[key] for key in _NEEDED[kind]} | event
             elif kind == "lane":
                 lane.update({key: event[key] for key in ("role", "identity", "base", "started")})
@@ -221,7 +235,7 @@ def _segments(path: Path) -> _Segments:
     stopped = ""
     k = 0
     while (segment := path.with_name(f"{path.name}.{k}.seg")).exists():
-        data = segment.read_bytes()
+        data = _bytes_of(segment)
         k += 1
         if len(data) < HEADER_SIZE:
             break
@@ -288,7 +302,7 @@ def _numbers(lanes: list[dict[str, Any]], parents: dict[str, str]) -> dict[str, 
 _P1, _P2, _P3 = 0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9
 
 
-def _write_lane(lane: dict[str, Any], whose: _Numbers, target: Path, cwd: str, copies: Sequence[Sequence[str]]) -> None:
+def _write_lane(lane: dict[str, Any], whose: _Numbers, target: Path, cwd: str, copies: Sequence[Sequence[str]], own: bool) -> None:
     """Compute the columns of one lane and write them; a file in one of the copies is told as the one that it is a copy of."""
     import numpy as np
     from xxhash import xxh3_64_intdigest
@@ -378,7 +392,7 @@ def _write_lane(lane: dict[str, Any], whose: _Numbers, target: Path, cwd: str, c
     phase = np.minimum(place >> 8 & (CUT - 1), len(PHASES) - 1).astype(np.int32)
     steps = [position(event["at"]) for event in lane["events"] if event["k"] == "step"]
     step = np.searchsorted(np.array(steps, np.int64), positions + 1, "left") if steps else np.zeros(n, np.int64)
-    sites = _sites(lane["tables"]["site"], cwd, copies)
+    sites = _sites(lane["tables"]["site"], cwd, copies, own)
     site = main["site"].astype(np.int32)
     leaf = np.where(phase == BACKWARD, place >> 16, 0).astype(np.int32)
     leaf_written = np.where(leaf > 0, rows(main["seq"]), -1) if n else np.zeros(0, np.int64)
@@ -420,7 +434,7 @@ def _write_lane(lane: dict[str, Any], whose: _Numbers, target: Path, cwd: str, c
         if site is not None:
             event |= {key: site[key] for key in (*_NEEDED["site"], "importing") if key in site}
         if "file" in event:
-            code = _source(event["file"], event.get("line"), copies)
+            code = _source(event["file"], event.get("line"), copies) if own else None
             event["file"], event["code"] = _relative(_original(event["file"], copies), cwd), code
         events.append(event)
     kept = {
@@ -432,17 +446,15 @@ def _write_lane(lane: dict[str, Any], whose: _Numbers, target: Path, cwd: str, c
         kept["importing"] = importing
     if named:
         kept["names"] = named
-    target.with_suffix(".json").write_text(json.dumps(kept))
+    files.write(target.with_suffix(".json"), json.dumps(kept))
 
 
 def _pool(path: Path) -> npt.NDArray[np.float64]:
     """The floats that the ops of a lane were given; empty if there is no such file."""
     import numpy as np
 
-    try:
-        return np.fromfile(path.with_suffix(".num"), "<f8")
-    except OSError:
-        return np.zeros(0)
+    data = _bytes_of(path.with_suffix(".num"))
+    return np.frombuffer(data, "<f8", len(data) // 8)
 
 
 def _whole(records: np.ndarray[Any, Any], sigs: dict[int, dict[str, Any]], pool: npt.NDArray[np.float64]) -> int:
@@ -464,6 +476,14 @@ def _whole(records: np.ndarray[Any, Any], sigs: dict[int, dict[str, Any]], pool:
     with np.errstate(invalid="ignore"):
         whole &= (at == 0) | (counts >= 1) & (at + counts <= len(pool))
     return len(records) if whole.all() else int(positions[np.argmin(whole)])
+
+
+def _bytes_of(path: Path) -> bytes:
+    """What a file of the spool holds; nothing if there is no such file, or something that is none."""
+    try:
+        return files.read(path, None)
+    except OSError:
+        return b""
 
 
 def _compact(value: object) -> str:
@@ -560,16 +580,16 @@ def _source(file: str, line: object, copies: Sequence[Sequence[str]]) -> str | N
     home = _original(file, copies)
     if home != file:
         linecache.checkcache(file)  # a copy for another run had the same path
-    return (linecache.getline(file, line) or linecache.getline(home, line)).strip() or None
+    return redacted_code((linecache.getline(file, line) or linecache.getline(home, line)).strip()) or None
 
 
-def _sites(table: dict[int, dict[str, Any]], cwd: str, copies: Sequence[Sequence[str]]) -> dict[int, dict[str, Any]]:
+def _sites(table: dict[int, dict[str, Any]], cwd: str, copies: Sequence[Sequence[str]], own: bool) -> dict[int, dict[str, Any]]:
     return {
         number: {
             "file": _relative(_original(site["file"], copies), cwd),
             "line": site["line"],
             "function": site["func"],
-            "code": _source(str(Path(cwd, site["file"])), site["line"], copies),
+            "code": _source(str(Path(cwd, site["file"])), site["line"], copies) if own else None,
         }
         for number, site in table.items()
     }
@@ -615,10 +635,7 @@ def _write_beside(
 
     kinds = [f"<{ {'I': 'u4', 'Q': 'u8', 'd': 'f8'}[letter] }" for letter in _letters(layout)]
     dtype = np.dtype(list(zip(names, kinds, strict=True)))
-    try:
-        data = spool.read_bytes()
-    except OSError:
-        return
+    data = _bytes_of(spool)
     entries = np.frombuffer(data, dtype, len(data) // dtype.itemsize)
     rows = rows_of(entries["row"])
     written = rows >= 0  # the rest of the file is zero, and record 0 is nobody's
@@ -642,10 +659,7 @@ def _write_names(lane: dict[str, Any], target: Path, cwd: str, copies: Sequence[
     """
     table = lane["tables"]["name"]
     records = lane["path"].with_suffix(".nam")
-    try:
-        data = records.read_bytes()
-    except OSError:
-        return 0
+    data = _bytes_of(records)
     count = end = 0
     for number, _, _, at in struct.iter_unpack(NAMED, data[: len(data) // NAMED_SIZE * NAMED_SIZE]):
         if number not in table:
@@ -656,18 +670,24 @@ def _write_names(lane: dict[str, Any], target: Path, cwd: str, copies: Sequence[
             end = max(end, ((at >> 1) - 1) * 8 + -(-size // 8) * 8)
     if not count:
         return 0
-    target.with_suffix(".nam").write_bytes(data[: count * NAMED_SIZE])
-    values = target.with_suffix(".val")
+    files.write(target.with_suffix(".nam"), data[: count * NAMED_SIZE])
     if end:
-        values.unlink(missing_ok=True)
-        try:
-            os.link(lane["path"].with_suffix(".val"), values)
-        except OSError:  # a file system without links
-            shutil.copyfile(lane["path"].with_suffix(".val"), values)
-        os.truncate(values, end)
+        _copy_start(lane["path"].with_suffix(".val"), target.with_suffix(".val"), end)
     told = [entry | {"file": _relative(_original(entry["file"], copies), cwd)} for entry in table.values()]
-    target.with_suffix(".names.json").write_text(json.dumps(told))
+    files.write(target.with_suffix(".names.json"), json.dumps(told))
     return count
+
+
+def _copy_start(source: Path, target: Path, size: int) -> None:
+    """Copy what a file begins with: never by a link, through which whatever else has that file would be written."""
+    try:
+        given = files.open_regular(source, None)
+    except OSError:
+        return
+    with os.fdopen(given, "rb") as read, os.fdopen(files.create(target), "wb") as written:
+        while size > 0 and (chunk := read.read(min(size, _CHUNK))):
+            written.write(chunk)
+            size -= len(chunk)
 
 
 def _letters(layout: str) -> str:

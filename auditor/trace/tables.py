@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from auditor.errors import TraceError, UsageError
 from auditor.trace.ops import IN_PLACE, WRITING_NOTHING
+from auditor.trace.reader import connected
 from auditor.trace.seal import COLUMNS
 
 if TYPE_CHECKING:
@@ -139,10 +140,8 @@ class Tables:
 
     def __init__(self, run: Trace, held: bool = False, looked: Trace | None = None) -> None:
         """Define the tables; `nonfinite` is of `looked`, a run that did the same. Raises TraceError `trace-unreadable`."""
-        import duckdb
-
         self.run = run
-        self._con = duckdb.connect()
+        self._con = connected()
         self._ask(lambda: _define(self._con, run, held or _is_small(run), looked))
         if held:
             self._con.execute("SET enable_external_access = false; SET lock_configuration = true")
@@ -188,7 +187,7 @@ class Tables:
 
         try:
             return question()
-        except duckdb.IOException as error:
+        except (duckdb.Error, ValueError, OverflowError) as error:
             self._con.close()
             raise TraceError("trace-unreadable", f"{self.run.path} cannot be read: {str(error).splitlines()[0]}") from error
 

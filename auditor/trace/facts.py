@@ -1,0 +1,218 @@
+"""The types of what a run says of itself: everything that is read from its JSON is held against these before anybody asks for it.
+
+A run may come from somebody else, or be damaged. What is known must be what it should be; what is not known is left alone.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+#: What one value must be: gives back what is wrong with it, or nothing.
+Shape = Callable[[Any], str]
+
+
+class WrongFactError(ValueError):
+    """A fact is not what it should be."""
+
+
+def load(data: bytes) -> Any:
+    """What JSON says. Raises ValueError, also for values that are nested too deeply."""
+    try:
+        return json.loads(data)
+    except RecursionError:
+        raise WrongFactError("it is nested too deeply") from None
+
+
+def text(value: Any) -> str:
+    """Any text."""
+    return "" if isinstance(value, str) else "is no text"
+
+
+def whole(value: Any) -> str:
+    """A whole number that fits into 64 bits, with or without a sign."""
+    return "" if isinstance(value, int) and not isinstance(value, bool) and -(1 << 63) <= value < 1 << 64 else "is no number of 64 bits"
+
+
+def count(value: Any) -> str:
+    """A whole number that counts something."""
+    return whole(value) or ("" if 0 <= value < 1 << 63 else "is no count")
+
+
+def number(value: Any) -> str:
+    """Any number."""
+    return "" if isinstance(value, float) else whole(value)
+
+
+def flag(value: Any) -> str:
+    """True or false."""
+    return "" if isinstance(value, bool) else "is neither true nor false"
+
+
+def scalar(value: Any) -> str:
+    """A text, a number or a flag, or none of them."""
+    return "" if value is None or isinstance(value, (str, bool, float)) else whole(value)
+
+
+def maybe(shape: Shape) -> Shape:
+    """The same, or null."""
+    return lambda value: "" if value is None else shape(value)
+
+
+def many(shape: Shape, length: int | None = None) -> Shape:
+    """A list of these."""
+
+    def wrong(value: Any) -> str:
+        if not isinstance(value, list) or (length is not None and len(value) != length):
+            return "is no list" if length is None else f"is no list of {length}"
+        return next((said for part in value if (said := shape(part))), "")
+
+    return wrong
+
+
+def table(shapes: Mapping[str, Shape], *needed: str) -> Shape:
+    """A mapping in which the keys that are known have these, and the needed ones are there."""
+
+    def wrong(value: Any) -> str:
+        if not isinstance(value, dict):
+            return "is no mapping"
+        missing = next((key for key in needed if key not in value), None)
+        if missing is not None:
+            return f"has no {missing}"
+        return next((f"has a {key} that {said}" for key, shape in shapes.items() if key in value and (said := shape(value[key]))), "")
+
+    return wrong
+
+
+def mapping(shape: Shape) -> Shape:
+    """A mapping of any names to these."""
+    return lambda value: (
+        next((said for part in value.values() if (said := shape(part))), "") if isinstance(value, dict) else "is no mapping"
+    )
+
+
+def checked(value: Any, shape: Shape) -> Any:
+    """The value. Raises `WrongFactError`."""
+    said = shape(value)
+    if said:
+        raise WrongFactError(said)
+    return value
+
+
+def _size(value: Any) -> str:
+    return count(value) or ("" if value < 1 << 40 else "is no size")
+
+
+def _shape(value: Any) -> str:
+    return many(_size)(value) or ("" if len(value) <= 64 and math.prod(value) < 1 << 40 else "is no shape")
+
+
+def _bytes(value: Any) -> str:
+    return count(value) or ("" if value <= 64 else "is no width of an element")
+
+
+_PLAN = table(
+    {
+        "script": many(text), "cwd": text, "python": text, "level": text, "window": maybe(many(count, 2)), "copies": many(many(text, 2)),
+        "device": maybe(text), "shadow": maybe(text), "names": maybe(flag), "timeout": maybe(number), "steps": maybe(whole),
+        "pinned": many(text), "varied": many(text), "watch": many(table({})), "sketch": maybe(flag), "outputs": many(text),
+    }
+)  # fmt: skip
+
+#: run.json. Whoever launched it is there for as long as it may still be going on.
+META = table(
+    {
+        "format": whole, "id": maybe(text), "role": maybe(text), "script": maybe(many(text)), "cwd": maybe(text), "plan": maybe(_PLAN),
+        "exit": maybe(whole), "error": maybe(text), "seconds": maybe(number), "stopped": maybe(text), "pinned": maybe(many(text)),
+        "varied": maybe(many(text)), "machine": maybe(mapping(scalar)), "versions": maybe(mapping(scalar)),
+        "environment": maybe(mapping(scalar)), "script_digest": maybe(text), "pid": maybe(whole), "started": maybe(number),
+        "device": maybe(text), "launcher": maybe(table({"pid": count, "began": maybe(count), "boot": maybe(text)}, "pid")),
+    },
+    "format",
+)  # fmt: skip
+
+PROCESS = table(
+    {
+        "format": whole, "pid": maybe(count), "ppid": maybe(count), "started": maybe(number), "began": maybe(count), "argv": many(text),
+        "executable": maybe(text), "python": maybe(text), "parent": maybe(text), "fork": maybe(count), "rank": maybe(scalar),
+    }
+)  # fmt: skip
+
+_KEPT = table({"slot": text, "dtype": text, "shape": _shape, "digest": maybe(whole), "file": text, "stride": maybe(many(whole))}, "slot")
+_PLACE = {"file": maybe(text), "line": maybe(whole), "func": maybe(text), "code": maybe(text)}
+
+_ANY_EVENT: dict[str, Shape] = {
+    **_PLACE,
+    "k": text, "row": count, "at": count, "site": count, "op": maybe(text), "function": maybe(text), "stream": maybe(text),
+    "name": maybe(text), "value": scalar, "path": text, "mode": maybe(scalar), "state": maybe(whole), "entropy": maybe(flag),
+    "first": maybe(flag), "digest": maybe(whole), "number": maybe(whole), "had": maybe(whole), "of": maybe(whole), "root": maybe(whole),
+    "step": maybe(whole), "loss": maybe(number), "parameters": maybe(whole), "gradients": maybe(whole), "optimizer": maybe(text),
+    "leaves": maybe(many(text)), "written": maybe(many(whole)), "nth": maybe(whole), "why": maybe(text), "count": count, "what": text,
+    "level": text, "factor": text, "text": maybe(text), "version": maybe(text), "unknown": maybe(flag), "size": maybe(whole),
+    "partial": maybe(flag), "changed": maybe(whole), "overflowed": maybe(whole), "vanished": maybe(whole), "largest": maybe(number),
+    "absolute": maybe(number), "nans": maybe(whole), "infinities": maybe(whole), "given": maybe(flag),
+}  # fmt: skip
+_NEEDED = {
+    "seed": ("function", "stream"), "setting": ("name", "value"), "file": ("path", "op"), "lost": ("what",), "entered": ("factor",),
+    "value": ("values",), "level": ("level",),
+}  # fmt: skip
+_BY_KIND: dict[str, Shape] = {}
+_TYPED: dict[str, dict[str, Shape]] = {
+    "seed": {"function": text, "stream": text}, "setting": {"name": text}, "file": {"op": text}, "value": {"values": many(_KEPT)},
+    "measured": {"values": maybe(whole)},
+}  # fmt: skip
+
+
+def event(value: Any) -> str:
+    """A rare event of any kind."""
+    kind = value.get("k") if isinstance(value, dict) else None
+    if not isinstance(kind, str):
+        return "is an event without a kind"
+    shape = _BY_KIND.get(kind)
+    if shape is None:
+        shape = table(_ANY_EVENT | _TYPED.get(kind, {}), *_NEEDED.get(kind, ()))
+        if len(_BY_KIND) < 100:
+            _BY_KIND[kind] = shape
+    return shape(value)
+
+
+def _with_row(value: Any) -> str:
+    return event(value) or ("" if "row" in value else "is an event without a row")
+
+
+#: lanes/<k>.json
+LANE = table(
+    {
+        "format": whole, "name": text, "role": maybe(mapping(scalar)), "identity": maybe(many(whole)), "rank": maybe(scalar),
+        "pid": maybe(whole), "ended": flag, "unknown": count, "torch": maybe(text), "stopped": text, "started": maybe(number),
+        "executable": maybe(text), "base": maybe(whole), "records": count, "ops": count, "steps": count, "events": many(_with_row),
+        "names": maybe(count),
+    },
+    "name", "ended", "unknown", "torch", "stopped", "records", "ops", "steps", "events",
+)  # fmt: skip
+
+#: lanes/index.json
+INDEX = table({"format": whole, "processes": many(PROCESS), "lanes": count}, "format", "processes", "lanes")
+
+#: Lines of a lane's tables.
+LINES: dict[str, Shape] = {
+    "sig": table({"id": count, "kind": text, "op": maybe(text), "function": maybe(text), "stream": maybe(text)}, "id", "kind"),
+    "site": table({"id": count, "file": text, "line": maybe(whole), "func": maybe(text)}, "id", "file", "line", "func"),
+    "module": table({"id": count, "path": text}, "id", "path"),
+    "leaf": table({"id": count, "name": text}, "id", "name"),
+    "name": table(
+        {
+            "id": count, "name": text, "scope": text, "file": text, "line": whole, "kind": text, "dtype": text, "as": text,
+            "bytes": _bytes, "shape": _shape, "of": maybe(count), "object": maybe(count), "part": maybe(text),
+        },
+        "id", "name", "scope", "file", "line", "kind",
+    ),
+    "lane": table({"role": mapping(scalar), "identity": many(whole), "base": count, "started": number}),
+    "role": table({"role": mapping(scalar), "identity": many(whole)}, "role"),
+    "torch": table({"version": text}, "version"),
+    "stopped": table({"why": text}),
+}  # fmt: skip
+#: lanes/<k>.names.json
+NAMES = many(LINES["name"])
