@@ -138,8 +138,11 @@ def _each(steps: list[Callable[[], object]]) -> None:
         try:
             step()
         except AuditError as error:
-            assert error.slug
-            _printed(lambda out, error=error: out.write(terminal_line(str(error))) and None)  # type: ignore[misc]
+            said = error
+        else:
+            continue
+        assert said.slug
+        _printed(lambda out, said=said: out.write(terminal_line(str(said))) and None)  # type: ignore[misc]
 
 
 def terminal_line(said: str) -> str:

@@ -30,7 +30,7 @@ from tests.processes import audited, environment, made_once, start, write
 
 HOUSE = Path(auditor.__file__).parent
 NOUNS = (
-    "auditor.documents", "auditor.redaction", "auditor.trace.facts", "auditor.trace.files",
+    "auditor.documents", "auditor.redaction", "auditor.trace.facts", "auditor.trace.files", "auditor.trace.going",
     "auditor.errors", "auditor.devices", "auditor.plan", "auditor.results", "auditor.source", "auditor.tolerance",
     "auditor.trace", "auditor.trace.names", "auditor.trace.ops", "auditor.trace.reader", "auditor.trace.signs", "auditor.trace.tables",
 )  # fmt: skip
@@ -137,7 +137,7 @@ TABLE: dict[str, Allowed] = {
         ("auditor.errors",), ("typer",),
         auditor_lazily=(
             "auditor", "auditor.pipeline", "auditor.plugins", "auditor.results", "auditor.plan", "auditor.progress", "auditor.listing",
-            "auditor.report.*", "auditor.config", "auditor.rulebook",
+            "auditor.report.*", "auditor.config", "auditor.redaction", "auditor.rulebook",
         ),
         others_lazily=("rich",),
     ),

@@ -35,7 +35,7 @@ _MEMORY = "4GB"
 _NEEDED = ("row", "record", "index", "kind", "op", "args", "numbers", "out", "digest", "in0", "phase", "step", "file", "line", "what")
 _TEXTS = frozenset({"kind", "op", "args", "numbers", "out", "digests", "inputs", "phase", "module", "leaf", "file", "function", "code",
                     "forward_file", "forward_code"})  # fmt: skip
-_FLAGS = frozenset({"cut", "node"})
+_FLAGS = frozenset({"cut", "node", "exact"})
 
 
 def connected() -> duckdb.DuckDBPyConnection:
