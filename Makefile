@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
+CASES ?= 10000
 
 .DEFAULT_GOAL := help
 
@@ -25,6 +26,9 @@ test: $(VENV)/.tools  ## style, types and all tests
 
 quick: $(VENV)/.tools  ## the tests that start no training script
 	$(BIN)/pytest -m "not torch" -n $(WORKERS)
+
+fuzz: $(VENV)/.tools  ## ten thousand damaged runs, rules, configurations and audits; CASES=n for another number
+	$(BIN)/python -m tests.fuzz $(CASES)
 
 bench: $(VENV)/.installed  ## what recording, judging and a search for causes cost, and what is said of devices; writes bench/results
 	$(BIN)/python bench/recorder.py
@@ -48,4 +52,4 @@ $(VENV)/.tools: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group dev --group programs
 	@touch $@
 
-.PHONY: help demo test quick bench picture clean
+.PHONY: help demo test quick fuzz bench picture clean

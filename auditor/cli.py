@@ -370,7 +370,7 @@ def query(
 
         names, rows = pipeline.answer(run, sql)
         with _writing():
-            print(printable("\t".join(names)))
+            print("\t".join(map(printable, names)))
             for row in rows:
                 print("\t".join("" if value is None else printable(str(value)).replace("\n", "\\n") for value in row))
 

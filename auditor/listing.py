@@ -36,10 +36,11 @@ class Event(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """The rows that were asked for, and how many more there are."""
+    """The rows that were asked for, how many more there are, and why the run may hold less than will be, or was, done."""
 
     events: list[Event]
     more: int
+    unfinished: str | None = None
 
 
 def listing(
@@ -69,7 +70,7 @@ def listing(
             events, matching = _of_lane(records, step, op, phase, file, kinds, limit - len(found))
             found += events
             total += matching
-    return Listing(found, total - len(found))
+    return Listing(found, total - len(found), f"{trace.id} {trace.unfinished}" if trace.unfinished else None)
 
 
 def _insist(what: str, given: str, known: tuple[str, ...], where: str = "") -> None:
@@ -146,17 +147,17 @@ def _said(event: dict[str, Any]) -> tuple[str, str]:
     if kind == "setting":
         return event["name"], f"= {event['value']}"
     if kind == "step":
-        facts = [f"{event['optimizer']}"] if "optimizer" in event else []
+        facts = [event["optimizer"]] if event.get("optimizer") else []
         facts += [f"loss {event['loss']:.6g}"] if isinstance(event.get("loss"), float) else []
-        facts += [f"{name} {event[name]:016x}" for name in ("parameters", "gradients") if name in event]
-        return f"step {event['step']}", "  ".join(facts)
+        facts += [f"{name} {event[name]:016x}" for name in ("parameters", "gradients") if event.get(name) is not None]
+        return f"step {event.get('step')}", "  ".join(facts)
     if kind == "file":
-        size = f"  {event['size']:,} {'names' if event['op'] == 'list' else 'bytes'}" if "size" in event else ""
-        digest = f"  {event['digest']:016x}" if "digest" in event else ""
+        size = f"  {event['size']:,} {'names' if event['op'] == 'list' else 'bytes'}" if event.get("size") is not None else ""
+        digest = f"  {event['digest']:016x}" if event.get("digest") is not None else ""
         return event["op"], f"{event['path']}{size}{digest}"
     if kind == "entered":
         others = "  ".join(f"{key} {value}" for key, value in event.items() if key in ("mode", "nth", "thread"))
-        return event["function"], f"{event['factor']}  {others}"
+        return event.get("function") or kind, f"{event['factor']}  {others}"
     if kind == "lost":
         return "lost", f"{event['what']} ({event.get('count', 1)})"
     return kind, "  ".join(f"{key} {value}" for key, value in event.items() if key not in ("k", "row", "file", "line", "func", "code"))
@@ -183,10 +184,10 @@ def print_listing(found: Listing, out: TextIO) -> None:
     rows = [titles]
     for event in found.events:
         where = f"{event.file}:{event.line}" if event.file else ""
-        cells = [str(event.index), str(event.step), event.phase, event.kind, plain(event.name, _WIDEST["op"])]
+        cells = [str(event.index), str(event.step), plain(event.phase), plain(event.kind), plain(event.name, _WIDEST["op"])]
         cells += [plain(event.detail, _WIDEST["detail"]), plain(event.module, _WIDEST["module"])]
         cells += [plain(where), plain(event.code, _WIDEST["code"])]
-        rows.append([*([event.lane] if lanes else []), *cells])
+        rows.append([*([plain(event.lane)] if lanes else []), *cells])
     keep = [k for k in range(len(titles)) if any(row[k] for row in rows[1:])] or list(range(len(titles)))
     widths = {k: max(len(row[k]) for row in rows) for k in keep}
     text = "\n".join("  ".join(row[k].ljust(widths[k]) for k in keep).rstrip() for row in rows)
@@ -194,3 +195,5 @@ def print_listing(found: Listing, out: TextIO) -> None:
     out.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
     if found.more:
         out.write(f"and {found.more:,} more: --limit shows more, --step, --op, --phase, --file, --lane and --kind show fewer\n")
+    if found.unfinished:
+        out.write(f"{plain(found.unfinished)}\n")

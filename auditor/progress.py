@@ -37,7 +37,7 @@ class PlainScreen:
         """A line on stderr."""
         with self._lock:
             self._end_line(2)
-            write_all(2, f"repro-audit: {text}\n".encode())
+            write_all(2, f"repro-audit: {text}\n".encode(errors="backslashreplace"))
 
     def close(self) -> None:
         """Leave stderr at the beginning of a line: an error may follow."""
@@ -74,7 +74,7 @@ class LiveScreen(PlainScreen):
                 return
             self._clear()
             width = os.get_terminal_size(2).columns or 80  # some terminals do not know theirs
-            write_all(2, _dim(f"repro-audit  {status(progress)}"[: width - 1]).encode())
+            write_all(2, _dim(f"repro-audit  {status(progress)}"[: width - 1]).encode(errors="backslashreplace"))
             self._shown = True
 
     def say(self, text: str) -> None:
@@ -82,7 +82,7 @@ class LiveScreen(PlainScreen):
         with self._lock:
             self._clear()
             self._end_line(2)
-            write_all(2, (_dim(f"repro-audit  {text}") + "\n").encode())
+            write_all(2, (_dim(f"repro-audit  {text}") + "\n").encode(errors="backslashreplace"))
 
     def _end_line(self, stream: int) -> None:
         """On one terminal, a line that the script left open on either stream is the same one."""

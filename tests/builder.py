@@ -136,7 +136,7 @@ class TraceBuilder:
 
     def sealed(self) -> Trace:
         """Write the end marks, seal and open the run."""
-        return Trace(self.spooled())
+        return Trace(self.spooled(), own=True)
 
 
 class LaneBuilder:

@@ -24,10 +24,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from auditor import pipeline
+from auditor import pipeline, plugins
 from auditor.config import read_config
 from auditor.errors import AuditError
-from auditor.judge import read_baseline
+from auditor.judge import load_rules, load_tolerances, read_baseline
 from auditor.listing import print_listing
 from auditor.mapping import read_mapping
 from auditor.report import json as as_json
@@ -156,8 +156,8 @@ def _read_rules(folder: Path, _: str, __: random.Random) -> None:
     rules = folder / "rules"
     _each(
         [
-            lambda: _printed(lambda out: print_rules([file.rule for file in pipeline.all_rules([rules]).values()], out)),
-            lambda: pipeline.all_tolerances([rules]),
+            lambda: _printed(lambda out: print_rules([file.rule for file in load_rules([rules], plugins.detectors()).values()], out)),
+            lambda: load_tolerances(rules),
         ]
     )
 
@@ -362,6 +362,21 @@ def limited() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+_opened: list[str] = []
+
+
+def _watch_opened() -> None:
+    """From now on note what Python opens that nobody should: devices, and what only a path of a damaged file leads to."""
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "open" and isinstance(arguments[0], (str, bytes)):
+            path = os.path.normpath(os.fsdecode(arguments[0]))
+            if path.endswith("etc/passwd") or (path.startswith("/dev/") and path not in ("/dev/null", "/dev/urandom", "/dev/tty")):
+                _opened.append(path)
+
+    sys.addaudithook(hook)
+
+
 def run_case(number: int, originals: Path, work: Path) -> str | None:
     """Make and read one case; what went wrong, or None."""
     chance = random.Random(number)
@@ -379,6 +394,7 @@ def run_case(number: int, originals: Path, work: Path) -> str | None:
     for _ in range(chance.choice((1, 1, 1, 2, 3))):
         damage(chance, thing)
     before = {path.name for path in work.iterdir()}
+    _opened.clear()
     try:
         with limited():
             READERS[name](work, name, chance)
@@ -392,12 +408,15 @@ def run_case(number: int, originals: Path, work: Path) -> str | None:
         return f"{type(error).__name__} at {Path(last.filename).parent.name}/{Path(last.filename).name}:{last.lineno}: {str(error)[:100]!r}"
     if victim.read_text() != "{}" or {path.name for path in work.iterdir()} != before:
         return "something outside was written"
+    if _opened:
+        return f"{_opened[0]} was opened"
     return None
 
 
 def run_cases(numbers: range, say: Callable[[str], None] = lambda _: None) -> list[str]:
     """What went wrong in each of the cases in which something did."""
     found = []
+    _watch_opened()
     with tempfile.TemporaryDirectory(prefix="repro-audit-fuzz-") as folder:
         originals = Path(folder, "originals")
         originals.mkdir()
@@ -407,6 +426,8 @@ def run_cases(numbers: range, say: Callable[[str], None] = lambda _: None) -> li
             if wrong is not None:
                 found.append(f"case {number}: {wrong}")
                 say(found[-1])
+            if number % 500 == 499:
+                say(f"{number + 1:,} cases, {len(found):,} not as they should be")
     return found
 
 

@@ -401,7 +401,6 @@ def ends_after(ops: int) -> Program:
     ("ours", "theirs", "kind", "said"),
     [
         ({"exit": 0}, {"exit": 0}, "structure", "a ended here, the other run went on"),
-        ({"exit": None}, {"exit": 0}, "structure", "a ended here, the other run went on"),
         ({"exit": 0}, {"exit": 1}, "structure", "a ended here, the other run went on"),
         ({"exit": 1}, {"exit": 0}, "failed", "a ended here with exit status 1, the other run went on"),
         ({"exit": 1, "error": "ValueError: no"}, {"exit": 0}, "failed", "a ended here with ValueError: no, the other run went on"),
@@ -422,6 +421,14 @@ def test_a_run_that_ends_where_the_other_goes_on_has_its_kind(
         assert comparison.watch is None
         assert (found.detail.a == {}) != (found.detail.b == {})
         assert [op.index for op in found.detail.before] == [0, 1, 2]
+
+
+def test_a_run_whose_end_is_not_known_may_have_gone_on_as_the_other_did(tmp_path: Path) -> None:
+    a, b = run_of(tmp_path / "a", ends_after(3), exit=None), run_of(tmp_path / "b", ends_after(5))
+    for comparison in (compare(a, b), compare(b, a)):
+        assert comparison.divergence is None
+        assert comparison.compared == 3
+        assert any("ended at op 3" in note for note in comparison.notes)
 
 
 def test_runs_that_differ_before_one_of_them_fails_have_not_failed(tmp_path: Path) -> None:

@@ -76,7 +76,9 @@ TABLE: dict[str, Allowed] = {
     "auditor.interruptions": Allowed(only_standard_library=("__future__", "_signal", "opcode", "os", "sys", "typing", "types")),
     "auditor.trace.writer": Allowed(("auditor.trace", "auditor.interruptions"), only_standard_library=_CHEAP),
     "auditor.trace.facts": Allowed(only_standard_library=("__future__", "collections.abc", "json", "math", "typing")),
-    "auditor.trace.files": Allowed(only_standard_library=("__future__", "os", "pathlib", "stat")),
+    "auditor.trace.files": Allowed(
+        only_standard_library=("__future__", "atexit", "functools", "os", "pathlib", "shutil", "stat", "tempfile")
+    ),
     "auditor.trace.signs": Allowed(("auditor.trace",), only_standard_library=("__future__", "typing")),  # comes into the user's process
     "auditor.trace.*": Allowed(
         ("auditor.errors", "auditor.redaction", "auditor.trace", "auditor.trace.*"), others_lazily=("numpy", "duckdb", "xxhash"),

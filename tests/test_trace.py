@@ -490,7 +490,7 @@ def test_a_writer_that_cannot_write_says_why_and_does_not_raise(in_the_way: str,
 
 
 def test_what_json_cannot_say_is_written_as_text(tmp_path: Path) -> None:
-    trace = built(tmp_path / "a", lambda lane: lane.event("lost", what=Path("x"), count={1}))
+    trace = built(tmp_path / "a", lambda lane: lane.event("lost", what=Path("x"), of={1}))
     assert main(trace).events[0]["what"] == repr(Path("x"))
 
 
@@ -622,7 +622,7 @@ def test_kinds_and_keys_that_a_version_does_not_know_are_skipped_and_counted(tmp
         note = lane.define("sig", kind="note", text="of a later version")
         lane._record(note, 5)
         lane.op("aten.relu.default", x, invented="later")
-        lane.event("seed", stream="torch-cpu", invented="later")
+        lane.event("seed", stream="torch-cpu", function="torch.manual_seed", invented="later")
         lane.line({"no": "kind"})
         lane.line({"k": ["no", "kind"]})
         lane.line({"k": "sig", "id": 77})

@@ -60,8 +60,8 @@ def divergence_of_shadow(found: Shadowed) -> Divergence | None:
 
 
 def _by_line(lane: LaneTrace) -> list[dict[str, Any]]:
-    shadows = lane.path.with_suffix(".shadows.parquet")
-    return lane.query(_BY_LINE, str(shadows)) if shadows.exists() else []
+    shadows = lane.beside(".shd")
+    return lane.query(_BY_LINE, shadows) if shadows else []
 
 
 def _exactly(run: Trace, lane: LaneTrace, entry: dict[str, Any]) -> OpError:

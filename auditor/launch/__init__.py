@@ -113,6 +113,8 @@ def launch(
     except OSError as error:
         output.close()
         source.close()
+        if not Path(plan.cwd).is_dir():
+            raise LaunchError("folder-gone", f"the folder {plan.cwd} is gone: {name} would have been run there") from error
         raise LaunchError("cannot-start", f"cannot start {plan.command[0]}: {error.strerror}") from error
     watcher = _Watcher(run, name, started, child.pid, usual)
     try:
@@ -183,6 +185,8 @@ def why_nothing(trace: Trace) -> LaunchError | None:
     failed = f" (it ended with {trace.meta.get('error') or 'status ' + str(trace.meta.get('exit'))})" if trace.meta.get("exit") else ""
     if shutil.disk_usage(trace.path).free < _LEAST_SPACE:
         return LaunchError("disk-full", f"nothing was recorded: there is no space left for {trace.path}{failed}")
+    if any(lane.facts["stopped"] == "disk-full" for lane in trace.lanes.values()):
+        return LaunchError("disk-full", f"nothing was recorded: no file in {trace.path} may become so large{failed}")
     if not trace.processes:
         return LaunchError(
             "recorder-not-armed",

@@ -26,6 +26,11 @@ def load(data: bytes) -> Any:
         raise WrongFactError("it is nested too deeply") from None
 
 
+def in_utf8(value: Any) -> Any:
+    """A value as DuckDB can hold it: a file name that is no UTF-8 is held as lone surrogates, which become escapes."""
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) and not value.isascii() else value
+
+
 def text(value: Any) -> str:
     """Any text."""
     return "" if isinstance(value, str) else "is no text"
@@ -128,7 +133,8 @@ META = table(
         "exit": maybe(whole), "error": maybe(text), "seconds": maybe(number), "stopped": maybe(text), "pinned": maybe(many(text)),
         "varied": maybe(many(text)), "machine": maybe(mapping(scalar)), "versions": maybe(mapping(scalar)),
         "environment": maybe(mapping(scalar)), "script_digest": maybe(text), "pid": maybe(whole), "started": maybe(number),
-        "device": maybe(text), "launcher": maybe(table({"pid": count, "began": maybe(count), "boot": maybe(text)}, "pid")),
+        "device": maybe(text), "ports": maybe(many(whole)), "written": maybe(mapping(maybe(text))),
+        "launcher": maybe(table({"pid": count, "began": maybe(count), "boot": maybe(text)}, "pid")),
     },
     "format",
 )  # fmt: skip
@@ -140,42 +146,71 @@ PROCESS = table(
     }
 )  # fmt: skip
 
-_KEPT = table({"slot": text, "dtype": text, "shape": _shape, "digest": maybe(whole), "file": text, "stride": maybe(many(whole))}, "slot")
+_KEPT = table({"slot": text, "dtype": text, "shape": _shape, "digest": maybe(whole), "file": text, "producer": maybe(count)}, "slot")
 _PLACE = {"file": maybe(text), "line": maybe(whole), "func": maybe(text), "code": maybe(text)}
 
-_ANY_EVENT: dict[str, Shape] = {
-    **_PLACE,
-    "k": text, "row": count, "at": count, "site": count, "op": maybe(text), "function": maybe(text), "stream": maybe(text),
-    "name": maybe(text), "value": scalar, "path": text, "mode": maybe(scalar), "state": maybe(whole), "entropy": maybe(flag),
-    "first": maybe(flag), "digest": maybe(whole), "number": maybe(whole), "had": maybe(whole), "of": maybe(whole), "root": maybe(whole),
-    "step": maybe(whole), "loss": maybe(number), "parameters": maybe(whole), "gradients": maybe(whole), "optimizer": maybe(text),
-    "leaves": maybe(many(text)), "written": maybe(many(whole)), "nth": maybe(whole), "why": maybe(text), "count": count, "what": text,
-    "level": text, "factor": text, "text": maybe(text), "version": maybe(text), "unknown": maybe(flag), "size": maybe(whole),
-    "partial": maybe(flag), "changed": maybe(whole), "overflowed": maybe(whole), "vanished": maybe(whole), "largest": maybe(number),
-    "absolute": maybe(number), "nans": maybe(whole), "infinities": maybe(whole), "given": maybe(flag),
+#: What any event may have, beside what those of its kind have.
+_ANY_EVENT: dict[str, Shape] = {**_PLACE, "k": text, "row": count, "at": count, "site": count, "importing": maybe(flag)}
+_COUNTS = maybe(whole)
+#: What the events of each kind have; a key with a star must be there.
+_EVENTS: dict[str, dict[str, Shape]] = {
+    "seed": {"function*": text, "stream*": text, "value": scalar, "entropy": maybe(flag), "state": _COUNTS},
+    "setting": {"name*": text, "value*": scalar, "first": maybe(flag), "unknown": maybe(flag)},
+    "step": {
+        "step": _COUNTS, "of": _COUNTS, "had": _COUNTS, "loss": maybe(number), "loss_digest": _COUNTS, "parameters": _COUNTS,
+        "gradients": _COUNTS, "state": _COUNTS, "optimizer": maybe(text), "rng": _COUNTS,
+    },
+    "file": {
+        "path*": text, "op*": text, "mode": maybe(text), "digest": _COUNTS, "size": _COUNTS, "partial": maybe(flag), "own": maybe(flag),
+        "opened_at": count, "changed_at": count,
+    },
+    "thread": {"number": _COUNTS, "name": maybe(text)},
+    "value": {"values*": many(_KEPT)},
+    "level": {"level*": text},
+    "lost": {"what*": text, "count": count},
+    "optimizer": {"number": _COUNTS, "name": maybe(text), "leaves": maybe(many(maybe(text))), "written": maybe(many(whole))},
+    "zeroed": {"number": _COUNTS},
+    "schedule": {"number": _COUNTS, "name": maybe(text)},
+    "backward": {"root": _COUNTS, "first": maybe(flag)},
+    "autocast": {"op": text, "name": maybe(text), "value": scalar, "first": maybe(flag)},
+    "measured": {
+        "what*": text, "values": _COUNTS, "changed": _COUNTS, "largest": maybe(number), "absolute": maybe(number), "overflowed": _COUNTS,
+        "vanished": _COUNTS, "of": _COUNTS,
+    },
+    "nonfinite": {"nans": _COUNTS, "infinities": _COUNTS, "given": maybe(flag)},
+    "entered": {
+        "factor*": text, "function": maybe(text), "nth": _COUNTS, "mode": maybe(text), "in_order": maybe(flag), "thread": _COUNTS,
+    },
+    "unshadowed": {"op*": text, "why": maybe(text), "count": count},
+    "unsketched": {"op*": text, "count": count},
+    "shared": {},
+    "shared-start": {"a": maybe(text), "b": maybe(text), "how": maybe(text)},
+    "handed": {"function": maybe(text), "shape": _shape, "digest": _COUNTS},
+    "came": {"function": maybe(text)},
+    "task": {"name": maybe(text)},
+    "loaded": {
+        "name": maybe(text), "given": _COUNTS, "missing": _COUNTS, "unexpected": _COUNTS, "missing_names": maybe(many(text)),
+        "unexpected_names": maybe(many(text)), "written": maybe(many(whole)),
+    },
+    "unseen-write": {"leaf": scalar},
 }  # fmt: skip
-_NEEDED = {
-    "seed": ("function", "stream"), "setting": ("name", "value"), "file": ("path", "op"), "lost": ("what",), "entered": ("factor",),
-    "value": ("values",), "level": ("level",),
-}  # fmt: skip
-_BY_KIND: dict[str, Shape] = {}
-_TYPED: dict[str, dict[str, Shape]] = {
-    "seed": {"function": text, "stream": text}, "setting": {"name": text}, "file": {"op": text}, "value": {"values": many(_KEPT)},
-    "measured": {"values": maybe(whole)},
-}  # fmt: skip
+_SHAPES = {
+    kind: table(_ANY_EVENT | {key.rstrip("*"): shape for key, shape in of.items()}, *(key[:-1] for key in of if key.endswith("*")))
+    for kind, of in _EVENTS.items()
+}
+_OTHER = table(_ANY_EVENT)
+EVENT_KINDS = frozenset(_EVENTS)
 
 
 def event(value: Any) -> str:
     """A rare event of any kind."""
     kind = value.get("k") if isinstance(value, dict) else None
-    if not isinstance(kind, str):
-        return "is an event without a kind"
-    shape = _BY_KIND.get(kind)
-    if shape is None:
-        shape = table(_ANY_EVENT | _TYPED.get(kind, {}), *_NEEDED.get(kind, ()))
-        if len(_BY_KIND) < 100:
-            _BY_KIND[kind] = shape
-    return shape(value)
+    return _SHAPES.get(kind, _OTHER)(value) if isinstance(kind, str) else "is an event without a kind"
+
+
+def is_known(kind: str, key: str) -> bool:
+    """Whether it is held against a type what events of a kind have under this key."""
+    return key in _ANY_EVENT or not {key, f"{key}*"}.isdisjoint(_EVENTS.get(kind, ()))
 
 
 def _with_row(value: Any) -> str:
@@ -187,8 +222,8 @@ LANE = table(
     {
         "format": whole, "name": text, "role": maybe(mapping(scalar)), "identity": maybe(many(whole)), "rank": maybe(scalar),
         "pid": maybe(whole), "ended": flag, "unknown": count, "torch": maybe(text), "stopped": text, "started": maybe(number),
-        "executable": maybe(text), "base": maybe(whole), "records": count, "ops": count, "steps": count, "events": many(_with_row),
-        "names": maybe(count),
+        "executable": maybe(text), "base": maybe(whole), "parent": maybe(whole), "importing": many(count), "records": count, "ops": count,
+        "steps": count, "events": many(_with_row), "names": maybe(count),
     },
     "name", "ended", "unknown", "torch", "stopped", "records", "ops", "steps", "events",
 )  # fmt: skip
@@ -199,7 +234,9 @@ INDEX = table({"format": whole, "processes": many(PROCESS), "lanes": count}, "fo
 #: Lines of a lane's tables.
 LINES: dict[str, Shape] = {
     "sig": table({"id": count, "kind": text, "op": maybe(text), "function": maybe(text), "stream": maybe(text)}, "id", "kind"),
-    "site": table({"id": count, "file": text, "line": maybe(whole), "func": maybe(text)}, "id", "file", "line", "func"),
+    "site": table(
+        {"id": count, "file": text, "line": maybe(whole), "func": maybe(text), "importing": maybe(flag)}, "id", "file", "line", "func"
+    ),
     "module": table({"id": count, "path": text}, "id", "path"),
     "leaf": table({"id": count, "name": text}, "id", "name"),
     "name": table(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+from functools import cache
 from pathlib import Path
 
 FILE_MODE, FOLDER_MODE = 0o600, 0o700
@@ -65,3 +66,30 @@ def read(path: Path, largest: int | None = LARGEST) -> bytes:
     """The content of a regular file. Raises what `open_regular` does."""
     with os.fdopen(open_regular(path, largest), "rb") as file:
         return file.read()
+
+
+def in_database(path: Path) -> str:
+    """What a database calls a file: where the name of its folder is no UTF-8, or would be a pattern of names, by a link of our own."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return str(_linked(path.parent) / path.name)
+    return str(_linked(path.parent) / path.name) if set(str(path)) & set("*?[") else str(path)
+
+
+@cache
+def _links() -> str:
+    import atexit  # none of these in the user's process, which has use for a part of this module only
+    import shutil
+    import tempfile
+
+    folder = tempfile.mkdtemp(prefix="repro-audit-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+@cache
+def _linked(folder: Path) -> Path:
+    link = Path(_links(), str(_linked.cache_info().currsize))
+    link.symlink_to(folder.resolve())
+    return link

@@ -6,16 +6,17 @@ import os
 import shutil
 import tempfile
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from auditor.errors import TraceError
 from auditor.redaction import redacted, redacted_variables, redacted_words
 from auditor.trace import files
-from auditor.trace.facts import INDEX, LANE, META, WrongFactError, checked, load
+from auditor.trace.facts import INDEX, LANE, META, WrongFactError, checked, in_utf8, load
 from auditor.trace.going import is_going
 from auditor.trace.seal import BESIDE, COLUMNS, is_known, newer, seal
 
@@ -33,9 +34,7 @@ _LANES = 100_000
 _MEMORY = "4GB"
 #: Columns of the records that all versions write.
 _NEEDED = ("row", "record", "index", "kind", "op", "args", "numbers", "out", "digest", "in0", "phase", "step", "file", "line", "what")
-_TEXTS = frozenset({"kind", "op", "args", "numbers", "out", "digests", "inputs", "phase", "module", "leaf", "file", "function", "code",
-                    "forward_file", "forward_code"})  # fmt: skip
-_FLAGS = frozenset({"cut", "node", "exact"})
+_WHOLE = frozenset(f"{sign}{width}" for sign in ("", "U") for width in ("TINYINT", "SMALLINT", "INTEGER", "BIGINT"))
 
 
 def connected() -> duckdb.DuckDBPyConnection:
@@ -43,6 +42,16 @@ def connected() -> duckdb.DuckDBPyConnection:
     import duckdb
 
     return duckdb.connect(config={"memory_limit": _MEMORY})
+
+
+@cache
+def _database() -> duckdb.DuckDBPyConnection:
+    return connected()
+
+
+def asking() -> duckdb.DuckDBPyConnection:
+    """A connection for one question to files: a database of its own would take longer to make than the answer."""
+    return _database().cursor()
 
 
 @contextmanager
@@ -83,11 +92,11 @@ def _check_parquet(path: Path, needed: Sequence[str], records: int) -> None:
     """Raise TraceError `trace-unreadable` unless the file is one, has the columns, and no more rows than it should."""
     import duckdb
 
-    con = connected()
+    con = asking()
     try:
         os.close(files.open_regular(path, None))
-        described = con.execute("DESCRIBE SELECT * FROM read_parquet(?)", [str(path)]).fetchall()
-        ((rows,),) = con.execute("SELECT num_rows FROM parquet_file_metadata(?)", [str(path)]).fetchall()
+        described = con.execute("DESCRIBE SELECT * FROM read_parquet(?)", [files.in_database(path)]).fetchall()
+        ((rows,),) = con.execute("SELECT num_rows FROM parquet_file_metadata(?)", [files.in_database(path)]).fetchall()
     except (OSError, duckdb.Error, ValueError) as error:
         said = str(error).splitlines()[0] if not isinstance(error, OSError) or isinstance(error, files.NotOursError) else error.strerror
         raise TraceError("trace-unreadable", f"{path.parent.parent} cannot be read: {path.name}: {said}") from error
@@ -95,14 +104,16 @@ def _check_parquet(path: Path, needed: Sequence[str], records: int) -> None:
         con.close()
     kinds = {name: kind for name, kind, *_ in described}
     wrong = [name for name in needed if name not in kinds]
-    for name, kind in kinds.items():
-        expected = (
-            kind == "VARCHAR" if name in _TEXTS else kind == "BOOLEAN" if name in _FLAGS else "INT" in kind or kind in ("DOUBLE", "FLOAT")
-        )
-        wrong += [] if expected or (name not in COLUMNS and name not in needed) else [name]
+    wrong += [name for name, kind in kinds.items() if name in COLUMNS and not _is_of(kind, COLUMNS[name])]
+    wrong += [name for name in needed if name in kinds and name not in COLUMNS and not _is_of(kinds[name], "DOUBLE")]
     if wrong or rows > records:
         said = f"{wrong[0]} is not what it should be" if wrong else f"it has {rows:,} rows in the place of {records:,}"
         raise TraceError("trace-unreadable", f"{path.parent.parent} cannot be read: {path.name}: {said}")
+
+
+def _is_of(kind: str, wanted: str) -> bool:
+    """Whether a column holds what it should, in whatever width a version wrote it."""
+    return kind == wanted if wanted in ("VARCHAR", "BOOLEAN") else kind in _WHOLE or (kind in ("DOUBLE", "FLOAT") and wanted == "DOUBLE")
 
 
 class LaneTrace:
@@ -122,9 +133,10 @@ class LaneTrace:
         """Rows of a SELECT over the table `records`, as dicts; `sql` is ours, `parameters` may be anybody's."""
         import duckdb
 
-        con = connected()
+        con = asking()
         try:
-            relation = con.execute(sql.replace("records", "read_parquet(?)", 1), [str(self.path.with_suffix(".parquet")), *parameters])
+            asked = [files.in_database(self.path.with_suffix(".parquet")), *map(in_utf8, parameters)]
+            relation = con.execute(sql.replace("records", "read_parquet(?)", 1), asked)
             names = [column[0] for column in relation.description or ()]
             return [dict(zip(names, row, strict=True)) for row in relation.fetchall()]
         except duckdb.Error as error:
@@ -141,11 +153,11 @@ class LaneTrace:
         """`what` and row of each op and external, in order: what two runs are compared by."""
         import duckdb
 
-        con = connected()
+        con = asking()
         try:
             found = con.execute(
                 "SELECT what, \"row\" FROM read_parquet(?) WHERE kind IN ('op', 'external') ORDER BY \"row\"",
-                [str(self.path.with_suffix(".parquet"))],
+                [files.in_database(self.path.with_suffix(".parquet"))],
             ).fetchnumpy()
         except duckdb.Error as error:
             raise TraceError("trace-unreadable", f"{self.path.parent.parent} cannot be read: {str(error).splitlines()[0]}") from error
@@ -178,19 +190,26 @@ class LaneTrace:
         """What a shadow found, by column: `row slot at ulps mean error norm excess`."""
         return self._beside(".shd")
 
+    def beside(self, suffix: str) -> str | None:
+        """What a database calls the file of what lies beside the records; None if there is nothing."""
+        name, _, columns = BESIDE[suffix]
+        file = self.path.with_suffix(f".{name}.parquet")
+        if not os.path.lexists(file):
+            return None
+        _check_parquet(file, columns, 1 << 27)
+        return files.in_database(file)
+
     def _beside(self, suffix: str) -> dict[str, npt.NDArray[Any]]:
         """What lies beside the records, in the order of the rows; empty columns if there is nothing."""
         import duckdb
         import numpy as np
 
-        name, _, columns = BESIDE[suffix]
-        file = self.path.with_suffix(f".{name}.parquet")
-        if not os.path.lexists(file):
+        columns, file = BESIDE[suffix][2], self.beside(suffix)
+        if file is None:
             return {column: np.zeros(0) for column in columns}
-        _check_parquet(file, columns, 1 << 27)
-        con = connected()
+        con = asking()
         try:
-            found: dict[str, npt.NDArray[Any]] = con.execute('FROM read_parquet(?) ORDER BY "row", slot', [str(file)]).fetchnumpy()
+            found: dict[str, npt.NDArray[Any]] = con.execute('FROM read_parquet(?) ORDER BY "row", slot', [file]).fetchnumpy()
         except duckdb.Error as error:
             raise TraceError("trace-unreadable", f"{file} cannot be read: {str(error).splitlines()[0]}") from error
         finally:
@@ -268,9 +287,10 @@ class Trace:
             if ours and alone and not self.going and os.access(run, os.W_OK):
                 seal(run, own=own)
                 return lanes
-        self._beside = tempfile.TemporaryDirectory(prefix="repro-audit-")
-        seal(run, Path(self._beside.name))
-        return Path(self._beside.name) / "lanes"
+        beside = tempfile.mkdtemp(prefix="repro-audit-")
+        weakref.finalize(self, shutil.rmtree, beside, ignore_errors=True)
+        seal(run, Path(beside))
+        return Path(beside) / "lanes"
 
     @property
     def unfinished(self) -> str | None:

@@ -48,6 +48,7 @@ from auditor.trace import (
 )
 from auditor.trace.facts import LINES, META, PROCESS, Shape, WrongFactError, checked, load
 from auditor.trace.facts import event as known_event
+from auditor.trace.going import boot
 from auditor.trace.signs import finalised
 
 if TYPE_CHECKING:
@@ -70,24 +71,30 @@ BESIDE = {
     ".shd": ("shadows", SHADOW, ("row", "slot", "at", "ulps", "mean", "error", "norm", "excess")),
 }
 
-COLUMNS = (
-    "row", "record", "index", "kind", "op", "args", "numbers", "out", "digest", "digests", "in0", "in1", "in2", "inputs", "rows", "phase",
-    "cut", "node", "step", "module", "leaf", "leaf_written", "file", "line", "function", "code", "forward_row", "forward_file",
-    "forward_line", "forward_code", "site", "what", "exact",
-)  # fmt: skip
+#: The columns of the records, and what each holds.
+COLUMNS = {
+    "row": "BIGINT", "record": "BIGINT", "index": "BIGINT", "kind": "VARCHAR", "op": "VARCHAR", "args": "VARCHAR", "numbers": "VARCHAR",
+    "out": "VARCHAR", "digest": "UBIGINT", "digests": "VARCHAR", "in0": "BIGINT", "in1": "BIGINT", "in2": "BIGINT", "inputs": "VARCHAR",
+    "rows": "UBIGINT", "phase": "VARCHAR", "cut": "BOOLEAN", "node": "BOOLEAN", "step": "BIGINT", "module": "VARCHAR", "leaf": "VARCHAR",
+    "leaf_written": "BIGINT", "file": "VARCHAR", "line": "BIGINT", "function": "VARCHAR", "code": "VARCHAR", "forward_row": "BIGINT",
+    "forward_file": "VARCHAR", "forward_line": "BIGINT", "forward_code": "VARCHAR", "site": "BIGINT", "what": "UBIGINT",
+    "exact": "BOOLEAN",
+}  # fmt: skip
 
 
 def seal(run: Path, into: Path | None = None, own: bool = False) -> None:
     """Turn the spool of a run into sealed lanes: in the run, from which the spool is then removed, or beside it, in the folder `into`.
 
-    Only for a run of our `own` making are the lines of its source read: else no path that the run names is opened. What is written is a
-    new folder, which gets its name when it is whole. Raises TraceError `disk-full`, `seal-failed`.
+    Only for a run of our `own` making, or one that was made on this machine since it was started, are the lines of its source read: else no
+    path that the run names is opened. What is written is a new folder, which gets its name when it is whole.
+    Raises TraceError `disk-full`, `seal-failed`.
     """
     import duckdb
 
     spool = run / "spool"
     facts = _json(run / "run.json", META) or {}
     copies = (facts.get("plan") or {}).get("copies") or []
+    own = own or (boot() is not None and (facts.get("launcher") or {}).get("boot") == boot())
     lanes: list[dict[str, Any]] = []
     processes = []
     parents: dict[str, str] = {}
@@ -578,6 +585,8 @@ def _source(file: str, line: object, copies: Sequence[Sequence[str]]) -> str | N
     if not isinstance(line, int):
         return None
     home = _original(file, copies)
+    if not (Path(file).is_file() or Path(home).is_file()):  # a pipe would be waited for
+        return None
     if home != file:
         linecache.checkcache(file)  # a copy for another run had the same path
     return redacted_code((linecache.getline(file, line) or linecache.getline(home, line)).strip()) or None
@@ -600,7 +609,7 @@ def _write_parquet(columns: dict[str, _Column], path: Path) -> None:
     import duckdb
     import numpy as np
 
-    con = duckdb.connect(config={"memory_limit": _SEAL_MEMORY, "temp_directory": str(path.parent)})
+    con = duckdb.connect(config={"memory_limit": _SEAL_MEMORY, "temp_directory": str(Path(files.in_database(path)).parent)})
     try:
         data, joins, fields = {}, [], []
         for name in COLUMNS:
@@ -617,7 +626,7 @@ def _write_parquet(columns: dict[str, _Column], path: Path) -> None:
                 absent = name in ("line", "forward_row", "forward_line", "in0", "in1", "in2", "leaf_written")
                 fields.append(f'nullif(records."{name}", -1) AS "{name}"' if absent else f'records."{name}"')
         con.register("records", data)
-        target = str(path).replace("'", "''")
+        target = files.in_database(path).replace("'", "''")
         con.execute(  # the names are COLUMNS, the path is ours with its quotes doubled
             f'COPY (SELECT {", ".join(fields)} FROM records {" ".join(joins)} ORDER BY records."row") '
             f"TO '{target}' (FORMAT parquet, COMPRESSION zstd)"
@@ -641,11 +650,11 @@ def _write_beside(
     written = rows >= 0  # the rest of the file is zero, and record 0 is nobody's
     if not written.any():
         return
-    con = duckdb.connect(config={"memory_limit": _SEAL_MEMORY, "temp_directory": str(path.parent)})
+    con = duckdb.connect(config={"memory_limit": _SEAL_MEMORY, "temp_directory": str(Path(files.in_database(path)).parent)})
     try:
         columns = {name: np.ascontiguousarray(entries[name][written]) for name in names[1:]}
         con.register("beside", {"row": rows[written], **columns})
-        target = str(path).replace("'", "''")
+        target = files.in_database(path).replace("'", "''")
         con.execute(f"COPY (SELECT * FROM beside) TO '{target}' (FORMAT parquet, COMPRESSION zstd)")
     finally:
         con.close()

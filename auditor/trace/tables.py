@@ -31,6 +31,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from auditor.errors import TraceError, UsageError
+from auditor.trace.facts import in_utf8
+from auditor.trace.files import in_database
 from auditor.trace.ops import IN_PLACE, WRITING_NOTHING
 from auditor.trace.reader import connected
 from auditor.trace.seal import COLUMNS
@@ -54,14 +56,8 @@ EVENT_COLUMNS = {
     "file": "VARCHAR", "line": "BIGINT", "function": "VARCHAR", "code": "VARCHAR",
 }  # fmt: skip
 
-_NUMBERS = ("row", "record", "index", "in0", "in1", "in2", "step", "leaf_written", "line", "forward_row", "forward_line", "site")
-_TYPES = {"digest": "UBIGINT", "rows": "UBIGINT", "what": "UBIGINT", "cut": "BOOLEAN", "node": "BOOLEAN", "exact": "BOOLEAN"}
 #: The columns of `records` where there are none: in a run without lanes, and those that an earlier version did not write.
-_COLUMNS = (
-    "SELECT "
-    + ", ".join(f'NULL::{_TYPES.get(name, "BIGINT" if name in _NUMBERS else "VARCHAR")} AS "{name}"' for name in ("lane", *COLUMNS))
-    + " WHERE false"
-)
+_COLUMNS = "SELECT " + ", ".join(f'NULL::{kind} AS "{name}"' for name, kind in ({"lane": "VARCHAR"} | COLUMNS).items()) + " WHERE false"
 
 _USES = """CREATE VIEW uses AS
     SELECT lane, "row", op, phase, file, line, used FROM (
@@ -158,7 +154,7 @@ class Tables:
         """Rows of a SELECT as dicts; `sql` is ours, `parameters` may be anybody's. Raises TraceError `trace-unreadable`."""
 
         def rows() -> list[dict[str, Any]]:
-            relation = self._con.execute(sql, list(parameters))
+            relation = self._con.execute(sql, [*map(in_utf8, parameters)])
             names = [column[0] for column in relation.description or ()]
             return [dict(zip(names, row, strict=True)) for row in relation.fetchall()]
 
@@ -169,7 +165,7 @@ class Tables:
         import duckdb
 
         try:
-            statements = self._con.extract_statements(sql)
+            statements = self._con.extract_statements(in_utf8(sql))
             if [statement.type for statement in statements] != [duckdb.StatementType.SELECT]:
                 raise UsageError("bad-query", 'a question is one SELECT over the tables records, events and "all"')
             relation = self._con.execute(statements[0])
@@ -215,7 +211,8 @@ def _define(con: duckdb.DuckDBPyConnection, run: Trace, copied: bool, looked: Tr
         con.execute(f"CREATE TABLE {name} ({', '.join(f'{_quoted(column)} {kind}' for column, kind in types.items())})")
         _add(con, name, types, side[name])
     parts = [
-        f"SELECT {_text(lane.name)} AS lane, *{_without_imports(lane)} FROM read_parquet({_text(str(lane.path.with_suffix('.parquet')))})"
+        f"SELECT {_text(in_utf8(lane.name))} AS lane, *{_without_imports(lane)} "
+        f"FROM read_parquet({_text(in_database(lane.path.with_suffix('.parquet')))})"
         for lane in run.lanes.values()
     ]
     con.execute(f"CREATE {'TABLE' if copied else 'VIEW'} records AS {' UNION ALL BY NAME '.join([*parts, _COLUMNS])}")
@@ -264,7 +261,7 @@ def _add(con: duckdb.DuckDBPyConnection, table: str, types: dict[str, str], rows
 
     if not rows:
         return
-    con.register("added", {name: np.array([row.get(name) for row in rows], object) for name in types})
+    con.register("added", {name: np.array([in_utf8(row.get(name)) for row in rows], object) for name in types})
     con.execute(f"INSERT INTO {table} SELECT {', '.join(f'CAST({_quoted(n)} AS {kind})' for n, kind in types.items())} FROM added")
     con.unregister("added")
 

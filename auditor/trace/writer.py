@@ -269,10 +269,12 @@ class LaneWriter:
         self.stopped = "abandoned"
 
     def stop(self, reason: str) -> None:
-        """Stop recording for good; the reason goes into the header, where it needs no further disk."""
+        """Stop recording for good; the reason goes into the header, where it needs no further disk, or into a line if there is none."""
         if not self.stopped:
             self.stopped = reason
             self.progress(self._first - 1)
+            if self.head is None:
+                self.line({"k": "stopped", "why": reason})
 
     def _stop(self, error: OSError | None) -> None:
         number = None if error is None else error.errno
