@@ -262,8 +262,9 @@ class LaneBuilder:
         self.event("setting", line, name=name, value=value, first=first)
 
     def step(self, **facts: object) -> None:
-        """The end of a step."""
+        """The end of a step; what is a digest may be given as any value."""
         self.writer.steps += 1
+        facts |= {key: digest_of(facts[key]) for key in ("parameters", "gradients", "state") if isinstance(facts.get(key), str)}
         self.event("step", None, step=self.writer.steps - 1, **facts)
         self.writer.progress(self.last)
 

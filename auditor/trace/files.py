@@ -48,12 +48,10 @@ def write(path: Path, data: bytes | str) -> None:
 
 def open_regular(path: Path, largest: int | None = LARGEST) -> int:
     """A descriptor to read a regular file. Raises OSError, for a link, a pipe, a device, a folder or a larger file `NotOursError`."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError as error:
-        if path.is_symlink():
-            raise NotOursError(f"{path.name} is a link") from error
-        raise
+    before = path.lstat()
+    if not stat.S_ISREG(before.st_mode):  # opening some devices does something, so they are not opened
+        raise NotOursError(f"{path.name} is {'a link' if stat.S_ISLNK(before.st_mode) else 'no file'}")
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     facts = os.fstat(fd)
     wrong = "is no file" if not stat.S_ISREG(facts.st_mode) else "is too large" if largest is not None and facts.st_size > largest else ""
     if wrong:
