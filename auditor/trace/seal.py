@@ -64,6 +64,8 @@ _FIELDS = ("digest", "seq", "site", "numbers", "p0", "p1", "p2", "where", "sig")
 #: What sorting and joining may take beside the records themselves; the rest goes to disk.
 _SEAL_MEMORY = "512MB"
 _CHUNK = 1 << 20
+#: Bytes of a file of the spool: more than a process's record numbers can fill.
+_LARGEST = NUMBERS * RECORD_SIZE
 
 #: What lies beside a lane's records: suffix in the spool -> name in the sealed form, struct, columns.
 BESIDE = {
@@ -488,8 +490,8 @@ def _whole(records: np.ndarray[Any, Any], sigs: dict[int, dict[str, Any]], pool:
 def _bytes_of(path: Path) -> bytes:
     """What a file of the spool holds; nothing if there is no such file, or something that is none."""
     try:
-        return files.read(path, None)
-    except OSError:
+        return files.read(path, _LARGEST)
+    except (OSError, MemoryError):  # of a hole that somebody made
         return b""
 
 
