@@ -50,7 +50,7 @@ class Allowed:
 
 
 _CHEAP = (
-    "__future__", "_thread", "array", "ast", "atexit", "builtins", "collections.abc", "copy", "ctypes", "errno", "functools",
+    "__future__", "_thread", "array", "ast", "atexit", "builtins", "collections.abc", "copy", "ctypes", "dis", "errno", "functools",
     "gc", "importlib.machinery", "inspect", "io", "json", "mmap", "os", "stat", "struct", "sys", "threading", "time", "types", "typing",
     "weakref",
 )  # fmt: skip
@@ -80,6 +80,7 @@ TABLE: dict[str, Allowed] = {
         only_standard_library=("__future__", "atexit", "functools", "os", "pathlib", "shutil", "stat", "tempfile")
     ),
     "auditor.trace.signs": Allowed(("auditor.trace",), only_standard_library=("__future__", "typing")),  # comes into the user's process
+    "auditor.trace.turns": Allowed(only_standard_library=("__future__", "typing")),  # likewise
     "auditor.trace.*": Allowed(
         ("auditor.errors", "auditor.redaction", "auditor.trace", "auditor.trace.*"), others_lazily=("numpy", "duckdb", "xxhash"),
     ),
@@ -95,7 +96,7 @@ TABLE: dict[str, Allowed] = {
     "auditor.record*": Allowed(
         (
             "auditor.record.*", "auditor.interruptions", "auditor.redaction", "auditor.tolerance", "auditor.trace", "auditor.trace.ops",
-            "auditor.trace.signs",
+            "auditor.trace.signs", "auditor.trace.turns",
             "auditor.trace.writer",
         ),
         ("xxhash",),

@@ -53,8 +53,7 @@ def test_a_plain_loop_has_the_phases_setup_forward_backward_and_optimizer_in_eac
     recorded = record(tmp_path, source)
 
     assert places(recorded, "data") == places(recorded, "model") == places(recorded, "no graph") == [(0, "setup")]
-    # nobody can tell the first batch from setup: the first graph has not begun
-    assert places(recorded, "batch") == [(0, "setup"), (1, "forward"), (2, "forward")]
+    assert places(recorded, "batch") == [(0, "forward"), (1, "forward"), (2, "forward")]
     assert places(recorded, "forward") == [(k, "forward") for k in range(3)]
     assert [p for p in places(recorded, "backward") if p[1] == "backward"] == [(k, "backward") for k in range(3)]
     assert places(recorded, "backward", "mm.default") == [(k, "backward") for k in range(3)]
@@ -147,7 +146,7 @@ def test_within_a_closure_forward_and_backward_are_told_from_what_the_optimizer_
     assert recorded.names("an ordinary one") == recorded.names("by keyword") == recorded.names("without") == ["add_.Tensor"]
 
 
-def test_each_step_of_each_of_two_optimizers_is_a_step_and_accumulating_gradients_is_none(tmp_path: Path) -> None:
+def test_the_steps_of_two_optimizers_in_one_turn_are_one_step_and_accumulating_gradients_is_none(tmp_path: Path) -> None:
     source = """
         import torch
 
@@ -155,8 +154,13 @@ def test_each_step_of_each_of_two_optimizers_is_a_step_and_accumulating_gradient
         g, d = torch.nn.Linear(2, 2), torch.nn.Linear(2, 1)
         g_optimizer = torch.optim.SGD(g.parameters(), lr=0.1)
         d_optimizer = torch.optim.Adam(d.parameters(), lr=0.1, foreach=False)
-        x = torch.ones(4, 2)
-        for step in range(2):
+        held_out = torch.randn(4, 2)  # set aside
+
+        def batch():
+            return torch.randn(4, 2)  # a batch
+
+        def trained(k):
+            x = batch()
             d_optimizer.zero_grad()
             d(g(x).detach()).sum().backward()  # discriminator
             d_optimizer.step()  # its update
@@ -164,15 +168,96 @@ def test_each_step_of_each_of_two_optimizers_is_a_step_and_accumulating_gradient
             for part in x.split(2):
                 d(g(part)).square().mean().backward()  # a part
             g_optimizer.step()  # the update of the generator
+
+        for step in range(3):
+            trained(step)
         """
     recorded = record(tmp_path, source)
 
-    assert [(e["step"], e["optimizer"]) for e in recorded.events("step")] == [(0, "Adam"), (1, "SGD"), (2, "Adam"), (3, "SGD")]
-    assert [p for p in places(recorded, "discriminator") if p[1] == "backward"] == [(0, "backward"), (2, "backward")]
-    assert places(recorded, "its update") == [(0, "optimizer"), (2, "optimizer")]
+    assert [(e["step"], e["optimizer"]) for e in recorded.events("step")] == [(k, name) for k in range(3) for name in ("Adam", "SGD")]
+    assert recorded.main.steps == 3
+    assert places(recorded, "set aside") == [(0, "setup")]
+    assert places(recorded, "a batch") == [(k, "forward") for k in range(3)]
+    assert [p for p in places(recorded, "discriminator") if p[1] == "backward"] == [(k, "backward") for k in range(3)]
+    assert places(recorded, "its update") == [(k, "optimizer") for k in range(3)]
     parts = places(recorded, "a part")
-    assert parts == [(k, phase) for k in (1, 3) for _ in range(2) for phase in ("forward", "backward")]
-    assert places(recorded, "the update of the generator") == [(1, "optimizer"), (3, "optimizer")]
+    assert parts == [(k, phase) for k in range(3) for _ in range(2) for phase in ("forward", "backward")]
+    assert places(recorded, "the update of the generator") == [(k, "optimizer") for k in range(3)]
+
+
+def test_steps_are_counted_alike_where_optimizers_are_many_scaled_or_none_and_where_the_script_is_to_end_after_some(tmp_path: Path) -> None:
+    source = """
+        import sys
+        import threading
+
+        import torch
+
+        def scaled():
+            p = torch.nn.Parameter(torch.ones(2))
+            optimizer, scaler = torch.optim.SGD([p], lr=0.1), torch.amp.GradScaler("cpu")
+            for k in range(6):
+                optimizer.zero_grad()
+                scaler.scale(p.square().sum() * (float("inf") if k in (1, 4) else 1)).backward()
+                scaler.step(optimizer)
+                scaler.update()
+
+        def in_backward():
+            parameters = [torch.nn.Parameter(torch.ones(2)) for _ in range(3)]
+            optimizers = {p: torch.optim.SGD([p], lr=0.1) for p in parameters}
+            for p in parameters:
+                p.register_post_accumulate_grad_hook(lambda p: optimizers[p].step())
+            for _ in range(4):
+                sum(p.square().sum() for p in parameters).backward()
+
+        def critic():
+            d, g = (torch.nn.Parameter(torch.ones(2)) for _ in range(2))
+            of_d, of_g = torch.optim.SGD([d], lr=0.1), torch.optim.Adam([g], lr=0.1)
+            for _ in range(5):
+                for _ in range(3):
+                    of_d.zero_grad()
+                    d.square().sum().backward()
+                    of_d.step()
+                of_g.zero_grad()
+                g.square().sum().backward()
+                of_g.step()
+
+        if len(sys.argv) == 1:
+            for work in (scaled, in_backward, critic):
+                thread = threading.Thread(target=work)
+                thread.start()
+                thread.join()
+        else:
+            critic()
+        """
+    recorded = record(tmp_path, source)
+    lanes = recorded.trace.lanes
+    assert [lanes[f"thread {k}"].steps for k in (1, 2, 3)] == [6, 4, 5]
+    skipped = [e for e in lanes["thread 1"].events_of("step") if "parameters" not in e]
+    assert [e["step"] for e in skipped] == [1, 4]
+
+    for steps in (1, 3):
+        folder = tmp_path / str(steps)
+        folder.mkdir()
+        cut = record(folder, source.replace("len(sys.argv) == 1", "False"), "--steps", str(steps))
+        assert cut.main.steps == steps
+        assert [e["step"] for e in cut.events("step")] == [k for k in range(steps) for _ in range(4)]
+
+
+def test_each_pass_of_autograd_grad_is_a_step_where_weights_are_updated_by_hand(tmp_path: Path) -> None:
+    source = """
+        import torch
+
+        w = torch.ones(3, requires_grad=True)
+        for step in range(3):
+            loss = (w * w).sum()  # forward
+            (g,) = torch.autograd.grad(loss, w)
+            with torch.no_grad():
+                w -= 0.1 * g  # update
+        """
+    recorded = record(tmp_path, source)
+
+    assert recorded.main.steps == 3
+    assert places(recorded, "forward") == places(recorded, "update") == [(k, "forward") for k in range(3)]
 
 
 def test_without_an_optimizer_a_backward_and_the_update_after_it_are_a_step_and_autograd_grad_is_none(tmp_path: Path) -> None:

@@ -84,6 +84,11 @@ class Sites:
         return 0
 
 
+def is_ours(filename: str) -> bool:
+    """Whether a file is the auditor's."""
+    return filename.startswith(_AUDITOR)
+
+
 def _directory(path: str | None) -> str:
     return os.path.join(os.path.dirname(os.path.abspath(path)), "") if path else ""
 

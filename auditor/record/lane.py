@@ -14,7 +14,9 @@ from collections.abc import Callable
 from typing import Any
 
 from auditor.record.callsite import Sites
+from auditor.record.places import Places
 from auditor.trace import RECORD, RECORD_SIZE
+from auditor.trace.turns import Turns
 from auditor.trace.writer import LaneWriter, Numbers
 
 pack = struct.Struct(RECORD).pack_into
@@ -32,13 +34,16 @@ class Lane:
         self.sites = Sites(self.line)
         self.buffer, self.offset, self.end, first = self.writer.next_segment(0)
         self.last = self.base = first - 1
-        self.ids: dict[str, int] = {"sig": 0, "module": 0, "leaf": 0, "name": 0}
+        self.ids: dict[str, int] = {"sig": 0, "module": 0, "leaf": 0, "name": 0, "place": 0}
         self.sigs: dict[object, int] = {}
         self.handler: Any = None
         #: set between a backward() and the next graph in a script that has no optimizer
         self.unfinished_step: Any = None
         self.loss: Any = None
         self.stepping: list[Any] = []  # optimizers whose step is running, the outermost first
+        self.places = Places(self.define)
+        self.turns = Turns(kept=_TURNS_KEPT)
+        self.update: dict[str, object] = {}  # what is to be written of the update that runs
         self.watched_enough = False
         self.met_external: Any = None  # set where externals are looked at: called with the record's number and the tensor
         self.deferring = False  # whether digests of the CPU's tensors, too, are made as those on a device are
@@ -121,6 +126,8 @@ class Lane:
         self.writer.close(self.number())
 
 
+#: Updates that are numbered again when it turns out which belong together.
+_TURNS_KEPT = 4096
 _NO_DRAW: tuple[object, str, int, int] = (None, "", 0, -1)
 
 

@@ -28,6 +28,7 @@ from auditor.trace import (
     EVENTS,
     EXTERNAL,
     FORMAT,
+    FORWARD,
     HEADER,
     HEADER_SIZE,
     MAGIC,
@@ -38,6 +39,7 @@ from auditor.trace import (
     OP,
     PHASES,
     RECORD_SIZE,
+    SETUP,
     SHADOW,
     SKETCH,
     STOPPED,
@@ -50,6 +52,7 @@ from auditor.trace.facts import LINES, META, PROCESS, Shape, WrongFactError, che
 from auditor.trace.facts import event as known_event
 from auditor.trace.going import boot
 from auditor.trace.signs import finalised
+from auditor.trace.steps import ends_of, first_turn, steps_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -172,7 +175,7 @@ def _json(path: Path, shape: Shape) -> dict[str, Any] | None:
 
 #: What a line of a table must have to be of use.
 _NEEDED = {"sig": ("kind",), "site": ("file", "line", "func"), "module": ("path",), "leaf": ("name",),
-           "name": ("name", "scope", "file", "line", "kind", "dtype", "as", "bytes", "shape")}  # fmt: skip
+           "name": ("name", "scope", "file", "line", "kind", "dtype", "as", "bytes", "shape"), "place": ("frames", "loops")}  # fmt: skip
 #: Facts of an event that are numbers of records, or lists of them.
 _OF_RECORDS = ("root", "written")
 #: What of a `sig` is compared. A key that a later version adds is not: the runs of two versions stay comparable.
@@ -181,11 +184,11 @@ _COMPARED = ("kind", "op", "out", "args", "stream", "function")
 
 def _lane(lines: Path, process: dict[str, Any]) -> dict[str, Any]:
     """Read the lines of one lane: its tables and events."""
-    tables: dict[str, dict[int, dict[str, Any]]] = {"sig": {}, "site": {}, "module": {}, "leaf": {}, "name": {}}
+    tables: dict[str, dict[int, dict[str, Any]]] = {"sig": {}, "site": {}, "module": {}, "leaf": {}, "name": {}, "place": {}}
     events: list[dict[str, Any]] = []
     lane: dict[str, Any] = {
         "role": {}, "identity": [], "base": 0, "started": 0.0, "rank": process.get("rank"), "pid": process.get("pid"), "ended": False,
-        "fork": process.get("fork") or 0, "unknown": 0, "torch": None, "stopped": "", "path": lines.with_suffix(""),
+        "fork": process.get("fork") or 0, "unknown": 0, "torch": None, "stopped": "", "begun": None, "path": lines.with_suffix(""),
         "executable": process.get("executable"), "parent": _pid(process.get("parent")),
     }  # fmt: skip
     for number, raw in enumerate(_bytes_of(lines).replace(b"\0", b"").split(b"\n")):  # behind the last line the file is zero
@@ -206,6 +209,7 @@ def _lane(lines: Path, process: dict[str, Any]) -> dict[str, Any]:
                 lane["torch"] = event["version"]
             elif kind == "stopped":
                 lane["stopped"] = event.get("why", "steps")
+                lane["begun"] = event if "place" in event else None
             elif kind == "end":
                 lane["ended"] = True
             elif kind in EVENTS:
@@ -399,10 +403,14 @@ def _write_lane(lane: dict[str, Any], whose: _Numbers, target: Path, cwd: str, c
     # where
     place = main["where"]
     phase = np.minimum(place >> 8 & (CUT - 1), len(PHASES) - 1).astype(np.int32)
-    steps = [position(event["at"]) for event in lane["events"] if event["k"] == "step"]
-    step = np.searchsorted(np.array(steps, np.int64), positions + 1, "left") if steps else np.zeros(n, np.int64)
+    updates = [event for event in lane["events"] if event["k"] == "step"]
+    lane["steps"] = steps_of(updates, lane["begun"], lane["tables"]["place"])
+    ends = [position(at) for at in ends_of(updates, lane["steps"])]
+    step = np.searchsorted(np.array(ends, np.int64), positions + 1, "left") if ends else np.zeros(n, np.int64)
     sites = _sites(lane["tables"]["site"], cwd, copies, own)
     site = main["site"].astype(np.int32)
+    setup = n if (phase == SETUP).all() else int(np.argmax(phase != SETUP))
+    phase[first_turn(updates, lane["tables"]["place"], lane["tables"]["site"], site, step, setup) : setup] = FORWARD
     leaf = np.where(phase == BACKWARD, place >> 16, 0).astype(np.int32)
     leaf_written = np.where(leaf > 0, rows(main["seq"]), -1) if n else np.zeros(0, np.int64)
     forward = _forward_rows(np.where(leaf > 0, 0, main["seq"]), phase)
@@ -429,6 +437,10 @@ def _write_lane(lane: dict[str, Any], whose: _Numbers, target: Path, cwd: str, c
     named = _write_names(lane, target, cwd, copies)
 
     events = []
+    for event, number in zip(updates, lane["steps"], strict=True):
+        event["step"] = number
+        for key in ("place", "made", "born", "by"):
+            event.pop(key, None)
     for event in lane["events"]:
         at = position(int(event.pop("at", 0)))
         event["row"] = int(row_of[min(at, len(row_of)) - 1]) + 1 if at > 0 and len(row_of) else 0
@@ -450,7 +462,7 @@ def _write_lane(lane: dict[str, Any], whose: _Numbers, target: Path, cwd: str, c
         key: lane[key]
         for key in ("name", "role", "identity", "rank", "pid", "ended", "unknown", "torch", "stopped", "started", "executable", "parent")
     }
-    kept |= {"format": FORMAT, "base": base, "records": n, "ops": int(is_op.sum()), "steps": len(steps), "events": events}
+    kept |= {"format": FORMAT, "base": base, "records": n, "ops": int(is_op.sum()), "steps": len(ends), "events": events}
     if importing := [number for number, site in lane["tables"]["site"].items() if site.get("importing")]:
         kept["importing"] = importing
     if named:
@@ -681,7 +693,7 @@ def _write_names(lane: dict[str, Any], target: Path, cwd: str, copies: Sequence[
             end = max(end, ((at >> 1) - 1) * 8 + -(-size // 8) * 8)
     if not count:
         return 0
-    files.write(target.with_suffix(".nam"), data[: count * NAMED_SIZE])
+    files.write(target.with_suffix(".nam"), _in_steps(data[: count * NAMED_SIZE], lane["steps"]))
     if end:
         _copy_start(lane["path"].with_suffix(".val"), target.with_suffix(".val"), end)
     told = [entry | {"file": _relative(_original(entry["file"], copies), cwd)} for entry in table.values()]
@@ -699,6 +711,15 @@ def _copy_start(source: Path, target: Path, size: int) -> None:
         while size > 0 and (chunk := read.read(min(size, _CHUNK))):
             written.write(chunk)
             size -= len(chunk)
+
+
+def _in_steps(data: bytes, steps: list[int]) -> bytes:
+    """Named values with the step that each was given in, in place of how many updates there were before it."""
+    if steps == list(range(len(steps))):
+        return data
+    total = steps[-1] + 1
+    entries = ((number, steps[k] if k < len(steps) else total, order, at) for number, k, order, at in struct.iter_unpack(NAMED, data))
+    return b"".join(struct.pack(NAMED, *entry) for entry in entries)
 
 
 def _letters(layout: str) -> str:

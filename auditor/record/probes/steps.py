@@ -1,7 +1,8 @@
-"""Steps: the end of an optimizer's step or, in a script without an optimizer, of a backward pass and what follows it.
+"""Updates: the end of an optimizer's step or, in a script without an optimizer, of a backward pass and what follows it.
 
-At each step the parameters, gradients and optimizer state are digested as three numbers, together with the loss and the random streams
-that were used. Here the level of recording can change, and here a script that was asked for N steps ends.
+At each update the parameters, gradients and optimizer state are digested as three numbers, together with the loss and the random streams
+that were used. Which updates make one step, a turn of the training loop, is found out in `trace/turns.py`: by the reader for good, and
+here as far as one can know. Here the level of recording can change, and here a script that was asked for N steps ends.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from auditor.record import digest
 from auditor.record.callsite import STEP
 from auditor.record.imports import when_imported
 from auditor.record.probes import torch_rng
-from auditor.record.probes.wrapping import telling
+from auditor.record.probes.wrapping import telling, telling_of_a_change
+from auditor.trace.turns import LONGEST
 
 if TYPE_CHECKING:
     from auditor.record.process import Process
@@ -30,6 +32,8 @@ def install_torch(process: Process, torch: Any) -> None:
     counted_only = process.settings.get("names") is not None  # the names' own values are recorded, and each step is to cost little
     window = process.settings.get("window")
     state = {"optimizers": 0, "met": 0}
+    born: dict[int, tuple[weakref.ref[Any], Any, int, int]] = {}  # id -> the optimizer, the lane that made it, its updates then, where
+    waiting: dict[int, weakref.ref[Any]] = {}  # optimizers that were made and have not stepped yet
     optimizers: dict[int, tuple[weakref.ref[Any], int, int]] = {}  # id -> the optimizer, its number, how many tensors it held when told of
 
     def number_of(lane: Any, optimizer: Any) -> int:
@@ -54,13 +58,41 @@ def install_torch(process: Process, torch: Any) -> None:
             lane.event("optimizer", False, number=number, name=type(optimizer).__name__, leaves=names, written=written)
         return number
 
-    def finished(lane: Any, optimizer: Any) -> None:
-        lane.writer.steps += 1
-        step = lane.writer.steps
-        facts: dict[str, object] = {"step": step - 1}
+    def is_waiting() -> bool:
+        """Whether an optimizer lives that has not stepped yet."""
+        return any(reference() is not None for reference in waiting.values())
+
+    def begins(lane: Any, optimizer: Any, frame: Any) -> dict[str, object]:
+        """Count an update; what of it is written down when it is done. Ends the script where it begins a step more than was asked for."""
+        number, place = lane.places.of(frame)
+        by, made, born_at = 0, 0, 0
+        if optimizer is None:
+            by = -number  # a backward pass is known by where it is called
+        else:
+            by = number_of(lane, optimizer)
+            waiting.pop(id(optimizer), None)
+            found = born.get(id(optimizer))
+            if found is not None and found[0]() is optimizer and found[1] is lane:
+                _, _, made, born_at = found
+        count = lane.turns.add(by, made, place)
+        facts: dict[str, object] = {"by": by, "made": made, "born": born_at, "place": number}
+        if most and count > most and not is_open(lane, place):
+            stop(lane, "steps", most, facts)
+        return facts
+
+    def is_open(lane: Any, place: Any) -> bool:
+        return bool(lane.turns.is_open(place, is_waiting())) and lane.turns.updates <= (most or 0) + LONGEST
+
+    def stop(lane: Any, why: str, steps: int, facts: dict[str, object]) -> None:
+        lane.line({"k": "stopped", "why": why, "steps": steps, "at": lane.number(), **facts})
+        raise SystemExit(0)
+
+    def finished(lane: Any, optimizer: Any, facts: dict[str, object]) -> None:
+        done = lane.writer.steps = lane.turns.count - (not lane.turns.is_complete(is_waiting()))
+        facts["step"] = lane.turns.count - 1
         if optimizer is not None and not counted_only:
             facts.update(_digests(optimizer))
-            facts["of"] = number_of(lane, optimizer)
+            facts["of"] = facts["by"]
         if lane.loss is not None:
             facts["loss"], facts["loss_digest"] = lane.loss
         if process.level != "ops" and not counted_only:
@@ -70,12 +102,12 @@ def install_torch(process: Process, torch: Any) -> None:
         if not counted_only:
             process.poll_settings(where=False)
         if window and process.lanes and lane is process.lanes[0]:
-            wanted = "ops" if window[0] <= step < window[1] else "steps"
+            wanted = "ops" if window[0] <= done < window[1] else "steps"
             if wanted != process.level:
                 process.set_level(wanted)
-        if (most and step >= most) or lane.watched_enough:
-            lane.line({"k": "stopped", "why": "steps" if most and step >= most else "look", "steps": step, "at": lane.number()})
-            raise SystemExit(0)
+        enough = bool(most) and done >= most and lane.turns.is_complete(is_waiting())
+        if enough or lane.watched_enough:
+            stop(lane, "steps" if enough else "look", done, {})
 
     def forget_failed(lane: Any, frame: Any, running: int = 0) -> None:
         """Leave the steps that ended with an error, of which torch does not tell: those that are no longer on the stack."""
@@ -92,10 +124,11 @@ def install_torch(process: Process, torch: Any) -> None:
         lane = process.lane()
         if lane.stepping:
             forget_failed(lane, sys._getframe(1), -1)  # the step that begins is on the stack as well
+        waiting.pop(id(optimizer), None)
+        if not lane.stepping:
+            lane.update = begins(lane, optimizer, sys._getframe(1).f_back)  # the wrapper of `step` is in a loop over its hooks
         lane.stepping.append(optimizer)
         if len(lane.stepping) == 1 and lane.handler is not None:
-            if id(optimizer) not in optimizers:
-                number_of(lane, optimizer)  # before its first update
             given = args[1:] if args and args[0] is optimizer else args  # the hook is called with all that `step` was, itself included
             closure = (given[0] if given else kwargs.get("closure")) is not None
             lane.handler.begin_step(lane.sites.site_of(sys._getframe(1)), closure)
@@ -109,34 +142,54 @@ def install_torch(process: Process, torch: Any) -> None:
         if lane.handler is not None:
             lane.handler.end_step()
         lane.unfinished_step = None
-        finished(lane, optimizer)
+        finished(lane, optimizer, lane.update)
+
+    def skipped(_result: Any, before: int, _scaler: Any, optimizer: Any, *_args: Any, **_kwargs: Any) -> None:
+        """A scaler has left out the step of an optimizer, whose turn of the loop counts all the same."""
+        lane = process.lane()
+        if lane.turns.updates == before and not lane.stepping:
+            finished(lane, None, begins(lane, optimizer, sys._getframe(2)))
 
     def backward(lane: Any, frame: Any, outputs: Any, options: Any) -> None:
         if lane.stepping:
             forget_failed(lane, frame)
-        if not options.get("accumulate_grad", True):
-            return  # torch.autograd.grad
+        if not options.get("accumulate_grad", True):  # torch.autograd.grad
+            if not state["optimizers"] and not any(frame.f_locals.get("args", ())[1:3]):
+                with digest.Unseen():
+                    loss = _loss(torch, outputs)
+                updates_by_hand(lane, frame, loss)  # the graph is not needed again: what an update by hand is made of
+            return
         with digest.Unseen():
             loss = _loss(torch, outputs)
             root = outputs[0] if outputs else None
             if lane.handler is not None and isinstance(root, torch.Tensor):
                 has_graph = any(isinstance(output, torch.Tensor) and output.requires_grad for output in outputs)
                 lane.event("backward", root=lane.handler.producer_of(root), first=has_graph)
-        if lane.unfinished_step is not None and not state["optimizers"]:
+        if state["optimizers"]:
+            lane.loss = loss
+        else:
+            updates_by_hand(lane, frame, loss)
+
+    def updates_by_hand(lane: Any, frame: Any, loss: Any) -> None:
+        """A backward pass in a script that has no optimizer."""
+        if lane.unfinished_step is not None:
             lane.unfinished_step()  # a second backward pass over the same graph, or a level without ops: its loss is still the one before
         lane.loss = loss
-        if state["optimizers"]:
-            return
+        facts = begins(lane, None, frame)
 
         def finish() -> None:
             lane.unfinished_step = None
             if not state["optimizers"]:
-                finished(lane, None)
+                finished(lane, None, facts)
 
         lane.unfinished_step = finish
 
-    def made(*_args: Any, **_kwargs: Any) -> None:
+    def made(optimizer: Any, *_args: Any, **_kwargs: Any) -> None:
         state["optimizers"] += 1
+        lane = process.lane()
+        reference = weakref.ref(optimizer)
+        born[id(optimizer)] = reference, lane, lane.turns.updates, lane.places.of(sys._getframe(2))[0]
+        waiting[id(optimizer)] = reference
 
     process.backward = backward
 
@@ -162,7 +215,11 @@ def install_torch(process: Process, torch: Any) -> None:
         module.Optimizer.__init__ = telling(module.Optimizer.__init__, made)
         module.Optimizer.zero_grad = telling(module.Optimizer.zero_grad, zeroing)
 
+    def watch_scalers(module: Any) -> None:
+        module.GradScaler.step = telling_of_a_change(module.GradScaler.step, lambda *_a, **_k: process.lane().turns.updates, skipped)
+
     when_imported("torch.optim.optimizer", watch_optimizers)
+    when_imported("torch.amp.grad_scaler", watch_scalers)
 
 
 def _watch(cls: str, method: str, tell: Any, module: Any) -> None:
