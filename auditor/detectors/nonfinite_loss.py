@@ -39,7 +39,7 @@ def _find(runs: Sequence[Tables], _params: Params) -> Iterator[Hit]:
     run = runs[0]
     losses = run.query(
         """WITH losses AS (
-            SELECT lane, value, step, "row", count(*) OVER (PARTITION BY lane) AS steps,
+            SELECT lane, value, step, "row", count(DISTINCT step) OVER (PARTITION BY lane) AS steps,
                 row_number() OVER (PARTITION BY lane ORDER BY "row", nth) AS nr
             FROM events WHERE kind = 'step' AND value IN ('NaN', 'Infinity', '-Infinity'))
         SELECT l.lane, l.value, l.step, l.steps, b.root, b.file, b.line FROM losses l

@@ -77,7 +77,8 @@ def _matching(match: Match, run: Tables) -> Iterator[Hit]:
     condition, given = where(match)
     firsts = ", ".join(f'first("{name}" ORDER BY "row", nth NULLS LAST) AS "{name}"' for name in FIELDS if name not in ("file", "line"))
     for row in run.query(
-        "SELECT file, line, count(*) AS count, count(DISTINCT step) AS steps, list(DISTINCT lane) AS lanes, "
+        "SELECT file, line, count(*) AS count, count(DISTINCT step) FILTER (WHERE phase IS DISTINCT FROM 'setup') AS steps, "
+        "list(DISTINCT lane) AS lanes, "
         f'{firsts} FROM "all" WHERE {condition} GROUP BY file, line ORDER BY min("row"), file, line',
         *given,
     ):

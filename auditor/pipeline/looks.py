@@ -13,6 +13,8 @@ from auditor.trace.reader import Trace
 #: Second looks at most: a fault that moves is looked at once more where it was seen then.
 _LOOKS = 2
 _WIDEST_WATCH = 20_000
+#: Kinds whose sentence names a value of each run.
+_OF_TWO_VALUES = ("draw", "argument")
 
 
 def second_look(
@@ -53,5 +55,9 @@ def closer(first: Comparison, seen: Comparison) -> Comparison | None:
         found.detail.before = divergence.detail.before
         found.detail.carriers = found.detail.carriers or divergence.detail.carriers
         found.detail.differing_ops, found.detail.compared_ops = divergence.detail.differing_ops, divergence.detail.compared_ops
+        if found.kind == divergence.kind and found.kind in _OF_TWO_VALUES:
+            # the seeds and numbers are those of the runs that are named, not those of the second look
+            found.sentence, found.detail.a, found.detail.b = divergence.sentence, divergence.detail.a, divergence.detail.b
+            found.detail.streams, found.detail.origin = divergence.detail.streams, divergence.detail.origin
     found.runs, found.reaches = divergence.runs, divergence.reaches
     return better

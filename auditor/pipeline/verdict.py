@@ -192,8 +192,11 @@ def _first_differing_step(a: Trace, b: Trace) -> str | None:
         different = [name for fact, name in facts.items() if ours.get(fact) != theirs.get(fact)]
         if different:
             return f"the {listed(different)} at step {ours['step']}"
-    counts = [f"{counted(len(steps), 'step')} in {run.id}" for steps, run in zip(lanes, (a, b), strict=True)]
-    return None if len(lanes[0]) == len(lanes[1]) else f"the number of steps ({listed(counts)})"
+    counts = [run.main.steps if run.main is not None else 0 for run in (a, b)]
+    said = listed([f"{counted(count, 'step')} in {run.id}" for count, run in zip(counts, (a, b), strict=True)])
+    if counts[0] != counts[1]:
+        return f"the number of steps ({said})"
+    return None if len(lanes[0]) == len(lanes[1]) else "the number of updates by optimizers"
 
 
 def rate(runs: list[Trace], lane: str, first: int | None = None) -> Intermittent | None:
@@ -249,6 +252,13 @@ def agree(a: LaneTrace, b: LaneTrace) -> bool:
     return bool((x[:both] == y[:both]).all())
 
 
+_ON_DEVICE = (
+    "results on CUDA are digested there, by kernels between the script's own, and read when an optimizer steps: "
+    "that changes the timing and can hide a race"
+)
+_COPIED = "external tensors on CUDA are copied to be digested, which waits for the device and can hide a race"
+
+
 def _lost(runs: list[Trace]) -> list[Lost]:
     """What the recorder knows that it missed, each once."""
     found: dict[tuple[str, str], Lost] = {}
@@ -274,7 +284,6 @@ def _lost(runs: list[Trace]) -> list[Lost]:
                 "SELECT op, count(*) AS n FROM records WHERE list_contains(?, op) GROUP BY op ORDER BY op", list(BRANCHES_UNDER_A_MODE)
             ):
                 add(f"{row['op']}: under any dispatch mode torch takes another formula for its gradient", row["n"], name, run)
-            for row in lane.query("SELECT count(*) AS n FROM records WHERE out LIKE '%cuda%'"):
-                if row["n"]:
-                    add("CUDA tensors are digested by copying them, which synchronises the device and can hide a race", row["n"], name, run)
+            for row in lane.query("SELECT kind, count(*) AS n FROM records WHERE out LIKE '%cuda%' GROUP BY kind ORDER BY kind"):
+                add(_COPIED if row["kind"] == "external" else _ON_DEVICE, row["n"], name, run)
     return list(found.values())
