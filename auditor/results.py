@@ -221,6 +221,7 @@ class Search(Model):
 
     pinned: list[str] = Field([], description="factors that were held still when all were")
     varied: list[str] = Field([], description="factors that were made another than usual, because the controls agree")
+    rounded: list[str] = Field([], description="of the varied ones, those that change how results are rounded, and nothing beyond that")
     left_out: dict[str, str] = Field({}, description="factors that took no part, and why")
     beyond: bool = Field(False, description="the runs differ even with all factors held still")
     sentence: str = Field("", description="what remains possible")

@@ -274,7 +274,7 @@ def _explained(lab: Laboratory, comparison: Comparison, inquiry: Inquiry) -> Con
     if not lab.outputs and not inquiry.vary:
         names = tuple(name for name in names if name != "leftover-files")  # the second control had what the first left
     lab.runs.screen.say(f"varied: {', '.join(names)}")
-    found = explain_varied(lab, names, inquiry.look)
+    found = explain_varied(lab, names, inquiry.look, bool(inquiry.vary))
     if found.comparison.divergence is None:
         return found._replace(comparison=comparison)
     return found._replace(comparison=replace(found.comparison, side=comparison.side))
@@ -371,7 +371,7 @@ def _finite_look(plan: Plan, run: Trace, rules: Sequence[Rule], runs: Reruns) ->
     if run.main is None or not any(rule.detector == _LOOKS_FOR_NONFINITE for rule in rules):
         return None
     steps = run.main.events_of("step")
-    bad = next((k for k, event in enumerate(steps) if event.get("loss") is not None and not math.isfinite(event["loss"])), None)
+    bad = next((event["step"] for event in steps if event.get("loss") is not None and not math.isfinite(event["loss"])), None)
     if bad is None:
         return None
     looked = runs.one(plan.with_finite(bad + 1), "look-finite", "look")

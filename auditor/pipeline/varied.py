@@ -12,6 +12,7 @@ from auditor.experiment import Found, Trial, search_varied
 from auditor.experiment import Search as State
 from auditor.pipeline.causes import Conclusion, explain, go, summary, unfinished
 from auditor.pipeline.laboratory import Laboratory, seen_at
+from auditor.pipeline.rounding import Drift, decided_differently, drift_of_losses, drift_of_output, due
 from auditor.pipeline.verdict import compared
 from auditor.plan import Plan, Watch
 from auditor.results import Cause
@@ -26,16 +27,18 @@ _CHANGES = {
 }  # fmt: skip
 
 
-def explain_varied(lab: Laboratory, names: Sequence[str], look: bool = True) -> Conclusion:
+def explain_varied(lab: Laboratory, names: Sequence[str], look: bool = True, asked: bool = False) -> Conclusion:
     """Vary what should make no difference, and find out which of it does; how numbers are computed is varied by itself.
 
-    Otherwise the rounding of the first product would hide everything behind it. A script that does not do the same each time may do so in
+    Otherwise the rounding of the first product would hide everything behind it. That results are rounded differently is told where they
+    end by more than rounding apart, or where the user `asked` for these factors. A script that does not do the same each time may do so in
     both controls and in no varied run: where that is how it looks, more controls are made, and if they differ they are explained.
     """
     causes: list[Cause] = []
     aside: list[str] = []
     given_up: list[str] = []
     comparison = Comparison(None)
+    rounded: list[str] = []
     for numerical in (False, True):
         some = [name for name in names if (name in NUMERICAL) is numerical and name not in lab.left_out]
         lab.whole = some
@@ -54,11 +57,28 @@ def explain_varied(lab: Laboratory, names: Sequence[str], look: bool = True) -> 
         aside += state.aside
         given_up += unfinished(lab, state)
         for found in state.found:
-            causes.append(_varied_cause(lab, found, confirmed[found.factor]))
+            drift = _drift(lab, found) if numerical else None
+            if numerical and not asked and not _matters(lab, found, drift):
+                rounded.append(found.factor)
+                continue
+            causes.append(_varied_cause(lab, found, confirmed[found.factor], drift))
             if not numerical and comparison.divergence is None:
                 comparison = lab.shown(found.seen).comparison
     found_out = summary(lab, State(None, aside=tuple(aside)), varied=[name for name in names if name not in lab.left_out])
+    found_out.rounded = rounded
     return Conclusion(comparison, causes, found_out, given_up)
+
+
+def _drift(lab: Laboratory, found: Found) -> Drift | None:
+    """How far what the script computes is apart in the end from that of the controls."""
+    a, b = lab.controls[0], lab.run(found.held.runs[0])
+    return drift_of_losses(a, b) or drift_of_output(a, lab.controls[1], b)
+
+
+def _matters(lab: Laboratory, found: Found, drift: Drift | None) -> bool:
+    """Whether a difference of rounding has become another result."""
+    a, b = lab.controls[0], lab.run(found.held.runs[0])
+    return a.meta.get("exit") != b.meta.get("exit") or decided_differently(a, b) or (drift is not None and drift.size > due(a))
 
 
 def _confirmed_by(lab: Laboratory, found: Found) -> list[str] | None:
@@ -84,12 +104,12 @@ def _differing_further(lab: Laboratory) -> Comparison | None:
     return None
 
 
-def _varied_cause(lab: Laboratory, found: Found, confirmed: list[str] | None) -> Cause:
+def _varied_cause(lab: Laboratory, found: Found, confirmed: list[str] | None, drift: Drift | None) -> Cause:
     factor = lab.factors[found.factor]
     shown = lab.shown(found.seen)
     place, doing = entered_at(found.factor, shown.divergence, entries_of(shown.run, shown.divergence.lane), lab.read, lab.files())
     others = found.returned.runs if found.returned is not None else ()
-    size = _size(lab, found) if factor.numerical else ""
+    size = _size(lab, found, drift) if factor.numerical else ""
     doubt = "" if confirmed is not None else "; it made a difference in one run, and none in another"
     return Cause(
         factor=found.factor, proved=confirmed is not None, kind=shown.divergence.kind, grade="numerical" if factor.numerical else "logical",
@@ -99,23 +119,19 @@ def _varied_cause(lab: Laboratory, found: Found, confirmed: list[str] | None) ->
     )  # fmt: skip
 
 
-def _size(lab: Laboratory, found: Found) -> str:
-    """How large a numerical difference is: at the op that shows it first, and in the last loss."""
+def _size(lab: Laboratory, found: Found, drift: Drift | None) -> str:
+    """How large a numerical difference is: at the op that shows it first, and in the end."""
     shown = lab.shown(found.seen)
     divergence = shown.divergence
     watch = shown.comparison.watch
     said = f"{_CHANGES.get(found.factor, f'another {found.factor} changes')} results from op {divergence.index:,} ({divergence.op}) on"
-    varied = lab.run(found.held.runs[0])
     if watch is not None:
         closely = compare(_looked(lab, lab.plan_with(), watch), _looked(lab, lab.plan_with(varied=[found.factor]), watch)).divergence
         evidence = closely.detail.evidence if closely is not None else None
         sizes = [one.absolute for one in evidence.outputs if one.absolute is not None] if evidence is not None else []
         if sizes:
             said += f", there by at most {max(sizes):.1g}"
-    losses = [_last_loss(lab.controls[0]), _last_loss(varied)]
-    if losses[0] is not None and losses[1] is not None:
-        said += f"; the last loss is {losses[0]:.9g} and {losses[1]:.9g}" if losses[0] != losses[1] else "; the last loss is the same"
-    return said
+    return said if drift is None else f"{said}; {drift}"
 
 
 def _looked(lab: Laboratory, plan: Plan, watch: Watch) -> Trace:
@@ -126,8 +142,3 @@ def _looked(lab: Laboratory, plan: Plan, watch: Watch) -> Trace:
             return trace
     stem = f"look-{'+'.join(plan.varied) or 'base'}"
     return lab.make(plan.with_watch(watch), stem, 1, "look", "how large is the difference")[0]
-
-
-def _last_loss(run: Trace) -> float | None:
-    losses = [event["loss"] for event in run.main.events_of("step") if event.get("loss") is not None] if run.main is not None else []
-    return float(losses[-1]) if losses else None

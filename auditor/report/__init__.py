@@ -140,7 +140,8 @@ def _agreement(audit: Audit) -> str:
     steps = max((run.steps for run in runs), default=0)
     over = f" and {counted(steps, 'step')}" if steps else ""
     varied = len(audit.search.varied) if searched and audit.search and not audit.causes else 0
-    nor = f", nor with {counted(varied, 'factor')} varied" if varied else ""
+    beyond = ", beyond rounding," if audit.search and audit.search.rounded else ""
+    nor = f", nor{beyond} with {counted(varied, 'factor')} varied" if varied else ""
     compared = list(dict.fromkeys(name for one in audit.devices for name in one.devices))
     nor += f", nor an op that adds more than rounding between {listed(map(plain, compared))}" if compared else ""
     levels = [finding.level for finding in audit.findings if finding.level != "note"]
@@ -396,6 +397,10 @@ def _varied_and_not(audit: Audit, search: Search) -> str:
     said = [f"Varied: {listed(search.varied)}."]
     if rounding:
         said.append(f"Of these {names(rounding)} {changes} how results are rounded.")
+    if search.rounded:
+        said.append(
+            "Apart from rounding, none of the others changes the results." if rounding else "Apart from rounding, none changes the results."
+        )
     if search.left_out:
         said.append(f"Not varied: {left_out(search)}.")
     if search.sentence:
@@ -701,7 +706,7 @@ def forecast(audit: Audit) -> list[Foretold]:
 
 def places(findings: Sequence[Finding], shown: Callable[[str], str] = str) -> str:
     """Where findings are, a few of them: `train.py:31, train.py:40 and 5 more places`."""
-    where = [shown(place(finding.file, finding.line)) for finding in findings]
+    where = list(dict.fromkeys(shown(place(finding.file, finding.line)) for finding in findings))
     few, more = where[:_PLACES], len(where) - len(where[:_PLACES])
     return listed([*few, counted(more, "more place")] if more else few)
 
