@@ -72,6 +72,7 @@ class Turns:
         self._history: list[_Update] = []
         self._previous: _Update | None = None
         self._around: dict[tuple[Loop, ...], _Around] = {}
+        self._all: set[int] = set()  # who has updated
         self._whose: dict[int, int] = {}  # optimizer -> the first one in the place of which it was made
         self._at: dict[tuple[object, ...], dict[int, int]] = {}  # place -> who updates there, and when last
         self._limits: dict[tuple[tuple[Loop, ...], Loop, int], int] = {}  # of an inner loop, the most updates in a turn
@@ -84,6 +85,7 @@ class Turns:
         """One more update, by an optimizer that was made after so many of them; returns how many turns have begun."""
         anew = optimizer not in self._whose
         update = _Update(self._canonical(optimizer, made, place), place, place.path())
+        self._all.add(update.who)
         changed = self._learn(update, made, anew and update.who != optimizer)
         self.updates += 1
         whole = self._kept is None or len(self._history) < self._kept
@@ -107,8 +109,7 @@ class Turns:
         """Whether the turn that runs has had all its updates, as far as one can know; `waiting`: an optimizer has not updated yet."""
         several = any(around.shared for around in self._around.values())
         if not several:
-            known = {update.who for update in self._history[-LONGEST:]}
-            return not waiting and (len(known) == 1 or self._turn >= known)
+            return not waiting and (len(self._all) == 1 or self._turn >= {update.who for update in self._history[-LONGEST:]})
         last = self._previous
         return last is not None and last.who in self._enders and self._size >= self._smallest
 
