@@ -110,7 +110,7 @@ OP, EXTERNAL, DRAW = "op", "external", "draw"
 CHANGED = "written by no recorded op"
 
 #: Kinds of a line in the .jsonl. Readers skip and count kinds they do not know.
-TABLES = ("sig", "site", "module", "leaf", "name")
+TABLES = ("sig", "site", "module", "leaf", "name", "place")
 EVENTS = (
     "seed", "setting", "step", "file", "thread", "value", "level", "lost", "end", "optimizer", "zeroed", "schedule", "backward", "autocast",
     "shared", "measured", "nonfinite", "entered", "unshadowed", "unsketched", "shared-start", "handed", "came", "task",

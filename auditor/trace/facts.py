@@ -159,6 +159,7 @@ _EVENTS: dict[str, dict[str, Shape]] = {
     "step": {
         "step": _COUNTS, "of": _COUNTS, "had": _COUNTS, "loss": maybe(number), "loss_digest": _COUNTS, "parameters": _COUNTS,
         "gradients": _COUNTS, "state": _COUNTS, "optimizer": maybe(text), "rng": _COUNTS,
+        "by": whole, "made": count, "born": count, "place": count,
     },
     "file": {
         "path*": text, "op*": text, "mode": maybe(text), "digest": _COUNTS, "size": _COUNTS, "partial": maybe(flag), "own": maybe(flag),
@@ -246,6 +247,7 @@ LINES: dict[str, Shape] = {
         },
         "id", "name", "scope", "file", "line", "kind",
     ),
+    "place": table({"id": count, "frames": many(many(whole, 2)), "loops": many(many(whole, 2))}, "id", "frames", "loops"),
     "lane": table({"role": mapping(scalar), "identity": many(whole), "base": count, "started": number}),
     "role": table({"role": mapping(scalar), "identity": many(whole)}, "role"),
     "torch": table({"version": text}, "version"),
