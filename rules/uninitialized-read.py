@@ -28,3 +28,4 @@ nothing = torch.cat([torch.empty(0, 4), x])  # ok: uninitialized-read
 like = torch.zeros_like(torch.empty(3, 4))  # ok: uninitialized-read
 layer = torch.nn.LSTM(4, 2)
 fifth, _ = layer(x)  # ok: uninitialized-read
+sixth = torch.where(mask == mask, x, torch.empty(3, 4))  # ok: uninitialized-read

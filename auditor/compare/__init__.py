@@ -38,7 +38,7 @@ from auditor.compare.first import Mismatch, allocated_by, collectives_before, fi
 from auditor.compare.foreign import Outside, handed_before, outside, sentence_of
 from auditor.compare.origin import DRAWN_FROM_OUTSIDE, differing_files, differing_streams, origin, own_stream
 from auditor.compare.pools import differing_tasks, in_pool
-from auditor.compare.reach import next_by_itself, reached
+from auditor.compare.reach import next_by_itself, reached, shows_nothing
 from auditor.compare.shadowed import divergence_of_shadow, shadow_of
 from auditor.plan import Watch
 from auditor.results import Detail, Divergence, OpLine, Place
@@ -81,7 +81,8 @@ class _Found(NamedTuple):
 def compare(a: Trace, b: Trace, *, flow: Flow | None = None, training: bool = False) -> Comparison:
     """Compare two runs lane by lane; `flow` tells what arrives where in their source, where that is at hand.
 
-    With `training`, what is shown to reach no part of it is told apart.
+    With `training`, what is shown to reach no part of it is told apart, and unwritten memory of which nothing is ever shown is no
+    difference.
     """
     found: list[_Found] = []
     notes: list[str] = []
@@ -98,6 +99,8 @@ def compare(a: Trace, b: Trace, *, flow: Flow | None = None, training: bool = Fa
         leading = lane is a.main or (name.startswith("rank") and "worker" not in name and "thread" not in name)
         compared += min(lane.ops, twin.ops)
         mismatch = first_mismatch(lane, twin, a, b)
+        while training and mismatch is not None and mismatch.kind == "uninitialized" and shows_nothing(a, b):
+            mismatch = next_by_itself(mismatch, lane, twin, None)  # scratch memory: what was in it is never seen
         if mismatch is None:
             continue
         shorter = a if mismatch.a is None else b

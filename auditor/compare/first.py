@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +12,13 @@ import numpy as np
 
 from auditor.results import Kind
 from auditor.trace import CHANGED, ELSEWHERE
-from auditor.trace.ops import ADOPTING, COLLECTIVES, COMPILED, OVERWRITING, leaves_unwritten
+from auditor.trace.ops import ADOPTING, COLLECTIVES, COMPILED, IN_PLACE, OVERWRITING, leaves_unwritten
 from auditor.trace.reader import LaneTrace, Trace
 
 _CHANGED = json.dumps(CHANGED)
+#: Writes into parts of a tensor that are followed back to where it was allocated.
+_WRITES = 64
+_writes_in_place = re.compile(IN_PLACE).match
 
 
 @dataclass(frozen=True)
@@ -147,7 +152,7 @@ def _kind(a: dict[str, Any], b: dict[str, Any], lane: LaneTrace, twin: LaneTrace
     if states[0] is not None:
         return "kernel", "the random stream was in the same state, and so were the inputs as far as recorded ops made them"
     if any(_born_empty(row, which) for row, which in ((a, lane), (b, twin))):
-        return "uninitialized", "an input was made by torch.empty and no recorded op has written it"
+        return "uninitialized", "an input was made by torch.empty and no recorded op has written it, or all of it"
     if a.get("exact"):
         return "hidden-write", (
             f"{a['op']} cannot differ by itself on equal inputs: something that is no recorded op wrote its input or its result, such as "
@@ -187,6 +192,25 @@ def _born_empty(row: dict[str, Any], lane: LaneTrace) -> bool:
 
 
 def allocated_by(row: dict[str, Any], lane: LaneTrace) -> dict[str, Any] | None:
-    """The record that allocated an input's memory, if no other has written it since: it is then the input's producer."""
-    makers = (maker for made_by in _made_by(row) if made_by >= 0 for maker in lane.rows(made_by, made_by))
-    return next((maker for maker in makers if leaves_unwritten(maker["op"])), None)
+    """The record that allocated an input's memory, if recorded ops have written none of it since, or surely not all of it."""
+    for made_by in _made_by(row):
+        written = 0
+        for _ in range(_WRITES):
+            (maker,) = lane.rows(made_by, made_by) if made_by >= 0 else (None,)
+            if maker is None:
+                break
+            if leaves_unwritten(maker["op"]):
+                if not written or written < _elements(maker):
+                    return maker
+                break
+            if not _writes_in_place(maker["op"]) or maker["in0"] is None:
+                break
+            written += _elements(maker)
+            made_by = int(maker["in0"])
+    return None
+
+
+def _elements(row: dict[str, Any]) -> int:
+    """How many elements the first result of an op has; none if that is not known."""
+    metas = json.loads(row["out"] or "[]")
+    return math.prod(metas[0][1]) if metas else 0

@@ -17,7 +17,7 @@ _COMPUTES_IN_PLACE = r"^aten\.(add|sub|mul|div|pow|addcmul|addcdiv|lerp|clamp|cl
 #: They copy, take only the shape, or replace a part.
 _NO_READ = (
     r"^aten\.(_to_copy|clone|copy|contiguous|_pin_memory|fill|lift\w*|index_put|index_fill|index_copy|masked_fill|masked_scatter|bernoulli|"
-    r"scatter\w*|\w+_scatter|new_\w+|\w+_like|empty\w*|is_\w+|_has_same_storage_numel|_cudnn_rnn_flatten_weight)\."
+    r"where|scatter\w*|\w+_scatter|new_\w+|\w+_like|empty\w*|is_\w+|_has_same_storage_numel|_cudnn_rnn_flatten_weight)\."
 )
 #: They leave their first argument unread where beta is 0, for which torch.empty is then the usual argument.
 _SCALED_FIRST = r"^aten\.(addmm|addbmm|addmv|addr|baddbmm|_addmm_activation|sparse_addmm)\."

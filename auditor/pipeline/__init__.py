@@ -76,6 +76,8 @@ KEPT_AUDITS = 20
 UNASKED_STEPS = 10
 #: The detector that says more if a rerun looked at every result.
 _LOOKS_FOR_NONFINITE = "nonfinite-loss"
+#: The detector of memory that is read and was not written, and the factor that fills such memory otherwise.
+_UNWRITTEN, _FILLED = "uninitialized-read", "uninitialized-memory"
 
 
 def audit(
@@ -131,7 +133,8 @@ def audit(
         result.notes += [*found.notes, *runs.notes, *filter(None, [wants_a_gpu(a)])]
         _look_elsewhere(result, lab, chosen, inquiry, tolerances)
         screen.say("judging")
-        _judge_into(result, controls[:2], book, selection, known, looked)
+        judged = [rule for rule in book if rule.detector != _UNWRITTEN] if _shows_nothing_unwritten(result, lab) else book
+        _judge_into(result, controls[:2], judged, selection, known, looked)
         say_what_explains(result, book, lab.flow)
         if inquiry.fix or inquiry.apply:
             mend(result, lab, book, inquiry.fix, inquiry.apply)
@@ -364,6 +367,13 @@ def _judge_into(
         write_baseline(findings, selection.write_baseline)
     result.findings = without_baseline(findings, known)
     result.coverage.in_place_writes, result.coverage.in_place_lines = written["writes"], written["lines"]
+
+
+def _shows_nothing_unwritten(result: Audit, lab: Laboratory) -> bool:
+    """Whether a rerun in which unwritten memory held something else showed the same: what reads it throws it away again."""
+    filled = any(_FILLED in (run.meta.get("varied") or ()) and not run.meta.get("exit") for run in lab.runs.made)
+    told = any(cause.factor == _FILLED for cause in result.causes) or any(one.kind == "uninitialized" for one in result.side)
+    return filled and not told and result.verdict == "no-divergence-seen" and not lab.strict
 
 
 def _finite_look(plan: Plan, run: Trace, rules: Sequence[Rule], runs: Reruns) -> Trace | None:
