@@ -27,11 +27,14 @@ class Model(BaseModel):
     model_config = ConfigDict(extra="allow")
 
 
+Role = Literal["control", "experiment", "look", "check", "kept", "device", "program"]
+
+
 class RunOutcome(Model):
     """One execution of the script, as far as it was seen."""
 
     id: str
-    role: Literal["control", "experiment", "look", "check", "kept", "device", "program"] = "control"
+    role: Role = "control"
     device: str = "cpu"
     pinned: list[str] = []
     varied: list[str] = []

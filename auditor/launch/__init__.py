@@ -18,7 +18,7 @@ import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 from auditor.errors import LaunchError
 from auditor.launch.machine import describe
@@ -29,7 +29,7 @@ from auditor.launch.tree import remove
 from auditor.launch.written import contents_written
 from auditor.plan import Plan
 from auditor.redaction import secrets_in, without
-from auditor.results import RunOutcome
+from auditor.results import Role, RunOutcome
 from auditor.trace import FORMAT, HEADER, HEADER_SIZE, TYPED
 from auditor.trace.files import make_folder, write
 from auditor.trace.going import began, boot
@@ -172,7 +172,8 @@ def outcome(trace: Trace) -> RunOutcome:
     seen = any(lane.facts["stopped"] == "look" for lane in trace.lanes.values())
     stopped = meta.get("stopped") or ("look" if seen else main.facts["stopped"] if main else None)
     return RunOutcome(
-        id=trace.id, role=meta.get("role", "kept"), pinned=meta.get("pinned", []), varied=meta.get("varied", []), exit=meta.get("exit"),
+        id=trace.id, role=meta["role"] if meta.get("role") in get_args(Role) else "kept",  # one of a later version, or of nobody's
+        pinned=meta.get("pinned") or [], varied=meta.get("varied") or [], exit=meta.get("exit"),
         seconds=meta.get("seconds"), ops=sum(lane.ops for lane in trace.lanes.values()), steps=main.steps if main else 0,
         path=str(trace.path), error=None if seen else meta.get("error"), stopped=stopped or None,
     )  # fmt: skip
