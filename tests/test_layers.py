@@ -32,7 +32,8 @@ HOUSE = Path(auditor.__file__).parent
 NOUNS = (
     "auditor.documents", "auditor.redaction", "auditor.trace.facts", "auditor.trace.files", "auditor.trace.going",
     "auditor.errors", "auditor.devices", "auditor.plan", "auditor.results", "auditor.source", "auditor.tolerance",
-    "auditor.trace", "auditor.trace.names", "auditor.trace.ops", "auditor.trace.reader", "auditor.trace.signs", "auditor.trace.tables",
+    "auditor.trace", "auditor.trace.database", "auditor.trace.names", "auditor.trace.ops", "auditor.trace.reader",
+    "auditor.trace.signs", "auditor.trace.tables",
 )  # fmt: skip
 VERBS = ("launch", "compare", "judge", "experiment", "diagnose", "matching", "mend")
 

@@ -18,9 +18,10 @@ import numpy.typing as npt
 from auditor.compare.align import Sequence, family
 from auditor.errors import TraceError
 from auditor.trace import PHASES
+from auditor.trace.database import connected
 from auditor.trace.files import in_database
 from auditor.trace.ops import IN_PLACE, OVERWRITING, WRITING_NOTHING, leaves_unwritten
-from auditor.trace.reader import LaneTrace, asking
+from auditor.trace.reader import LaneTrace
 from auditor.trace.signs import finalised
 
 Array = npt.NDArray[Any]
@@ -228,7 +229,7 @@ def lanes_as_columns(a: LaneTrace, b: LaneTrace) -> tuple[Columns, Columns]:
     import duckdb
 
     files = [in_database(lane.path.with_suffix(".parquet")) for lane in (a, b)]
-    con = asking()
+    con = connected()
     try:
         texts = _texts(con, files)
         return Columns(a, texts, *_read(con, files[0])), Columns(b, texts, *_read(con, files[1]))

@@ -9,19 +9,19 @@ import time
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from auditor.errors import TraceError
 from auditor.redaction import redacted, redacted_variables, redacted_words
 from auditor.trace import files
+from auditor.trace.database import connected
 from auditor.trace.facts import INDEX, LANE, META, WrongFactError, checked, in_utf8, load
 from auditor.trace.going import is_going
 from auditor.trace.seal import BESIDE, COLUMNS, is_known, newer, seal
 
 if TYPE_CHECKING:
-    import duckdb
     import numpy as np
     import numpy.typing as npt
 
@@ -30,28 +30,9 @@ if TYPE_CHECKING:
 _PATIENCE = 60.0
 #: Most lanes of a run.
 _LANES = 100_000
-#: What reading may take; the rest goes to disk.
-_MEMORY = "4GB"
 #: Columns of the records that all versions write.
 _NEEDED = ("row", "record", "index", "kind", "op", "args", "numbers", "out", "digest", "in0", "phase", "step", "file", "line", "what")
 _WHOLE = frozenset(f"{sign}{width}" for sign in ("", "U") for width in ("TINYINT", "SMALLINT", "INTEGER", "BIGINT"))
-
-
-def connected() -> duckdb.DuckDBPyConnection:
-    """A connection that takes no more memory than there should be."""
-    import duckdb
-
-    return duckdb.connect(config={"memory_limit": _MEMORY})
-
-
-@cache
-def _database() -> duckdb.DuckDBPyConnection:
-    return connected()
-
-
-def asking() -> duckdb.DuckDBPyConnection:
-    """A connection for one question to files: a database of its own would take longer to make than the answer."""
-    return _database().cursor()
 
 
 @contextmanager
@@ -92,7 +73,7 @@ def _check_parquet(path: Path, needed: Sequence[str], records: int) -> None:
     """Raise TraceError `trace-unreadable` unless the file is one, has the columns, and no more rows than it should."""
     import duckdb
 
-    con = asking()
+    con = connected()
     try:
         os.close(files.open_regular(path, None))
         described = con.execute("DESCRIBE SELECT * FROM read_parquet(?)", [files.in_database(path)]).fetchall()
@@ -133,7 +114,7 @@ class LaneTrace:
         """Rows of a SELECT over the table `records`, as dicts; `sql` is ours, `parameters` may be anybody's."""
         import duckdb
 
-        con = asking()
+        con = connected()
         try:
             asked = [files.in_database(self.path.with_suffix(".parquet")), *map(in_utf8, parameters)]
             relation = con.execute(sql.replace("records", "read_parquet(?)", 1), asked)
@@ -153,7 +134,7 @@ class LaneTrace:
         """`what` and row of each op and external, in order: what two runs are compared by."""
         import duckdb
 
-        con = asking()
+        con = connected()
         try:
             found = con.execute(
                 "SELECT what, \"row\" FROM read_parquet(?) WHERE kind IN ('op', 'external') ORDER BY \"row\"",
@@ -207,7 +188,7 @@ class LaneTrace:
         columns, file = BESIDE[suffix][2], self.beside(suffix)
         if file is None:
             return {column: np.zeros(0) for column in columns}
-        con = asking()
+        con = connected()
         try:
             found: dict[str, npt.NDArray[Any]] = con.execute('FROM read_parquet(?) ORDER BY "row", slot', [file]).fetchnumpy()
         except duckdb.Error as error:

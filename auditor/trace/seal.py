@@ -48,6 +48,7 @@ from auditor.trace import (
     files,
     lane_name,
 )
+from auditor.trace.database import writing
 from auditor.trace.facts import LINES, META, PROCESS, Shape, WrongFactError, checked, load
 from auditor.trace.facts import event as known_event
 from auditor.trace.going import boot
@@ -64,8 +65,6 @@ if TYPE_CHECKING:
 #: Clocks of file systems are behind by as many nanoseconds at most.
 _COARSE = 20_000_000
 _FIELDS = ("digest", "seq", "site", "numbers", "p0", "p1", "p2", "where", "sig")
-#: What sorting and joining may take beside the records themselves; the rest goes to disk.
-_SEAL_MEMORY = "512MB"
 _CHUNK = 1 << 20
 #: Bytes of a file of the spool: more than a process's record numbers can fill.
 _LARGEST = NUMBERS * RECORD_SIZE
@@ -620,10 +619,9 @@ def _sites(table: dict[int, dict[str, Any]], cwd: str, copies: Sequence[Sequence
 
 def _write_parquet(columns: dict[str, _Column], path: Path) -> None:
     """Write the columns; texts are joined to their codes by DuckDB, which would take an object column one Python string at a time."""
-    import duckdb
     import numpy as np
 
-    con = duckdb.connect(config={"memory_limit": _SEAL_MEMORY, "temp_directory": str(Path(files.in_database(path)).parent)})
+    con = writing(len(columns["row"]), Path(files.in_database(path)).parent)
     try:
         data, joins, fields = {}, [], []
         for name in COLUMNS:
@@ -653,7 +651,6 @@ def _write_beside(
     spool: Path, path: Path, layout: str, names: Sequence[str], rows_of: Callable[[npt.NDArray[Any]], npt.NDArray[np.int64]]
 ) -> None:  # fmt: skip
     """Write what lies beside the records, each at the row of its record; nothing if there is nothing."""
-    import duckdb
     import numpy as np
 
     kinds = [f"<{ {'I': 'u4', 'Q': 'u8', 'd': 'f8'}[letter] }" for letter in _letters(layout)]
@@ -664,7 +661,7 @@ def _write_beside(
     written = rows >= 0  # the rest of the file is zero, and record 0 is nobody's
     if not written.any():
         return
-    con = duckdb.connect(config={"memory_limit": _SEAL_MEMORY, "temp_directory": str(Path(files.in_database(path)).parent)})
+    con = writing(len(entries), Path(files.in_database(path)).parent)
     try:
         columns = {name: np.ascontiguousarray(entries[name][written]) for name in names[1:]}
         con.register("beside", {"row": rows[written], **columns})

@@ -31,10 +31,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from auditor.errors import TraceError, UsageError
+from auditor.trace.database import connected
 from auditor.trace.facts import in_utf8
 from auditor.trace.files import in_database
 from auditor.trace.ops import IN_PLACE, WRITING_NOTHING
-from auditor.trace.reader import connected
 from auditor.trace.seal import COLUMNS
 
 if TYPE_CHECKING:
@@ -59,35 +59,35 @@ EVENT_COLUMNS = {
 #: The columns of `records` where there are none: in a run without lanes, and those that an earlier version did not write.
 _COLUMNS = "SELECT " + ", ".join(f'NULL::{kind} AS "{name}"' for name, kind in ({"lane": "VARCHAR"} | COLUMNS).items()) + " WHERE false"
 
-_USES = """CREATE VIEW uses AS
+_USES = """CREATE TEMP VIEW uses AS
     SELECT lane, "row", op, phase, file, line, used FROM (
         SELECT *, unnest([in0, in1, in2]) AS used FROM records WHERE inputs IS NULL AND in0 IS NOT NULL
         UNION ALL SELECT *, unnest(CAST(string_split(inputs, ' ') AS BIGINT[])) AS used FROM records WHERE inputs IS NOT NULL)
     WHERE used >= 0"""
 
-_GRADIENTS = """CREATE VIEW gradients AS
+_GRADIENTS = """CREATE TEMP VIEW gradients AS
     SELECT lane, "row", leaf, leaf_written, step, file, line, op, CASE WHEN op GLOB 'aten.add*' THEN in0 END AS before,
         CASE WHEN op GLOB 'aten.detach*' THEN in0 ELSE "row" END AS made
     FROM records WHERE phase = 'backward' AND leaf IS NOT NULL"""
 
-_MODULE_ROWS = """CREATE VIEW module_rows AS
+_MODULE_ROWS = """CREATE TEMP VIEW module_rows AS
     WITH inside AS (
         SELECT lane, "row", split_part(module, '.', 1) AS root,
             coalesce(lag("row") OVER w <> "row" - 1 OR lag(split_part(module, '.', 1)) OVER w <> root, true) AS begins
         FROM records WHERE module IS NOT NULL AND phase IN ('setup', 'forward') WINDOW w AS (PARTITION BY lane ORDER BY "row"))
     SELECT lane, "row", root, sum(begins::INT) OVER (PARTITION BY lane ORDER BY "row") AS call FROM inside"""
 
-_WRITES = f"""CREATE VIEW writes AS
+_WRITES = f"""CREATE TEMP VIEW writes AS
     SELECT lane, "row", record, op, phase, in0, out, file, line, code FROM records
     WHERE kind = 'op' AND regexp_matches(op, '{IN_PLACE}') AND split_part(op, '.', 2) NOT IN {WRITING_NOTHING}"""
 
-_SWITCHES = """CREATE VIEW switches AS
+_SWITCHES = """CREATE TEMP VIEW switches AS
     SELECT k.lane, k.far, e.* EXCLUDE (lane) FROM kin k JOIN events e ON e.lane = k."of" AND e.kind = 'setting'
     QUALIFY k.far = min(k.far) OVER (PARTITION BY k.lane, e.name)"""
 
 #: The regions of a lane are a stack: one is left by the next leaving at its depth.
 _AUTOCAST = (
-    """CREATE VIEW autocast_regions AS
+    """CREATE TEMP VIEW autocast_regions AS
     WITH marks AS (
         SELECT lane, nth, op, name, value, first, file, line,
             sum(CASE op WHEN 'enter' THEN 1 ELSE -1 END) OVER (PARTITION BY lane ORDER BY nth) + CAST(op = 'leave' AS INT) AS depth
@@ -96,14 +96,14 @@ _AUTOCAST = (
         SELECT *, CASE lead(op) OVER w WHEN 'leave' THEN lead(nth) OVER w END AS "left"
         FROM marks WINDOW w AS (PARTITION BY lane, depth ORDER BY nth))
     WHERE op = 'enter'""",
-    """CREATE VIEW autocast_changes AS
+    """CREATE TEMP VIEW autocast_changes AS
     WITH marks AS (
         SELECT lane, "row", nth, op,
             sum(CASE op WHEN 'enter' THEN 1 ELSE -1 END) OVER (PARTITION BY lane ORDER BY nth) + CAST(op = 'leave' AS INT) AS depth
         FROM events WHERE kind = 'autocast' AND op IN ('enter', 'leave'))
     SELECT m.lane, m."row", m.nth, CASE m.op WHEN 'enter' THEN m.nth ELSE r.entered END AS entered
     FROM marks m ASOF LEFT JOIN autocast_regions r ON r.lane = m.lane AND r.depth = m.depth - 1 AND m.nth > r.entered""",
-    """CREATE VIEW autocast_rows AS
+    """CREATE TEMP VIEW autocast_rows AS
     SELECT * FROM autocast_changes QUALIFY row_number() OVER (PARTITION BY lane, "row" ORDER BY nth DESC) = 1""",
 )
 
@@ -137,7 +137,7 @@ class Tables:
     def __init__(self, run: Trace, held: bool = False, looked: Trace | None = None) -> None:
         """Define the tables; `nonfinite` is of `looked`, a run that did the same. Raises TraceError `trace-unreadable`."""
         self.run = run
-        self._con = connected()
+        self._con = connected(alone=held)  # its settings are of the whole database
         self._ask(lambda: _define(self._con, run, held or _is_small(run), looked))
         if held:
             self._con.execute("SET enable_external_access = false; SET lock_configuration = true")
@@ -208,20 +208,20 @@ def _define(con: duckdb.DuckDBPyConnection, run: Trace, copied: bool, looked: Tr
     if looked is not None:
         side["nonfinite"] = [row for lane in looked.lanes.values() for row in _beside(lane)["nonfinite"]]
     for name, types in _SIDE_TABLES.items():
-        con.execute(f"CREATE TABLE {name} ({', '.join(f'{_quoted(column)} {kind}' for column, kind in types.items())})")
+        con.execute(f"CREATE TEMP TABLE {name} ({', '.join(f'{_quoted(column)} {kind}' for column, kind in types.items())})")
         _add(con, name, types, side[name])
     parts = [
         f"SELECT {_text(in_utf8(lane.name))} AS lane, *{_without_imports(lane)} "
         f"FROM read_parquet({_text(in_database(lane.path.with_suffix('.parquet')))})"
         for lane in run.lanes.values()
     ]
-    con.execute(f"CREATE {'TABLE' if copied else 'VIEW'} records AS {' UNION ALL BY NAME '.join([*parts, _COLUMNS])}")
+    con.execute(f"CREATE TEMP {'TABLE' if copied else 'VIEW'} records AS {' UNION ALL BY NAME '.join([*parts, _COLUMNS])}")
     con.execute(_USES)
     con.execute(_GRADIENTS)
     con.execute(_MODULE_ROWS)
     con.execute(_WRITES)
     con.execute(
-        """CREATE TABLE events AS
+        """CREATE TEMP TABLE events AS
         SELECT e.* EXCLUDE (of_step), coalesce(e.of_step, r.step) AS step, r.phase FROM raw_events e
         LEFT JOIN (SELECT lane, max("row") AS last FROM records GROUP BY lane) l ON l.lane = e.lane
         LEFT JOIN records r ON r.lane = e.lane AND r."row" = least(e."row", l.last)"""
@@ -231,7 +231,7 @@ def _define(con: duckdb.DuckDBPyConnection, run: Trace, copied: bool, looked: Tr
     for view in _AUTOCAST:
         con.execute(view)
     con.execute(
-        """CREATE VIEW "all" AS
+        """CREATE TEMP VIEW "all" AS
         SELECT lane, "row", kind, op, CASE kind WHEN 'draw' THEN args END AS stream, NULL AS name, NULL AS value, NULL AS path,
             NULL AS mode, CASE kind WHEN 'draw' THEN printf('%x', digest) END AS state, NULL::BOOLEAN AS entropy,
             NULL::BOOLEAN AS first, args, numbers, out, module, phase, step, file, line, function, code, forward_file, forward_line,
