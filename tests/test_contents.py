@@ -177,7 +177,7 @@ def test_a_file_that_one_run_wrote_and_the_other_found_is_an_input_that_changes(
         lane = run.lane("main")
         if name == "first":
             lane.event("file", line=1, path="state.json", op="write", mode="w", opened_at=opened_at)
-        lane.event("file", line=2, path="state.json", op="read", mode="r", changed_at=10**9, digest=name == "first")
+        lane.event("file", line=2, path="state.json", op="read", mode="r", changed_at=10**9, digest=len(name))
         lane.op("aten.exp.default", digest=name, line=3)
         lane.event("file", line=4, path="state.json", op="write", mode="w", opened_at=opened_at + 1)
         runs.append(run.sealed())
