@@ -455,6 +455,8 @@ def main() -> None:
     """Entry point of `repro-audit`."""
     _hold_closed_streams()
     _end_cleanly()
+    users = {Path(entry).resolve() for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep)}
+    sys.path.sort(key=lambda entry: Path(entry).resolve() in users)  # an own `yaml.py` of the user's is for the script alone
     try:
         ended = app(standalone_mode=False)
     except KeyboardInterrupt:

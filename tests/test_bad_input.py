@@ -273,7 +273,7 @@ def test_a_script_that_removes_its_run_directory_gets_one_sentence(tmp_path: Pat
     source = """
         import json, os, shutil, torch
         x = torch.ones(3).sum()
-        shutil.rmtree(json.loads(os.environ["REPRO_AUDIT"])["run"])
+        shutil.rmtree(json.loads(open("/proc/self/environ").read().partition("REPRO_AUDIT=")[2].partition("\\0")[0])["run"])
         for _ in range(10_000):
             x = x + 1
         print(x.item())
@@ -567,7 +567,7 @@ def test_lines_and_kinds_that_this_version_does_not_know_are_skipped_and_counted
     source = """
         import json, os, torch
         torch.ones(3).exp()
-        spool = json.loads(os.environ["REPRO_AUDIT"])["spool"]
+        spool = json.loads(open("/proc/self/environ").read().partition("REPRO_AUDIT=")[2].partition("\\0")[0])["spool"]
         for folder, _, names in os.walk(spool):
             for name in names:
                 if name.endswith(".jsonl"):

@@ -19,15 +19,15 @@ import pytest
 
 from auditor.trace.reader import Trace
 from auditor.trace.tables import Tables
-from tests.processes import SCRIPTS, Ended, audited, bare, ended_by, environment, kept, made_once, recorded, write
+from tests.processes import SCRIPTS, Ended, audited, bare, ended_by, environment, kept, made_once, recorded, start, write
 
-#: What the recorder itself loads before the script begins: standard library and xxhash, all cheap and without side effects.
+#: What the recorder itself loads before the script begins: standard library, all cheap and without side effects.
 LOADED_BY_US = {
-    "__future__", "_collections", "_ctypes", "_functools", "_json", "_opcode", "_operator", "_sre", "_struct", "_typing", "_weakrefset", "_xxhash", "array",
+    "__future__", "_collections", "_ctypes", "_functools", "_json", "_opcode", "_operator", "_sre", "_struct", "_typing", "_weakrefset", "array",
     "atexit", "collections", "collections.abc", "contextlib", "copyreg", "ctypes", "ctypes._endian", "enum", "errno", "functools", "gc", "importlib",
     "importlib._bootstrap", "importlib._bootstrap_external", "importlib.machinery", "itertools", "json", "json.decoder", "json.encoder",
     "json.scanner", "keyword", "mmap", "opcode", "operator", "re", "re._casefix", "re._compiler", "re._constants", "re._parser", "reprlib", "sitecustomize",
-    "struct", "types", "typing", "typing.io", "typing.re", "warnings", "weakref", "xxhash", "xxhash._xxhash", "xxhash.version",
+    "struct", "types", "typing", "typing.io", "typing.re", "warnings", "weakref",
     # Python 3.10
     "sre_compile", "sre_constants", "sre_parse",
     # Python 3.12 and later
@@ -164,26 +164,32 @@ def test_a_module_and_a_directory_run_as_without_us(tmp_path: Path) -> None:
         shutil.rmtree(tmp_path / "run")
 
 
-def test_a_users_own_module_named_as_ours_is_the_one_that_is_imported(tmp_path: Path) -> None:
-    write(
-        tmp_path,
-        auditor="name = 'mine'",
-        train="""
-            import auditor, sys
-            print(auditor.name, auditor.__file__)
-            import importlib
-            print(sorted(n for n in sys.modules if 'auditor' in n))
-            """,
-    )
-    # our own command is told where it lies, as if installed: the directory of the script is not ours to search
-    without = bare(tmp_path, "train.py")
-    done = subprocess.run(
-        [str(Path(sys.executable).with_name("repro-audit")), "record", "-o", "run", "train.py"],
-        cwd=tmp_path, env=environment(), stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=60,
-    )  # fmt: skip
-    assert b"[torch-never-imported]" in done.stderr
-    assert kept(tmp_path / "run") == without
-    assert without.out.startswith(b"mine ")
+def test_a_users_own_module_is_the_one_that_is_imported_whatever_of_ours_has_its_name(tmp_path: Path) -> None:
+    names = ("auditor", "xxhash", "json", "mmap", "ctypes", "reprlib", "sitecustomize", "lane", "digest", "trace")
+    own = write(tmp_path / "own", **{name: f"name = 'my {name}'" for name in names if name != "auditor"})
+    write(own / "auditor", __init__="name = 'my auditor'")
+    script = f"""
+        import importlib, sys
+        print([importlib.import_module(name).name for name in {names}])
+        print(sorted(n for n in sys.modules if 'auditor' in n or 'xxhash' in n))
+        """
+    write(own, train=script)
+    write(tmp_path / "lib", xxhash="name = 'my xxhash'")
+    write(tmp_path, elsewhere="import xxhash; print(xxhash.name)")
+    command = str(Path(sys.executable).with_name("repro-audit"))
+    for cwd, name, env in ((own, "train.py", environment()), (tmp_path, "elsewhere.py", environment(PYTHONPATH="lib"))):
+        without = bare(cwd, name, env=env)
+        assert (without.status, without.out.count(b"my xxhash")) == (0, 1), without.said
+        run = tmp_path / f"run-{name}"
+        done = start([command, "record", "-o", str(run), name], cwd, env=env)
+        assert "[torch-never-imported]" in done.said
+        assert kept(run) == without
+
+
+def test_a_script_that_is_named_as_what_the_recorder_imports_is_not_imported_by_it(tmp_path: Path) -> None:
+    write(tmp_path, xxhash="raise SystemExit('imported')", yaml="raise SystemExit('imported')", train="import sys; print(sys.path[0])")
+    without, under = both(tmp_path, "train.py")
+    assert (under, without.status) == (without, 0)
 
 
 def test_a_sitecustomize_of_the_users_still_runs_and_so_does_one_that_raises(tmp_path: Path) -> None:
@@ -398,9 +404,9 @@ def test_a_script_that_removes_its_run_directory_ends_as_without_us(tmp_path: Pa
     write(
         tmp_path,
         train="""
-            import json, os, random, shutil
-            if "REPRO_AUDIT" in os.environ:
-                shutil.rmtree(json.loads(os.environ["REPRO_AUDIT"])["run"])
+            import os, random, shutil
+            if os.path.isdir("run"):
+                shutil.rmtree("run")
             random.seed(1)
             print(random.sample(range(9), 3), open(__file__).readline())
             """,

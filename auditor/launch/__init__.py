@@ -22,7 +22,7 @@ from typing import Any, Protocol, get_args
 
 from auditor.errors import LaunchError
 from auditor.launch.machine import describe
-from auditor.launch.processes import Stall, descendants, end, endpoints
+from auditor.launch.processes import Stall, descendants, end, endpoints, parent_of, started_as_python
 from auditor.launch.scratch import Snapshot, in_scratch, moved, room, told_of_originals
 from auditor.launch.streams import Output, Stdin, closed_streams
 from auditor.launch.tree import remove
@@ -158,7 +158,8 @@ def launch(
         raise LaunchError("run-directory-gone", f"the run directory {run} was removed while the script ran: what was recorded is gone")
     _write_meta(run, meta)
     trace = Trace(run, own=True)
-    _write_meta(run, meta | {"written": contents_written(trace, plan)})
+    unseen = watcher.unseen({process.get("pid") for process in trace.processes})
+    _write_meta(run, meta | {"written": contents_written(trace, plan), "unseen": unseen})
     if interrupted:
         raise KeyboardInterrupt
     return outcome(trace)
@@ -285,6 +286,8 @@ class _Watcher:
         self.name = name
         self.started = started
         self.ports: set[str] = set()
+        self._parents: dict[int, int] = {}
+        self._pythons: dict[int, float] = {}
         self._pid = pid
         self._next = started + _SOON
         self._last = Progress(name, 0.0)
@@ -298,10 +301,23 @@ class _Watcher:
         self._next = now + (_SOON if now - self.started < _EARLY else 1.0)
         running = descendants(self._pid)
         self.ports |= endpoints(list(running))
+        self._parents |= {pid: parent_of(pid) for pid in running}
+        new = [pid for pid in running if pid not in self._pythons and pid != self._pid and started_as_python(pid)]
+        self._pythons |= dict.fromkeys(new, time.time())
         if self._stall is None:
             return False
         printed = [path.stat().st_size for path in (self.run / "stdout", self.run / "stderr") if path.exists()]
         return self._stall.seen(now, (self._last.records, self._last.steps, printed, sorted(running)), sum(running.values()))
+
+    def unseen(self, recorded: set[Any]) -> list[dict[str, Any]]:
+        """Processes that ran Python and are not among the recorded ones: each before those that it comes from, and when it was met."""
+        found: list[dict[str, Any]] = []
+        for pid in sorted(set(self._pythons) - recorded):
+            line = [pid]
+            while line[-1] in self._parents and line[-1] != self._pid:
+                line.append(self._parents[line[-1]])
+            found.append({"pids": line, "at": self._pythons[pid]})
+        return found
 
     def look(self) -> Progress:
         steps = records = 0

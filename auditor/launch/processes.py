@@ -46,6 +46,22 @@ def _children(pid: int) -> list[int]:
     return found
 
 
+def started_as_python(pid: int) -> bool:
+    """Whether a process runs Python and was started so: one that was forked from its parent has that one's command line."""
+    with suppress(OSError, ValueError, IndexError):
+        folder = _PROC / str(pid)
+        if (folder / "exe").readlink().name.startswith(("python", "pypy")):
+            return (folder / "cmdline").read_bytes() != (_PROC / str(parent_of(pid)) / "cmdline").read_bytes()
+    return False
+
+
+def parent_of(pid: int) -> int:
+    """The parent of a process; 0 if it has gone."""
+    with suppress(OSError, ValueError, IndexError):
+        return int((_PROC / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()[1])
+    return 0
+
+
 class Stall:
     """Notices that a run makes no progress any more.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -271,6 +272,8 @@ def _lost(runs: list[Trace]) -> list[Lost]:
             known.run = None  # both
 
     for run in runs:
+        for name, what in _unseen_children(run):
+            add(what, 1, name, run)
         for name, lane in run.lanes.items():
             for event in lane.events_of("lost"):
                 add(event["what"], event.get("count", 1), name, run)
@@ -287,3 +290,29 @@ def _lost(runs: list[Trace]) -> list[Lost]:
             for row in lane.query("SELECT kind, count(*) AS n FROM records WHERE out LIKE '%cuda%' GROUP BY kind ORDER BY kind"):
                 add(_COPIED if row["kind"] == "external" else _ON_DEVICE, row["n"], name, run)
     return list(found.values())
+
+
+def _unseen_children(run: Trace) -> Iterator[tuple[str, str]]:
+    """The lane and the words for each process of Python that the script started and that was not recorded.
+
+    A recorded process has told its number, after the one that started it had begun; the number of one that is replaced stays the same.
+    """
+    started = [(name, lane, event) for name, lane in run.lanes.items() for event in lane.events_of("child")]
+    helpers = {event.get("pid") for _, _, event in started if event.get("helper")}
+    met = [one for one in run.meta.get("unseen") or [] if helpers.isdisjoint(one["pids"])]
+    told: set[tuple[str, object]] = set()
+    for name, lane, event in started:
+        pid = event.get("pid")
+        seen = any(process.get("pid") == pid and (process.get("started") or 0) > (lane.facts["started"] or 0) for process in run.processes)
+        if pid is None:  # a shell, while which was waited for
+            unseen = any(
+                lane.facts["pid"] in one["pids"][1:] and (event.get("since") or 0) <= one["at"] <= (event.get("until") or 0) for one in met
+            )
+        else:
+            unseen = (event.get("python") and not seen) or any(pid in one["pids"][1:] for one in met)
+        place = f"{event['file']}:{event['line']}" if event.get("file") else None
+        if unseen and not event.get("helper") and (name, place) not in told:
+            told.add((name, place))
+            where = f"{event.get('program')}, started at {place}" if place else event.get("program")
+            why = "as with -I, -E or -S, in a Python without repro-audit, or if it ended at once"
+            yield name, f"what a child process did ({where}): the recorder was not armed in it, {why}"

@@ -22,7 +22,9 @@ leave a frame of its own in a traceback that the script sees; keep a tensor aliv
 * Results within a CUDA graph while it is captured, and what a graph does when it is replayed; kernels that torch does not dispatch. On a
   device, digests of results are read at the next step: a process that is killed loses those since the last.
 * Files that a library opens in its own native code (safetensors, HDF5, parquet readers). Their content is met as external tensors.
-* Processes of another interpreter, and of one started with `-I`, `-E` or `-S`.
+* Processes of another interpreter, and of one started with `-I`, `-E` or `-S`. The coverage names the line that starts one, or starts the
+  shell or other program that does; one behind another program that ends within a second can be missed. One that starts with an empty
+  environment is recorded all the same, except behind another program.
 
 **What is no op of the run.** Ops on fake and functional tensors (`FakeTensorMode`, `torch.export`, `make_fx`) have shapes and no values.
 They are passed on to the mode that acts on them and not recorded, nor are draws under a fake mode or on the meta device, which take
@@ -34,7 +36,9 @@ attributes; a class that keeps them elsewhere is named in the coverage.
 on the CPU, with tensors that know where they would lie; one that does not may be moved to a GPU; random numbers are drawn on the CPU.
 
 **What of us can be seen.** Functions that are watched are stand-ins: a warning that they raise for their caller names a line of ours,
-`type()` of one is not a function's, and a profiler counts every op twice.
+`type()` of one is not a function's, and a profiler counts every op twice. `sys.meta_path` has one finder more, `sys.modules` some
+modules of the standard library, `threading` and `torch.nn.modules.module` two names each that begin with `__repro_audit`. The variables
+that arm the recorder are not in `os.environ`; `/proc/self/environ`, `getenv` in C and programs that are no Python show them.
 
 **What a dispatch mode changes**, whoever enters it: torch computes the gradients of `masked_fill` (with a tensor value) and `prod` by
 another formula, accumulates gradients out of place (the same bits in another op), and `linalg.eig` skips one error check. The audit's

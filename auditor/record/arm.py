@@ -17,6 +17,7 @@ from auditor.interruptions import interrupts
 from auditor.record import imports
 from auditor.record.probes import (
     autocast,
+    children,
     compiled,
     files,
     foreign_memory,
@@ -33,12 +34,10 @@ from auditor.record.probes import (
 )
 from auditor.record.process import Process
 
-VARIABLE = "REPRO_AUDIT"
 
-
-def arm() -> Process:
-    """Install everything in this process, once."""
-    process = Process(json.loads(os.environ[VARIABLE]))
+def arm(loaded: set[str]) -> Process:
+    """Install everything in this process, once; `loaded` are the modules that were there before ours."""
+    process = Process(json.loads(os.environ[children.VARIABLE]))
     process.begin()
     imports.install()
     for name, how in process.settings.get("factors", ()):
@@ -46,6 +45,7 @@ def arm() -> Process:
     python_rng.install(process)
     files.install(process)
     threads.install(process)
+    children.install(process)
     pools.install(process)
     settings.install(process)
     numpy_rng.install(process)
@@ -72,7 +72,37 @@ def arm() -> Process:
         named_values.install(process)
     ours = [name for name in sys.modules if name == "auditor" or name.startswith("auditor.")]
     process.modules = [sys.modules.pop(name) for name in ours]
+    _leave_to_script(set(sys.modules) - loaded)
+    start = sys.modules.get("sitecustomize")
+    if getattr(start, "__file__", None) == os.path.join(os.path.dirname(os.path.abspath(__file__)), "boot", "sitecustomize.py"):
+        imports.forget(start)  # type: ignore[arg-type]  # it has a file
     return process
+
+
+def _leave_to_script(names: set[str]) -> None:
+    """Take out of `sys.modules` what we imported and the script would import from elsewhere: a file of its own has that name."""
+    folders = [os.path.abspath(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    if not getattr(sys.flags, "safe_path", False):
+        folders.insert(0, _folder_of_script())
+    find: Any = next((finder.find_spec for finder in sys.meta_path if getattr(finder, "__name__", "") == "PathFinder"), None)
+    for top in {name.partition(".")[0] for name in names}:
+        spec = getattr(sys.modules.get(top), "__spec__", None)
+        if spec is None or spec.origin in ("built-in", "frozen"):  # which no file precedes
+            continue
+        found = find(top, folders) if find is not None else None
+        if top in ("xxhash", "_xxhash") or (found is not None and found.loader is not None):
+            for name in names:
+                if name.partition(".")[0] == top:
+                    sys.modules.pop(name, None)
+
+
+def _folder_of_script() -> str:
+    """Where the script's own modules are looked for first."""
+    script = Process.script()
+    if script == "-c" or script.startswith("-m "):
+        return os.getcwd()
+    real = os.path.realpath(script)
+    return real if os.path.isdir(real) else os.path.dirname(real)
 
 
 def _hold(process: Process, name: str, how: str) -> None:

@@ -58,10 +58,22 @@ def failures() -> list[tuple[str, int]]:
     return taken
 
 
+def forget(module: ModuleType) -> None:
+    """Take a module out of `sys.modules` at the next import: Python is importing it still."""
+    _forgotten.append(module)
+
+
+_forgotten: list[ModuleType] = []
+
+
 class _Finder:
     """Finds nothing by itself: wraps the loader of a module that somebody waits for."""
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        while _forgotten:
+            module = _forgotten.pop()
+            if sys.modules.get(module.__name__) is module:
+                del sys.modules[module.__name__]
         if name not in _waiting:
             return None
         for finder in sys.meta_path:

@@ -61,7 +61,7 @@ class Process:
         self.begun = True
         started = time.time()
         if not self.parent and os.getppid() != self.settings.get("launcher"):
-            self.role["script"] = os.path.basename(self._script())
+            self.role["script"] = os.path.basename(self.script())
         self.directory = os.path.join(self.settings["spool"], f"{os.getpid()}-{time.time_ns():x}")
         self.rank = next((os.environ[v] for v in ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK") if v in os.environ), None)
         facts = {
@@ -89,7 +89,8 @@ class Process:
             # the writer of the first lane meets the same error and keeps the reason
 
     @staticmethod
-    def _script() -> str:
+    def script() -> str:
+        """The script as it was named to Python; `-m name` of a module, `-c` of code."""
         words: Any = iter(getattr(sys, "orig_argv", [])[1:])
         for word in words:
             if word in ("-W", "-X"):

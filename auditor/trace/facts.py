@@ -133,7 +133,8 @@ META = table(
         "exit": maybe(whole), "error": maybe(text), "seconds": maybe(number), "stopped": maybe(text), "pinned": maybe(many(text)),
         "varied": maybe(many(text)), "machine": maybe(mapping(scalar)), "versions": maybe(mapping(scalar)),
         "environment": maybe(mapping(scalar)), "script_digest": maybe(text), "pid": maybe(whole), "started": maybe(number),
-        "device": maybe(text), "ports": maybe(many(whole)), "written": maybe(mapping(maybe(text))),
+        "device": maybe(text), "ports": maybe(many(text)), "written": maybe(mapping(maybe(text))),
+        "unseen": maybe(many(table({"pids": many(whole), "at": number}, "pids", "at"))),
         "launcher": maybe(table({"pid": count, "began": maybe(count), "boot": maybe(text)}, "pid")),
     },
     "format",
@@ -194,6 +195,10 @@ _EVENTS: dict[str, dict[str, Shape]] = {
         "unexpected_names": maybe(many(text)), "written": maybe(many(whole)),
     },
     "unseen-write": {"leaf": scalar},
+    "child": {
+        "pid": maybe(whole), "program": maybe(text), "python": maybe(flag), "helper": maybe(flag), "since": maybe(number),
+        "until": maybe(number),
+    },
 }  # fmt: skip
 _SHAPES = {
     kind: table(_ANY_EVENT | {key.rstrip("*"): shape for key, shape in of.items()}, *(key[:-1] for key in of if key.endswith("*")))

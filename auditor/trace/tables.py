@@ -113,7 +113,7 @@ _SMALL = 1 << 20
 #: The columns that say which line of the user's it was.
 _PLACE = ("file", "line", "function", "code")
 
-_NO_ROWS = ("handed", "came", "task", "loaded", "unseen-write", "value", "level", "lost", "measured", "nonfinite")
+_NO_ROWS = ("handed", "came", "task", "loaded", "unseen-write", "child", "value", "level", "lost", "measured", "nonfinite")
 
 _SIDE_TABLES = {
     "lanes": {"lane": "VARCHAR", "pid": "BIGINT", "base": "BIGINT", "role": "VARCHAR"},

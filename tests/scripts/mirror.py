@@ -131,7 +131,7 @@ facts = {
     "threads": [threading.active_count(), threading.current_thread().name, threading.main_thread() is threading.current_thread()],
     "trace": [str(sys.gettrace()), str(sys.getprofile()), sys.getrecursionlimit(), sys.getswitchinterval()],
     "gc": [gc.isenabled(), gc.get_threshold(), len(gc.callbacks)],
-    "environ": {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "REPRO_AUDIT")},
+    "environ": dict(os.environ),
     "locale": [locale.getlocale(), sys.getfilesystemencoding(), sys.getdefaultencoding()],
     "umask": [os.umask(0o22), os.getpriority(os.PRIO_PROCESS, 0), os.getpgid(0) == os.getpgid(os.getppid())],
     "session": os.getsid(0) == os.getsid(os.getppid()),

@@ -23,14 +23,31 @@ def _run_the_shadowed_one():
 
 def _arm():
     import os
+    import sys
 
     if "REPRO_AUDIT" not in os.environ:
         return
+    # A user's folder can have files named as what we import: those are for the user's own imports.
+    users = {os.path.abspath(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep)}
+    home = os.path.abspath(__file__)
+    for _ in range(4):
+        home = os.path.dirname(home)
+    usual = sys.path[:]
+    loaded = set(sys.modules)
+    sys.path[:] = [entry for entry in usual if os.path.abspath(entry) not in users]
+    if home not in sys.path:
+        sys.path.append(home)
     try:
-        from auditor.record.arm import arm
+        try:
+            from auditor.record.arm import arm
+        except ImportError:  # what we need may lie there after all
+            sys.path[:] = usual
+            from auditor.record.arm import arm
     except ImportError:  # another interpreter: the parent notices that nothing was recorded and says why
         return
-    arm()
+    finally:
+        sys.path[:] = usual
+    arm(loaded)
 
 
 try:

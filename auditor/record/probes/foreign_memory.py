@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from auditor.record import digest
-from auditor.record.probes.wrapping import telling
+from auditor.record.probes.wrapping import replace_in_type, telling
 
 if TYPE_CHECKING:
     from auditor.record.process import Process
@@ -92,7 +93,11 @@ def install_torch(process: Process, torch: Any) -> None:
         return tell
 
     for method in ("numpy", "tolist", "__dlpack__"):
-        setattr(torch.Tensor, method, telling(getattr(torch.Tensor, method), handed(f"torch.Tensor.{method}")))
+        watched = partial(telling, tell=handed(f"torch.Tensor.{method}"))
+        if method in vars(torch.Tensor):
+            setattr(torch.Tensor, method, watched(getattr(torch.Tensor, method)))
+        else:  # where it is, so that the class has no attribute more
+            replace_in_type(torch._C.TensorBase, method, watched)
     torch.Tensor.share_memory_ = telling(torch.Tensor.share_memory_, lambda tensor: share(tensor))
     for name in ("from_numpy", "frombuffer"):
         setattr(torch, name, telling(getattr(torch, name), taken_in(f"torch.{name}"), after=True))

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from auditor.record.process import Process
 
 
+#: Whatever is called there is Python's own, which Dynamo is not to look at either: it counts the frames that it looks at.
+_CALL_LIBRARY_ONLY = ("auditor.trace.writer", "auditor.record.callsite", "auditor.record.lane", "auditor.record.probes.contents")
+
+
 def prepare(process: Process) -> None:
     """Import what only runs on a device put around a lane's handler: once we are armed, none of ours can be imported any more."""
     if process.settings.get("sketch"):
@@ -132,13 +136,15 @@ def skip_in_dynamo(process: Process, torch: Any) -> None:
     """Tell Dynamo to run our functions as they are: behind a graph break it would compile the next Python frame, whosoever it is."""
     frames = torch._C._dynamo.eval_frame
     try:
-        strategy = frames._FrameExecStrategy(frames._FrameAction.SKIP, frames._FrameAction.DEFAULT)
+        skip, usual = frames._FrameAction.SKIP, frames._FrameAction.DEFAULT
+        strategies = {whole: frames._FrameExecStrategy(skip, skip if whole else usual) for whole in (False, True)}
         mark = frames.set_code_exec_strategy
     except AttributeError as error:  # before 2.7 or so: there Dynamo skips a mode's handler by itself
         if interrupts(error):
             raise
         return
     for module in process.modules:
+        strategy = strategies[module.__name__ in _CALL_LIBRARY_ONLY]
         for value in vars(module).values():
             for function in vars(value).values() if isinstance(value, type) else (value,):
                 code = getattr(getattr(function, "fget", function), "__code__", None)  # of a property, its getter

@@ -54,13 +54,25 @@ class _StandIn:
         return result
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._repro_audit_original, name)
+        try:
+            return getattr(self._repro_audit_original, name)
+        except BaseException as error:
+            hide_us(error)
+            raise
 
     def __setattr__(self, name: str, value: object) -> None:
-        setattr(self._repro_audit_original, name, value)
+        try:
+            setattr(self._repro_audit_original, name, value)
+        except BaseException as error:
+            hide_us(error)
+            raise
 
     def __delattr__(self, name: str) -> None:
-        delattr(self._repro_audit_original, name)
+        try:
+            delattr(self._repro_audit_original, name)
+        except BaseException as error:
+            hide_us(error)
+            raise
 
     def __repr__(self) -> str:
         return repr(self._repro_audit_original)
@@ -86,7 +98,11 @@ class _StandIn:
         return reduced
 
     def __copy__(self) -> Any:
-        return self
+        import copy  # it is what asks
+
+        made = copy.copy(self._repro_audit_original)  # another one only of a method
+        same = original_of(made) is original_of(self)
+        return self if same else type(self)(made, self._repro_audit_body, self._repro_audit_before, self._repro_audit_after)
 
     def __deepcopy__(self, memo: Any) -> Any:
         import copy  # it is what asks
