@@ -35,6 +35,7 @@ bench: $(VENV)/.installed  ## what recording, judging and a search for causes co
 	$(BIN)/python bench/judging.py
 	$(BIN)/python bench/causes.py
 	$(BIN)/python bench/devices.py
+	$(BIN)/python bench/fidelity.py
 
 picture: $(VENV)/.installed  ## the terminal picture of the README, from a real audit
 	$(BIN)/python docs/picture.py

@@ -1,9 +1,10 @@
 """Runs each script of `bench/fidelity/` bare and under `repro-audit record`, and compares what can be seen from outside.
 
-    python bench/fidelity.py [--only NAME ...] [--out DIR]
+    python bench/fidelity.py [--only NAME ...] [--jobs N] [--out DIR]
 
 Compared are stdout, stderr, the exit status and the files that the script leaves. What is new in every run (times, process numbers in
-torch's own log lines) is taken out of both. Ends with status 1 if a behaviour is another one under the recorder.
+torch's own log lines, addresses) is taken out of both. With `--only` these rows of the table are made anew. Ends with status 1 if a
+behaviour is another one under the recorder.
 """
 
 from __future__ import annotations
@@ -17,13 +18,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
 SCRIPTS = HERE / "fidelity"
 #: Time and process number at the head of a line that torch logs.
 _LOGGED = re.compile(rb"^([EWI])\d{4} \d\d:\d\d:\d\d\.\d+ \d+ ", re.MULTILINE)
+_ADDRESS = re.compile(rb"0x[0-9a-f]{8,16}\b")
 
 
 @dataclass(frozen=True)
@@ -50,17 +53,21 @@ def main() -> None:
     """Compare all behaviours and write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="*")
+    parser.add_argument("--jobs", type=int, default=2, help="scripts that run at a time")
     parser.add_argument("--out", type=Path, default=HERE / "results")
     options = parser.parse_args()
-    found = []
-    for script in sorted(SCRIPTS.glob("*.py")):
-        if options.only is None or script.stem in options.only:
-            found.append(behaviour(script))
-            print(f"{found[-1].name}: {', '.join(found[-1].differs) or 'equal'}", flush=True)
-    if options.only is None:
-        options.out.mkdir(parents=True, exist_ok=True)
-        (options.out / "fidelity.md").write_text(as_markdown(found), encoding="utf-8")
-    sys.exit(any(one.differs for one in found))
+    scripts = {script.stem: script for script in sorted(SCRIPTS.glob("*.py"))}
+    table = options.out / "fidelity.json"
+    rows = {row["name"]: row for row in (json.loads(table.read_text()) if options.only is not None and table.exists() else [])}
+    options.out.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(options.jobs) as pool:
+        for one in pool.map(behaviour, [script for name, script in scripts.items() if options.only is None or name in options.only]):
+            print(f"{one.name}: {', '.join(one.differs) or 'equal'}", flush=True)
+            rows[one.name] = asdict(one)
+            found = [Behaviour(**row) for name, row in sorted(rows.items()) if name in scripts]
+            table.write_text(json.dumps([asdict(one) for one in found], indent=1) + "\n", encoding="utf-8")
+            (options.out / "fidelity.md").write_text(as_markdown(found), encoding="utf-8")
+    sys.exit(any(row["differs"] for row in rows.values()))
 
 
 def behaviour(script: Path) -> Behaviour:
@@ -70,7 +77,7 @@ def behaviour(script: Path) -> Behaviour:
         bare = run(script, Path(temporary), None)
         recorded = run(script, Path(temporary), Path(temporary) / "run")
     pairs = {"stdout": (bare.out, recorded.out), "stderr": (bare.err, recorded.err), "exit status": (bare.status, recorded.status)}
-    pairs["files"] = (str(bare.files), str(recorded.files))  # type: ignore[assignment]  # of one type each
+    pairs["files"] = (str(bare.files), str(recorded.files))
     return Behaviour(script.stem, kind, " ".join(does.split()).rstrip("."), [name for name, (a, b) in pairs.items() if a != b])
 
 
@@ -92,7 +99,7 @@ def run(script: Path, temporary: Path, kept: Path | None) -> Seen:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and "__pycache__" not in path.parts
     }
-    return Seen(status, out, _LOGGED.sub(rb"\1 ", err), files)
+    return Seen(status, _ADDRESS.sub(b"0x", out), _ADDRESS.sub(b"0x", _LOGGED.sub(rb"\1 ", err)), files)
 
 
 def as_markdown(found: list[Behaviour]) -> str:
