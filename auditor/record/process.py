@@ -173,7 +173,9 @@ def _began() -> int | None:
     try:
         with open("/proc/self/stat", "rb") as file:
             return int(file.read().rpartition(b")")[2].split()[19])
-    except (OSError, ValueError, IndexError):
+    except (OSError, ValueError, IndexError) as error:
+        if interrupts(error):
+            raise
         return None
 
 
