@@ -34,3 +34,4 @@ for words in (
 ):
     subprocess.run([sys.executable, *words])
 subprocess.run([sys.executable, "-"], input=SEEN, text=True)
+os.remove("zipped.zip")  # it holds times
