@@ -340,6 +340,19 @@ def test_a_rule_that_fails_is_noted_and_the_others_are_applied(happened: Tables)
     assert second.message == "the rule could not be applied: ZeroDivisionError: of all things"
 
 
+def test_an_interrupt_within_a_question_is_no_rule_that_fails(happened: Tables) -> None:
+    def asks(runs: Sequence[Tables], _params: object) -> Iterator[Hit]:
+        runs[0]._ask(interrupted)
+        yield from ()
+
+    def interrupted() -> None:  # what DuckDB makes of the exception of a signal's handler; whether it looks in time is chance
+        raise RuntimeError("Query interrupted")
+
+    long = Detector("long", asks, plugins.detectors()["varying-seed"].params, frozenset())
+    with pytest.raises(KeyboardInterrupt):
+        judge([happened], [rule_of(match=None, detector="long", message="m")], {"long": long})
+
+
 # what the user accepts
 
 

@@ -186,6 +186,10 @@ class Tables:
         except (duckdb.Error, ValueError, OverflowError) as error:
             self._con.close()
             raise TraceError("trace-unreadable", f"{self.run.path} cannot be read: {str(error).splitlines()[0]}") from error
+        except RuntimeError as error:
+            if str(error) != "Query interrupted":
+                raise
+            raise KeyboardInterrupt from error  # DuckDB drops the exception of the signal's handler
 
 
 def _is_small(run: Trace) -> bool:
