@@ -4,6 +4,8 @@ from __future__ import annotations
 
 #: Ops between ranks.
 COLLECTIVES = ("c10d.", "_c10d_functional.", "c10d_functional.")
+#: Those whose results are waited for by an op of their own.
+ASYNCHRONOUS = ("_c10d_functional.", "c10d_functional.")
 
 #: Ops that take in memory which no op has written.
 ADOPTING = ("aten.set_.source_Storage",)

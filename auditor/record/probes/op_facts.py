@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from auditor.record.probes import measure
-from auditor.trace.ops import COLLECTIVES, OVERWRITING, leaves_unwritten
+from auditor.trace.ops import ASYNCHRONOUS, COLLECTIVES, OVERWRITING, leaves_unwritten
 
 #: How an op's output is treated: digested; shares memory that has its digest; nobody has written it yet; needs `slow`; a
 #: query of metadata that is no op.
@@ -58,7 +58,20 @@ def _computes_by_element(torch: Any, func: Any) -> bool:
 class OpFacts:
     """What an OpOverload's schema says, asked once."""
 
-    __slots__ = ("collective", "empty", "exact", "flag", "measured", "name", "overwrites", "random", "shares", "workspaces", "writes")
+    __slots__ = (
+        "collective",
+        "empty",
+        "exact",
+        "flag",
+        "in_flight",
+        "measured",
+        "name",
+        "overwrites",
+        "random",
+        "shares",
+        "workspaces",
+        "writes",
+    )
 
     def __init__(self, func: Any) -> None:
         self.name = name = str(func)
@@ -71,6 +84,7 @@ class OpFacts:
         # Collectives hand over their buffers to a thread of their own: what is in them when the call returns is nobody's word. What
         # another rank sent is external where it is first used, which is after the wait.
         self.collective = name.startswith(COLLECTIVES)
+        self.in_flight = name.startswith(ASYNCHRONOUS) and ".wait_tensor" not in name
         self.writes: tuple[int | str, ...] = ()
         self.workspaces = WORKSPACES.get(name, ())
         schema = getattr(func, "_schema", None)

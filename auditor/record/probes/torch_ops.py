@@ -577,13 +577,18 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
         return False
 
     def collective(call: Any, op: int, facts: OpFacts, args: Any, kwargs: Any, site: int) -> Any:
-        """An op between ranks: recorded without values; the tensors that it was given have no history afterwards."""
+        """An op between ranks: recorded without values; the tensors that it was given have no history afterwards.
+
+        Those that it gives are in flight until they are waited for: till then it is what made them, and nobody reads them.
+        """
         nonlocal n, off
         given: list[Any] = []
         outputs_in([args, list((kwargs or {}).values())], given)
         producers = [producer_of(tensor) for tensor in given][: 3 * (MORE_LIMIT + 1)]
         out = call(*args, **kwargs) if kwargs else call(*args)
-        outputs_in(out, given)
+        made: list[Any] = []
+        outputs_in(out, made)
+        given += made
         for tensor in given:
             try:
                 del tensor.untyped_storage()._repro_audit
@@ -604,6 +609,13 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
         at = off
         off = at + size
         buffer[at:off] = records
+        if facts.in_flight:
+            for tensor in [part for one in made for part in (digest.parts_of(one) if is_another_modes(one) else (one,))]:
+                try:
+                    tensor.untyped_storage()._repro_audit = n - more
+                except Exception as error:  # as above
+                    if interrupts(error):
+                        raise
         return out
 
     def keep_unwritten(number_: int) -> None:
