@@ -84,6 +84,7 @@ def everything_of_today(lane: LaneBuilder) -> None:
     lane.event("task", name="thread 0, 1")
     lane.event("loaded", 28, name="Net", given=4, missing=1, unexpected=0, missing_names=["w"], unexpected_names=[], written=[3])
     lane.event("unseen-write", leaf=0)
+    lane.event("child", 29, pid=12, program="python", python=True, helper=False)
 
 
 def built(path: Path, write: Callable[[LaneBuilder], object], **facts: Any) -> Trace:
@@ -174,6 +175,7 @@ def test_every_event_is_read_as_it_was_written(tmp_path: Path) -> None:
         ("task", 10, None, None),
         ("loaded", 10, "train.py", 28),
         ("unseen-write", 10, None, None),
+        ("child", 10, "train.py", 29),
     ]
     (seed,) = lane.events_of("seed")
     assert (seed["stream"], seed["value"], seed["entropy"]) == ("torch-cpu", "3", False)
@@ -1004,6 +1006,7 @@ def test_a_kept_run_is_read(kept: Path) -> None:
         "task",
         "loaded",
         "unseen-write",
+        "child",
     }
     assert {event["k"] for event in main(trace).events} >= set(EVENTS) - {"end"} - later
     assert [trace.lanes[name].ended for name in trace.lanes] == [True, False]
