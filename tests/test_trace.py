@@ -1056,3 +1056,16 @@ def test_record_numbers_of_two_lanes_of_a_process_are_apart(tmp_path: Path) -> N
     assert (own["record"], both["record"]) == (1, 2)
     assert (both["in0"], both["in1"]) == (-2 - sealed.lanes["main"].facts["base"] - 1, own["row"])
     assert z.number == y.number + 1
+
+
+@pytest.mark.parametrize("what", ["a link", "a pipe", "nothing"])
+def test_what_a_run_printed_is_read_from_a_file_of_its_own_alone(what: str, tmp_path: Path) -> None:
+    run = built(tmp_path / "run", everything).path
+    (tmp_path / "elsewhere").write_text("secret")
+    if what == "a link":
+        (run / "stdout").symlink_to(tmp_path / "elsewhere")
+    elif what == "a pipe":
+        os.mkfifo(run / "stdout")
+    (run / "stderr").write_bytes(b"said")
+    trace = Trace(run)
+    assert (trace.printed("stdout"), trace.printed("stderr")) == (None, b"said")

@@ -28,6 +28,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 from auditor.compare.arithmetic import compare_devices, divergence_of
@@ -87,6 +88,7 @@ def compare(a: Trace, b: Trace, *, flow: Flow | None = None, training: bool = Fa
     found: list[_Found] = []
     notes: list[str] = []
     compared = 0
+    scratch_alone = cache(partial(shows_nothing, a, b))  # it reads all lanes of both
     for name, lane in a.lanes.items():
         twin = b.lanes.get(name)
         if in_pool(lane) or (twin is not None and in_pool(twin)):
@@ -99,7 +101,7 @@ def compare(a: Trace, b: Trace, *, flow: Flow | None = None, training: bool = Fa
         leading = lane is a.main or (name.startswith("rank") and "worker" not in name and "thread" not in name)
         compared += min(lane.ops, twin.ops)
         mismatch = first_mismatch(lane, twin, a, b)
-        while training and mismatch is not None and mismatch.kind == "uninitialized" and shows_nothing(a, b):
+        while training and mismatch is not None and mismatch.kind == "uninitialized" and scratch_alone():
             mismatch = next_by_itself(mismatch, lane, twin, None)  # scratch memory: what was in it is never seen
         if mismatch is None:
             continue

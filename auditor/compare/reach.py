@@ -29,6 +29,8 @@ _OF_STEP: dict[str, Reach] = {
 }  # fmt: skip
 #: Differing records behind a side difference that are looked through for one that is none.
 _LOOKED_THROUGH = 20_000
+#: Those of them, with no input that differs, of which the kind is asked: each costs some questions to the database.
+_CLASSIFIED = 200
 
 
 @dataclass(frozen=True)
@@ -83,16 +85,8 @@ def shows_nothing(a: Trace, b: Trace) -> bool:
         if not np.array_equal(ours, theirs) or _training(lane, other)[1] or _differing_records(lane, other)[0]:
             return False
         trained = trained or bool(lane.steps)
-    printed = [_printed(run) for run in (a, b)]
+    printed = [run.printed("stdout") for run in (a, b)]
     return None not in printed and printed[0] == printed[1] and bool(trained or printed[0] or a.written)
-
-
-def _printed(run: Trace) -> bytes | None:
-    """What a run wrote to its standard output; None if that was not kept."""
-    try:
-        return (run.path / "stdout").read_bytes()
-    except OSError:
-        return None
 
 
 def _training(lane: LaneTrace, other: LaneTrace) -> tuple[int, list[Reach]]:
@@ -193,6 +187,7 @@ def next_by_itself(first: Mismatch, lane: LaneTrace, twin: LaneTrace, step: int 
     tainted = set(cone)
     chosen: Mismatch | None = None
     apart: set[int] = set()  # what follows from the chosen one alone
+    classified = 0
     for index in differing[:_LOOKED_THROUGH].tolist():
         row = int(rows_a[index])
         given = sides[0].given(row)
@@ -200,6 +195,9 @@ def next_by_itself(first: Mismatch, lane: LaneTrace, twin: LaneTrace, step: int 
             if not apart.isdisjoint(given):
                 apart.add(row)
                 continue
+            classified += 1
+            if chosen is not None and classified > _CLASSIFIED:
+                break
             found = mismatch_at(index, lane, twin)
             if found.kind in ("draw", "kernel", "uninitialized", "hidden-write") and _entered_before(found, first, lane, twin):
                 chosen = chosen or found

@@ -49,7 +49,7 @@ def drift_of_losses(a: Trace, b: Trace) -> Drift | None:
 
 def drift_of_output(a: Trace, again: Trace, b: Trace) -> Drift | None:
     """Of the numbers that two runs print and that are the same in a second run of the first; None where the rest of the text differs."""
-    texts = [_printed(run) for run in (a, again, b)]
+    texts = [(run.printed("stdout") or b"").decode(errors="replace") for run in (a, again, b)]
     numbers = [[float(found) for found in _NUMBER.findall(text)] for text in texts]
     if len({_NUMBER.sub("", text) for text in texts}) > 1:
         return None
@@ -75,13 +75,6 @@ def _apart(x: float, y: float) -> float:
     if x == y or (math.isnan(x) and math.isnan(y)):
         return 0.0
     return abs(x - y) if math.isfinite(x - y) else math.inf
-
-
-def _printed(run: Trace) -> str:
-    try:
-        return (run.path / "stdout").read_text(errors="replace")
-    except OSError:
-        return ""
 
 
 def _losses(run: Trace) -> list[float]:

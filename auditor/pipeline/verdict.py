@@ -15,7 +15,6 @@ from auditor.plan import Plan
 from auditor.report.words.text import counted, listed
 from auditor.results import Audit, Coverage, Divergence, Intermittent, Lost, Place
 from auditor.source import Flow
-from auditor.trace import files
 from auditor.trace.ops import BRANCHES_UNDER_A_MODE
 from auditor.trace.reader import LaneTrace, Trace
 
@@ -119,11 +118,10 @@ def failed(a: Trace, b: Trace) -> Divergence:
 def raised_at(a: Trace, b: Trace) -> Place | None:
     """The last line of the user's in the traceback of the one of two runs that failed."""
     bad = _failing(a, b)
-    try:
-        printed = files.read(bad.path / "stderr").decode(errors="replace")
-    except OSError:
+    printed = bad.printed("stderr")
+    if printed is None:
         return None
-    said = told_of_originals(printed, (bad.meta.get("plan") or {}).get("copies") or ()) or ""
+    said = told_of_originals(printed.decode(errors="replace"), (bad.meta.get("plan") or {}).get("copies") or ()) or ""
     cwd, code = str(bad.meta.get("cwd")), said[said.rfind(_TRACEBACK) :].splitlines() if _TRACEBACK in said else []
     for k in range(len(code) - 1, -1, -1):
         frame = _FRAME.match(code[k])

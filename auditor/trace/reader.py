@@ -280,6 +280,13 @@ class Trace:
             return "is still going on"
         return "has no end: what recorded it was ended before it was" if self.meta.get("exit") is None else None
 
+    def printed(self, stream: str) -> bytes | None:
+        """What the run wrote to `stdout` or `stderr`; None if that is not there."""
+        try:
+            return files.read(self.path / stream, None)
+        except OSError:
+            return None
+
     @property
     def id(self) -> str:
         """Name of the run."""
