@@ -99,22 +99,20 @@ def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
 
 def _reaches_an_update(run: Tables, lane: str, moment: int) -> bool:
     """Whether anything that was computed in the backward pass around a row is taken in by the next step of an optimizer."""
-    ((begin, end, steps),) = (
-        tuple(row.values())
-        for row in run.query(
-            """SELECT max("row") FILTER (WHERE phase <> 'backward' AND "row" < $2) + 1,
-                min("row") FILTER (WHERE phase <> 'backward' AND "row" > $2), min("row") FILTER (WHERE phase = 'optimizer' AND "row" > $2)
-            FROM records WHERE lane = $1""",
-            lane,
-            moment,
-        )
+    (around,) = run.query(
+        """SELECT coalesce(max("row") FILTER (WHERE phase <> 'backward' AND "row" < $2) + 1, 0) AS "begin",
+            min("row") FILTER (WHERE phase <> 'backward' AND "row" > $2) AS "end",
+            min("row") FILTER (WHERE phase = 'optimizer' AND "row" > $2) AS steps FROM records WHERE lane = $1""",
+        lane,
+        moment,
     )
+    begin, end, steps = around["begin"], around["end"], around["steps"]
     if end is None or steps is None:
         return False
-    reached = set(range(begin or 0, end))
+    reached = set(range(begin, end))
     for edge in run.query(
         'SELECT "row", used, phase FROM uses WHERE lane = ? AND "row" BETWEEN ? AND ? AND used >= ? ORDER BY "row"',
-        lane, end, min(steps, end) + _MOST, begin or 0,
+        lane, end, end + _MOST, begin,
     ):  # fmt: skip
         if edge["phase"] == "forward" and edge["row"] > steps:
             return False

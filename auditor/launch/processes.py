@@ -11,6 +11,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from auditor.trace.going import stat_of
+
 _PROC = Path("/proc")
 _TICKS = os.sysconf("SC_CLK_TCK")
 #: States of /proc/net/tcp, in hexadecimal.
@@ -30,8 +32,7 @@ def descendants(pid: int) -> dict[int, float]:
         if one in found:
             continue
         with suppress(OSError, ValueError, IndexError):
-            # the name of the program stands in parentheses and may hold anything
-            fields = (_PROC / str(one) / "stat").read_bytes().rpartition(b")")[2].split()
+            fields = stat_of(one)
             found[one] = (int(fields[11]) + int(fields[12])) / _TICKS
             stack.extend(_children(one))
     return found
@@ -58,7 +59,7 @@ def started_as_python(pid: int) -> bool:
 def parent_of(pid: int) -> int:
     """The parent of a process; 0 if it has gone."""
     with suppress(OSError, ValueError, IndexError):
-        return int((_PROC / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()[1])
+        return int(stat_of(pid)[1])
     return 0
 
 
@@ -115,7 +116,7 @@ def end(pids: list[int]) -> None:
 
 def _lives(pid: int) -> bool:
     try:
-        return (_PROC / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()[:1] != [b"Z"]
+        return stat_of(pid)[:1] != [b"Z"]
     except OSError:
         return False
 

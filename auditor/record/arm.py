@@ -74,7 +74,7 @@ def arm(loaded: set[str]) -> Process:
     process.modules = [sys.modules.pop(name) for name in ours]
     _leave_to_script(set(sys.modules) - loaded)
     start = sys.modules.get("sitecustomize")
-    if getattr(start, "__file__", None) == os.path.join(os.path.dirname(os.path.abspath(__file__)), "boot", "sitecustomize.py"):
+    if getattr(start, "__file__", None) == os.path.join(children.BOOT, "sitecustomize.py"):
         imports.forget(start)  # type: ignore[arg-type]  # it has a file
     return process
 

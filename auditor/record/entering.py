@@ -7,12 +7,11 @@ changes what they give; where no line of the user's asked, nothing is told.
 from __future__ import annotations
 
 import _thread
-import os
 import sys
 from typing import TYPE_CHECKING, Any
 
 from auditor.interruptions import interrupts
-from auditor.record.callsite import is_user_code
+from auditor.record.callsite import is_ours, is_user_code
 from auditor.record.imports import failed, when_imported
 from auditor.record.probes.wrapping import stand_in, telling
 
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
 #: Of one function on one line; behind them only the 1,024th, the 2,048th and so on, so that the last one is never far.
 _MOST_TOLD = 1000
-_OURS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
 
 
 class Entering:
@@ -76,7 +74,7 @@ class Entering:
 
 def caller(frame: FrameType | None) -> FrameType | None:
     """The first frame from here outwards that is not of the auditor: functions that several of us watch have several stand-ins."""
-    while frame is not None and frame.f_code.co_filename.startswith(_OURS):
+    while frame is not None and is_ours(frame.f_code.co_filename):
         frame = frame.f_back
     return frame
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import CodeType, FrameType
+from typing import NamedTuple
 
 from auditor.record.callsite import is_ours
 from auditor.trace.turns import Place
@@ -22,7 +23,7 @@ class Places:
         self._define = define
         self._known: dict[tuple[tuple[int, int], ...], tuple[int, Place]] = {}
         self._codes: dict[int, tuple[CodeType, int]] = {}  # with the code object, whose id would be given to another otherwise
-        self._loops: dict[int, list[tuple[int, int]]] = {}
+        self._shapes: dict[int, _Shape] = {}
 
     def of(self, frame: FrameType | None) -> tuple[int, Place]:
         """Number and place of what a frame does now."""
@@ -49,11 +50,12 @@ class Places:
         exact, loops, lines = [], [], []
         for index, (number, at) in enumerate(frames):
             code = codes[number]
-            if number not in self._loops:
-                self._loops[number] = loops_of(code)
+            shape = self._shapes.get(number)
+            if shape is None:
+                shape = self._shapes[number] = _shape_of(code)
             # a call leaves the frame at its instruction or at what is cached behind it, as the interpreter has specialised it
-            exact.append((number, max((offset for offset in _offsets(code) if offset <= at), default=at)))
-            for first, last in self._loops[number]:
+            exact.append((number, max((offset for offset in shape.offsets if offset <= at), default=at)))
+            for first, last in shape.loops:
                 if first <= at <= last:
                     loops.append((index, first))
                     lines.append((code.co_filename, getattr(code, "co_qualname", code.co_name), *_lines(code, first, last)))
@@ -61,22 +63,23 @@ class Places:
         return self._define("place", {"frames": exact, "loops": loops, "lines": lines}), place
 
 
-def loops_of(code: CodeType) -> list[tuple[int, int]]:
-    """First and last offset of each loop of a code object, outer ones before those within them."""
+class _Shape(NamedTuple):
+    """Where the instructions of a code object begin, and the first and last offset of each loop, outer ones before those within them."""
+
+    offsets: list[int]
+    loops: list[tuple[int, int]]
+
+
+def _shape_of(code: CodeType) -> _Shape:
     import dis  # torch has imported it
 
     found: dict[int, int] = {}
-    for instruction in dis.get_instructions(code):
+    instructions = list(dis.get_instructions(code))
+    for instruction in instructions:
         # the jump back that awaits a coroutine or delegates to a generator is no turn of a loop of the user's
         if "JUMP" in instruction.opname and instruction.opname != "JUMP_BACKWARD_NO_INTERRUPT" and instruction.argval <= instruction.offset:
             found[instruction.argval] = max(instruction.offset, found.get(instruction.argval, 0))
-    return sorted(found.items(), key=lambda loop: (loop[0], -loop[1]))
-
-
-def _offsets(code: CodeType) -> list[int]:
-    import dis
-
-    return [instruction.offset for instruction in dis.get_instructions(code)]
+    return _Shape([one.offset for one in instructions], sorted(found.items(), key=lambda loop: (loop[0], -loop[1])))
 
 
 def _lines(code: CodeType, first: int, last: int) -> tuple[int, int]:

@@ -27,10 +27,18 @@ def boot() -> str | None:
         return None
 
 
+def stat_of(pid: int | str) -> list[bytes]:
+    """The fields of a process behind its name, which stands in parentheses and may hold anything; the first is its state.
+
+    Raises OSError where there is no such process, or no /proc.
+    """
+    return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+
+
 def began(pid: int | str) -> int | None:
     """When a process began, in ticks since the machine was started; None if there is none that still runs, or the system does not say."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        fields = stat_of(pid)
         return None if fields[0] in (b"Z", b"X") else int(fields[19])
     except (OSError, ValueError, IndexError):
         return None

@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from auditor.interruptions import interrupts
-from auditor.record.callsite import is_user_code
+from auditor.record.callsite import is_ours, is_user_code
 from auditor.record.imports import failed, when_imported
 from auditor.record.probes.wrapping import replace, stand_in
 from auditor.record.process import in_standard_library
@@ -23,15 +23,16 @@ from auditor.record.process import in_standard_library
 if TYPE_CHECKING:
     from auditor.record.process import Process
 
-_OURS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
 VARIABLE, _PATH = "REPRO_AUDIT", "PYTHONPATH"
+#: The folder of the `sitecustomize` that arms the recorder.
+BOOT = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "boot")
 #: Where `_posixsubprocess.fork_exec` takes its files to execute, the folder, and the environment.
 _FILES, _FOLDER, _ENVIRONMENT = 1, 4, 5
 
 
 def install(process: Process) -> None:
     """Hide what arms the recorder, hand it on, and watch the starting of processes from now on."""
-    boot = os.fsencode(os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "boot"))
+    boot = os.fsencode(BOOT)
     settings = os.fsencode(os.environ[VARIABLE])
     _hide(boot)
     if hasattr(os, "unsetenv"):
@@ -181,7 +182,7 @@ def _first(boot: bytes, path: bytes | None) -> bytes:
 def _started_by_user() -> bool:
     """Whether the innermost frame outside the recorder and Python's own library is the user's."""
     frame: Any = sys._getframe(1)
-    while frame is not None and (frame.f_code.co_filename.startswith(_OURS) or in_standard_library(frame.f_code.co_filename)):
+    while frame is not None and (is_ours(frame.f_code.co_filename) or in_standard_library(frame.f_code.co_filename)):
         frame = frame.f_back
     return frame is None or is_user_code(frame.f_code.co_filename)
 

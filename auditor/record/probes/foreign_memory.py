@@ -6,12 +6,12 @@ tensor, where it is digested again (see `torch_ops`): a write that no op made is
 
 from __future__ import annotations
 
-import os
 import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from auditor.record import digest
+from auditor.record.callsite import is_ours
 from auditor.record.probes.wrapping import replace_in_type, telling
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 LIMIT = 16 << 20
 #: Events of one lane.
 _MOST = 20_000
-_OURS = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))) + os.sep
 
 
 class Handed:
@@ -58,7 +57,7 @@ def install_torch(process: Process, torch: Any) -> None:
             frame = sys._getframe(2)
             if type(tensor) not in (torch.Tensor, torch.nn.Parameter):
                 return
-            if frame.f_code.co_filename.startswith(_OURS):
+            if is_ours(frame.f_code.co_filename):
                 return
             with digest.Unseen():
                 if tensor.layout is torch.strided and tensor.device.type == "cpu":

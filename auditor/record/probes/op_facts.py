@@ -59,19 +59,9 @@ class OpFacts:
     """What an OpOverload's schema says, asked once."""
 
     __slots__ = (
-        "collective",
-        "empty",
-        "exact",
-        "flag",
-        "in_flight",
-        "measured",
-        "name",
-        "overwrites",
-        "random",
-        "shares",
-        "workspaces",
-        "writes",
-    )
+        "collective", "empty", "exact", "flag", "in_flight", "measured", "name", "overwrites",
+        "random", "shares", "workspaces", "writes",
+    )  # fmt: skip
 
     def __init__(self, func: Any) -> None:
         self.name = name = str(func)
