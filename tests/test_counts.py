@@ -102,3 +102,17 @@ def test_a_printed_time_that_differs_in_the_controls_too_is_no_result_that_drift
     assert near.size < due(a) < far.size
     assert str(far) == "the last number printed that differs is 0.5 and 0.7"
     assert drift_of_output(a, again, again) is None
+
+
+@pytest.mark.parametrize(
+    ("op", "dtype", "decides"),
+    [("aten.copy_.default", "uint8", False), ("aten.copy_.default", "int64", True), ("aten.argmax.default", "int64", True),
+     ("aten.gt.Scalar", "bool", True), ("aten.mul.Tensor", "float32", False)],
+)  # fmt: skip
+def test_bytes_that_a_deep_copy_moves_are_no_decision(op: str, dtype: str, decides: bool, tmp_path: Path) -> None:
+    runs = []
+    for name in ("usual", "rounded"):
+        run = TraceBuilder(tmp_path / name)
+        run.lane().op(op, digest=name, dtype=dtype, line=3)
+        runs.append(run.sealed())
+    assert decided_differently(*runs) == decides

@@ -18,9 +18,11 @@ _FLOATS = re.compile(r"float64|float32|float16|bfloat16")
 _SIGNATURES = """SELECT count(*) AS ops, bit_xor(hash(i, op, args, out)) AS signature FROM (
     SELECT op, args, out, row_number() OVER (ORDER BY "row") AS i FROM records WHERE kind = 'op')"""
 #: Results that are no floating-point numbers: decisions. The second result of a pooling is none, it only says where the first came from.
+#: Nor are bytes that are copied: `copy.deepcopy` of a tensor copies its memory so, whatever is in it.
 _DECISIONS = """SELECT count(*) AS decisions, bit_xor(hash(i, digest)) AS found FROM (
-    SELECT digest, out, row_number() OVER (ORDER BY "row") AS i FROM records WHERE kind = 'op')
-    WHERE regexp_matches(out, '^\\[\\["u?(int|bool)')"""
+    SELECT digest, out, op = 'aten.copy_.default' AND starts_with(out, '[["uint8"') AS copies_bytes,
+        row_number() OVER (ORDER BY "row") AS i FROM records WHERE kind = 'op')
+    WHERE regexp_matches(out, '^\\[\\["u?(int|bool)') AND NOT copies_bytes"""
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|\bnan\b|\binf\b")
 
 
