@@ -34,7 +34,7 @@ def _size(node: yaml.Node, known: dict[int, tuple[int, int]]) -> tuple[int, int]
     """How many nodes there are and how deep they lie, with each alias written out; each node is looked at once."""
     if id(node) in known:
         if known[id(node)] == (0, 0):
-            raise _refused("an alias (*name) is in what it stands for", node.start_mark)
+            raise _refused("an alias (*name) contains itself", node.start_mark)
         return known[id(node)]
     known[id(node)] = (0, 0)
     parts = node.value if isinstance(node, yaml.SequenceNode) else [part for pair in node.value for part in pair]
@@ -57,5 +57,5 @@ def tree_of(file: Path) -> yaml.Node | None:
     finally:
         loader.dispose()
     if isinstance(root, yaml.CollectionNode) and _size(root, {})[0] > len(text):
-        raise _refused("its aliases (*name) make more of it than it is long: write them out", root.start_mark)
+        raise _refused("its aliases (*name) expand to more nodes than the file has characters: write them out", root.start_mark)
     return root

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from auditor.judge import Rule
-from auditor.pipeline.explained import explanation, say_what_explains
+from auditor.pipeline.explained import attach_explanations, explanation
 from auditor.report import markdown, terminal
 from auditor.results import Audit, Cause, Detail, Divergence, Finding, OpLine, Search
 from auditor.source import Flow
@@ -100,7 +100,7 @@ def test_a_cause_that_is_only_a_symptom_says_of_what_though_another_cause_is_the
     draw = Cause(factor="torch-seed", proved=True, kind="draw", message="it draws", fix="a seed", file="train.py", line=3)
     other = Cause(factor="leftover-files", proved=True, kind="structure", message="it was left", file="train.py", line=1)
     seen = audit(causes=[other, draw], finding_line=2, lines=["train.py:3" if about else "train.py:1"])
-    say_what_explains(seen, [rule(kinds=["draw"], relation="rows", symptom=True)], None)
+    attach_explanations(seen, [rule(kinds=["draw"], relation="rows", symptom=True)], None)
     assert seen.explained_by is None
     assert [cause.symptom_of is not None for cause in seen.causes] == [False, about]
     for render in (terminal.render, markdown.render):
@@ -108,4 +108,4 @@ def test_a_cause_that_is_only_a_symptom_says_of_what_though_another_cause_is_the
         render(seen, out)
         said = " ".join(out.getvalue().split())
         assert ("because of leftover-files and raced-writes" in said) == about
-        assert ("the fault only repeats" in said) == about
+        assert ("only makes the fault repeat" in said) == about

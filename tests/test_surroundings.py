@@ -102,13 +102,13 @@ def test_a_run_goes_on_as_long_as_its_process_and_has_no_end_where_the_auditor_w
     script = int(began.read_text())
     try:
         spooled = sorted(path.name for path in (run / "spool").rglob("*"))
-        assert Trace(run).unfinished == "is still going on"
+        assert Trace(run).unfinished == "is still running"
         child.kill()
         child.wait(60)
         shown = audited(tmp_path, "show", "run", "--op", "aten.exp.default")  # the script goes on without its auditor
         assert shown.status == 0, shown.said
         assert b"float32[4321]" in shown.out
-        assert shown.out.splitlines()[-1] == b"run is still going on"
+        assert shown.out.splitlines()[-1] == b"run is still running"
         assert pipeline.diff(run, run).verdict == "inconclusive"
         assert sorted(path.name for path in (run / "spool").rglob("*")) == spooled
         assert not (run / "lanes").exists()
@@ -119,7 +119,7 @@ def test_a_run_goes_on_as_long_as_its_process_and_has_no_end_where_the_auditor_w
     audit = pipeline.diff(run, run)
     assert audit.verdict == "inconclusive"
     assert "[unfinished]" in str(audit.reason)
-    assert pipeline.events(run).unfinished == "run has no end: what recorded it was ended before it was"
+    assert pipeline.events(run).unfinished == "run has no end: repro-audit was killed before the script ended"
     assert not (run / "spool").exists()
 
 

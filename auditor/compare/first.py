@@ -125,8 +125,8 @@ def _how_it_ended(run: Trace) -> str:
 def _kind(a: dict[str, Any], b: dict[str, Any], lane: LaneTrace, twin: LaneTrace, apart: int) -> tuple[Kind, str]:
     """What a pair of differing records is; the second is so many places further on in its lane."""
     if any(row["kind"] == "external" and row["args"] == _CHANGED for row in (a, b)):
-        alone = "in one run only, " if a["kind"] != b["kind"] or a["args"] != b["args"] else ""
-        return "hidden-write", f"memory that recorded ops had used was changed, {alone}by something that is no recorded op"
+        alone = " in one run only" if a["kind"] != b["kind"] or a["args"] != b["args"] else ""
+        return "hidden-write", f"memory that recorded ops had used was changed{alone}, and no recorded op wrote it"
     if a["kind"] != b["kind"] or a["op"] != b["op"]:
         return "structure", f"one run does {a['op']} here, the other {b['op']}"
     if a["args"] != b["args"]:
@@ -152,7 +152,7 @@ def _kind(a: dict[str, Any], b: dict[str, Any], lane: LaneTrace, twin: LaneTrace
     if states[0] is not None:
         return "kernel", "the random stream was in the same state, and so were the inputs as far as recorded ops made them"
     if any(_born_empty(row, which) for row, which in ((a, lane), (b, twin))):
-        return "uninitialized", "an input was made by torch.empty and no recorded op has written it, or all of it"
+        return "uninitialized", "an input was made by torch.empty, and recorded ops wrote none or only part of it"
     if a.get("exact"):
         return "hidden-write", (
             f"{a['op']} cannot differ by itself on equal inputs: something that is no recorded op wrote its input or its result, such as "

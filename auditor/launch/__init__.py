@@ -114,7 +114,7 @@ def launch(
         output.close()
         source.close()
         if not Path(plan.cwd).is_dir():
-            raise LaunchError("folder-gone", f"the folder {plan.cwd} is gone: {name} would have been run there") from error
+            raise LaunchError("folder-gone", f"the working directory {plan.cwd} was deleted: {name} cannot start") from error
         raise LaunchError("cannot-start", f"cannot start {plan.command[0]}: {error.strerror}") from error
     watcher = _Watcher(run, name, started, child.pid, usual)
     try:
@@ -188,7 +188,7 @@ def why_nothing(trace: Trace) -> LaunchError | None:
     if shutil.disk_usage(trace.path).free < _LEAST_SPACE:
         return LaunchError("disk-full", f"nothing was recorded: there is no space left for {trace.path}{failed}")
     if any(lane.facts["stopped"] == "disk-full" for lane in trace.lanes.values()):
-        return LaunchError("disk-full", f"nothing was recorded: no file in {trace.path} may become so large{failed}")
+        return LaunchError("disk-full", f"nothing was recorded: the limit on file sizes (ulimit -f) is too small for {trace.path}{failed}")
     if not trace.processes:
         return LaunchError(
             "recorder-not-armed",

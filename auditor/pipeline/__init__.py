@@ -53,7 +53,7 @@ from auditor.pipeline.devices import (
     recompute,
     wants_a_gpu,
 )
-from auditor.pipeline.explained import say_what_explains
+from auditor.pipeline.explained import attach_explanations
 from auditor.pipeline.fixes import mend
 from auditor.pipeline.laboratory import Laboratory
 from auditor.pipeline.looks import second_look
@@ -135,7 +135,7 @@ def audit(
         screen.say("judging")
         judged = [rule for rule in book if rule.detector != _UNWRITTEN] if _shows_nothing_unwritten(result, lab) else book
         _judge_into(result, controls[:2], judged, selection, known, looked)
-        say_what_explains(result, book, lab.flow)
+        attach_explanations(result, book, lab.flow)
         if inquiry.fix or inquiry.apply:
             mend(result, lab, book, inquiry.fix, inquiry.apply)
         if self_check:

@@ -9,7 +9,7 @@ from auditor.results import Audit, Divergence, Explanation, Finding, Place
 from auditor.source import Flow
 
 
-def say_what_explains(audit: Audit, rules: Sequence[Rule], flow: Flow | None) -> None:
+def attach_explanations(audit: Audit, rules: Sequence[Rule], flow: Flow | None) -> None:
     """Say which finding explains why the runs differ, and of which each cause is only the symptom."""
     audit.explained_by = explanation(audit, rules, flow)
     symptoms = {rule.id: rule.explains for rule in rules if rule.explains is not None and rule.explains.symptom and not rule.forecast}

@@ -195,7 +195,7 @@ def _first_differing_step(a: Trace, b: Trace) -> str | None:
     said = listed([f"{counted(count, 'step')} in {run.id}" for count, run in zip(counts, (a, b), strict=True)])
     if counts[0] != counts[1]:
         return f"the number of steps ({said})"
-    return None if len(lanes[0]) == len(lanes[1]) else "the number of updates by optimizers"
+    return None if len(lanes[0]) == len(lanes[1]) else "the number of optimizer steps"
 
 
 def rate(runs: list[Trace], lane: str, first: int | None = None) -> Intermittent | None:
@@ -252,10 +252,10 @@ def agree(a: LaneTrace, b: LaneTrace) -> bool:
 
 
 _ON_DEVICE = (
-    "results on CUDA are digested there, by kernels between the script's own, and read when an optimizer steps: "
-    "that changes the timing and can hide a race"
+    "results on CUDA are digested there, by kernels between the script's own, and the digests are read when an optimizer steps: "
+    "this changes the timing and can hide a race"
 )
-_COPIED = "external tensors on CUDA are copied to be digested, which waits for the device and can hide a race"
+_COPIED = "external tensors on CUDA are copied to the CPU to be digested: this synchronizes with the device and can hide a race"
 
 
 def _lost(runs: list[Trace]) -> list[Lost]:
@@ -312,5 +312,5 @@ def _unseen_children(run: Trace) -> Iterator[tuple[str, str]]:
         if unseen and not event.get("helper") and (name, place) not in told:
             told.add((name, place))
             where = f"{event.get('program')}, started at {place}" if place else event.get("program")
-            why = "as with -I, -E or -S, in a Python without repro-audit, or if it ended at once"
-            yield name, f"what a child process did ({where}): the recorder was not armed in it, {why}"
+            why = "Python was started with -I, -E or -S, has no repro-audit, or ended too early"
+            yield name, f"what a child process did ({where}) was not recorded: {why}"

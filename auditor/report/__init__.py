@@ -205,7 +205,7 @@ def reasons(cause: Cause, audit: Audit) -> list[tuple[str, str]]:
     """What a teammate asks about a cause, each as (name, sentence); of one that is not proved the message says why it is not."""
     change = plain(cause.fix or "")
     if cause.symptom_of is not None:
-        change = f"{plain(cause.symptom_of.instead or cause.symptom_of.message)}; with {cause.factor} held still, the fault only repeats"
+        change = f"{plain(cause.symptom_of.instead or cause.symptom_of.message)}; pinning {cause.factor} only makes the fault repeat"
     if cause.patch is not None and not cause.patch.applied:
         change = f"{change}, as in the patch below" if change else "as in the patch below"
     shown = proof(cause, audit)
@@ -398,9 +398,7 @@ def _varied_and_not(audit: Audit, search: Search) -> str:
     if rounding:
         said.append(f"Of these {names(rounding)} {changes} how results are rounded.")
     if search.rounded:
-        said.append(
-            "Apart from rounding, none of the others changes the results." if rounding else "Apart from rounding, none changes the results."
-        )
+        said.append(f"Apart from rounding, {'the others' if rounding else 'they'} do not change the results.")
     if search.left_out:
         said.append(f"Not varied: {left_out(search)}.")
     if search.sentence:

@@ -277,8 +277,8 @@ class Trace:
     def unfinished(self) -> str | None:
         """Why there may be more to come, or to have come, than this run holds; None if its end is known."""
         if self.going:
-            return "is still going on"
-        return "has no end: what recorded it was ended before it was" if self.meta.get("exit") is None else None
+            return "is still running"
+        return "has no end: repro-audit was killed before the script ended" if self.meta.get("exit") is None else None
 
     def printed(self, stream: str) -> bytes | None:
         """What the run wrote to `stdout` or `stderr`; None if that is not there."""
