@@ -154,15 +154,20 @@ def test_what_makes_the_controls_differ_is_held_still_while_devices_are_compared
     assert {tuple(run.pinned) for run in audit.runs if run.role == "device"} == {("torch-seed",)}
 
 
+def diff_of_two_capabilities(folder: Path, source: str, status: int) -> Audit:
+    """The audit of two kept runs of a script, on a CPU that can do less and on one that can do more."""
+    write(folder, train=source)
+    for name, device in (("a", "cpu:default"), ("b", "cpu:avx2")):
+        done = audited(folder, "record", "--device", device, "-o", name, "train.py")
+        assert done.status == 0, done.said
+    done = audited(folder, "diff", "a", "b", "--json", "d.json")
+    assert done.status == status, done.said
+    return Audit.model_validate(json.loads((folder / "d.json").read_text()))
+
+
 @pytest.mark.torch
 def test_kept_runs_of_two_devices_are_compared_by_what_each_op_added(tmp_path: Path) -> None:
-    write(tmp_path, train=NET)
-    for name, device in (("a", "cpu:default"), ("b", "cpu:avx2")):
-        done = audited(tmp_path, "record", "--device", device, "-o", name, "train.py")
-        assert done.status == 0, done.said
-    done = audited(tmp_path, "diff", "a", "b", "--json", "d.json")
-    assert done.status == 0, done.said
-    audit = Audit.model_validate(json.loads((tmp_path / "d.json").read_text()))
+    audit = diff_of_two_capabilities(tmp_path, NET, 0)
     assert audit.verdict == "no-divergence-seen"
     assert [one.devices for one in audit.devices] == [["cpu:default", "cpu:avx2"]]
 
@@ -205,13 +210,7 @@ for step in range(4):
 
 @pytest.mark.torch
 def test_an_op_that_is_as_wrong_in_float64_is_named_and_an_approximation_that_is_in_use_is_not(tmp_path: Path) -> None:
-    write(tmp_path, train=APPROXIMATED)
-    for name, device in (("a", "cpu:default"), ("b", "cpu:avx2")):
-        done = audited(tmp_path, "record", "--device", device, "-o", name, "train.py")
-        assert done.status == 0, done.said
-    done = audited(tmp_path, "diff", "a", "b", "--json", "d.json")
-    assert done.status == 1, done.said
-    audit = Audit.model_validate(json.loads((tmp_path / "d.json").read_text()))
+    audit = diff_of_two_capabilities(tmp_path, APPROXIMATED, 1)
     found = audit.divergence
     assert found is not None
     assert (found.kind, found.op, found.step, found.phase) == ("arithmetic", "aten.tanh.default", 2, "forward")
