@@ -459,6 +459,40 @@ def reads_what_was_drawn(state: str, stream: str = "numpy", seed: Callable[[Lane
     return program
 
 
+@pytest.mark.parametrize(("seeded", "said"), [(False, "it was never seeded"), (True, "it is seeded elsewhere")])
+def test_of_a_stream_in_another_state_it_is_said_whether_anything_seeds_it(seeded: bool, said: str, tmp_path: Path) -> None:
+    def run(state: str) -> TraceBuilder:
+        run = TraceBuilder(tmp_path / state)
+        reads_what_was_drawn(state)(run.lane())
+        beside = run.lane("thread 1")
+        if seeded:
+            beside.seed("numpy", function="numpy.random.seed", line=3)
+        beside.op("aten.abs.default", line=4)
+        return run
+
+    found = compare(run("a").sealed(), run("b").sealed()).divergence
+    assert found is not None
+    assert found.sentence == f"the stream numpy was in another state when it was drawn from here: {said}" + (
+        ", but not before this, or more was drawn from it in between in one run" if seeded else ""
+    )
+
+
+def test_of_a_generator_that_threads_share_it_is_said_that_they_took_turns_and_not_that_it_was_never_seeded(tmp_path: Path) -> None:
+    def run(name: str, states: tuple[str, str]) -> Trace:
+        run = TraceBuilder(tmp_path / name)
+        for number, state in enumerate(states, 1):
+            reads_what_was_drawn(state, "python-own")(run.lane(f"thread {number}"))
+        return run.sealed()
+
+    for name, states, said in (
+        ("turns", ("second", "first"), "threads share it, and took their turns with it in another order"),
+        ("other", ("third", "fourth"), "that generator was made with another seed, or had been drawn from more or less often"),
+    ):
+        found = compare(run(f"{name}-a", ("first", "second")), run(f"{name}-b", states)).divergence
+        assert found is not None
+        assert found.sentence == f"the stream python-own was in another state when it was drawn from here: {said}"
+
+
 def test_data_that_were_drawn_came_from_the_draw(tmp_path: Path) -> None:
     found = divergence(tmp_path, reads_what_was_drawn("a"), reads_what_was_drawn("b"))
     assert (found.kind, found.index, found.op, found.line, found.phase) == ("draw", 2, "numpy.rand", 5, "setup")

@@ -205,7 +205,7 @@ def _divergence(
     if evidence is not None:
         evidence.sentence = sentence
     row = mismatch.a or mismatch.b or {}
-    entered = origin(kind, mismatch, lane, twin, flow)
+    entered = origin(kind, mismatch, lane, twin, flow, (a, b))
     detail = Detail(
         evidence=evidence,
         streams=streams,

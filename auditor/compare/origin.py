@@ -8,14 +8,16 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from auditor.compare.first import Mismatch
+from auditor.compare.pools import in_pool
 from auditor.results import FileDifference, Kind, Stream
 from auditor.source import Flow
-from auditor.trace.reader import LaneTrace
+from auditor.trace.reader import LaneTrace, Trace
 
 #: Kinds that say that something came in from outside of torch's ops.
 DRAWN_FROM_OUTSIDE: tuple[Kind, ...] = ("draw", "data", "data-order", "argument", "structure", "failed")
 
-
+#: Two runs, each with its lane of the two that are compared.
+_Sides = tuple[tuple[Trace, LaneTrace], tuple[Trace, LaneTrace]]
 #: `root`: it differs by itself, nobody seeded it; `seed`: it was given different seeds; `moved`: it was drawn from more often in one run
 #: before; `extra`: one run draws from it where the other does not, in the same state.
 How = Literal["root", "seed", "moved", "extra"]
@@ -81,11 +83,14 @@ class Origin:
     row: int
 
 
-def origin(kind: Kind, mismatch: Mismatch, lane: LaneTrace, twin: LaneTrace, flow: Flow | None = None) -> Origin | None:
+def origin(
+    kind: Kind, mismatch: Mismatch, lane: LaneTrace, twin: LaneTrace, flow: Flow | None = None, runs: tuple[Trace, Trace] | None = None
+) -> Origin | None:  # fmt: skip
     """The draw or seed that a mismatch of this kind came from; None if it began at the op itself.
 
     Where `flow` tells what arrives where in the source, a stream that feeds the lines of the mismatch goes before those that only were
-    drawn from later, and a seed that is computed from a draw came from that draw.
+    drawn from later, and a seed that is computed from a draw came from that draw. `runs`, those of the
+    two lanes, tell what other threads drew and who seeded what.
     """
     if kind not in DRAWN_FROM_OUTSIDE:
         return None
@@ -108,7 +113,8 @@ def origin(kind: Kind, mismatch: Mismatch, lane: LaneTrace, twin: LaneTrace, flo
             return None  # the op is itself the first draw that differs
         if other is not None and other["index"] < first["index"]:
             first, other = other, first
-    said = _sentence(first, other, chosen.stream)
+    sides = ((runs[0], lane), (runs[1], twin)) if runs is not None else None
+    said = _sentence_of_seed(first, other, chosen.stream) if first["k"] == "seed" else _sentence_of_draw(first, other, chosen.stream, sides)
     if through:
         last = through[-1].first
         said += (
@@ -146,16 +152,46 @@ def _stream(name: str, first: dict[str, Any], other: dict[str, Any] | None) -> S
     )  # fmt: skip
 
 
-def _sentence(first: dict[str, Any], other: dict[str, Any] | None, stream: str) -> str:
-    if first["k"] == "seed":
-        if other is None:
-            return f"the stream {stream} was seeded here in one run and not in the other"
-        if first.get("entropy") or other.get("entropy"):
-            return f"the stream {stream} was seeded from the operating system's entropy"
-        if first.get("value") == other.get("value"):
-            return f"the stream {stream} was put into another state here"
-        return f"the stream {stream} was seeded with {first['value']} in one run and with {other['value']} in the other"
-    return f"the stream {stream} was in another state when it was drawn from here: it was never seeded, or not with the same seed"
+def _sentence_of_seed(first: dict[str, Any], other: dict[str, Any] | None, stream: str) -> str:
+    if other is None:
+        return f"the stream {stream} was seeded here in one run and not in the other"
+    if first.get("entropy") or other.get("entropy"):
+        return f"the stream {stream} was seeded from the operating system's entropy"
+    if first.get("value") == other.get("value"):
+        return f"the stream {stream} was put into another state here"
+    return f"the stream {stream} was seeded with {first['value']} in one run and with {other['value']} in the other"
+
+
+def _sentence_of_draw(first: dict[str, Any], other: dict[str, Any] | None, stream: str, sides: _Sides | None) -> str:
+    """In which way the state that a draw met was another one: only what the traces show is said of it."""
+    said = f"the stream {stream} was in another state when it was drawn from here"
+    if sides is None:
+        return said
+    if any(_drawn_by_another(draw, sides) for draw in (first, other) if draw is not None):
+        return f"{said}: threads share it, and took their turns with it in another order"
+    if stream.endswith("-own"):
+        return f"{said}: that generator was made with another seed, or had been drawn from more or less often"
+    lanes = [one for run, _ in sides for one in run.lanes.values()]
+    if any(event["stream"] == stream and not event.get("entropy") for lane in lanes for event in lane.events_of("seed")):
+        return f"{said}: it is seeded elsewhere, but not before this, or more was drawn from it in between in one run"
+    return f"{said}: it was never seeded"
+
+
+def _drawn_by_another(draw: dict[str, Any], sides: _Sides) -> bool:
+    """Whether another thread of the same process met in one run the state that this draw met in the other run."""
+
+    def met(lane: LaneTrace) -> bool:
+        return any((d["stream"], d["digest"]) == (draw["stream"], draw["state"]) for d in lane.draws)
+
+    if draw["k"] != "draw" or not draw["state"]:
+        return False
+    for (_, here), (run, there) in (sides, sides[::-1]):
+        if not any((d["row"], d["digest"]) == (draw["row"], draw["state"]) for d in here.draws):
+            continue  # it is the other run's
+        beside = [one for one in run.lanes.values() if one.facts.get("pid") == there.facts.get("pid")]
+        if any(met(one) for one in beside if one.name != there.name or in_pool(one)):
+            return True
+    return False
 
 
 def differing_streams(lane: LaneTrace, twin: LaneTrace, mismatch: Mismatch, flow: Flow | None = None) -> list[Stream]:
