@@ -53,8 +53,10 @@ CAUSE = Cause(factor="torch-seed", proved=True, kind="kernel", message="it draws
         ({"relation": "feeds"}, audit(finding_line=2), True),
         ({"relation": "feeds"}, audit(finding_line=3), False),
         ({"relation": "lanes"}, audit(lane="process 1", lanes=["process 0", "process 1"]), True),
-        ({"relation": "lanes"}, audit(lane="main", lanes=["process 0", "process 1"]), False),
-        ({"relation": "lanes"}, audit(), False),
+        ({"relation": "lanes"}, audit(lane="main", finding_line=3, lanes=["process 0", "process 1"]), False),
+        ({"relation": "lanes"}, audit(), True),  # it is there
+        ({"relation": "lanes"}, audit(finding_line=3), False),
+        ({"relation": "lanes"}, audit(finding_line=2, lanes=["process 0", "process 1"]), True),  # what they wrote is read there
         ({"relation": "rows"}, audit(rows=[5, 7]), True),
         ({"relation": "rows"}, audit(rows=[5, 8]), False),
         ({"relation": "line", "kinds": ["draw"]}, audit(), False),

@@ -51,7 +51,8 @@ class Explains(BaseModel):
         About,
         Field(
             description="how it is seen to be about a divergence: `line`, it is there; `feeds`, its line gives what is used there; "
-            "`lanes` and `rows`, the divergence is in one of the lanes, or at one of the records, that the detector names"
+            "`rows`, the divergence is at one of the records that the detector names; `lanes`, it is in one of the lanes that the detector "
+            "names, or where what they wrote is used"
         ),
     ]
     symptom: Annotated[

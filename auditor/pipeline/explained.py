@@ -52,16 +52,12 @@ def _explanation(finding: Finding, explains: Explains) -> Explanation:
 
 def _is_about(finding: Finding, explains: Explains, divergence: Divergence, flow: Flow | None) -> bool:
     detail = divergence.detail
-    if explains.relation == "lanes":
-        return divergence.lane in (finding.evidence.get("lanes") or ())
     if explains.relation == "rows":
         return detail.row is not None and detail.row in (finding.evidence.get("rows") or ())
-    return _at(
-        finding,
-        explains,
-        _places(Place(file=divergence.file, line=divergence.line), detail.seen_at, detail.forward, detail.allocated),
-        flow,
-    )
+    if explains.relation == "lanes" and divergence.lane in (finding.evidence.get("lanes") or ()):
+        return True
+    places = _places(Place(file=divergence.file, line=divergence.line), detail.seen_at, detail.forward, detail.allocated)
+    return _at(finding, explains, places, flow)
 
 
 def _places(*places: Place | None) -> list[Place]:
@@ -76,6 +72,6 @@ def _at(finding: Finding, explains: Explains, places: Sequence[Place], flow: Flo
         return False
     if any((one.file, one.line) == (finding.file, finding.line) for one in places):
         return True
-    if explains.relation != "feeds" or flow is None:
-        return False
+    if explains.relation not in ("feeds", "lanes") or flow is None:
+        return False  # what several lanes write may be read in one that writes none of it
     return any(flow.distance(finding.file, finding.line, None, one.file, one.line) is not None for one in places)
