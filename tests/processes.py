@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +67,49 @@ def bare(cwd: Path, *script: str, **how: Any) -> Ended:
     return start([sys.executable, *script], cwd, **how)
 
 
-def audited(cwd: Path, *words: str, **how: Any) -> Ended:
-    """Run `repro-audit` with these words."""
-    return start([sys.executable, "-m", "auditor", *words], cwd, **how)
+def audited(cwd: Path, *words: str, env: dict[str, str] | None = None, **how: Any) -> Ended:
+    """Run `repro-audit` with these words: in a fork of a process that has its imports behind it, if it needs no streams of its own."""
+    if how:
+        return start([sys.executable, "-m", "auditor", *words], cwd, env=env, **how)
+    return _warm().run(cwd, words, environment() if env is None else env)
+
+
+@cache
+def _warm() -> _Warm:
+    return _Warm()
+
+
+class _Warm:
+    """The process of `tests.warm`, and how to ask it."""
+
+    def __init__(self) -> None:
+        root = Path(__file__).parent.parent
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.warm"], cwd=root, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            start_new_session=True,
+        )  # fmt: skip
+        self._asked = threading.Lock()
+        atexit.register(self.end)
+
+    def run(self, cwd: Path, words: Sequence[str], env: dict[str, str]) -> Ended:
+        """Run one command to its end."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with self._asked, tempfile.TemporaryDirectory() as streams:
+            out, err = Path(streams, "out"), Path(streams, "err")
+            request = {"cwd": str(cwd), "environment": env, "words": list(words), "out": str(out), "err": str(err)}
+            self._process.stdin.write(json.dumps(request).encode() + b"\n")
+            self._process.stdin.flush()
+            if not select.select([self._process.stdout], [], [], PATIENCE)[0]:
+                self.end()
+                raise subprocess.TimeoutExpired(["repro-audit", *words], PATIENCE, out.read_bytes(), err.read_bytes())
+            return Ended(int(self._process.stdout.readline()), out.read_bytes(), err.read_bytes())
+
+    def end(self) -> None:
+        """End it, and what it runs: a request to end goes to the whole group."""
+        _warm.cache_clear()
+        os.killpg(self._process.pid, signal.SIGTERM)
+        self._process.wait()
 
 
 def kept(run: Path) -> Ended:

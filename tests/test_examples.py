@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import yaml
 
 from auditor import pipeline
 from auditor.results import Audit
+from tests.processes import audited
 from tests.test_factors import FACTORS
 from tests.test_fixes import CAUSES
 
@@ -70,21 +69,15 @@ def test_an_example_gets_the_verdict_of_its_header(script: Path, stated: dict[st
     if stated["verdict"] == "diverged" and script.stem in _SEARCHED_AS:
         quick = ["--no-causes", "--no-second-look"]
 
-    done = subprocess.run(
-        [sys.executable, "-m", "auditor", *quick, "--json", str(tmp_path / "audit.json"), "-o", str(tmp_path / "runs"), str(script), *args],
-        cwd=cwd,
-        capture_output=True,
-        timeout=300,
-        check=False,
-    )
+    done = audited(cwd, *quick, "--json", str(tmp_path / "audit.json"), "-o", str(tmp_path / "runs"), str(script), *args)
 
     assert set(stated) <= _KEYS
     audit = Audit.model_validate_json((tmp_path / "audit.json").read_text())
     errors = any(finding.level == "error" for finding in audit.findings)
-    assert (audit.verdict, done.returncode) == (
+    assert (audit.verdict, done.status) == (
         stated["verdict"],
         {"diverged": 1, "no-divergence-seen": int(errors), "inconclusive": 1 if errors else 2}[stated["verdict"]],
-    ), done.stderr.decode()
+    ), done.said
     loud, quiet = ({finding.rule for finding in audit.findings if (finding.level == "note") is note} for note in (False, True))
     named = set(stated.get("finds", []))
     assert loud <= named <= loud | quiet, [finding.message for finding in audit.findings]
