@@ -31,6 +31,7 @@ _SEARCHED_AS = {
     "lstm_late_seed": "faults/late_seed",
     "lstm_numpy_input": "leaks/numpy_seed",
     "lstm_unseeded": "leaks/torch_seed",
+    "uninitialized_mask": "leaks/uninitialized_memory",
     "worker_augmentation": "faults/numpy_workers",
 }
 

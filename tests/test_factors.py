@@ -17,6 +17,7 @@ from auditor.plan import Plan
 from auditor.results import Audit
 from auditor.trace.reader import Trace
 from tests.processes import audited, environment, write
+from tests.test_fixes import CAUSES
 
 FACTORS = plugins.factors()
 LEAKS = Path(__file__).parent / "leaks"
@@ -25,6 +26,10 @@ LEAKS = Path(__file__).parent / "leaks"
 ON_A_GPU = {"cuda-seed", "device", "kernels", "tf32"}
 #: Factors that no script leaks each time.
 NO_LEAK = {"cudnn-benchmark": "cuDNN decides by the time that its algorithms take"}
+
+
+#: Factors that whole audits of `tests/faults` already name, prove, place and patch.
+IN_FAULTS = set(CAUSES.values())
 
 
 def run(
@@ -51,7 +56,8 @@ def test_every_factor_has_a_script_that_leaks_it() -> None:
 
 @pytest.mark.torch
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.gpu if name in ON_A_GPU else ()) for name in sorted(set(FACTORS) - set(NO_LEAK))]
+    "name",
+    [pytest.param(name, marks=pytest.mark.gpu if name in ON_A_GPU else ()) for name in sorted(set(FACTORS) - set(NO_LEAK) - IN_FAULTS)],
 )
 def test_what_a_script_leaks_is_named_proved_and_placed_and_nothing_else_is(name: str, tmp_path: Path) -> None:
     factor = FACTORS[name]
