@@ -66,6 +66,7 @@ if TYPE_CHECKING:
 _COARSE = 20_000_000
 _FIELDS = ("digest", "seq", "site", "numbers", "p0", "p1", "p2", "where", "sig")
 _CHUNK = 1 << 20
+_FEW_TEXTS = 1_000
 #: Bytes of a file of the spool: more than a process's record numbers can fill.
 _LARGEST = NUMBERS * RECORD_SIZE
 
@@ -618,30 +619,41 @@ def _sites(table: dict[int, dict[str, Any]], cwd: str, copies: Sequence[Sequence
 
 
 def _write_parquet(columns: dict[str, _Column], path: Path) -> None:
-    """Write the columns; texts are joined to their codes by DuckDB, which would take an object column one Python string at a time."""
+    """Write the columns, in the order of their rows.
+
+    DuckDB puts the texts to their codes: an object column it would take one Python string at a time. A few texts are a list in the
+    question, which is a third of the work of a join; many are joined, since a list is copied for each two thousand rows.
+    """
     import numpy as np
 
     con = writing(len(columns["row"]), Path(files.in_database(path)).parent)
     try:
-        data, joins, fields = {}, [], []
+        data, joins, fields, lists = {}, [], [], {}
         for name in COLUMNS:
             column = columns[name]
             if isinstance(column, tuple):
-                data[name], texts = column
+                data[name], found = column
                 # a file name that is no UTF-8 is held as lone surrogates, which Parquet does not have
-                text = np.array([text.encode("utf-8", "backslashreplace").decode() for text in texts], object)
-                con.register(f"t_{name}", {"id": np.arange(len(texts)), "text": text})
-                joins.append(f"LEFT JOIN t_{name} ON t_{name}.id = records.{name}")
-                fields.append(f"nullif(t_{name}.text, '') AS {name}")
+                texts = [text.encode("utf-8", "backslashreplace").decode() for text in found]
+                if not any(texts):
+                    fields.append(f"NULL::VARCHAR AS {name}")
+                elif len(texts) <= _FEW_TEXTS:
+                    lists[f"t_{name}"] = texts
+                    fields.append(f"nullif(list_extract($t_{name}, records.{name} + 1), '') AS {name}")
+                else:
+                    con.register(f"t_{name}", {"id": np.arange(len(texts)), "text": np.array(texts, object)})
+                    joins.append(f"LEFT JOIN t_{name} ON t_{name}.id = records.{name}")
+                    fields.append(f"nullif(t_{name}.text, '') AS {name}")
             else:
                 data[name] = column
                 absent = name in ("line", "forward_row", "forward_line", "in0", "in1", "in2", "leaf_written")
                 fields.append(f'nullif(records."{name}", -1) AS "{name}"' if absent else f'records."{name}"')
         con.register("records", data)
         target = files.in_database(path).replace("'", "''")
+        order = 'ORDER BY records."row"' if joins else ""
         con.execute(  # the names are COLUMNS, the path is ours with its quotes doubled
-            f'COPY (SELECT {", ".join(fields)} FROM records {" ".join(joins)} ORDER BY records."row") '
-            f"TO '{target}' (FORMAT parquet, COMPRESSION zstd)"
+            f"COPY (SELECT {', '.join(fields)} FROM records {' '.join(joins)} {order}) TO '{target}' (FORMAT parquet, COMPRESSION zstd)",
+            lists,
         )
     finally:
         con.close()
