@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from auditor import pipeline, plugins
+from auditor import plugins
 from auditor.compare import compare
 from auditor.judge import judge
 from auditor.pipeline.rounding import decided_differently, drift_of_losses, drift_of_output, due
@@ -15,6 +15,7 @@ from auditor.report import places
 from auditor.results import Finding
 from auditor.trace.tables import Tables
 from tests.builder import LaneBuilder, TraceBuilder
+from tests.findings import shipped
 
 
 def draws(tmp_path: Path, in_setup: int, in_steps: int, steps: int = 4) -> str:
@@ -28,7 +29,7 @@ def draws(tmp_path: Path, in_setup: int, in_steps: int, steps: int = 4) -> str:
         for _ in range(2 if step < in_steps else 0):
             lane.draw("os-entropy", "secrets.token_bytes", "s", line=3)
         lane.step()
-    (finding,) = judge([Tables(run.sealed())], [pipeline.one_rule("os-entropy-draw").rule], plugins.detectors())
+    (finding,) = judge([Tables(run.sealed())], [shipped("os-entropy-draw")], plugins.detectors())
     assert finding.count == in_setup + 2 * in_steps
     return finding.message
 

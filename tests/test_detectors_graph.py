@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from auditor import pipeline, plugins
+from auditor import plugins
 from auditor.judge import Rule, judge
 from auditor.results import Finding
 from auditor.trace.tables import Tables
 from tests.builder import LaneBuilder, Tensor, TraceBuilder
+from tests.findings import shipped
 
 RULES = (
     "graph-cut", "parameter-cut-off", "parameter-without-gradient", "step-without-new-gradient", "scheduler-before-optimizer",
@@ -87,7 +88,7 @@ def findings(tmp_path: Path, program: Callable[[Training], object], *rules: str)
 
 @cache
 def rule_of(name: str) -> Rule:
-    return pipeline.one_rule(name).rule
+    return shipped(name)
 
 
 def test_runs_without_any_ops_have_no_findings(tmp_path: Path) -> None:

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from auditor import pipeline, plugins
+from auditor import plugins
 from auditor.judge import judge
 from auditor.results import Finding
 from auditor.trace.reader import Trace
 from auditor.trace.tables import Tables
+from tests.findings import shipped
 from tests.processes import line_of, made_once, record_of, write
 
 
@@ -25,7 +26,7 @@ def gradients(trace: Trace) -> list[dict[str, Any]]:
 def findings(trace: Trace, *rules: str) -> list[Finding]:
     """What these rules find in a run."""
     with Tables(trace) as tables:
-        return judge([tables], [pipeline.one_rule(rule).rule for rule in rules], plugins.detectors())
+        return judge([tables], [shipped(rule) for rule in rules], plugins.detectors())
 
 
 @pytest.mark.torch

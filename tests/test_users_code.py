@@ -6,15 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from auditor import pipeline, plugins
+from auditor import plugins
 from auditor.judge import judge
 from auditor.results import Finding
 from auditor.trace.tables import Tables
 from tests.builder import TraceBuilder
+from tests.findings import shipped
 
 
 def judged(rule: str, *runs: TraceBuilder) -> list[Finding]:
-    return judge([Tables(run.sealed()) for run in runs], [pipeline.one_rule(rule).rule], plugins.detectors())
+    return judge([Tables(run.sealed()) for run in runs], [shipped(rule)], plugins.detectors())
 
 
 @pytest.mark.parametrize("line", [None, 4])

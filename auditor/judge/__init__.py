@@ -15,13 +15,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import TypeAdapter
-
 from auditor.errors import TraceError
 from auditor.judge.acceptance import Allowance, allowances, read_baseline, without_allowed, without_baseline, write_baseline
 from auditor.judge.conditions import FIELDS, Match, where
 from auditor.judge.neighbour import read_neighbour
-from auditor.judge.rules import PLACEHOLDER, Explains, Rule, RuleFile, chosen, load_rules, schema
+from auditor.judge.rules import PLACEHOLDER, Explains, Rule, RuleFile, chosen, load_rules, params_of, schema
 from auditor.judge.tolerances import load_tolerances
 from auditor.results import Finding, Level
 
@@ -65,7 +63,7 @@ def _findings(rule: Rule, runs: Sequence[Tables], detectors: Mapping[str, Detect
         hits = _matching(rule.match, runs[0])
     else:
         detector = detectors[rule.detector or ""]
-        hits = detector.find(runs, TypeAdapter(detector.params).validate_python(rule.params))
+        hits = detector.find(runs, params_of(detector.params).validate_python(rule.params))
     made = _merged(hit for hit in hits if hit.line is not None or not rule.needs_line)
     return [_finding(rule, hit, runs[0]) for hit in made]
 

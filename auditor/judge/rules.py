@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -251,6 +252,12 @@ def read_rule(file: Path, detectors: Mapping[str, Detector]) -> tuple[Rule | Non
     return (None if faults else rule), faults
 
 
+@cache
+def params_of(params: type[Any]) -> TypeAdapter[Any]:
+    """What validates the parameters of a detector, made once: making it takes longer than judging a short run by it."""
+    return TypeAdapter(params)
+
+
 def _about_its_detector(rule: Rule, detectors: Mapping[str, Detector]) -> Iterator[tuple[tuple[str, ...], str]]:
     """What is wrong between a rule and its detector, and where in the rule."""
     if rule.detector is None:
@@ -261,7 +268,7 @@ def _about_its_detector(rule: Rule, detectors: Mapping[str, Detector]) -> Iterat
         yield ("detector",), f"there is no detector {rule.detector}{f'; did you mean {near[0]}?' if near else ''}"
         return
     try:
-        TypeAdapter(detector.params).validate_python(rule.params, extra="forbid")
+        params_of(detector.params).validate_python(rule.params, extra="forbid")
     except ValidationError as error:
         for one in error.errors():
             yield ("params", *(str(part) for part in one["loc"])), f"params of {rule.detector}: {_said(one)}"
