@@ -116,6 +116,8 @@ def _seen(divergence: Divergence, entries: Sequence[Entry], read: Callable[[str]
             yield from (_factor_of(stream.name) for stream in detail.streams if stream.name != origin.name and stream.what != "setting")
             yield own
             return
+        if origin.shared:
+            yield "thread-timing"
         if in_worker:
             yield "worker-seed"
         yield own

@@ -110,6 +110,7 @@ class Stream(Model):
     file: str | None = None
     line: int | None = None
     entropy: bool = Field(False, description="it was seeded from the operating system's entropy")
+    shared: bool = Field(False, description="several threads draw from it, and did so in another order")
 
 
 class FileDifference(Model):

@@ -493,6 +493,21 @@ def test_of_a_generator_that_threads_share_it_is_said_that_they_took_turns_and_n
         assert found.sentence == f"the stream python-own was in another state when it was drawn from here: {said}"
 
 
+def test_an_op_that_draws_from_torch_s_own_stream_in_threads_is_said_to_have_taken_its_turn_in_another_order(tmp_path: Path) -> None:
+    def run(name: str, states: tuple[str, str]) -> Trace:
+        run = TraceBuilder(tmp_path / name)
+        for number, state in enumerate(states, 1):
+            run.lane(f"thread {number}").random("aten.randn.default", state=state, shape=[2], digest=state, line=5)
+        return run.sealed()
+
+    for name, states, shared in (("turns", ("second", "first"), True), ("other", ("third", "fourth"), False)):
+        found = compare(run(f"{name}-a", ("first", "second")), run(f"{name}-b", states)).divergence
+        assert found is not None
+        assert found.detail.origin is not None
+        assert (found.kind, found.detail.origin.name, found.detail.origin.shared) == ("draw", "torch-cpu", shared)
+        assert found.sentence.endswith("threads share it, and took their turns with it in another order") == shared
+
+
 def test_data_that_were_drawn_came_from_the_draw(tmp_path: Path) -> None:
     found = divergence(tmp_path, reads_what_was_drawn("a"), reads_what_was_drawn("b"))
     assert (found.kind, found.index, found.op, found.line, found.phase) == ("draw", 2, "numpy.rand", 5, "setup")

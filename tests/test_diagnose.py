@@ -61,6 +61,12 @@ def test_a_draw_points_first_to_the_stream_that_it_came_from(name: str, factor: 
     assert "numpy-seed" in found.factors
 
 
+def test_a_stream_that_threads_share_points_to_their_turns_before_its_seed() -> None:
+    shared = stream("python-own").model_copy(update={"shared": True})
+    assert suspicion(differs("draw", lane="thread 1", origin=shared), [], NOTHING).factors == ("thread-timing", "python-seed")
+    assert suspicion(differs("draw", lane="thread 1", origin=stream("python-own")), [], NOTHING).factors == ("python-seed",)
+
+
 def test_a_draw_in_a_worker_points_to_how_workers_are_seeded_before_its_stream() -> None:
     found = suspicion(differs("draw", lane="main/worker 0", origin=stream("numpy")), [], NOTHING)
 

@@ -37,7 +37,7 @@ from auditor.compare.environment import environment_differences
 from auditor.compare.evidence import evidence_at, refined
 from auditor.compare.first import Mismatch, allocated_by, collectives_before, first_mismatch, maker_lane
 from auditor.compare.foreign import Outside, handed_before, outside, sentence_of
-from auditor.compare.origin import DRAWN_FROM_OUTSIDE, differing_files, differing_streams, origin, own_stream
+from auditor.compare.origin import DRAWN_FROM_OUTSIDE, TURNS, differing_files, differing_streams, origin, own_stream
 from auditor.compare.pools import differing_tasks, in_pool
 from auditor.compare.reach import next_by_itself, reached, shows_nothing
 from auditor.compare.shadowed import divergence_of_shadow, shadow_of
@@ -202,10 +202,13 @@ def _divergence(
         came = outside(mismatch, lane, twin)
         if came.handed:
             kind, sentence = "outside-torch", sentence_of(came)
-    if evidence is not None:
-        evidence.sentence = sentence
     row = mismatch.a or mismatch.b or {}
     entered = origin(kind, mismatch, lane, twin, flow, (a, b))
+    own = entered.seen if entered is not None else own_stream(mismatch, lane, twin, (a, b)) if kind == "draw" else None
+    if entered is None and own is not None and own.shared:
+        sentence += f": {TURNS}"
+    if evidence is not None:
+        evidence.sentence = sentence
     detail = Detail(
         evidence=evidence,
         streams=streams,
@@ -214,7 +217,7 @@ def _divergence(
         a=_shown(mismatch.a),
         b=_shown(mismatch.b),
         forward=Place(file=row["forward_file"], line=row["forward_line"], code=row["forward_code"]) if row.get("forward_file") else None,
-        origin=entered.seen if entered is not None else own_stream(mismatch, lane, twin) if kind == "draw" else None,
+        origin=own,
         row=entered.row if entered is not None else row.get("row"),
     )
     maker = allocated_by(mismatch.a, lane) if kind == "uninitialized" and mismatch.a is not None else None

@@ -16,6 +16,9 @@ from auditor.trace.reader import LaneTrace, Trace
 #: Kinds that say that something came in from outside of torch's ops.
 DRAWN_FROM_OUTSIDE: tuple[Kind, ...] = ("draw", "data", "data-order", "argument", "structure", "failed")
 
+#: Of a stream in another state, where that is so because several threads draw from it.
+TURNS = "threads share it, and took their turns with it in another order"
+
 #: Two runs, each with its lane of the two that are compared.
 _Sides = tuple[tuple[Trace, LaneTrace], tuple[Trace, LaneTrace]]
 #: `root`: it differs by itself, nobody seeded it; `seed`: it was given different seeds; `moved`: it was drawn from more often in one run
@@ -89,8 +92,8 @@ def origin(
     """The draw or seed that a mismatch of this kind came from; None if it began at the op itself.
 
     Where `flow` tells what arrives where in the source, a stream that feeds the lines of the mismatch goes before those that only were
-    drawn from later, and a seed that is computed from a draw came from that draw. `runs`, those of the
-    two lanes, tell what other threads drew and who seeded what.
+    drawn from later, and a seed that is computed from a draw came from that draw. `runs`, those of the two
+    lanes, tell what other threads drew and who seeded what.
     """
     if kind not in DRAWN_FROM_OUTSIDE:
         return None
@@ -113,8 +116,13 @@ def origin(
             return None  # the op is itself the first draw that differs
         if other is not None and other["index"] < first["index"]:
             first, other = other, first
-    sides = ((runs[0], lane), (runs[1], twin)) if runs is not None else None
-    said = _sentence_of_seed(first, other, chosen.stream) if first["k"] == "seed" else _sentence_of_draw(first, other, chosen.stream, sides)
+    seen = _stream(chosen.stream, first, other)
+    if first["k"] == "seed":
+        said = _sentence_of_seed(first, other, chosen.stream)
+    else:
+        sides = ((runs[0], lane), (runs[1], twin)) if runs is not None else None
+        seen.shared = sides is not None and any(_drawn_by_another(draw, sides) for draw in (first, other) if draw is not None)
+        said = _sentence_of_draw(seen, sides)
     if through:
         last = through[-1].first
         said += (
@@ -122,7 +130,7 @@ def origin(
         )
     return Origin(
         chosen.stream, first["function"], first.get("index", mismatch.index), first.get("file"), first.get("line"), first.get("func"),
-        first.get("code"), first.get("phase"), first.get("step"), said, _stream(chosen.stream, first, other), first["row"],
+        first.get("code"), first.get("phase"), first.get("step"), said, seen, first["row"],
     )  # fmt: skip
 
 
@@ -138,11 +146,16 @@ def _nearest(changed: Sequence[Changed]) -> Changed | None:
     return max(least, key=lambda one: (one.last, one.stream))
 
 
-def own_stream(mismatch: Mismatch, lane: LaneTrace, twin: LaneTrace) -> Stream | None:
+def own_stream(mismatch: Mismatch, lane: LaneTrace, twin: LaneTrace, runs: tuple[Trace, Trace]) -> Stream | None:
     """The stream that the op of a mismatch draws from itself."""
-    name = _stream_at(mismatch.row_a, lane) or _stream_at(mismatch.row_b, twin)
+    sides = ((runs[0], lane), (runs[1], twin))
+    draws = [_draw_at(row, which) for which, row in ((lane, mismatch.row_a), (twin, mismatch.row_b))]
+    met = [{"k": "draw", "row": d["row"], "stream": d["stream"], "state": d["digest"]} for d in draws if d is not None]
+    if not met:
+        return None
     row = mismatch.a or mismatch.b or {}
-    return Stream(name=name, what=f"draw by {row['op']}", file=row["file"], line=row["line"]) if name else None
+    shared = any(_drawn_by_another(draw, sides) for draw in met)
+    return Stream(name=str(met[0]["stream"]), what=f"draw by {row['op']}", file=row["file"], line=row["line"], shared=shared)
 
 
 def _stream(name: str, first: dict[str, Any], other: dict[str, Any] | None) -> Stream:
@@ -162,17 +175,17 @@ def _sentence_of_seed(first: dict[str, Any], other: dict[str, Any] | None, strea
     return f"the stream {stream} was seeded with {first['value']} in one run and with {other['value']} in the other"
 
 
-def _sentence_of_draw(first: dict[str, Any], other: dict[str, Any] | None, stream: str, sides: _Sides | None) -> str:
+def _sentence_of_draw(seen: Stream, sides: _Sides | None) -> str:
     """In which way the state that a draw met was another one: only what the traces show is said of it."""
-    said = f"the stream {stream} was in another state when it was drawn from here"
+    said = f"the stream {seen.name} was in another state when it was drawn from here"
     if sides is None:
         return said
-    if any(_drawn_by_another(draw, sides) for draw in (first, other) if draw is not None):
-        return f"{said}: threads share it, and took their turns with it in another order"
-    if stream.endswith("-own"):
+    if seen.shared:
+        return f"{said}: {TURNS}"
+    if seen.name.endswith("-own"):
         return f"{said}: that generator was made with another seed, or had been drawn from more or less often"
     lanes = [one for run, _ in sides for one in run.lanes.values()]
-    if any(event["stream"] == stream and not event.get("entropy") for lane in lanes for event in lane.events_of("seed")):
+    if any(event["stream"] == seen.name and not event.get("entropy") for lane in lanes for event in lane.events_of("seed")):
         return f"{said}: it is seeded elsewhere, but not before this, or more was drawn from it in between in one run"
     return f"{said}: it was never seeded"
 
@@ -251,9 +264,15 @@ def _settings(lane: LaneTrace, row: int) -> dict[str, Any]:
     return {event["name"]: event["value"] for event in lane.events_of("setting") if event["row"] <= row}
 
 
+def _draw_at(row: int, lane: LaneTrace) -> dict[str, Any] | None:
+    """The draw of the op at this row."""
+    return next((draw for draw in lane.draws if draw["row"] == row - 1), None)
+
+
 def _stream_at(row: int, lane: LaneTrace) -> str | None:
     """The stream that the op at this row drew from."""
-    return next((str(draw["stream"]) for draw in lane.draws if draw["row"] == row - 1), None)
+    draw = _draw_at(row, lane)
+    return str(draw["stream"]) if draw is not None else None
 
 
 def _timeline(lane: LaneTrace, until: int) -> dict[str, list[dict[str, Any]]]:
