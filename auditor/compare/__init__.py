@@ -206,7 +206,7 @@ def _divergence(
     entered = origin(kind, mismatch, lane, twin, flow, (a, b))
     own = entered.seen if entered is not None else own_stream(mismatch, lane, twin, (a, b)) if kind == "draw" else None
     if entered is None and own is not None and own.shared:
-        sentence += f": {TURNS}"
+        sentence += f"; {TURNS}"
     if evidence is not None:
         evidence.sentence = sentence
     detail = Detail(
