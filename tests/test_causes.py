@@ -183,7 +183,9 @@ def test_an_interrupt_in_a_search_ends_both_runs_and_leaves_what_was_recorded_an
         if number > 2:
             with open(os.path.join(os.environ["COUNT"], str(number), "pid"), "w") as file:
                 file.write(str(os.getpid()))
-            time.sleep(600)
+            while True:  # a run that makes no progress would be ended
+                time.sleep(0.1)
+                x + 1
     """)
     write(tmp_path / "work", train=source)
     child = subprocess.Popen(

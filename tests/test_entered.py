@@ -381,7 +381,9 @@ def test_lines_that_start_threads_and_that_take_results_as_they_come_are_told_on
 def test_a_thread_that_runs_no_op_has_no_lane_because_it_reads_the_clock(tmp_path: Path) -> None:
     watched = run(tmp_path, THREADS, ["clock"])
     plain = run(tmp_path, THREADS, (), name="plain")
-    assert list(watched.trace.lanes) == list(plain.trace.lanes)
+    # how many threads of a pool there are is chance: one that is done takes the next task
+    lanes = [[name for name, lane in one.trace.lanes.items() if not lane.events_of("task")] for one in (watched, plain)]
+    assert lanes[0] == lanes[1]
     assert marks(watched, "clock") == [("time.time", "in a thread")] * 3
     assert [event["thread"] for event in entered(watched, "clock")] == [1, 2, 3]
 
