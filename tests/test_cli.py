@@ -624,9 +624,9 @@ def test_a_recorded_script_that_fails_is_kept_and_its_error_said_and_its_status_
 @pytest.mark.torch
 def test_a_recorded_script_that_takes_too_long_is_ended_and_kept(tmp_path: Path) -> None:
     write(tmp_path, train="import time, torch\ntorch.ones(3).exp()\nprint('on', flush=True)\ntime.sleep(600)")
-    done = audited(tmp_path, "record", "-o", "kept", "--timeout", "4", "train.py")
+    done = audited(tmp_path, "record", "-o", "kept", "--timeout", "8", "train.py")
     assert done.status == 2
-    assert done.said.splitlines()[-1] == "repro-audit: kept was ended after 4 s [timeout]"
+    assert done.said.splitlines()[-1] == "repro-audit: kept was ended after 8 s [timeout]"
     assert b"aten.exp.default" in audited(tmp_path, "show", "kept").out
 
 
