@@ -16,6 +16,7 @@ from auditor.compare import Comparison, compare, environment_differences
 from auditor.results import Divergence, Kind
 from auditor.trace.reader import Trace
 from tests.builder import LaneBuilder, Tensor, TraceBuilder
+from tests.findings import judged
 
 #: What one lane does.
 Program = Callable[[LaneBuilder], object]
@@ -459,7 +460,9 @@ def reads_what_was_drawn(state: str, stream: str = "numpy", seed: Callable[[Lane
     return program
 
 
-@pytest.mark.parametrize(("seeded", "said"), [(False, "it was never seeded"), (True, "it is seeded elsewhere")])
+@pytest.mark.parametrize(
+    ("seeded", "said"), [(False, "it was never seeded"), (True, "it is seeded, but later, or one run drew from it more often before")]
+)
 def test_of_a_stream_in_another_state_it_is_said_whether_anything_seeds_it(seeded: bool, said: str, tmp_path: Path) -> None:
     def run(state: str) -> TraceBuilder:
         run = TraceBuilder(tmp_path / state)
@@ -472,9 +475,7 @@ def test_of_a_stream_in_another_state_it_is_said_whether_anything_seeds_it(seede
 
     found = compare(run("a").sealed(), run("b").sealed()).divergence
     assert found is not None
-    assert found.sentence == f"the stream numpy was in another state when it was drawn from here: {said}" + (
-        ", but not before this, or more was drawn from it in between in one run" if seeded else ""
-    )
+    assert found.sentence == f"the stream numpy was in another state when it was drawn from here: {said}"
 
 
 def test_of_a_generator_that_threads_share_it_is_said_that_they_took_turns_and_not_that_it_was_never_seeded(tmp_path: Path) -> None:
@@ -485,12 +486,48 @@ def test_of_a_generator_that_threads_share_it_is_said_that_they_took_turns_and_n
         return run.sealed()
 
     for name, states, said in (
-        ("turns", ("second", "first"), "threads share it, and took their turns with it in another order"),
-        ("other", ("third", "fourth"), "that generator was made with another seed, or had been drawn from more or less often"),
+        ("turns", ("second", "first"), "threads share it, and drew from it in a different order in each run"),
+        ("other", ("third", "fourth"), "its seed differs, or one run drew from it more often before"),
     ):
         found = compare(run(f"{name}-a", ("first", "second")), run(f"{name}-b", states)).divergence
         assert found is not None
         assert found.sentence == f"the stream python-own was in another state when it was drawn from here: {said}"
+
+
+def test_a_thread_that_meets_another_state_because_the_main_thread_drew_more_often_has_not_changed_turns_with_it(tmp_path: Path) -> None:
+    def run(name: str, before: int) -> Trace:
+        run = TraceBuilder(tmp_path / name)
+        main, thread = run.lane(), run.lane("thread 1")
+        for number in range(before):
+            main.draw("numpy", "numpy.rand", f"state {number}", line=2)
+        main.op("aten.abs.default", line=3)
+        for number in range(before, before + 3):
+            thread.random("aten.randn.default", stream="numpy", state=f"state {number}", shape=[2], digest=f"{number}", line=5)
+        return run.sealed()
+
+    a, b = run("a", 2), run("b", 3)
+    found = compare(a, b).divergence
+    assert found is not None
+    assert (found.kind, found.detail.origin and found.detail.origin.shared) == ("draw", False)
+    assert judged("stream-shared-by-threads", a, b) == []
+
+
+def test_worker_processes_of_a_pool_that_begin_with_one_state_share_no_stream(tmp_path: Path) -> None:
+    def run(name: str, order: tuple[int, int, int]) -> Trace:
+        run = TraceBuilder(tmp_path / name)
+        lanes = [run.lane("process 1"), run.lane("process 2")]
+        for place, task in enumerate(order):
+            lane = lanes[place % 2]
+            lane.event("task", name=f"thread 0, {task}")
+            state = f"state {place // 2}"
+            lane.random("aten.randn.default", state=state, shape=[2], digest=state, line=5)
+        return run.sealed()
+
+    a, b = run("a", (1, 2, 3)), run("b", (3, 2, 1))
+    found = compare(a, b).divergence
+    assert found is not None
+    assert (found.kind, found.detail.origin and found.detail.origin.shared) == ("draw", False)
+    assert judged("stream-shared-by-threads", a, b) == []
 
 
 def test_an_op_that_draws_from_torch_s_own_stream_in_threads_is_said_to_have_taken_its_turn_in_another_order(tmp_path: Path) -> None:
@@ -505,7 +542,7 @@ def test_an_op_that_draws_from_torch_s_own_stream_in_threads_is_said_to_have_tak
         assert found is not None
         assert found.detail.origin is not None
         assert (found.kind, found.detail.origin.name, found.detail.origin.shared) == ("draw", "torch-cpu", shared)
-        assert found.sentence.endswith("threads share it, and took their turns with it in another order") == shared
+        assert found.sentence.endswith("threads share it, and drew from it in a different order in each run") == shared
 
 
 def test_data_that_were_drawn_came_from_the_draw(tmp_path: Path) -> None:

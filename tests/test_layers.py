@@ -33,7 +33,7 @@ NOUNS = (
     "auditor.documents", "auditor.redaction", "auditor.trace.facts", "auditor.trace.files", "auditor.trace.going",
     "auditor.errors", "auditor.devices", "auditor.plan", "auditor.results", "auditor.source", "auditor.tolerance",
     "auditor.trace", "auditor.trace.database", "auditor.trace.names", "auditor.trace.ops", "auditor.trace.reader",
-    "auditor.trace.signs", "auditor.trace.tables",
+    "auditor.trace.shared_streams", "auditor.trace.signs", "auditor.trace.tables",
 )  # fmt: skip
 VERBS = ("launch", "compare", "judge", "experiment", "diagnose", "matching", "mend")
 

@@ -8,19 +8,17 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from auditor.compare.first import Mismatch
-from auditor.compare.pools import in_pool
 from auditor.results import FileDifference, Kind, Stream
 from auditor.source import Flow
 from auditor.trace.reader import LaneTrace, Trace
+from auditor.trace.shared_streams import exchanged_draws
 
 #: Kinds that say that something came in from outside of torch's ops.
 DRAWN_FROM_OUTSIDE: tuple[Kind, ...] = ("draw", "data", "data-order", "argument", "structure", "failed")
 
 #: Of a stream in another state, where that is so because several threads draw from it.
-TURNS = "threads share it, and took their turns with it in another order"
+TURNS = "threads share it, and drew from it in a different order in each run"
 
-#: Two runs, each with its lane of the two that are compared.
-_Sides = tuple[tuple[Trace, LaneTrace], tuple[Trace, LaneTrace]]
 #: `root`: it differs by itself, nobody seeded it; `seed`: it was given different seeds; `moved`: it was drawn from more often in one run
 #: before; `extra`: one run draws from it where the other does not, in the same state.
 How = Literal["root", "seed", "moved", "extra"]
@@ -92,8 +90,8 @@ def origin(
     """The draw or seed that a mismatch of this kind came from; None if it began at the op itself.
 
     Where `flow` tells what arrives where in the source, a stream that feeds the lines of the mismatch goes before those that only were
-    drawn from later, and a seed that is computed from a draw came from that draw. `runs`, those of the two
-    lanes, tell what other threads drew and who seeded what.
+    drawn from later, and a seed that is computed from a draw came from that draw. `runs`, those of the two lanes, tell what other
+    threads drew and who seeded what.
     """
     if kind not in DRAWN_FROM_OUTSIDE:
         return None
@@ -120,9 +118,8 @@ def origin(
     if first["k"] == "seed":
         said = _sentence_of_seed(first, other, chosen.stream)
     else:
-        sides = ((runs[0], lane), (runs[1], twin)) if runs is not None else None
-        seen.shared = sides is not None and any(_drawn_by_another(draw, sides) for draw in (first, other) if draw is not None)
-        said = _sentence_of_draw(seen, sides)
+        seen.shared = runs is not None and _is_exchanged(seen.name, lane, twin, (first, other), runs)
+        said = _sentence_of_draw(seen, runs)
     if through:
         last = through[-1].first
         said += (
@@ -148,14 +145,14 @@ def _nearest(changed: Sequence[Changed]) -> Changed | None:
 
 def own_stream(mismatch: Mismatch, lane: LaneTrace, twin: LaneTrace, runs: tuple[Trace, Trace]) -> Stream | None:
     """The stream that the op of a mismatch draws from itself."""
-    sides = ((runs[0], lane), (runs[1], twin))
     draws = [_draw_at(row, which) for which, row in ((lane, mismatch.row_a), (twin, mismatch.row_b))]
     met = [{"k": "draw", "row": d["row"], "stream": d["stream"], "state": d["digest"]} for d in draws if d is not None]
     if not met:
         return None
     row = mismatch.a or mismatch.b or {}
-    shared = any(_drawn_by_another(draw, sides) for draw in met)
-    return Stream(name=str(met[0]["stream"]), what=f"draw by {row['op']}", file=row["file"], line=row["line"], shared=shared)
+    name = str(met[0]["stream"])
+    shared = _is_exchanged(name, lane, twin, met, runs)
+    return Stream(name=name, what=f"draw by {row['op']}", file=row["file"], line=row["line"], shared=shared)
 
 
 def _stream(name: str, first: dict[str, Any], other: dict[str, Any] | None) -> Stream:
@@ -175,36 +172,29 @@ def _sentence_of_seed(first: dict[str, Any], other: dict[str, Any] | None, strea
     return f"the stream {stream} was seeded with {first['value']} in one run and with {other['value']} in the other"
 
 
-def _sentence_of_draw(seen: Stream, sides: _Sides | None) -> str:
+def _sentence_of_draw(seen: Stream, runs: tuple[Trace, Trace] | None) -> str:
     """In which way the state that a draw met was another one: only what the traces show is said of it."""
     said = f"the stream {seen.name} was in another state when it was drawn from here"
-    if sides is None:
+    if runs is None:
         return said
     if seen.shared:
         return f"{said}: {TURNS}"
     if seen.name.endswith("-own"):
-        return f"{said}: that generator was made with another seed, or had been drawn from more or less often"
-    lanes = [one for run, _ in sides for one in run.lanes.values()]
+        return f"{said}: its seed differs, or one run drew from it more often before"
+    lanes = [lane for run in runs for lane in run.lanes.values()]
     if any(event["stream"] == seen.name and not event.get("entropy") for lane in lanes for event in lane.events_of("seed")):
-        return f"{said}: it is seeded elsewhere, but not before this, or more was drawn from it in between in one run"
+        return f"{said}: it is seeded, but later, or one run drew from it more often before"
     return f"{said}: it was never seeded"
 
 
-def _drawn_by_another(draw: dict[str, Any], sides: _Sides) -> bool:
-    """Whether another thread of the same process met in one run the state that this draw met in the other run."""
-
-    def met(lane: LaneTrace) -> bool:
-        return any((d["stream"], d["digest"]) == (draw["stream"], draw["state"]) for d in lane.draws)
-
-    if draw["k"] != "draw" or not draw["state"]:
-        return False
-    for (_, here), (run, there) in (sides, sides[::-1]):
-        if not any((d["row"], d["digest"]) == (draw["row"], draw["state"]) for d in here.draws):
-            continue  # it is the other run's
-        beside = [one for one in run.lanes.values() if one.facts.get("pid") == there.facts.get("pid")]
-        if any(met(one) for one in beside if one.name != there.name or in_pool(one)):
-            return True
-    return False
+def _is_exchanged(stream: str, lane: LaneTrace, twin: LaneTrace, draws: Sequence[dict[str, Any] | None], runs: tuple[Trace, Trace]) -> bool:
+    """Whether another thread met in one run the state that one of these draws, of the two lanes, met in the other run."""
+    met = {(draw["row"], draw["state"]) for draw in draws if draw is not None and draw["k"] == "draw"}
+    return any(
+        one.lane.name == ours.name and one.draw["stream"] == stream and (one.draw["row"], one.draw["digest"]) in met
+        for ours, pair in ((lane, runs), (twin, runs[::-1]))
+        for one in exchanged_draws(*pair, process=ours)
+    )
 
 
 def differing_streams(lane: LaneTrace, twin: LaneTrace, mismatch: Mismatch, flow: Flow | None = None) -> list[Stream]:
