@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple, TextIO
@@ -11,6 +10,7 @@ from auditor.errors import UsageError
 from auditor.report.words.text import plain
 from auditor.trace import DRAW, EXTERNAL, OP, PHASES
 from auditor.trace.reader import LaneTrace, Trace
+from auditor.trace.records import outputs_of
 
 #: What can be asked for: the kinds of records, then those of rare events.
 RECORDS = (OP, EXTERNAL, DRAW)
@@ -167,7 +167,7 @@ def _record(lane: str, row: dict[str, Any]) -> Event:
     if row["kind"] == DRAW:
         detail = f"{row['args']} in state {row['digest']:016x}"
     else:
-        outputs = ", ".join(f"{dtype}{shape}" for dtype, shape, *_ in json.loads(row["out"] or "[]") if isinstance(shape, list))
+        outputs = ", ".join(f"{output.dtype}{list(output.shape)}" for output in outputs_of(row["out"]))
         detail = f"{outputs}  {row['digest']:016x}" if row["digest"] else outputs
     if row["forward_line"]:
         detail += f"  forward {row['forward_file']}:{row['forward_line']}"

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import ast
+import io
+import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
+import duckdb
 import pytest
 
 import auditor
+from auditor import pipeline
+from auditor.errors import AuditError
+from auditor.listing import print_listing
+from auditor.report import terminal
 from auditor.trace import EVENTS
 from auditor.trace.facts import EVENT_KINDS, LINES, is_known
-from tests.fuzz import run_cases
+from tests.fuzz import make_originals, run_cases
 
 HOUSE = Path(auditor.__file__).parent
 #: How many cases one test runs; `make fuzz` runs ten thousand.
@@ -21,6 +30,56 @@ _CASES = 50
 def test_damaged_files_end_in_a_result_or_a_sentence(part: int) -> None:
     found = run_cases(range(part * _CASES, (part + 1) * _CASES))
     assert not found, "\n".join(found)
+
+
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("originals")
+    make_originals(folder)
+    return folder
+
+
+def _everything_is_read(run: Path, other: Path) -> list[str]:
+    """Whatever reads a run reads it; gives what was not a result or a sentence."""
+    readers: list[Callable[[], object]] = [
+        lambda: print_listing(pipeline.events(run), io.StringIO()),
+        lambda: terminal.render(pipeline.diff(run, other), io.StringIO()),
+        lambda: terminal.render(pipeline.diff(other, run), io.StringIO()),
+    ]
+    wrong = []
+    for reader in readers:
+        try:
+            reader()
+        except AuditError:
+            continue
+        except Exception as error:  # what must not be
+            wrong.append(f"{type(error).__name__}: {error}")
+    return wrong
+
+
+@pytest.mark.parametrize("column", ["args", "digests", "inputs", "module", "numbers", "op", "out"])
+@pytest.mark.parametrize(
+    "said", ["1.5", "w", "[]", "[1]", "[[1, 2, 3, 4]]", '[["float32", [2], [1, 1], "cpu"]]', "{", "9" * 400, "-1 -1", "[" * 5000]
+)
+def test_a_column_of_a_kept_run_may_hold_any_text(column: str, said: str, originals: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(originals / "sealed", tmp_path / "run")
+    records = run / "lanes" / "000.parquet"
+    duckdb.execute(
+        f"COPY (SELECT * REPLACE (CASE WHEN {column} IS NULL THEN NULL ELSE ? END AS {column}) FROM read_parquet(?)) TO '{tmp_path}/other'"
+        " (FORMAT parquet)",
+        [said, str(records)],
+    )
+    (tmp_path / "other").replace(records)
+    assert not _everything_is_read(run, originals / "other")
+
+
+def test_a_lane_of_a_kept_run_may_lack_any_fact(originals: Path, tmp_path: Path) -> None:
+    facts = json.loads((originals / "sealed" / "lanes" / "000.json").read_text())
+    assert len(facts) > 12
+    for key in facts:
+        run = shutil.copytree(originals / "sealed", tmp_path / key)
+        (run / "lanes" / "000.json").write_text(json.dumps({name: value for name, value in facts.items() if name != key}))
+        assert not _everything_is_read(run, originals / "other"), key
 
 
 def _text(node: ast.expr | None) -> str:

@@ -33,9 +33,10 @@ from typing import NamedTuple
 import numpy as np
 
 from auditor.compare.align import Ints
-from auditor.compare.columns import Array, Columns, Meta
+from auditor.compare.columns import Array, Columns
 from auditor.compare.drift import OF_SUMS, Beside, Pair
 from auditor.tolerance import Tolerance, matching, norm_carried, norm_due, unit_roundoff
+from auditor.trace.records import Output
 
 #: By how much a sketch overestimates the norm of a difference once in 1e9: sqrt of the quantile of chi-square with 1 degree of freedom.
 _SURELY = 6.11
@@ -241,7 +242,7 @@ class _Judge:
                 worst = slot, added, excess
         return worst
 
-    def _allowed(self, row_a: int, row_b: int, given: list[_Given], meta: Meta, norm: float, equal: bool) -> float | None:
+    def _allowed(self, row_a: int, row_b: int, given: list[_Given], meta: Output, norm: float, equal: bool) -> float | None:
         """Norm of the difference that the rules allow, for the choice of shapes that allows most; None: nothing is known."""
         floating = [one for one in given if one.rounded]
         bounds = []
@@ -261,7 +262,7 @@ class _Judge:
                 bounds.append(due + carried)
         return max(bounds)
 
-    def _measured(self, row_a: int, row_b: int, slot: int, meta: Meta, norm: float) -> float | None:
+    def _measured(self, row_a: int, row_b: int, slot: int, meta: Output, norm: float) -> float | None:
         """How far results of equal inputs can be apart by what the shadows measured: both are so far off one reference.
 
         None if one was not measured. A rounding of the result is added, so that references may differ by as much.

@@ -15,13 +15,13 @@ from functools import cached_property
 import numpy as np
 
 from auditor.compare.added import errors_of
-from auditor.compare.columns import Meta
 from auditor.compare.drift import Beside, Pair, device_of, finite_or_largest, forward_place
 from auditor.compare.otherwise import other_than_arithmetic
 from auditor.results import CurvePoint, Detail, DeviceComparison, Divergence, OpError
 from auditor.tolerance import Tolerance, unit_roundoff
 from auditor.trace import PHASES
 from auditor.trace.reader import Trace
+from auditor.trace.records import Output
 
 #: Points of the curve: each bucket gives its least and its largest.
 _POINTS = 400
@@ -106,7 +106,7 @@ class _Lane:
         side, row, slot, off = int(at.side[k]), int(at.row[k]), int(at.slot[k]), int(at.off[k])
         record = self.pair.record(side, row)
         metas = (self.pair.a, self.pair.b)[side].metas(row)
-        meta = metas[slot] if slot < len(metas) else Meta("", (), None, "")
+        meta = metas[slot] if slot < len(metas) else Output("")
         behind = int(self.pair.place(side, at.row[k : k + 1])[0])
         return OpError(
             index=int(self.pair.a.index[behind]) if len(self.pair.a) else 0, differs=self._differs(k),

@@ -22,32 +22,12 @@ from auditor.trace.database import connected
 from auditor.trace.files import in_database
 from auditor.trace.ops import IN_PLACE, OVERWRITING, WRITING_NOTHING, leaves_unwritten
 from auditor.trace.reader import LaneTrace
+from auditor.trace.records import Output, listed, outputs_of
 from auditor.trace.signs import finalised
 
 Array = npt.NDArray[Any]
 
-#: Dtypes that are rounded; others are equal or they are not.
-_ROUNDED = ("float", "bfloat", "complex")
 _TEXTS = ("op", "args", "out")
-
-
-class Meta(NamedTuple):
-    """One tensor that an op made or wrote."""
-
-    dtype: str
-    shape: tuple[int, ...]
-    stride: tuple[int, ...] | None
-    device: str
-
-    @property
-    def elements(self) -> int:
-        """Number of elements."""
-        return int(np.prod(self.shape, dtype=np.int64))
-
-    @property
-    def rounded(self) -> bool:
-        """Whether its elements are floating point numbers."""
-        return self.dtype.startswith(_ROUNDED)
 
 
 class Facts(NamedTuple):
@@ -73,9 +53,9 @@ class Texts:
         return [_facts(name) for name in self.texts["op"]]
 
     @cached_property
-    def metas(self) -> list[list[Meta]]:
+    def metas(self) -> list[list[Output]]:
         """Of each code of an `out` the tensors."""
-        return [_metas(text) for text in self.texts["out"]]
+        return [outputs_of(text) for text in self.texts["out"]]
 
     @cached_property
     def of_metas(self) -> tuple[Array, Array, Array, Array]:
@@ -90,7 +70,7 @@ class Texts:
         ]
         known: dict[str, int] = {}
         columns = [np.array([known.setdefault(repr(key[k]), len(known)) for key in keys], np.uint64) for k in range(3)]
-        largest = np.array([max((meta.elements for meta in metas), default=0) for metas in self.metas], np.int64)
+        largest = np.array([max((min(meta.elements, 1 << 62) for meta in metas), default=0) for metas in self.metas], np.int64)
         return columns[0], columns[1], columns[2], largest
 
 
@@ -146,7 +126,7 @@ class Columns:
         """What the name of its op says."""
         return self.texts.ops[int(self.op[row])]
 
-    def metas(self, row: int) -> list[Meta]:
+    def metas(self, row: int) -> list[Output]:
         """The tensors that it made or wrote."""
         return self.texts.metas[self.out[row]]
 
@@ -263,21 +243,8 @@ def _read(con: Any, file: str) -> tuple[dict[str, Array], dict[int, tuple[list[i
     tails = con.execute(
         'SELECT "row", digests, inputs FROM read_parquet(?) WHERE digests IS NOT NULL OR inputs IS NOT NULL', [file]
     ).fetchall()
-    of_rows = {
-        row: ([int(one, 16) for one in (digests or "").split()], [int(one) for one in (inputs or "").split()])
-        for row, digests, inputs in tails
-    }
+    of_rows = {row: (listed(digests, 16), listed(inputs)) for row, digests, inputs in tails}
     return {name: np.asarray(column) for name, column in found.items()}, of_rows
-
-
-def _metas(text: str) -> list[Meta]:
-    try:
-        return [
-            Meta(dtype, tuple(shape), None if stride is None else tuple(stride), device)
-            for dtype, shape, stride, device in (json.loads(text) if text else [])
-        ]
-    except (ValueError, TypeError):  # of something that is no tensor
-        return []
 
 
 _writes_in_place = re.compile(IN_PLACE).match

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ from auditor.results import Kind
 from auditor.trace import CHANGED, ELSEWHERE
 from auditor.trace.ops import ADOPTING, COLLECTIVES, COMPILED, IN_PLACE, OVERWRITING, leaves_unwritten
 from auditor.trace.reader import LaneTrace, Trace
+from auditor.trace.records import listed, outputs_of
 
 _CHANGED = json.dumps(CHANGED)
 #: Writes into parts of a tensor that are followed back to where it was allocated.
@@ -172,7 +172,7 @@ def _state_before(row: dict[str, Any], lane: LaneTrace) -> int | None:
 def _made_by(row: dict[str, Any]) -> list[int]:
     """Rows of the records that made an op's inputs; negative for those of other lanes."""
     first = [row[name] for name in ("in0", "in1", "in2") if row[name] is not None]
-    made_by = list(map(int, row["inputs"].split())) if row["inputs"] else first
+    made_by = listed(row["inputs"]) if row["inputs"] else first
     return made_by[1:] if row["in0"] is not None and row["op"].startswith(OVERWRITING) else made_by
 
 
@@ -212,5 +212,5 @@ def allocated_by(row: dict[str, Any], lane: LaneTrace) -> dict[str, Any] | None:
 
 def _elements(row: dict[str, Any]) -> int:
     """How many elements the first result of an op has; none if that is not known."""
-    metas = json.loads(row["out"] or "[]")
-    return math.prod(metas[0][1]) if metas else 0
+    outputs = outputs_of(row["out"])
+    return outputs[0].elements if outputs else 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, NamedTuple
 
 from auditor.detectors import Detector, Hit, named
+from auditor.trace.records import outputs_of
 
 if TYPE_CHECKING:
     from auditor.trace.tables import Tables
@@ -85,8 +85,7 @@ def _fits(one: Op, op: str, out: str | None) -> bool:
     """Whether an op is one of those meant, by its name and the dtype of its first result."""
     if out is None or not fnmatchcase(op, one.op):
         return False
-    results = json.loads(out)
-    dtype = results[0][0] if results and results[0] else ""
+    dtype = next((output.dtype for output in outputs_of(out)), "")
     return any(fnmatchcase(dtype, wanted) for wanted in one.dtypes)
 
 

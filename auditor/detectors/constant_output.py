@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import TYPE_CHECKING
 
 from auditor.detectors import Detector, Hit
+from auditor.trace.records import outputs_of
 
 if TYPE_CHECKING:
     from auditor.trace.tables import Tables
@@ -103,10 +102,10 @@ def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
 
 def _size(out: str) -> tuple[int, int]:
     """How many elements a result has, and how many bytes; nothing for a result that has several parts or no plain dtype."""
-    parts = json.loads(out)
-    dtype, shape = parts[0][:2]
-    elements = prod(shape)
-    return (elements, elements * _BYTES[dtype]) if len(parts) == 1 and dtype in _BYTES else (0, 0)
+    outputs = outputs_of(out)
+    if len(outputs) != 1 or outputs[0].dtype not in _BYTES:
+        return 0, 0
+    return outputs[0].elements, outputs[0].elements * _BYTES[outputs[0].dtype]
 
 
 def _zeros(size: int) -> int | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from auditor.detectors import Detector, Hit, named
 from auditor.trace.ops import leaves_unwritten
+from auditor.trace.records import outputs_of
 
 if TYPE_CHECKING:
     from auditor.trace.tables import Tables
@@ -85,8 +85,7 @@ _CUTS = """SELECT "row", op, out, in0, digest, file, line FROM records
 
 def _cut(row: dict[str, Any]) -> _Cut:
     op = str(row["op"])
-    outs = json.loads(row["out"]) if row["out"] else []
-    dtype = outs[0][0] if outs and outs[0] else ""
+    dtype = next((output.dtype for output in outputs_of(row["out"])), "")
     floating = dtype.startswith(("float", "bfloat", "complex"))
     is_alias = row["digest"] == 0 and row["in0"] is not None and not leaves_unwritten(op)
     if op.startswith("aten.detach."):

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from math import gcd
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from auditor.detectors import Detector, Hit
 from auditor.trace.ops import IN_PLACE, WRITING_NOTHING
+from auditor.trace.records import Output, outputs_of
 
 if TYPE_CHECKING:
     from auditor.trace.tables import Tables
@@ -39,7 +39,7 @@ def _find(runs: Sequence[Tables], _params: Params) -> Iterator[Hit]:
     )
     found: dict[tuple[str, int], tuple[dict[str, object], int]] = {}
     for row in rows:
-        how = next(filter(None, (_overlap(row["op"], *written[1:3]) for written in json.loads(row["out"]) if len(written) == 4)), None)
+        how = next(filter(None, (_overlap(row["op"], output) for output in outputs_of(row["out"]))), None)
         if how is None:
             continue
         place = (row["file"], row["line"])
@@ -49,8 +49,9 @@ def _find(runs: Sequence[Tables], _params: Params) -> Iterator[Hit]:
         yield Hit(file, line, values, writes)
 
 
-def _overlap(op: str, shape: Any, stride: Any) -> str | None:
+def _overlap(op: str, output: Output) -> str | None:
     """How the elements of a view share memory, as a clause, if they certainly do and this op makes it matter."""
+    shape, stride = list(output.shape), list(output.stride or ())
     if not stride or 0 in shape or op.startswith(_ONE_VALUE):
         return None
     dims = [(size, step) for size, step in zip(shape, stride, strict=True) if size > 1]

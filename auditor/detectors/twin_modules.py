@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from auditor.detectors import Detector, Hit
+from auditor.trace.records import outputs_of
 
 if TYPE_CHECKING:
     from auditor.trace.tables import Tables
@@ -91,7 +91,7 @@ def _shared_inputs(run: Tables, a: dict[str, Any], b: dict[str, Any]) -> bool:
 
 
 def _values(a: dict[str, Any], b: dict[str, Any]) -> dict[str, object]:
-    shapes = [json.loads(out)[0][1] for out in a["shapes"]]
+    shapes = [list(output.shape) for out in a["shapes"] for output in outputs_of(out)[:1]]
     names = _NAMES.get(len(shapes)) if _is_cell(a["root"], b["root"]) and a["root"].removesuffix("Cell") in _RECURRENT else None
     if names:
         plain, layered = (a["root"], b["root"]) if a["root"].endswith("Cell") else (b["root"], a["root"])

@@ -114,6 +114,22 @@ def _shape(value: Any) -> str:
     return many(_size)(value) or ("" if len(value) <= 64 and math.prod(value) < 1 << 40 else "is no shape")
 
 
+def outputs(value: Any) -> str:
+    """The tensors that an op made or wrote, each as dtype, shape, stride and device."""
+    if not isinstance(value, list):
+        return "is no list"
+    return next((said for part in value if (said := _output(part))), "")
+
+
+def _output(value: Any) -> str:
+    if not isinstance(value, list) or len(value) != 4:
+        return "is no list of 4"
+    dtype, shape, stride, device = value
+    if not isinstance(stride, (list, type(None))) or (stride and isinstance(shape, list) and len(stride) != len(shape)):
+        return "is no stride"
+    return text(dtype) or many(_size)(shape) or (many(count)(stride) if stride is not None else "") or text(device)
+
+
 def _bytes(value: Any) -> str:
     return count(value) or ("" if value <= 64 else "is no width of an element")
 
@@ -226,12 +242,12 @@ def _with_row(value: Any) -> str:
 #: lanes/<k>.json
 LANE = table(
     {
-        "format": whole, "name": text, "role": maybe(mapping(scalar)), "identity": maybe(many(whole)), "rank": maybe(scalar),
+        "format": whole, "name": text, "role": maybe(mapping(scalar)), "identity": many(whole), "rank": maybe(scalar),
         "pid": maybe(whole), "ended": flag, "unknown": count, "torch": maybe(text), "stopped": text, "started": maybe(number),
-        "executable": maybe(text), "base": maybe(whole), "parent": maybe(whole), "importing": many(count), "records": count, "ops": count,
+        "executable": maybe(text), "base": count, "parent": maybe(whole), "importing": many(count), "records": count, "ops": count,
         "steps": count, "events": many(_with_row), "names": maybe(count),
     },
-    "name", "ended", "unknown", "torch", "stopped", "records", "ops", "steps", "events",
+    "name", "identity", "pid", "base", "started", "ended", "unknown", "torch", "stopped", "records", "ops", "steps", "events",
 )  # fmt: skip
 
 #: lanes/index.json
@@ -239,7 +255,9 @@ INDEX = table({"format": whole, "processes": many(PROCESS), "lanes": count}, "fo
 
 #: Lines of a lane's tables.
 LINES: dict[str, Shape] = {
-    "sig": table({"id": count, "kind": text, "op": maybe(text), "function": maybe(text), "stream": maybe(text)}, "id", "kind"),
+    "sig": table(
+        {"id": count, "kind": text, "op": maybe(text), "function": maybe(text), "stream": maybe(text), "out": outputs}, "id", "kind"
+    ),
     "site": table(
         {"id": count, "file": text, "line": maybe(whole), "func": maybe(text), "importing": maybe(flag)}, "id", "file", "line", "func"
     ),
