@@ -218,7 +218,7 @@ def read_mapping(file: Path) -> tuple[yaml.Node | None, Any, list[Fault]]:
     faults = list(_repeated_keys(file, tree))
     try:
         data = yaml.SafeLoader("").construct_document(tree)
-    except (yaml.YAMLError, ValueError, OverflowError, RecursionError, TypeError, KeyError, AttributeError) as error:
+    except (yaml.YAMLError, ValueError, ArithmeticError, LookupError, RecursionError, TypeError, AttributeError) as error:
         return (
             None,
             None,

@@ -247,7 +247,7 @@ LANE = table(
         "executable": maybe(text), "base": count, "parent": maybe(whole), "importing": many(count), "records": count, "ops": count,
         "steps": count, "events": many(_with_row), "names": maybe(count),
     },
-    "name", "identity", "pid", "base", "started", "ended", "unknown", "torch", "stopped", "records", "ops", "steps", "events",
+    "name", "ended", "unknown", "torch", "stopped", "records", "ops", "steps", "events",
 )  # fmt: skip
 
 #: lanes/index.json

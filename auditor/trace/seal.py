@@ -212,6 +212,8 @@ def _lane(lines: Path, process: dict[str, Any]) -> dict[str, Any]:
                 lane["begun"] = event if "place" in event else None
             elif kind == "end":
                 lane["ended"] = True
+            elif kind == "step" and "at" not in event:
+                raise WrongFactError("is an update without its record")
             elif kind in EVENTS:
                 events.append(event)
             else:
