@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from auditor.pipeline import new_folder
+from auditor.launch import new_folder
 from auditor.plan import Plan
 from auditor.results import Audit
 from auditor.trace.reader import Trace

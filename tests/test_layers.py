@@ -32,7 +32,7 @@ HOUSE = Path(auditor.__file__).parent
 NOUNS = (
     "auditor.documents", "auditor.redaction", "auditor.trace.facts", "auditor.trace.files", "auditor.trace.going",
     "auditor.errors", "auditor.devices", "auditor.plan", "auditor.results", "auditor.source", "auditor.tolerance",
-    "auditor.trace", "auditor.trace.database", "auditor.trace.names", "auditor.trace.ops", "auditor.trace.reader",
+    "auditor.trace", "auditor.trace.database", "auditor.trace.names", "auditor.trace.ops", "auditor.trace.reader", "auditor.trace.records",
     "auditor.trace.shared_streams", "auditor.trace.signs", "auditor.trace.tables",
 )  # fmt: skip
 VERBS = ("launch", "compare", "judge", "experiment", "diagnose", "matching", "mend")
@@ -78,7 +78,7 @@ TABLE: dict[str, Allowed] = {
     "auditor.trace.writer": Allowed(("auditor.trace", "auditor.interruptions"), only_standard_library=_CHEAP),
     "auditor.trace.facts": Allowed(only_standard_library=("__future__", "collections.abc", "json", "math", "typing")),
     "auditor.trace.files": Allowed(
-        only_standard_library=("__future__", "atexit", "functools", "os", "pathlib", "shutil", "stat", "tempfile")
+        only_standard_library=("__future__", "atexit", "fcntl", "functools", "os", "pathlib", "shutil", "stat", "tempfile")
     ),
     "auditor.trace.signs": Allowed(("auditor.trace",), only_standard_library=("__future__", "typing")),  # comes into the user's process
     "auditor.trace.turns": Allowed(only_standard_library=("__future__", "typing")),  # likewise

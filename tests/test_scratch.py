@@ -18,8 +18,9 @@ import pytest
 from auditor import pipeline
 from auditor.compare import compare
 from auditor.errors import LaunchError
-from auditor.launch import Snapshot, launch, moved, remove, room
+from auditor.launch import Snapshot, launch, moved, new_folder, remove, room
 from auditor.launch import tree as tree_module
+from auditor.launch.cache import slot
 from auditor.plan import Plan
 from auditor.trace.reader import Trace
 from tests.processes import PATIENCE, audited, bare, environment, write
@@ -769,6 +770,75 @@ def test_an_interrupted_run_leaves_no_copy(work: Path, tmp_path: Path) -> None:
         child.wait()
     assert os.listdir(tmp_path / "runs") == ["run"]
     assert os.listdir(work) == ["train.py"]
+
+
+# Where copies are made
+
+
+def test_copies_of_one_folder_lie_at_one_place_in_every_audit(work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    tops = []
+    for _ in range(2):
+        runs = new_folder(Plan(("train.py",), cwd=str(work)))
+        with slot(runs, work) as first, slot(runs, work) as second, slot(runs, tmp_path) as other:
+            assert len({first, second, other}) == 3
+            tops.append((first, second))
+        assert not any(top.exists() for top in (first, second, other))
+        with slot(runs, work) as again:
+            assert again == first
+    assert tops[0] == tops[1]
+    with slot(tmp_path / "runs", work) as among:
+        assert among == tmp_path / "runs" / "1.scratch", "the user has said where"
+
+
+def test_what_a_killed_auditor_left_in_a_copy_is_removed_and_what_a_living_one_holds_is_not(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    plan = Plan(("train.py",), cwd=str(work))
+    runs = new_folder(plan)
+    with slot(runs, work) as held:
+        (held / "its").touch()
+        killed, elsewhere = held.with_name("2.scratch"), held.parent.with_name("0" * 16) / "1.scratch"
+        for left in (killed, elsewhere):
+            (left / "deep").mkdir(parents=True)
+            (left / "deep").chmod(0o500)
+            (left / "link").symlink_to(work)
+        with slot(runs, work) as top:
+            assert top == killed
+            assert not os.listdir(top)
+        (killed / "deep").mkdir(parents=True)
+        new_folder(plan)
+        assert not killed.exists()
+        assert not elsewhere.exists()
+        assert os.listdir(held) == ["its"]
+    assert work.is_dir()
+
+
+@pytest.mark.torch
+def test_what_is_cached_elsewhere_by_the_path_of_the_folder_is_made_anew_once_and_not_in_each_audit(work: Path, tmp_path: Path) -> None:
+    write(
+        work,
+        train="""
+        import hashlib, os, pathlib, torch
+        cache = pathlib.Path(os.environ["ELSEWHERE"], hashlib.md5(os.getcwd().encode()).hexdigest())
+        if not cache.exists():
+            cache.write_bytes(b"prepared")
+        seen = pathlib.Path("seen")
+        before = float(seen.read_text()) if seen.exists() else 0.0
+        seen.write_text(str(before + 1))
+        print(torch.ones(2) * before)
+        """,
+    )
+    (tmp_path / "elsewhere").mkdir()
+    entries = []
+    for _ in range(2):
+        variables = environment(ELSEWHERE=str(tmp_path / "elsewhere"), XDG_CACHE_HOME=str(tmp_path / "cache"))
+        done = audited(work, "train.py", env=variables)
+        assert "leftover-files" in done.said
+        entries.append(sorted(os.listdir(tmp_path / "elsewhere")))
+    assert entries[0] == entries[1]
+    assert 2 <= len(entries[0]) <= 3, "the folder itself, and copies of it, of which two are made at a time"
 
 
 def test_a_bare_run_finds_in_a_copy_what_is_beside_its_folder(work: Path, tmp_path: Path) -> None:

@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Any, Protocol, get_args
 
 from auditor.errors import LaunchError
+from auditor.launch.cache import cache_folder, new_folder
 from auditor.launch.machine import describe
 from auditor.launch.processes import Stall, descendants, end, endpoints, parent_of, started_as_python
-from auditor.launch.scratch import Snapshot, in_scratch, moved, room, told_of_originals
+from auditor.launch.scratch import Snapshot, in_room, in_scratch, moved, room, told_of_originals
 from auditor.launch.streams import Output, Stdin, closed_streams
 from auditor.launch.tree import remove
 from auditor.launch.written import contents_written
@@ -35,7 +36,10 @@ from auditor.trace.files import make_folder, write
 from auditor.trace.going import began, boot
 from auditor.trace.reader import Trace
 
-__all__ = ["Progress", "Screen", "Snapshot", "Stdin", "launch", "moved", "remove", "room", "told_of_originals"]
+__all__ = [
+    "Progress", "Screen", "Snapshot", "Stdin", "cache_folder", "in_room", "launch", "moved", "new_folder", "remove", "room",
+    "told_of_originals",
+]  # fmt: skip
 
 _BOOT = Path(__file__).resolve().parent.parent / "record" / "boot"
 _TICK = 0.1

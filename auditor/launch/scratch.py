@@ -4,20 +4,20 @@ A snapshot is taken before the first run; each run that must not see what anothe
 write to the user's folder, make a hard link to a file in it, or follow a link out of a copy. What is not copied is linked to the original
 and is not held still: the largest files, repositories, environments of Python, and what a link led to anyway.
 
-A copy has another path than the original, and a script can see it. Copies are made in numbered slots, so that runs made one after the
-other have the same path; runs at the same time do not. What lies beside and above the working directory is linked beside and above its
-copy, so that `../data` is found there.
+A copy has another path than the original, and a script can see it. Copies are made in numbered slots (`auditor.launch.cache`), so that
+runs made one after the other have the same path; runs at the same time do not. What lies beside and above the working directory is linked
+beside and above its copy, so that `../data` is found there.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from itertools import count
 from pathlib import Path
 
+from auditor.launch.cache import SLOT, slot
 from auditor.launch.tree import (
     BUDGET,
     ENTRIES,
@@ -37,13 +37,12 @@ from auditor.launch.tree import (
 from auditor.plan import Plan
 from auditor.trace.files import make_folder
 
-__all__ = ["Snapshot", "in_scratch", "moved", "room", "told_of_originals"]
+__all__ = ["Snapshot", "in_room", "in_scratch", "moved", "room", "told_of_originals"]
 
 _COMPILED = ".pyc"
 #: How far above the working directory links are made, and how many names a folder may have for that.
 _LEVELS = 2
 _SURROUNDINGS = 1_000
-_SLOT = ".scratch"
 
 
 @dataclass
@@ -121,23 +120,28 @@ class Snapshot:
 def in_scratch(plan: Plan, run: Path) -> Iterator[Plan]:
     """The plan in a copy of the working directory, beside the run; the copy is removed at the end. Raises `LaunchError` `no-scratch`."""
     cwd = Path(plan.cwd)
-    try:
-        top = _slot(Path(os.path.realpath(run)).parent)
-    except OSError as error:
-        raise no_scratch(why_not(error, run.parent, run.parent)) from error
-    try:
+    with in_room(run.parent, cwd) as to:
         without = plan.outputs if plan.leftovers == "vary" else ()
-        try:
-            to = room(top, cwd)
-        except OSError as error:
-            raise no_scratch(why_not(error, cwd, top)) from error
         if plan.before is not None:
             copy_tree(Path(plan.before), to, without, dict(plan.patches))
         else:
+            top = next(folder for folder in to.parents if folder.name.endswith(SLOT))
             _copy_now(cwd, to, (top, run), without, dict(plan.patches))
         yield replace(moved(plan, cwd, to), leftovers="", patches=())
-    finally:
-        remove(top)
+
+
+@contextmanager
+def in_room(runs: Path, cwd: Path) -> Iterator[Path]:
+    """Where a copy of `cwd` goes, with what lies beside and above `cwd`; all of it is removed at the end.
+
+    `runs`: the folder of the audit's runs. Raises `LaunchError` `no-scratch`.
+    """
+    with ExitStack() as stack:
+        try:
+            to = room(stack.enter_context(slot(runs, cwd)), cwd)
+        except OSError as error:
+            raise no_scratch(why_not(error, cwd, runs)) from error
+        yield to
 
 
 def moved(plan: Plan, original: Path, to: Path) -> Plan:
@@ -242,22 +246,9 @@ def _alike(there: str, here: str) -> Iterator[tuple[str, str]]:
             return
         copy, home = copy.parent, home.parent
         above.append((str(copy), str(home)))
-        if copy.name.endswith(_SLOT):
+        if copy.name.endswith(SLOT):
             yield from above
             return
-
-
-def _slot(parent: Path) -> Path:
-    """A new folder, of the first number that is free."""
-    make_folder(parent, exist_ok=True)
-    for number in count(1):
-        try:
-            top = parent / f"{number}{_SLOT}"
-            make_folder(top)
-            return top
-        except FileExistsError:
-            continue
-    raise AssertionError  # numbers do not end
 
 
 def _names(folder: Path) -> list[str]:

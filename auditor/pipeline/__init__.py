@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-import re
-import shutil
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -37,7 +34,7 @@ from auditor.judge import (
     without_baseline,
     write_baseline,
 )
-from auditor.launch import Screen, Snapshot, launch, outcome, remove, why_nothing
+from auditor.launch import Screen, Snapshot, cache_folder, launch, new_folder, outcome, remove, why_nothing
 from auditor.listing import Listing, listing
 from auditor.mapping import mapping_of
 from auditor.pipeline.causes import Conclusion, explain
@@ -66,12 +63,10 @@ from auditor.report.words.text import listed
 from auditor.results import Audit, Lost, OpLine, RunOutcome, Search
 from auditor.source import Flow
 from auditor.tolerance import Tolerance
-from auditor.trace.files import FOLDER_MODE, make_folder
+from auditor.trace.files import FOLDER_MODE
 from auditor.trace.reader import Trace
 from auditor.trace.tables import Tables
 
-#: Audits that are kept in the cache directory; older ones are removed.
-KEPT_AUDITS = 20
 #: Steps in which devices are compared if nobody asked for it.
 UNASKED_STEPS = 10
 #: The detector that says more if a rerun looked at every result.
@@ -501,11 +496,6 @@ def check_script(plan: Plan) -> None:
     raise UsageError("no-such-script", f"there is no script {first} in {plan.cwd}{hint}")
 
 
-def cache_folder() -> Path:
-    """Where runs are kept unless the user says where."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "repro-audit"
-
-
 def folder_for(keep: Path | None, plan: Plan) -> Path:
     """Where the runs go: where the user says, or a new directory in the cache. Raises `UsageError` (`run-exists`) if there is something."""
     if keep is None:
@@ -513,30 +503,6 @@ def folder_for(keep: Path | None, plan: Plan) -> Path:
     if keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
         raise UsageError("run-exists", f"{keep} exists and is not an empty directory: choose another one for the runs")
     return Path(os.path.abspath(keep))  # noqa: PTH100  # not through links
-
-
-def new_folder(plan: Plan) -> Path:
-    """A new directory in the user's cache; the oldest of too many are removed."""
-    root = cache_folder()
-    called = plan.script[1] if plan.script[0] == "-m" else Path(plan.script[0]).stem
-    script = re.sub(r"[^A-Za-z0-9_.-]+", "-", called) or "script"
-    folder = root / f"{time.strftime('%Y%m%d-%H%M%S')}-{script}"
-    n = 1
-    try:
-        make_folder(root, exist_ok=True)
-        audits = [path for path in root.iterdir() if re.match(r"\d{8}-\d{6}-", path.name)]
-        audits.sort(key=lambda path: path.stat().st_mtime_ns)
-        for path in audits[: max(len(audits) - KEPT_AUDITS + 1, 0)]:
-            shutil.rmtree(path, ignore_errors=True)
-        while True:
-            try:
-                make_folder(folder)
-                return folder
-            except FileExistsError:
-                n += 1
-                folder = folder.with_name(f"{folder.name.rstrip('0123456789').rstrip('~')}~{n}")
-    except OSError:
-        return Path(tempfile.mkdtemp(prefix="repro-audit-"))
 
 
 def _insist_on_something(trace: Trace, folder: Path) -> None:

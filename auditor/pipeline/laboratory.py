@@ -18,7 +18,7 @@ from auditor.compare import Comparison
 from auditor.diagnose import CHANCY, NUMERICAL, Suspicion, entries_of, suspicion
 from auditor.experiment import Found, Seen, Trial, Wanted, runs_needed
 from auditor.factors import Factor, plan_with
-from auditor.launch import Snapshot, moved, outcome, remove, room
+from auditor.launch import Snapshot, in_room, moved, outcome, remove
 from auditor.pipeline.reruns import Reruns, Wish
 from auditor.pipeline.verdict import compared, parting, raised_at, rate
 from auditor.plan import Plan
@@ -120,12 +120,9 @@ class Laboratory:
             if self.snapshot is None or not self.changed or plan.leftovers:
                 here = here.with_patches(*in_copy.items()) if in_copy else here
                 return self.runs.several([Wish(here, name, role) for name in names], why)
-            top = self.runs.folder / f"{names[0]}.scratch"
-            try:
-                here = moved(here, Path(plan.cwd), self.snapshot.copy(room(top, Path(plan.cwd)), replaced=in_copy))
+            with in_room(self.runs.folder, Path(plan.cwd)) as to:
+                here = moved(here, Path(plan.cwd), self.snapshot.copy(to, replaced=in_copy))
                 return [trace for name in names for trace in self.runs.several([Wish(here, name, role)], why)]
-            finally:
-                remove(top)
 
     @contextmanager
     def _changed(self, plan: Plan, name: str, texts: Mapping[str, str]) -> Iterator[tuple[Plan, dict[str, str]]]:
@@ -136,13 +133,13 @@ class Laboratory:
             yield plan, inside
             return
         home = Path(plan.cwd, plan.script[0]).parent
-        top, before = self.runs.folder / f"{name}-source.scratch", self.runs.folder / f"{name}-source.before"
+        before = self.runs.folder / f"{name}-source.before"
         try:
             taken = Snapshot.take(home, before, without=(self.runs.folder,))
             replaced = {os.path.relpath(file, home): text for file, text in outside.items()}
-            yield moved(plan, home, taken.copy(room(top, home), replaced=replaced)), inside
+            with in_room(self.runs.folder, home) as to:
+                yield moved(plan, home, taken.copy(to, replaced=replaced)), inside
         finally:
-            remove(top)
             remove(before)
 
     def _new(self, stem: str, many: int) -> list[str]:

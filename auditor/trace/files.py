@@ -32,6 +32,21 @@ def make_folder(folder: Path, exist_ok: bool = False) -> None:
             raise
 
 
+def locked(fd: int) -> bool | None:
+    """Take the lock of an open file or folder, which goes with the descriptor: whether we have it; None where there are no locks."""
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return None
+    return True
+
+
 def create(path: Path) -> int:
     """A descriptor of a new file, in the place of whatever has this name."""
     path.unlink(missing_ok=True)

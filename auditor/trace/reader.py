@@ -32,6 +32,8 @@ _PATIENCE = 60.0
 _LANES = 100_000
 #: Columns of the records that all versions write.
 _NEEDED = ("row", "record", "index", "kind", "op", "args", "numbers", "out", "digest", "in0", "phase", "step", "file", "line", "what")
+#: Facts of a lane that not all versions write.
+_OF_OLDER = {"identity": [], "base": 0, "pid": None, "started": None}
 _WHOLE = frozenset(f"{sign}{width}" for sign in ("", "U") for width in ("TINYINT", "SMALLINT", "INTEGER", "BIGINT"))
 
 
@@ -44,26 +46,9 @@ def _alone(run: Path) -> Iterator[bool]:
         yield False
         return
     try:
-        try:
-            import fcntl
-        except ImportError:
-            yield True
-            return
         deadline = time.monotonic() + _PATIENCE
-        while True:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    alone = False
-                    break
-                time.sleep(0.02)
-            except OSError:  # a file system without locks
-                alone = True
-                break
-            else:
-                alone = True
-                break
+        while not (alone := files.locked(fd) is not False) and time.monotonic() <= deadline:
+            time.sleep(0.02)
         yield alone
     finally:
         os.close(fd)
@@ -103,7 +88,7 @@ class LaneTrace:
     def __init__(self, path: Path) -> None:
         """Read the lane's facts and events; the records stay in the Parquet file `path`.parquet."""
         self.path = path
-        self.facts: dict[str, Any] = checked(load(files.read(path.with_suffix(".json"))), LANE)
+        self.facts: dict[str, Any] = _OF_OLDER | checked(load(files.read(path.with_suffix(".json"))), LANE)
         self.name: str = self.facts["name"]
         self.ops: int = self.facts["ops"]
         self.steps: int = self.facts["steps"]
