@@ -300,6 +300,43 @@ def small_disk(tmp_path: Path) -> Any:
     subprocess.run(["umount", str(folder)], check=True)
 
 
+@pytest.fixture
+def read_only(tmp_path: Path) -> Any:
+    """A folder in which nobody can write, with a script that trains."""
+    folder = tmp_path / "given"
+    folder.mkdir()
+    source = """
+        import torch
+        torch.manual_seed(0)
+        w = torch.zeros(3, requires_grad=True)
+        optimizer = torch.optim.SGD([w], lr=0.1)
+        for _ in range(2):
+            optimizer.zero_grad()
+            (w - torch.randn(3)).square().sum().backward()
+            optimizer.step()
+        """
+    write(folder, train=source)
+    mounted = subprocess.run(["mount", "--bind", str(folder), str(folder)], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"cannot mount a folder: {mounted.stderr.decode().strip()}")
+    subprocess.run(["mount", "-o", "remount,ro,bind", str(folder)], check=True)
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.torch
+def test_a_script_in_a_folder_that_cannot_be_written_is_audited(read_only: Path, tmp_path: Path) -> None:
+    nowhere = {"XDG_CACHE_HOME": str(read_only / "cache"), "HOME": str(read_only), "TMPDIR": str(tmp_path)}
+    done = audited(read_only, "--quick", "train.py", env=environment(**nowhere))
+    assert done.status == 0, done.said
+    assert b"NO DIVERGENCE SEEN" in done.out
+    (kept,) = tmp_path.glob("repro-audit-*")
+    assert str(kept).encode() in done.out, "where the runs are when the cache cannot be written"
+    refused = audited(read_only, "record", "-o", "run", "train.py")
+    assert refused.status == 2
+    assert "Read-only" in sentence(refused, "run-unwritable")
+
+
 def _fill(fd: int) -> None:
     while True:
         os.write(fd, b"x" * 4096)
