@@ -27,6 +27,8 @@ _DRAWS = (
     "vonmisesvariate", "weibullvariate",
 )  # fmt: skip
 _PRIMITIVES = ("random", "getrandbits")
+#: Where torch starts ranks and lets them meet.
+_LAUNCHING = "torch.distributed.elastic."
 
 
 def install(process: Process) -> None:
@@ -46,11 +48,11 @@ def state_digest(generator: Any) -> int:
 
 
 def _libraries_own(frame: FrameType | None) -> bool:
-    """Whether a draw is a library's private affair: names of temporary files, or symbols that are made while it is imported."""
+    """Whether a draw is a library's private affair: a temporary name, a symbol made in an import, how long ranks wait for one another."""
     if frame is not None and in_standard_library(frame.f_code.co_filename) and not frame.f_code.co_filename.startswith("<"):
         return True
     while frame is not None and not is_user_code(frame.f_code.co_filename):
-        if frame.f_code.co_filename.startswith("<frozen importlib"):
+        if frame.f_code.co_filename.startswith("<frozen importlib") or str(frame.f_globals.get("__name__")).startswith(_LAUNCHING):
             return True
         frame = frame.f_back
     return False
