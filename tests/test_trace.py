@@ -344,6 +344,26 @@ def test_a_run_without_a_recorded_process_has_no_lanes(tmp_path: Path) -> None:
     assert trace.processes == []
 
 
+@pytest.mark.parametrize(
+    ("lanes", "stands"),
+    [
+        ({"main": 0, "rank 0": 0, "rank 1": 0}, "main"),
+        ({"main": 1, "process 1": 2}, "main"),
+        ({"main": 0, "rank 1": 2, "rank 0": 1}, "rank 0"),
+        ({"main": 0, "process 2": 1, "process 1": 1}, "process 1"),
+    ],
+)
+def test_the_lane_that_stands_for_a_run_is_the_first_that_computes(lanes: dict[str, int], stands: str, tmp_path: Path) -> None:
+    built = TraceBuilder(tmp_path / "run")
+    for name, ops in lanes.items():
+        lane = built.lane(name)
+        for _ in range(ops):
+            lane.op("aten.ones.default")
+    trace = built.sealed()
+    assert trace.main is not None
+    assert trace.main.name == stands
+
+
 def test_many_ops_are_sealed_in_seconds(tmp_path: Path) -> None:
     run = TraceBuilder(tmp_path / "a")
     lane = run.lane()

@@ -291,10 +291,11 @@ class Trace:
 
     @property
     def main(self) -> LaneTrace | None:
-        """The lane that stands for the run: the main thread of the script, or of rank 0."""
+        """The lane that stands for the run: the main thread of the script, of rank 0, or of the first process that the script started."""
         leading = [self.lanes[name] for name in ("main", "rank 0") if name in self.lanes]
-        # the main process of a launcher imports torch and runs no op
-        return next((lane for lane in leading if lane.ops or lane.steps), next(iter(leading or self.lanes.values()), None))
+        # what only starts others, as a launcher does, imports torch and runs no op
+        computing = (lane for lane in (*leading, *self.lanes.values()) if lane.ops or lane.steps)
+        return next(computing, next(iter(leading or self.lanes.values()), None))
 
     def value(self, entry: dict[str, Any]) -> bytes | None:
         """The bytes that the second look kept of one tensor, in logical order; None if it kept none."""
