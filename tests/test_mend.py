@@ -1116,8 +1116,8 @@ class Reference(NamedTuple):
         ),
         Reference(
             "tests/leaks/worker_timing.py", "worker-timing", "for batch in",
-            ["for batch in DataLoader(torch.arange(40.0), batch_size=2, num_workers=2, in_order=False):  # <- enters"],
-            ["for batch in DataLoader(torch.arange(40.0), batch_size=2, num_workers=2, in_order=True):  # <- enters"],
+            ["for batch in DataLoader(torch.arange(400.0), batch_size=2, num_workers=2, in_order=False):  # <- enters"],
+            ["for batch in DataLoader(torch.arange(400.0), batch_size=2, num_workers=2, in_order=True):  # <- enters"],
         ),
     ],
     ids=lambda one: one.path,
