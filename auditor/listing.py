@@ -14,7 +14,7 @@ from auditor.trace.records import outputs_of
 
 #: What can be asked for: the kinds of records, then those of rare events.
 RECORDS = (OP, EXTERNAL, DRAW)
-KINDS = (*RECORDS, "seed", "setting", "step", "file", "thread", "entered", "fork", "level", "lost")
+KINDS = (*RECORDS, "seed", "setting", "step", "file", "thread", "entered", "fork", "interrupted", "level", "lost")
 #: Widest a column becomes.
 _WIDEST = {"op": 44, "detail": 72, "module": 32, "code": 80}
 
@@ -158,6 +158,8 @@ def _said(event: dict[str, Any]) -> tuple[str, str]:
     if kind == "entered":
         others = "  ".join(f"{key} {value}" for key, value in event.items() if key in ("mode", "nth", "thread"))
         return event.get("function") or kind, f"{event['factor']}  {others}"
+    if kind == "interrupted":
+        return event["op"], "interrupted by an exception: it may have run, and there is no record of it"
     if kind == "lost":
         return "lost", f"{event['what']} ({event.get('count', 1)})"
     return kind, "  ".join(f"{key} {value}" for key, value in event.items() if key not in ("k", "row", "file", "line", "func", "code"))

@@ -106,6 +106,28 @@ def test_memory_that_changed_without_an_op_was_written_behind_torchs_back(tmp_pa
     assert [given.line for given in divergence.detail.handed] == [4]
 
 
+@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize(("where", "told"), [("between", True), ("before the maker", False), ("behind", False), ("in the other run", True)])
+def test_an_op_that_an_exception_interrupted_may_have_written_what_no_record_shows(
+    exact: bool, where: str, told: bool, tmp_path: Path
+) -> None:
+    runs = [TraceBuilder(tmp_path / name) for name in "ab"]
+    for run in runs:
+        lane = run.lane()
+        there = run.path.name == ("b" if where == "in the other run" else "a")
+        if there and where == "before the maker":
+            lane.event("interrupted", 2, op="aten.mul_.Tensor")
+        x = lane.op("aten.add_.Tensor", line=3)
+        if there and where in ("between", "in the other run"):
+            lane.event("interrupted", 5, op="aten.add_.Tensor")
+        lane.op("aten.add_.Tensor", x, line=6, digest=run.path.name, exact=exact)
+        if there and where == "behind":
+            lane.event("interrupted", 7, op="aten.mul_.Tensor")
+    divergence = found(*runs)
+    assert divergence.kind == ("hidden-write" if exact or told else "kernel")
+    assert ("interrupted aten.add_.Tensor at train.py:5" in divergence.sentence) is told
+
+
 @pytest.mark.parametrize(("exact", "kind"), [(True, "hidden-write"), (False, "kernel")])
 def test_an_op_that_cannot_differ_by_itself_is_never_the_culprit(exact: bool, kind: str, tmp_path: Path) -> None:
     runs = [TraceBuilder(tmp_path / name) for name in "ab"]

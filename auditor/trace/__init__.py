@@ -114,7 +114,7 @@ TABLES = ("sig", "site", "module", "leaf", "name", "place")
 EVENTS = (
     "seed", "setting", "step", "file", "thread", "value", "level", "lost", "end", "optimizer", "zeroed", "schedule", "backward", "autocast",
     "shared", "measured", "nonfinite", "entered", "unshadowed", "unsketched", "shared-start", "handed", "came", "task",
-    "loaded", "unseen-write", "child",
+    "loaded", "unseen-write", "child", "interrupted",
 )  # fmt: skip
 
 

@@ -205,6 +205,7 @@ _EVENTS: dict[str, dict[str, Shape]] = {
     "shared-start": {"a": maybe(text), "b": maybe(text), "how": maybe(text)},
     "handed": {"function": maybe(text), "shape": _shape, "digest": _COUNTS},
     "came": {"function": maybe(text)},
+    "interrupted": {"op*": text},
     "task": {"name": maybe(text)},
     "loaded": {
         "name": maybe(text), "given": _COUNTS, "missing": _COUNTS, "unexpected": _COUNTS, "missing_names": maybe(many(text)),

@@ -696,6 +696,7 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
 
     def dispatch(mode: Any, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         nonlocal n, off, last_seq, phase, where
+        site = 0
         try:
             try:
                 op, flag, call, facts = func._repro_audit
@@ -878,6 +879,8 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
                 measures.after(measured, call, args, kwargs, out, None)
             return out
         except BaseException as error:
+            if site and interrupts(error):  # it arrives as soon as the op is done, before there is a record of it
+                lane.line({"k": "interrupted", "op": facts.name, "at": n, "site": site})
             hide_us(error)
             fresh.clear()
             if step_site:
