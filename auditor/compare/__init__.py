@@ -195,7 +195,7 @@ def _divergence(
 ) -> Divergence:  # fmt: skip
     """Everything there is to say about one mismatch; `fed`: another process may have handed over what differs."""
     evidence = evidence_at(mismatch, lane, twin, a, b)
-    kind, sentence = refined(mismatch, evidence, lane)
+    kind, sentence = refined(mismatch, evidence, lane, twin)
     streams, files = differing_streams(lane, twin, mismatch, flow), differing_files(lane, twin, mismatch)
     came: Outside | None = None
     if kind == "data" and not fed and not files and all(stream.what == "setting" for stream in streams):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from auditor.compare.first import Mismatch
+from auditor.compare.first import Mismatch, interruption_before
 from auditor.results import Difference, Evidence, Kind
 from auditor.trace.ops import ADOPTING
 from auditor.trace.reader import LaneTrace, Trace
@@ -57,7 +57,7 @@ def _values(lane: LaneTrace, row: dict[str, Any]) -> list[dict[str, Any]]:
     return []
 
 
-def refined(mismatch: Mismatch, evidence: Evidence | None, lane: LaneTrace) -> tuple[Kind, str]:
+def refined(mismatch: Mismatch, evidence: Evidence | None, lane: LaneTrace, twin: LaneTrace) -> tuple[Kind, str]:
     """Kind and explanation in the light of the evidence; the first look's where there is none."""
     kind, sentence = mismatch.kind, mismatch.sentence
     if evidence is None or mismatch.a is None:
@@ -82,7 +82,9 @@ def refined(mismatch: Mismatch, evidence: Evidence | None, lane: LaneTrace) -> t
         return kind, sentence
     if any(d.never_written for d in changed):
         return "uninitialized", f"{_slots(changed)}: read before it was written, it holds what the memory held before"
-    return "hidden-write", f"{_slots(changed)} changed although no recorded op wrote {'it' if len(changed) == 1 else 'them'}"
+    said = f"{_slots(changed)} changed although no recorded op wrote {'it' if len(changed) == 1 else 'them'}"
+    interruption = interruption_before(mismatch.a, mismatch.b, lane, twin) if mismatch.b is not None else None
+    return "hidden-write", said if interruption is None else f"{said}: {interruption}"
 
 
 def _slots(changed: list[Difference]) -> str:

@@ -151,12 +151,9 @@ def _kind(a: dict[str, Any], b: dict[str, Any], lane: LaneTrace, twin: LaneTrace
         return "structure", f"{a['op']} was given {_named(given[0])} in one run and {_named(given[1])} in the other"
     if states[0] is not None:
         return "kernel", "the random stream was in the same state, and so were the inputs as far as recorded ops made them"
-    interrupted = _interrupted_before(a, lane) or _interrupted_before(b, twin)
-    if interrupted is not None:
-        return "hidden-write", (
-            f"an exception interrupted {interrupted['op']} at {interrupted['file']}:{interrupted['line']}, as a signal handler raises one; "
-            "what it had done until then, all of it or nothing, is in no record"
-        )
+    interruption = interruption_before(a, b, lane, twin)
+    if interruption is not None:
+        return "hidden-write", interruption
     if any(_born_empty(row, which) for row, which in ((a, lane), (b, twin))):
         return "uninitialized", "an input was made by torch.empty, and recorded ops wrote none or only part of it"
     if a.get("exact"):
@@ -186,6 +183,17 @@ def _given(row: dict[str, Any], lane: LaneTrace, less: int) -> list[int | None]:
     """The index of each op that made an input, less a number; None for an op of another lane."""
     rows = lane.compared[1]
     return [int(np.searchsorted(rows, made_by)) - less if made_by >= 0 else None for made_by in _made_by(row)]
+
+
+def interruption_before(a: dict[str, Any], b: dict[str, Any], lane: LaneTrace, twin: LaneTrace) -> str | None:
+    """What is said of an op that an exception interrupted in one of the runs after records had made the inputs of these."""
+    event = _interrupted_before(a, lane) or _interrupted_before(b, twin)
+    if event is None:
+        return None
+    return (
+        f"an exception interrupted {event['op']} at {event['file']}:{event['line']}, as a signal handler raises one; what it had done "
+        "until then, all of it or nothing, is in no record"
+    )
 
 
 def _interrupted_before(row: dict[str, Any], lane: LaneTrace) -> dict[str, Any] | None:
