@@ -85,6 +85,7 @@ def everything_of_today(lane: LaneBuilder) -> None:
     lane.event("loaded", 28, name="Net", given=4, missing=1, unexpected=0, missing_names=["w"], unexpected_names=[], written=[3])
     lane.event("unseen-write", leaf=0)
     lane.event("child", 29, pid=12, program="python", python=True, helper=False)
+    lane.event("interrupted", 30, op="aten.add_.Tensor")
 
 
 def built(path: Path, write: Callable[[LaneBuilder], object], **facts: Any) -> Trace:
@@ -176,6 +177,7 @@ def test_every_event_is_read_as_it_was_written(tmp_path: Path) -> None:
         ("loaded", 10, "train.py", 28),
         ("unseen-write", 10, None, None),
         ("child", 10, "train.py", 29),
+        ("interrupted", 10, "train.py", 30),
     ]
     (seed,) = lane.events_of("seed")
     assert (seed["stream"], seed["value"], seed["entropy"]) == ("torch-cpu", "3", False)
@@ -1027,6 +1029,7 @@ def test_a_kept_run_is_read(kept: Path) -> None:
         "loaded",
         "unseen-write",
         "child",
+        "interrupted",
     }
     assert {event["k"] for event in main(trace).events} >= set(EVENTS) - {"end"} - later
     assert [trace.lanes[name].ended for name in trace.lanes] == [True, False]
