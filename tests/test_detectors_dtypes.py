@@ -218,6 +218,21 @@ def test_float64_on_the_way_to_the_loss_is_a_leak_unless_parameters_are_float64(
     assert places(mixed) == ([(3, 2)] if leaks else [(2, 2), (3, 2)])
 
 
+@pytest.mark.parametrize(("parameters", "leaks"), [("float32", True), ("float64", False)])
+def test_an_op_of_an_extension_that_updates_parameters_is_an_update(tmp_path: Path, parameters: str, leaks: bool) -> None:
+    def program(lane: LaneBuilder) -> None:
+        wide, narrow = lane.external([8], dtype="float64", line=1), lane.external([8], line=1)
+        lane.phase = "forward"
+        loss = lane.op("aten.mse_loss.default", narrow, wide, shape=[], dtype="float64", line=2, node=1)
+        lane.phase = "backward"
+        lane.op("aten.mse_loss_backward.default", loss, shape=[8], line=90, node=1)
+        lane.phase = "optimizer"
+        parameter = lane.op("aten.ones.default", shape=[8], dtype=parameters, line=91)
+        lane.op("mylib.fused_adam.default", parameter, shape=[8], dtype=parameters, line=91, schema={"writes": [0, 2]})
+
+    assert places(found(tmp_path, "float64-leak", main=program)) == ([(2, 1)] if leaks else [])
+
+
 def test_without_an_optimizer_there_is_no_leak(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         wide, narrow = lane.external([8], dtype="float64", line=1), lane.external([8], line=1)

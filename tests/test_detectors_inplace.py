@@ -52,6 +52,15 @@ def test_a_write_is_found_where_elements_of_the_view_share_memory_and_it_matters
     assert [(*write[:3], line in lines) for line, write in enumerate(WRITES, 2)] == WRITES
 
 
+def test_an_op_of_an_extension_writes_what_its_schema_says(tmp_path: Path) -> None:
+    def program(lane: LaneBuilder) -> None:
+        x = lane.external(line=1)
+        lane.op("mylib.fused_adam.default", x, shape=[4, 3], stride=[1, 1], line=2, schema={"writes": [0]})
+        lane.op("mylib.windows_.default", x, shape=[4, 3], stride=[1, 1], line=3, schema={"view": True})
+
+    assert places(found(tmp_path, "overlapping-write", program)) == [(2, 1)]
+
+
 def test_an_overlapping_write_in_a_loop_is_one_finding_that_says_how_it_overlaps(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         x = lane.external(line=1)

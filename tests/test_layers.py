@@ -73,7 +73,7 @@ TABLE: dict[str, Allowed] = {
     "auditor.devices": Allowed(("auditor.errors", "auditor.plan")),
     "auditor.tolerance": Allowed(only_standard_library=("__future__", "collections.abc", "typing")),  # comes into the user's process
     "auditor.trace": Allowed(only_standard_library=("__future__",)),
-    "auditor.trace.ops": Allowed(only_standard_library=("__future__",)),
+    "auditor.trace.ops": Allowed(only_standard_library=("__future__", "typing")),  # comes into the user's process
     "auditor.interruptions": Allowed(only_standard_library=("__future__", "_signal", "opcode", "os", "sys", "typing", "types")),
     "auditor.trace.writer": Allowed(("auditor.trace", "auditor.interruptions"), only_standard_library=_CHEAP),
     "auditor.trace.facts": Allowed(only_standard_library=("__future__", "collections.abc", "json", "math", "typing")),
@@ -97,8 +97,7 @@ TABLE: dict[str, Allowed] = {
     "auditor.record*": Allowed(
         (
             "auditor.record.*", "auditor.interruptions", "auditor.redaction", "auditor.tolerance", "auditor.trace", "auditor.trace.ops",
-            "auditor.trace.signs", "auditor.trace.turns",
-            "auditor.trace.writer",
+            "auditor.trace.signs", "auditor.trace.turns", "auditor.trace.writer",
         ),
         ("xxhash",),
         others_lazily=("torch", "numpy"), only_standard_library=_CHEAP,

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from xxhash import xxh3_64_intdigest
 
+from auditor.trace.ops import OpSchema
+from auditor.trace.records import schema_in
 from tests.recordings import Recorded, Row, record
 
 pytestmark = pytest.mark.torch
@@ -409,6 +411,49 @@ def test_a_value_that_leaves_the_tensors_is_an_op_with_the_digest_of_the_value(t
     assert recorded.op("equal").digest != 0
     assert recorded.op("nonzero").shape == [1, 1]
     assert recorded.out[0] == "1.5"
+
+
+def test_a_record_says_what_the_schema_of_its_op_says(tmp_path: Path) -> None:
+    source = """
+        import torch
+
+        library = torch.library.Library("mylib", "FRAGMENT")
+        library.define("fused_adam(Tensor(a!) p, Tensor g, Tensor(b!) m, float lr) -> ()")
+
+        def fused_adam(p, g, m, lr):
+            m.numpy()[:] = m.numpy() + g.numpy()
+            p.numpy()[:] = p.numpy() - lr * m.numpy()
+
+        library.impl("fused_adam", fused_adam, "CPU")
+        library.define("half(Tensor(a) x) -> Tensor(a)")
+        library.impl("half", lambda x: x[:1], "CPU")
+
+        p, g, m = torch.ones(2), torch.ones(2), torch.zeros(2)
+        torch.ops.mylib.fused_adam(p, g, m, 0.5)  # an extension
+        q = p + 1  # read after
+        h = torch.ops.mylib.half(p)  # a view of an extension
+        q = p.atan2_(g)  # in place
+        q = torch.add(p, 1, out=q)  # out
+        q = torch.ones(2, 3).t_()  # bound
+        q = torch.empty(2).uniform_()  # random
+        q = p.view(2, 1)  # view
+        """
+    recorded = record(tmp_path, source)
+
+    def schema(mark: str, name: str = "") -> OpSchema:
+        at = recorded.op(mark, name).row
+        return schema_in(recorded.main.rows(at, at)[0])
+
+    assert schema("an extension") == OpSchema((0, 2))
+    assert producers(recorded, recorded.op("read after")) == [("mylib.fused_adam.default", recorded.line("an extension"))]
+    assert recorded.op("read after").digest == floats(1.5, 1.5)
+    assert schema("a view of an extension") == OpSchema(view=True)
+    assert schema("in place") == OpSchema((0,))
+    assert schema("read after") == OpSchema()
+    assert schema("out") == OpSchema(("out",))
+    assert schema("bound", "t_.default") == OpSchema((0,), view=True)
+    assert schema("random", "uniform_.default") == OpSchema((0,), overwrites=True, random=True)
+    assert schema("view") == OpSchema(view=True)
 
 
 def test_memory_that_nobody_has_written_has_no_digest_until_it_is_read(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from auditor.errors import TraceError
 from auditor.trace import EVENTS, FORMAT, HEADER_SIZE, RECORD_SIZE, STOPPED, lane_name
 from auditor.trace.reader import LaneTrace, Trace
+from auditor.trace.records import inputs_of, schema_in
 from auditor.trace.tables import Tables
 from auditor.trace.writer import LaneWriter, Numbers
 from tests.builder import HOME, LaneBuilder, TraceBuilder, digest_of
@@ -1066,6 +1067,54 @@ def test_a_run_that_was_sealed_before_there_were_some_columns_can_be_asked(tmp_p
     with Tables(kept) as tables:
         assert tables.query("SELECT count(*) AS n, count(leaf) AS leaves FROM records")[0]["n"] > 0
         assert tables.query("SELECT * FROM gradients") == []
+
+
+def test_what_an_op_writes_is_told_by_its_name_where_its_run_is_too_old_to_say(tmp_path: Path) -> None:
+    kept = Trace(Path(shutil.copytree(KEPT / f"format-{FORMAT}" / "sealed", tmp_path / "kept")))
+    assert "in_place" not in rows_of(kept)[0]
+    with Tables(kept) as tables:
+        writes = [row["op"] for row in tables.query('SELECT op FROM writes ORDER BY "row"')]
+    assert writes == [row["op"] for row in rows_of(kept) if schema_in(row).in_place] == ["aten.uniform_.default", "aten.add_.Tensor"]
+    assert [row["op"] for row in rows_of(kept) if schema_in(row).overwrites] == ["aten.uniform_.default"]
+
+
+SCHEMAS: list[tuple[str, dict[str, object] | None, tuple[str | None, bool, bool]]] = [
+    ("mylib.fused_adam.default", {"writes": [0, 2]}, ("[0,2]", True, False)),
+    ("mylib.scale.default", {}, (None, False, False)),
+    ("mylib.not_a_write_.default", {}, (None, False, False)),
+    ("aten.add.out", {"writes": ["out"]}, ('["out"]', False, False)),
+    ("aten.t_.default", {"writes": [0], "view": True}, ("[0]", True, True)),
+    ("aten.atan2_.default", None, ("[0]", True, False)),
+    ("aten.__ior__.Tensor", None, ("[0]", True, False)),
+    ("aten.t_.default", None, ("[0]", True, True)),
+    ("aten.__and__.Tensor", None, (None, False, False)),
+    ("aten._to_copy.default", None, (None, False, False)),
+]
+
+
+def test_what_an_op_writes_is_read_from_its_descriptor_and_not_from_its_name(tmp_path: Path) -> None:
+    run = TraceBuilder(tmp_path / "run")
+    lane = run.lane()
+    x = lane.external()
+    for op, schema, _ in SCHEMAS:
+        if schema is None:
+            lane.op(op, x)
+        else:
+            lane.op(op, x, schema=schema)
+    rows = rows_of(run.sealed())[1:]
+    assert [(row["writes"], row["in_place"], row["view"]) for row in rows] == [said for _, _, said in SCHEMAS]
+    assert [schema_in(row).in_place for row in rows] == [said[1] for _, _, said in SCHEMAS]
+
+
+def test_what_an_op_leaves_nothing_of_is_none_of_its_inputs(tmp_path: Path) -> None:
+    run = TraceBuilder(tmp_path / "run")
+    lane = run.lane()
+    x, y = lane.external(), lane.external()
+    lane.op("aten.copy_.default", x, y)
+    lane.op("mylib.assign.default", x, y, schema={"writes": [0], "overwrites": True})
+    lane.op("aten.add_.Tensor", x, y)
+    lane.op("aten.cat.default", *[y] * 5)
+    assert [inputs_of(row) for row in rows_of(run.sealed())[2:]] == [[1], [1], [0, 1], [1] * 5]
 
 
 def test_record_numbers_of_two_lanes_of_a_process_are_apart(tmp_path: Path) -> None:

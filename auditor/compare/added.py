@@ -192,7 +192,7 @@ class _Judge:
         """Of each pair the largest relative difference of its inputs; 0 where they are no pairs, or many."""
         pair = self.pair
         found = np.zeros(len(pair.rows_a))
-        overwrites = np.array([facts.overwrites for facts in self.a.texts.ops], bool)[self.a.op[pair.rows_a]]
+        overwrites = np.array([facts.schema.overwrites for facts in self.a.texts.ops], bool)[self.a.op[pair.rows_a]]
         for k in range(3 if len(found) else 0):
             ours, theirs = self.a.inputs[pair.rows_a, k], self.b.inputs[pair.rows_b, k]
             maker = np.where(ours >= 0, pair.pair_of_a[np.maximum(ours, 0)], -1)

@@ -7,7 +7,6 @@ share. The index of every array is the row of the record.
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -20,9 +19,9 @@ from auditor.errors import TraceError
 from auditor.trace import PHASES
 from auditor.trace.database import connected
 from auditor.trace.files import in_database
-from auditor.trace.ops import IN_PLACE, OVERWRITING, WRITING_NOTHING, leaves_unwritten
+from auditor.trace.ops import OpSchema, leaves_unwritten
 from auditor.trace.reader import LaneTrace
-from auditor.trace.records import Output, listed, outputs_of
+from auditor.trace.records import SCHEMA_COLUMNS, Output, listed, outputs_of, schema_in
 from auditor.trace.signs import finalised
 
 Array = npt.NDArray[Any]
@@ -31,12 +30,11 @@ _TEXTS = ("op", "args", "out")
 
 
 class Facts(NamedTuple):
-    """What the name of an op says."""
+    """What is known of an op."""
 
     name: str
     family: str
-    in_place: bool
-    overwrites: bool
+    schema: OpSchema
     unwritten: bool
 
 
@@ -46,11 +44,12 @@ class Texts:
 
     hashes: dict[str, Array]
     texts: dict[str, list[str]]
+    schemas: dict[str, OpSchema]
 
     @cached_property
     def ops(self) -> list[Facts]:
-        """Of each code of an op what its name says."""
-        return [_facts(name) for name in self.texts["op"]]
+        """Of each code of an op what is known of it."""
+        return [Facts(name, family(name), self.schemas.get(name, OpSchema()), leaves_unwritten(name)) for name in self.texts["op"]]
 
     @cached_property
     def metas(self) -> list[list[Output]]:
@@ -123,7 +122,7 @@ class Columns:
         return self.texts.texts["op"][int(self.op[row])]
 
     def facts(self, row: int) -> Facts:
-        """What the name of its op says."""
+        """What is known of its op."""
         return self.texts.ops[int(self.op[row])]
 
     def metas(self, row: int) -> list[Output]:
@@ -146,12 +145,12 @@ class Columns:
             found = self._tails[row][1]
         else:
             found = [int(one) for one in self.inputs[row] if one != -1]
-        return found[1:] if found and self.facts(row).overwrites else found
+        return found[1:] if found and self.facts(row).schema.overwrites else found
 
     @cached_property
     def in_place(self) -> Array:
         """Whether a record's op writes the memory of its first input."""
-        return np.array([facts.in_place for facts in self.texts.ops], bool)[self.op]
+        return np.array([facts.schema.in_place and not facts.schema.view for facts in self.texts.ops], bool)[self.op]
 
     @cached_property
     def before(self) -> Array:
@@ -226,7 +225,19 @@ def _texts(con: Any, files: list[str]) -> Texts:
         found = rows.fetchall()
         hashes[name] = np.array([one for one, _ in found], np.uint64)
         texts[name] = [text for _, text in found]
-    return Texts(hashes, texts)
+    return Texts(hashes, texts, _schemas(con, files))
+
+
+def _schemas(con: Any, files: list[str]) -> dict[str, OpSchema]:
+    """What each op does to its arguments, by its name; what the two runs say is the same, unless one is an older one."""
+    columns = ", ".join(f"NULL::{kind} AS {name}" for name, kind in SCHEMA_COLUMNS.items())
+    names = ", ".join(SCHEMA_COLUMNS)
+    rows = con.execute(
+        f"""SELECT DISTINCT op, {names} FROM (FROM read_parquet(?, union_by_name = true) UNION ALL BY NAME SELECT {columns} WHERE false)
+        WHERE kind = 'op' ORDER BY in_place NULLS FIRST""",
+        [files],
+    )
+    return {op: schema_in({"op": op, **dict(zip(SCHEMA_COLUMNS, said, strict=True))}) for op, *said in rows.fetchall()}
 
 
 def _read(con: Any, file: str) -> tuple[dict[str, Array], dict[int, tuple[list[int], list[int]]]]:
@@ -245,15 +256,6 @@ def _read(con: Any, file: str) -> tuple[dict[str, Array], dict[int, tuple[list[i
     ).fetchall()
     of_rows = {row: (listed(digests, 16), listed(inputs)) for row, digests, inputs in tails}
     return {name: np.asarray(column) for name, column in found.items()}, of_rows
-
-
-_writes_in_place = re.compile(IN_PLACE).match
-
-
-def _facts(name: str) -> Facts:
-    base = (name.split(".") + [""])[1]
-    in_place = bool(_writes_in_place(name)) and base not in WRITING_NOTHING
-    return Facts(name, family(name), in_place, name.startswith(OVERWRITING), leaves_unwritten(name))
 
 
 def _mixed(*columns: Array) -> Array:

@@ -9,7 +9,7 @@ import numpy as np
 from auditor.compare.first import Mismatch
 from auditor.results import OpLine
 from auditor.trace.reader import LaneTrace
-from auditor.trace.records import listed
+from auditor.trace.records import inputs_of
 
 _BEFORE = 3
 _CARRIERS = 3
@@ -46,8 +46,7 @@ def _carriers(mismatch: Mismatch, lane: LaneTrace, rows_a: Any, rows_b: Any, dif
         row, other = ours[int(rows_a[k])], theirs[int(rows_b[k])]
         if row["op"] != other["op"]:
             break  # from here on the two lanes are not doing the same
-        inputs = {row["in0"], row["in1"], row["in2"], *listed(row["inputs"])}
-        if differs[k] and inputs & tainted:
+        if differs[k] and not tainted.isdisjoint(inputs_of(row)):
             tainted.add(row["row"])
             found.append(_line(mismatch.index + k, row, differs=True))
             if len(found) == _CARRIERS:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,14 +10,13 @@ import numpy as np
 
 from auditor.results import Kind
 from auditor.trace import CHANGED, ELSEWHERE
-from auditor.trace.ops import ADOPTING, COLLECTIVES, COMPILED, IN_PLACE, OVERWRITING, leaves_unwritten
+from auditor.trace.ops import ADOPTING, COLLECTIVES, COMPILED, leaves_unwritten
 from auditor.trace.reader import LaneTrace, Trace
-from auditor.trace.records import listed, outputs_of
+from auditor.trace.records import inputs_of, outputs_of, schema_in
 
 _CHANGED = json.dumps(CHANGED)
 #: Writes into parts of a tensor that are followed back to where it was allocated.
 _WRITES = 64
-_writes_in_place = re.compile(IN_PLACE).match
 
 
 @dataclass(frozen=True)
@@ -93,7 +91,7 @@ def maker_lane(mismatch: Mismatch, lane: LaneTrace, twin: LaneTrace, a: Trace, b
 def _elsewhere(row: dict[str, Any], lane: LaneTrace, run: Trace) -> list[tuple[LaneTrace, int]]:
     """The records of other lanes that made an op's inputs: lane, and place among its ops and external tensors."""
     found = []
-    for made_by in _made_by(row):
+    for made_by in inputs_of(row):
         number = ELSEWHERE - made_by
         if made_by >= -1 or number < 1:
             continue
@@ -172,17 +170,10 @@ def _state_before(row: dict[str, Any], lane: LaneTrace) -> int | None:
     return None
 
 
-def _made_by(row: dict[str, Any]) -> list[int]:
-    """Rows of the records that made an op's inputs; negative for those of other lanes."""
-    first = [row[name] for name in ("in0", "in1", "in2") if row[name] is not None]
-    made_by = listed(row["inputs"]) if row["inputs"] else first
-    return made_by[1:] if row["in0"] is not None and row["op"].startswith(OVERWRITING) else made_by
-
-
 def _given(row: dict[str, Any], lane: LaneTrace, less: int) -> list[int | None]:
     """The index of each op that made an input, less a number; None for an op of another lane."""
     rows = lane.compared[1]
-    return [int(np.searchsorted(rows, made_by)) - less if made_by >= 0 else None for made_by in _made_by(row)]
+    return [int(np.searchsorted(rows, made_by)) - less if made_by >= 0 else None for made_by in inputs_of(row)]
 
 
 def interruption_before(a: dict[str, Any], b: dict[str, Any], lane: LaneTrace, twin: LaneTrace) -> str | None:
@@ -214,7 +205,7 @@ def _born_empty(row: dict[str, Any], lane: LaneTrace) -> bool:
 
 def allocated_by(row: dict[str, Any], lane: LaneTrace) -> dict[str, Any] | None:
     """The record that allocated an input's memory, if recorded ops have written none of it since, or surely not all of it."""
-    for made_by in _made_by(row):
+    for made_by in inputs_of(row):
         written = 0
         for _ in range(_WRITES):
             (maker,) = lane.rows(made_by, made_by) if made_by >= 0 else (None,)
@@ -224,7 +215,7 @@ def allocated_by(row: dict[str, Any], lane: LaneTrace) -> dict[str, Any] | None:
                 if not written or written < _elements(maker):
                     return maker
                 break
-            if not _writes_in_place(maker["op"]) or maker["in0"] is None:
+            if not schema_in(maker).in_place or maker["in0"] is None:
                 break
             written += _elements(maker)
             made_by = int(maker["in0"])

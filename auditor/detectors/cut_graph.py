@@ -80,7 +80,7 @@ def _flow(run: Tables, lane: str, first: int, last: int, phases: Sequence[str]) 
 
 
 _CUTS = """SELECT "row", op, out, in0, digest, file, line FROM records
-    WHERE lane = ? AND "row" BETWEEN ? AND ? AND cut AND kind = 'op' AND NOT contains(op, '_.') ORDER BY "row" """
+    WHERE lane = ? AND "row" BETWEEN ? AND ? AND cut AND kind = 'op' AND NOT in_place ORDER BY "row" """
 
 
 def _cut(row: dict[str, Any]) -> _Cut:
@@ -329,7 +329,7 @@ _USED = """SELECT r."row", r.file, r.line, coalesce(bool_or(u."row" IS NOT NULL)
         coalesce(min(u."row") >= ?, false) AS used_later
     FROM records r LEFT JOIN (
         SELECT u.lane, u."row", u.used FROM uses u JOIN records w ON w.lane = u.lane AND w."row" = u."row"
-        WHERE w.digest <> 0 AND w.phase IN ('setup', 'forward') AND NOT contains(w.op, '_.')) u ON u.lane = r.lane AND u.used = r."row"
+        WHERE w.digest <> 0 AND w.phase IN ('setup', 'forward') AND NOT w.in_place) u ON u.lane = r.lane AND u.used = r."row"
     WHERE r.lane = ? AND r."row" IN (SELECT unnest(?::BIGINT[])) GROUP BY r."row", r.file, r.line ORDER BY r."row" """
 
 

@@ -74,7 +74,7 @@ def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
         took AS (
             SELECT s.lane, s.root, n.call, u.used FROM suspect s JOIN numbered n ON n.lane = s.lane AND n.call IN (s.evaluation, s."after")
             JOIN uses u ON u.lane = n.lane AND u."row" = n."row"
-            JOIN records w ON w.lane = u.lane AND w."row" = u.used AND (w.phase = 'optimizer' OR w.op GLOB '*[a-z]_.*')
+            JOIN records w ON w.lane = u.lane AND w."row" = u.used AND (w.phase = 'optimizer' OR w.in_place)
             WHERE u.used > s.before_start AND u.used < s.start),
         near AS (
             SELECT e.lane, e.call, r."row", r.file, r.line, r.step FROM (

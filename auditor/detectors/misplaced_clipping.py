@@ -26,7 +26,7 @@ _CLIPS = r"""WITH at_lines AS (
         WHERE kind = 'op' AND phase <> 'backward' AND line IS NOT NULL AND contains(code, 'clip_grad_')),
     unbounded AS (SELECT DISTINCT file, line FROM at_lines WHERE regexp_matches(numbers, '(^| )inf( |$)')),
     clips AS (
-        SELECT * FROM at_lines a WHERE regexp_matches(said, 'clip_grad_(norm|value)_\s*\(') AND regexp_matches(op, '^aten\.\w*[^_]_\.')
+        SELECT * FROM at_lines a WHERE regexp_matches(said, 'clip_grad_(norm|value)_\s*\(') AND in_place
         AND phase <> 'optimizer' AND (file, line) NOT IN (SELECT (file, line) FROM unbounded)),
     used_before AS (
         SELECT DISTINCT c.lane, c."row" FROM clips c JOIN uses i ON i.lane = c.lane AND i."row" = c."row"

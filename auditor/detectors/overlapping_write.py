@@ -9,7 +9,6 @@ from math import gcd
 from typing import TYPE_CHECKING
 
 from auditor.detectors import Detector, Hit
-from auditor.trace.ops import IN_PLACE, WRITING_NOTHING
 from auditor.trace.records import Output, outputs_of
 
 if TYPE_CHECKING:
@@ -31,11 +30,8 @@ def _find(runs: Sequence[Tables], _params: Params) -> Iterator[Hit]:
     rows = runs[0].query(
         r"""SELECT file, line, op, out, first(code ORDER BY lane, "row") AS code, count(*) AS writes, min("row") AS moment
         FROM records WHERE kind = 'op' AND phase <> 'backward' AND line IS NOT NULL AND contains(out, '],[')
-            AND (regexp_matches(op, ?) OR regexp_matches(op, '\.(\w+_)?out$'))
-            AND NOT list_contains(?, split_part(op, '.', 2))
-        GROUP BY file, line, op, out ORDER BY moment""",
-        IN_PLACE,
-        list(WRITING_NOTHING),
+            AND (in_place AND NOT view OR regexp_matches(op, '\.(\w+_)?out$'))
+        GROUP BY file, line, op, out ORDER BY moment"""
     )
     found: dict[tuple[str, int], tuple[dict[str, object], int]] = {}
     for row in rows:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -13,7 +12,6 @@ if TYPE_CHECKING:
     from auditor.trace.tables import Tables
 
 _FLOATING = ("float64", "float32", "float16", "bfloat16")
-_IN_PLACE = re.compile(r"^\w+\.\w*[a-z0-9]_\.")
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
             SELECT a.lane, a."row", min(k.dtype) FILTER (WHERE k.dtype <> ?) AS narrow
             FROM asked a JOIN known k ON k.lane = a.lane AND k.source = a.source AND (a."row" < k.until OR k.until IS NULL)
             GROUP BY a.lane, a."row" HAVING bool_or(k.dtype = ?) AND bool_or(k.dtype <> ?))
-        SELECT r.file, r.line, r.op, r.phase, json_extract_string(r.out, '$[0][0]') AS dtype,
+        SELECT r.file, r.line, r.op, r.in_place, r.phase, json_extract_string(r.out, '$[0][0]') AS dtype,
             json_extract_string(r.out, '$[0][1]') AS shape, m.narrow, count(*) AS times, min(r."row") AS moment
         FROM mixed m JOIN records r ON r.lane = m.lane AND r."row" = m."row" GROUP BY ALL ORDER BY moment, shape""",
         *params.ops,
@@ -73,8 +71,7 @@ def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
     trained = _differentiated(runs[0]) if _optimizer_is_narrow(runs[0], params.wide) else set()
     told: dict[tuple[object, object], Hit] = {}
     for row in rows:
-        in_place = _IN_PLACE.match(row["op"]) is not None
-        if row["dtype"] not in (params.wide, "bool") and not in_place:
+        if row["dtype"] not in (params.wide, "bool") and not row["in_place"]:
             continue  # then one of the inputs was a view without dimensions after all
         leaks = row["dtype"] == params.wide and row["phase"] == "forward" and (row["file"], row["line"]) in trained
         if leaks != (params.where == "training"):
@@ -96,7 +93,7 @@ def _optimizer_is_narrow(run: Tables, wide: str) -> bool:
     """Whether an optimizer updates tensors, and none of the wide dtype."""
     found = run.query(
         """SELECT DISTINCT json_extract_string(out, '$[0][0]') AS dtype FROM (
-            SELECT DISTINCT out FROM records WHERE kind = 'op' AND phase = 'optimizer' AND regexp_matches(op, '_\\.'))
+            SELECT DISTINCT out FROM records WHERE kind = 'op' AND phase = 'optimizer' AND in_place)
         WHERE json_extract_string(out, '$[0][1]') <> '[]'"""
     )
     dtypes = {row["dtype"] for row in found} & set(_FLOATING)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from auditor.detectors import Detector, Hit
-from auditor.trace.ops import IN_PLACE
 
 if TYPE_CHECKING:
     from auditor.trace.tables import Tables
@@ -51,7 +50,7 @@ def _find(runs: Sequence[Tables], _params: Params) -> Iterator[Hit]:
             LEFT JOIN shared s ON s.lane = t.lane AND s.used = t.used AND s.since < t."row"
             WHERE s.used IS NULL AND r.digest <> 0
                 AND (regexp_matches(r.op, ?)
-                    OR NOT regexp_matches(r.op, ?) AND NOT regexp_matches(r.op, '[._]out$'))
+                    OR NOT r.in_place AND NOT regexp_matches(r.op, '[._]out$'))
                 AND NOT (regexp_matches(r.op, ?) AND r.in0 = t.used)),
         found AS (
             SELECT m.file AS made_file, m.line AS made_line, m.op AS made_by, m.out, r.* EXCLUDE (lane, used)
@@ -64,7 +63,6 @@ def _find(runs: Sequence[Tables], _params: Params) -> Iterator[Hit]:
         FROM found GROUP BY made_file, made_line ORDER BY min("row")""",
         _NO_READ,
         _COMPUTES_IN_PLACE,
-        IN_PLACE,
         _SCALED_FIRST,
     )
     for row in rows:

@@ -46,7 +46,7 @@ def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
             AND (g.lane, coalesce(g.leaf_written, -1)) NOT IN (SELECT (lane, root) FROM events WHERE kind = 'backward' AND root >= 0)),
         used AS (
             SELECT DISTINCT g.lane, g.leaf FROM known g JOIN uses u ON u.lane = g.lane AND u.used = g.made
-            WHERE u."row" > g."row" AND u.op NOT GLOB '*zero_*' AND (u.phase <> 'backward' OR u.op GLOB '*_.*' AND NOT EXISTS (
+            WHERE u."row" > g."row" AND u.op NOT GLOB '*zero_*' AND (u.phase <> 'backward' OR u.in_place AND NOT EXISTS (
                 SELECT 1 FROM gradients h WHERE h.lane = u.lane AND h."row" = u."row"))),
         zeroing AS (
             SELECT z.lane, o.optimizer, z."row", min(z.nth) AS nth, arg_min(z.file, z.nth) AS file, arg_min(z.line, z.nth) AS line

@@ -29,6 +29,9 @@ first record whose `sig` is 0 ends a segment that nobody closed.
 because equal tensors that change places make no difference to the numbers. Nothing else of a record exists, so comparing needs no list
 of things to ignore.
 
+**Schemas.** The descriptor of an op (`sig`) has beside what is compared a `schema`: what torch says that the op does to its arguments,
+see `records.OpSchema`; no reader has to know it by its name.
+
 **Leaves.** An op that accumulates the gradient of a leaf has the number of the leaf in `where`, in place of a module's, and in `seq`, in
 place of a node's number, that of the record that last wrote the leaf: whether a parameter was updated since its gradient was last
 written can be seen without knowing the optimizer.
@@ -43,8 +46,9 @@ sums of a difference are the differences of those of two tensors, and their squa
 of the difference, whichever elements differ (Alon, Matias, Szegedy: The space complexity of approximating the frequency moments, 1996;
 with the elements dealt out to the sums, Charikar, Chen, Farach-Colton: Finding frequent items in data streams, 2002).
 
-Format history. 1: the first. Sketches, shadows and named values came later, in files of their own, which a reader that does
-not know them leaves alone. At first a lane had a block of 2**27 numbers, and all its segments were of it.
+Format history. 1: the first. At first descriptors had no `schema`; where there is none, readers go by the names of ops. Sketches, shadows
+and named values came later, in files of their own, which a reader that does not know them leaves alone. At first a lane had a block of
+2**27 numbers, and all its segments were of it.
 """
 
 from __future__ import annotations

@@ -130,6 +130,15 @@ def _output(value: Any) -> str:
     return text(dtype) or many(_size)(shape) or (many(count)(stride) if stride is not None else "") or text(device)
 
 
+def arguments(value: Any) -> str:
+    """The arguments that an op writes: positions, and names of keyword-only ones."""
+    return many(_argument)(value)
+
+
+def _argument(value: Any) -> str:
+    return "" if isinstance(value, str) else count(value)
+
+
 def _bytes(value: Any) -> str:
     return count(value) or ("" if value <= 64 else "is no width of an element")
 
@@ -257,7 +266,11 @@ INDEX = table({"format": whole, "processes": many(PROCESS), "lanes": count}, "fo
 #: Lines of a lane's tables.
 LINES: dict[str, Shape] = {
     "sig": table(
-        {"id": count, "kind": text, "op": maybe(text), "function": maybe(text), "stream": maybe(text), "out": outputs}, "id", "kind"
+        {
+            "id": count, "kind": text, "op": maybe(text), "function": maybe(text), "stream": maybe(text), "out": outputs,
+            "schema": table({"writes": arguments, "overwrites": flag, "view": flag, "random": flag, "collective": flag}),
+        },
+        "id", "kind",
     ),
     "site": table(
         {"id": count, "file": text, "line": maybe(whole), "func": maybe(text), "importing": maybe(flag)}, "id", "file", "line", "func"

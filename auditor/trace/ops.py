@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 #: Ops between ranks.
 COLLECTIVES = ("c10d.", "_c10d_functional.", "c10d_functional.")
 #: Those whose results are waited for by an op of their own.
@@ -17,6 +19,7 @@ OVERWRITING = (
 )  # fmt: skip
 
 #: In-place ops, as a regular expression, and those of them that change what a tensor is called, shaped or bound to, and write nothing.
+#: Only for runs whose descriptors do not say what an op writes: see `records.schema_of`.
 IN_PLACE = r"^\w+\.(\w*[^_]_|__i\w+__)\."
 WRITING_NOTHING = (
     "as_strided_", "detach_", "rename_", "requires_grad_", "resize_", "resize_as_", "set_", "squeeze_", "swapaxes_", "swapdims_", "t_",
@@ -36,3 +39,27 @@ _EMPTY = ("empty", "new_empty", "_empty", "_efficientzerotensor", "resize_.", "r
 def leaves_unwritten(name: str) -> bool:
     """Whether what an op returns is (at least in part) memory that nobody has written yet, and is not digested."""
     return name.partition(".")[2].startswith(_EMPTY)
+
+
+class OpSchema(NamedTuple):
+    """What an op does to its arguments."""
+
+    writes: tuple[int | str, ...] = ()
+    """The arguments that it writes: positions, and names of keyword-only ones."""
+    overwrites: bool = False
+    """Whether it leaves nothing of what was in its first argument, which is then no input."""
+    view: bool = False
+    """Whether it writes no value: all that it returns is memory of what it was given, perhaps in another shape, as of `t_`."""
+    random: bool = False
+    """Whether it draws from a random stream."""
+    collective: bool = False
+    """Whether it is one between ranks."""
+
+    @property
+    def in_place(self) -> bool:
+        """Whether it writes its first argument, of which `in0` says who had written it before."""
+        return 0 in self.writes
+
+    def described(self) -> dict[str, object]:
+        """The part of an op's descriptor that says so; what is not so is left out."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in self._asdict().items() if value}

@@ -1,12 +1,22 @@
-"""What the parts of a record mean to those who read it."""
+"""What the parts of a record mean to those who read it: the only place that knows how they are packed.
+
+What an op does to its arguments is said by its schema and kept in its descriptor (`sig`, key `schema`), so that an op of an extension is
+seen as one of ATen's is. Runs that were recorded before this key was there have names alone: `schema_by_name` says what these tell.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
-from auditor.trace.facts import checked, load, outputs
+from auditor.trace import ops
+from auditor.trace.facts import Shape, arguments, checked, load, outputs
+from auditor.trace.ops import OpSchema
 
+#: The columns that a record has of its op's schema.
+SCHEMA_COLUMNS = {"writes": "VARCHAR", "in_place": "BOOLEAN", "overwrites": "BOOLEAN", "view": "BOOLEAN", "random": "BOOLEAN",
+                  "collective": "BOOLEAN"}  # fmt: skip
 #: Dtypes that are rounded; others are equal or they are not.
 _ROUNDED = ("float", "bfloat", "complex")
 
@@ -31,6 +41,41 @@ class Output(NamedTuple):
         return self.dtype.startswith(_ROUNDED)
 
 
+def schema_of(descriptor: Mapping[str, Any]) -> OpSchema:
+    """What the descriptor of an op says of its arguments, or of an older one its name."""
+    said = descriptor.get("schema")
+    if not isinstance(said, Mapping):
+        return schema_by_name(str(descriptor.get("op") or ""))
+    known = {name: said[name] for name in OpSchema._fields if name in said}
+    return OpSchema(**known | {"writes": tuple(known.get("writes", ()))})
+
+
+def schema_by_name(op: str) -> OpSchema:
+    """What the name of an op tells of its arguments, where its descriptor does not."""
+    name = op.split(".")[1] if op.count(".") > 1 else ""
+    in_place = (name.endswith("_") and not name.endswith("__") and name != "_") or (name.startswith("__i") and name.endswith("__"))
+    return OpSchema(
+        (0,) if in_place else (), op.startswith(ops.OVERWRITING), name in ops.WRITING_NOTHING, collective=op.startswith(ops.COLLECTIVES)
+    )
+
+
+def schema_in(row: Mapping[str, Any]) -> OpSchema:
+    """What a record says of its op's arguments, or the name of its op where the run is an older one."""
+    if row.get("kind", "op") != "op":
+        return OpSchema()
+    if row.get("in_place") is None:
+        return schema_by_name(row["op"] or "")
+    flags = (bool(row.get(name)) for name in OpSchema._fields[1:])
+    return OpSchema(tuple(_parsed(row.get("writes"), arguments)), *flags)
+
+
+def inputs_of(row: Mapping[str, Any]) -> list[int]:
+    """Rows of the records that last wrote what the op of a record took in; negative for those of other lanes."""
+    first = [row[name] for name in ("in0", "in1", "in2") if row[name] is not None]
+    made_by = listed(row["inputs"]) or first
+    return made_by[1:] if row["in0"] is not None and schema_in(row).overwrites else made_by
+
+
 def listed(text: str | None, base: int = 10) -> list[int]:
     """The numbers of a column that lists several: `inputs` (rows), `digests` (base 16). What is no number is left out."""
     found = []
@@ -46,8 +91,12 @@ def listed(text: str | None, base: int = 10) -> list[int]:
 
 def outputs_of(text: str | None) -> list[Output]:
     """What the column `out` of a record says; nothing where it is empty, and nothing where a damaged run says what cannot be."""
+    found = _parsed(text, outputs)
+    return [Output(dtype, tuple(shape), None if stride is None else tuple(stride), device) for dtype, shape, stride, device in found]
+
+
+def _parsed(text: str | None, shape: Shape) -> list[Any]:
     try:
-        found = checked(load(text.encode()), outputs) if text else []
+        return list(checked(load(text.encode()), shape)) if text else []
     except ValueError:
         return []
-    return [Output(dtype, tuple(shape), None if stride is None else tuple(stride), device) for dtype, shape, stride, device in found]

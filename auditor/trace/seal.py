@@ -52,6 +52,8 @@ from auditor.trace.database import writing
 from auditor.trace.facts import LINES, META, PROCESS, Shape, WrongFactError, checked, load
 from auditor.trace.facts import event as known_event
 from auditor.trace.going import boot
+from auditor.trace.ops import OpSchema
+from auditor.trace.records import SCHEMA_COLUMNS, schema_of
 from auditor.trace.signs import finalised
 from auditor.trace.steps import ends_of, first_turn, steps_of
 
@@ -83,7 +85,7 @@ COLUMNS = {
     "rows": "UBIGINT", "phase": "VARCHAR", "cut": "BOOLEAN", "node": "BOOLEAN", "step": "BIGINT", "module": "VARCHAR", "leaf": "VARCHAR",
     "leaf_written": "BIGINT", "file": "VARCHAR", "line": "BIGINT", "function": "VARCHAR", "code": "VARCHAR", "forward_row": "BIGINT",
     "forward_file": "VARCHAR", "forward_line": "BIGINT", "forward_code": "VARCHAR", "site": "BIGINT", "what": "UBIGINT",
-    "exact": "BOOLEAN",
+    "exact": "BOOLEAN", **SCHEMA_COLUMNS,
 }  # fmt: skip
 
 
@@ -355,8 +357,10 @@ def _write_lane(lane: dict[str, Any], whose: _Numbers, target: Path, cwd: str, c
     kind_of, op_of, args_of, out_of = ([""] * top for _ in range(4))
     hash_of = np.zeros(top, np.uint64)
     exact_of = [False] * top
+    schema_by = [OpSchema()] * top
     for number, sig in sigs.items():
         exact_of[number] = bool(sig.get("exact"))
+        schema_by[number] = schema_of(sig) if sig["kind"] == OP else OpSchema()
         kind_of[number] = sig["kind"]
         op_of[number] = sig.get("op") or sig.get("function") or sig["kind"]
         given = sig.get("args")
@@ -432,6 +436,8 @@ def _write_lane(lane: dict[str, Any], whose: _Numbers, target: Path, cwd: str, c
         "file": _texts(sites, "file", site), "line": _lines(sites, site), "function": _texts(sites, "function", site),
         "code": _texts(sites, "code", site), "forward_row": forward, "forward_file": _texts(sites, "file", forward_site),
         "forward_line": _lines(sites, forward_site), "forward_code": _texts(sites, "code", forward_site), "site": site, "what": what,
+        "writes": (sig, [_compact(schema.writes) if schema.writes else "" for schema in schema_by]),
+        **{name: np.array([getattr(schema, name) for schema in schema_by])[sig] for name in SCHEMA_COLUMNS if name != "writes"},
     }  # fmt: skip
     _write_parquet(columns, target.with_suffix(".parquet"))
     for suffix, (name, layout, names) in BESIDE.items():

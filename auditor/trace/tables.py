@@ -18,10 +18,10 @@ this lane. `lanes` says whose the lanes are: a producer below -1 is -2 less `bas
 
 What happens while a library is imported is the library's own: it has no line here, and neither has what happens in a launcher's process.
 
-`records` has the columns of `seal.COLUMNS` and `lane`; `node`: autograd keeps a node of the op, `cut`: it does not though an input required
-a gradient; `forward_row`: the op whose node a backward op runs for; `events` has those of `EVENT_COLUMNS`. In `all`, a field that only one
-of the two has is null for the other. An event stands before the record of its `row`, and before the events of a larger `nth`: the order of
-a lane is `ORDER BY "row", nth NULLS LAST`.
+`records` has the columns of `seal.COLUMNS` and `lane`; `in_place`: the op writes its first argument, or binds it anew (`view`); `node`:
+autograd keeps a node of the op, `cut`: it does not though an input required a gradient; `forward_row`: the op whose node a backward op
+runs for; `events` has those of `EVENT_COLUMNS`. In `all`, a field that only one of the two has is null for the other. An event stands
+before the record of its `row`, and before the events of a larger `nth`: the order of a lane is `ORDER BY "row", nth NULLS LAST`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from auditor.errors import TraceError, UsageError
 from auditor.trace.database import connected
 from auditor.trace.facts import in_utf8
 from auditor.trace.files import in_database
-from auditor.trace.ops import IN_PLACE, WRITING_NOTHING
+from auditor.trace.ops import IN_PLACE, OVERWRITING, WRITING_NOTHING
 from auditor.trace.seal import COLUMNS
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ EVENT_COLUMNS = {
 _COLUMNS = "SELECT " + ", ".join(f'NULL::{kind} AS "{name}"' for name, kind in ({"lane": "VARCHAR"} | COLUMNS).items()) + " WHERE false"
 
 _USES = """CREATE TEMP VIEW uses AS
-    SELECT lane, "row", op, phase, file, line, used FROM (
+    SELECT lane, "row", op, in_place, phase, file, line, used FROM (
         SELECT *, unnest([in0, in1, in2]) AS used FROM records WHERE inputs IS NULL AND in0 IS NOT NULL
         UNION ALL SELECT *, unnest(CAST(string_split(inputs, ' ') AS BIGINT[])) AS used FROM records WHERE inputs IS NOT NULL)
     WHERE used >= 0"""
@@ -77,9 +77,14 @@ _MODULE_ROWS = """CREATE TEMP VIEW module_rows AS
         FROM records WHERE module IS NOT NULL AND phase IN ('setup', 'forward') WINDOW w AS (PARTITION BY lane ORDER BY "row"))
     SELECT lane, "row", root, sum(begins::INT) OVER (PARTITION BY lane ORDER BY "row") AS call FROM inside"""
 
-_WRITES = f"""CREATE TEMP VIEW writes AS
-    SELECT lane, "row", record, op, phase, in0, out, file, line, code FROM records
-    WHERE kind = 'op' AND regexp_matches(op, '{IN_PLACE}') AND split_part(op, '.', 2) NOT IN {WRITING_NOTHING}"""
+_WRITES = """CREATE TEMP VIEW writes AS
+    SELECT lane, "row", record, op, phase, in0, out, file, line, code FROM records WHERE kind = 'op' AND in_place AND NOT view"""
+
+#: What the descriptors of an older run do not say of an op is told by its name, see `records.schema_by_name`.
+_BY_NAME = f"""REPLACE (
+    coalesce(in_place, kind = 'op' AND regexp_matches(op, '{IN_PLACE}')) AS in_place,
+    coalesce(view, kind = 'op' AND split_part(op, '.', 2) IN {WRITING_NOTHING}) AS view,
+    coalesce(overwrites, kind = 'op' AND ({" OR ".join(f"starts_with(op, '{name}')" for name in OVERWRITING)})) AS overwrites)"""
 
 _SWITCHES = """CREATE TEMP VIEW switches AS
     SELECT k.lane, k.far, e.* EXCLUDE (lane) FROM kin k JOIN events e ON e.lane = k."of" AND e.kind = 'setting'
@@ -219,7 +224,8 @@ def _define(con: duckdb.DuckDBPyConnection, run: Trace, copied: bool, looked: Tr
         f"FROM read_parquet({_text(in_database(lane.path.with_suffix('.parquet')))})"
         for lane in run.lanes.values()
     ]
-    con.execute(f"CREATE TEMP {'TABLE' if copied else 'VIEW'} records AS {' UNION ALL BY NAME '.join([*parts, _COLUMNS])}")
+    every = " UNION ALL BY NAME ".join([*parts, _COLUMNS])
+    con.execute(f"CREATE TEMP {'TABLE' if copied else 'VIEW'} records AS SELECT * {_BY_NAME} FROM ({every})")
     con.execute(_USES)
     con.execute(_GRADIENTS)
     con.execute(_MODULE_ROWS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from auditor.record.probes import measure
-from auditor.trace.ops import ASYNCHRONOUS, COLLECTIVES, OVERWRITING, leaves_unwritten
+from auditor.trace.ops import ASYNCHRONOUS, COLLECTIVES, OVERWRITING, OpSchema, leaves_unwritten
 
 #: How an op's output is treated: digested; shares memory that has its digest; nobody has written it yet; needs `slow`; a
 #: query of metadata that is no op.
@@ -17,6 +17,9 @@ _UNDECLARED_WRITES = {
     "aten.cudnn_batch_norm.default": (3, 4),
     "aten.miopen_batch_norm.default": (3, 4),
 }
+
+#: Ops whose schema declares a write, and that write no values: they are about a tensor's graph, its stream or what it is bound to.
+_WRITING_NO_VALUES = ("aten.record_stream.", "aten.requires_grad_.", "aten.retain_grad.", "aten.set_data.")
 
 #: Outputs that are workspaces whose bytes nobody reads: op -> positions. Found by comparing runs whose fresh memory was zero with
 #: runs where it was junk, over every op that torch tests.
@@ -60,7 +63,7 @@ class OpFacts:
 
     __slots__ = (
         "collective", "empty", "exact", "flag", "in_flight", "measured", "name", "overwrites",
-        "random", "shares", "workspaces", "writes",
+        "random", "schema", "shares", "workspaces", "writes",
     )  # fmt: skip
 
     def __init__(self, func: Any) -> None:
@@ -78,6 +81,7 @@ class OpFacts:
         self.writes: tuple[int | str, ...] = ()
         self.workspaces = WORKSPACES.get(name, ())
         schema = getattr(func, "_schema", None)
+        self.schema = OpSchema(collective=self.collective).described()
         if schema is None:  # a HigherOrderOperator
             self.flag = SLOW
             return
@@ -94,6 +98,10 @@ class OpFacts:
         plain = len(returns) == 1 and str(returns[0].type) == "Tensor"
         self.shares = bool(returns) and all(r.alias_info is not None and not r.alias_info.is_write for r in returns)
         self.exact = not self.random and (self.shares or _computes_by_element(torch, func))
+        bound = torch.Tag.inplace_view in func.tags  # another shape or place for the same values, as `transpose_`
+        written = (0,) if name.startswith("c10d.") and name.endswith("_.default") else self.writes  # c10d declares none of its writes
+        said = () if name.startswith(_WRITING_NO_VALUES) else written
+        self.schema = OpSchema(said, self.overwrites, self.shares or bound, self.random, self.collective).described()
         if name.startswith(_NO_OPS):
             self.flag = QUERY
         elif name == "aten._local_scalar_dense.default":

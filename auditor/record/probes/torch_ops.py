@@ -635,7 +635,7 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
 
     def said_of(facts: OpFacts) -> dict[str, object]:
         """What a reader must know of an op beside what is compared."""
-        return {"exact": True} if facts.exact else {}
+        return {"schema": facts.schema, "exact": True} if facts.exact else {"schema": facts.schema}
 
     def unusual(facts: OpFacts, out: Any, key: Any) -> tuple[int, int]:
         """Sig and digest of an output that does not answer like a dense tensor; never raises."""
