@@ -32,8 +32,8 @@ HOUSE = Path(auditor.__file__).parent
 NOUNS = (
     "auditor.documents", "auditor.redaction", "auditor.trace.facts", "auditor.trace.files", "auditor.trace.going",
     "auditor.errors", "auditor.devices", "auditor.plan", "auditor.results", "auditor.source", "auditor.tolerance",
-    "auditor.trace", "auditor.trace.database", "auditor.trace.names", "auditor.trace.ops", "auditor.trace.reader", "auditor.trace.records",
-    "auditor.trace.shared_streams", "auditor.trace.signs", "auditor.trace.tables",
+    "auditor.trace", "auditor.trace.database", "auditor.trace.lanes", "auditor.trace.names", "auditor.trace.ops", "auditor.trace.reader",
+    "auditor.trace.records", "auditor.trace.shared_streams", "auditor.trace.signs", "auditor.trace.tables",
 )  # fmt: skip
 VERBS = ("launch", "compare", "judge", "experiment", "diagnose", "matching", "mend")
 
@@ -111,7 +111,7 @@ TABLE: dict[str, Allowed] = {
     "auditor.experiment*": Allowed(("auditor.experiment.*", *NOUNS)),
     "auditor.diagnose*": Allowed(("auditor.diagnose.*", *NOUNS)),
     "auditor.source*": Allowed(("auditor.source", "auditor.source.*")),
-    "auditor.mend*": Allowed(("auditor.mend.*", "auditor.results", "auditor.source", "auditor.source.*")),
+    "auditor.mend*": Allowed(("auditor.mend.*", "auditor.results", "auditor.source", "auditor.source.*", "auditor.trace.lanes")),
     "auditor.compare*": Allowed(("auditor.compare.*", *NOUNS), ("numpy", "duckdb")),
     "auditor.mapping": Allowed(("auditor.documents", "auditor.errors"), ("yaml",)),
     "auditor.matching*": Allowed(("auditor.matching.*", *NOUNS), ("numpy", "duckdb")),

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from auditor.errors import TraceError
 from auditor.trace import EVENTS, FORMAT, HEADER_SIZE, RECORD_SIZE, STOPPED, lane_name
+from auditor.trace.lanes import LaneKey, in_order, without_number
 from auditor.trace.reader import LaneTrace, Trace
 from auditor.trace.records import inputs_of, schema_in
 from auditor.trace.tables import Tables
@@ -1067,6 +1068,53 @@ def test_a_run_that_was_sealed_before_there_were_some_columns_can_be_asked(tmp_p
     with Tables(kept) as tables:
         assert tables.query("SELECT count(*) AS n, count(leaf) AS leaves FROM records")[0]["n"] > 0
         assert tables.query("SELECT * FROM gradients") == []
+
+
+KEYS: list[tuple[str, LaneKey]] = [
+    ("main", LaneKey()),
+    ("main (2)", LaneKey(nth=2)),
+    ("process 1.2", LaneKey(process="1.2")),
+    ("process 1.10", LaneKey(process="1.10")),
+    ("process worker 3.py thread 4", LaneKey(process="worker 3.py", thread=4)),
+    ("rank 2", LaneKey("2")),
+    ("rank 2 process 1", LaneKey("2", process="1")),
+    ("rank 2 worker 3 thread 1", LaneKey("2", worker=3, thread=1)),
+    ("rank 2 worker 3 thread 1 (2)", LaneKey("2", worker=3, thread=1, nth=2)),
+    ("rank 10", LaneKey("10")),
+    ("thread 2", LaneKey(thread=2)),
+    ("worker 2", LaneKey(worker=2)),
+    ("worker 2 (3)", LaneKey(worker=2, nth=3)),
+    ("worker 10", LaneKey(worker=10)),
+]
+
+
+def test_the_name_of_a_lane_is_taken_apart_and_lanes_are_in_order() -> None:
+    assert [(name, LaneKey.parse(name)) for name, _ in KEYS] == KEYS
+    assert sorted((name for name, _ in KEYS[::-1]), key=in_order) == [name for name, _ in KEYS]
+    assert [name for name, key in KEYS if key.is_rank] == ["rank 2", "rank 10"]
+
+
+@given(
+    st.one_of(st.none(), st.integers(0, 2000)),
+    st.fixed_dictionaries({}, optional={key: st.integers(0, 99) for key in ("worker", "fork", "thread")}),
+    st.lists(st.integers(1, 99), max_size=3),
+    st.integers(1, 12),
+)
+def test_a_name_that_is_made_of_a_role_is_taken_apart_into_it(
+    rank: int | None, role: dict[str, object], identity: list[int], nth: int
+) -> None:  # fmt: skip
+    name = lane_name(role, identity, rank)
+    key = LaneKey.parse(f"{name} ({nth})" if nth > 1 else name)
+    assert key.rank == (None if rank is None else str(rank))
+    assert (key.worker, key.thread, key.nth) == (role.get("worker"), role.get("thread"), nth)
+    assert without_number(f"{name} (2)") == name
+
+
+def test_lanes_are_sealed_with_rank_2_before_rank_10(tmp_path: Path) -> None:
+    run = TraceBuilder(tmp_path / "run")
+    for name in ("rank 10", "rank 2", "rank 2 worker 10", "rank 2 worker 9"):
+        run.lane(name).op("aten.relu.default")
+    assert list(run.sealed().lanes) == ["rank 2", "rank 2 worker 9", "rank 2 worker 10", "rank 10"]
 
 
 def test_what_an_op_writes_is_told_by_its_name_where_its_run_is_too_old_to_say(tmp_path: Path) -> None:

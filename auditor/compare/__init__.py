@@ -25,7 +25,6 @@ Workers of a pool are not lanes that are compared: which of them gets which task
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
@@ -44,6 +43,7 @@ from auditor.compare.shadowed import divergence_of_shadow, shadow_of
 from auditor.plan import Watch
 from auditor.results import Detail, Divergence, OpLine, Place
 from auditor.source import Flow
+from auditor.trace.lanes import without_number
 from auditor.trace.reader import LaneTrace, Trace
 
 __all__ = [
@@ -98,7 +98,7 @@ def compare(a: Trace, b: Trace, *, flow: Flow | None = None, training: bool = Fa
             if lane.ops:
                 notes.append(f"lane {name} ({lane.ops} ops) exists only in {a.id}")
             continue
-        leading = lane is a.main or (name.startswith("rank") and "worker" not in name and "thread" not in name)
+        leading = lane is a.main or (lane.key.rank is not None and lane.key.worker is None and lane.key.thread is None)
         compared += min(lane.ops, twin.ops)
         mismatch = first_mismatch(lane, twin, a, b)
         while training and mismatch is not None and mismatch.kind == "uninitialized" and scratch_alone():
@@ -155,7 +155,7 @@ def _window(mismatch: Mismatch, lane: LaneTrace) -> Watch | None:
     if mismatch.a is None or mismatch.b is None:
         return None
     at = sorted((mismatch.a["record"], mismatch.b["record"]))
-    name = re.sub(r" \(\d+\)$", "", lane.name)  # the child knows its role, not how many had it before: its identity tells
+    name = without_number(lane.name)  # the child knows its role, not how many had it before: its identity tells
     return Watch(name, max(at[0] - _AROUND, 0), at[1] + 2 * _AROUND, lane.facts["identity"] or None)
 
 
@@ -170,15 +170,16 @@ def _to_report(found: Sequence[_Found], divergences: Sequence[Divergence], a: Tr
     leading = divergences[at]
     if leading.kind not in DRAWN_FROM_OUTSIDE or leading.kind == "draw":
         return at
-    own = re.match(r"(rank \d+ )?", leading.lane)
-    within = own[0] if own else ""
+    own = found[at].lane.key
+    within = None if own.is_rank else own.rank
     feeding = ("draw", "kernel", "uninitialized", "hidden-write", "outside-torch", "data", "data-order", "argument")
-    return next((k for k, d in enumerate(divergences) if k not in seen and d.kind in feeding and d.lane.startswith(within)), at)
+    near = [k for k, one in enumerate(found) if k not in seen and within in (None, one.lane.key.rank)]
+    return next((k for k in near if divergences[k].kind in feeding), at)
 
 
 def _earliest_rank(found: Sequence[_Found]) -> int:
     """Of ranks that diverged the one that did so after the fewest collectives, which the others wait for; else the first lane."""
-    ranks = [k for k, one in enumerate(found) if re.fullmatch(r"rank \d+", one.lane.name)]
+    ranks = [k for k, one in enumerate(found) if one.lane.key.is_rank]
     if len(ranks) < 2 or 0 not in ranks:
         return 0
     return min(ranks, key=lambda k: collectives_before(found[k].mismatch, found[k].lane))

@@ -9,7 +9,6 @@ afterwards, by a comment beside the line or by a baseline (`acceptance.py`).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from auditor.judge.neighbour import read_neighbour
 from auditor.judge.rules import PLACEHOLDER, Explains, Rule, RuleFile, chosen, load_rules, params_of, schema
 from auditor.judge.tolerances import load_tolerances
 from auditor.results import Finding, Level
+from auditor.trace.lanes import in_order
 
 if TYPE_CHECKING:
     from auditor.detectors import Detector, Hit
@@ -103,7 +103,7 @@ def _finding(rule: Rule, hit: Hit, run: Tables) -> Finding:
     message = PLACEHOLDER.sub(lambda name: str(said.get(name[1], name[0])), rule.message) + _in_lanes(hit.lanes)
     evidence = {name: value for name, value in hit.values.items() if value is not None and name not in ("file", "line", "code")}
     if set(hit.lanes) - {"main"}:
-        evidence["lanes"] = sorted(hit.lanes, key=_in_order)
+        evidence["lanes"] = sorted(hit.lanes, key=in_order)
     code = hit.values.get("code") or (run.code_at(hit.file, hit.line) if hit.file and hit.line else None)
     return Finding(
         rule=rule.id, level=rule.level, file=hit.file, line=hit.line, code=code if isinstance(code, str) else None, count=hit.count,
@@ -118,16 +118,11 @@ def _often(steps: int, of: int) -> str:
     return f" (in each of {of} steps)" if steps >= of else f" (in {steps} of {of} steps)"
 
 
-def _in_order(lane: str) -> list[tuple[int, str]]:
-    """A key that puts rank 2 before rank 10."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", lane)]
-
-
 def _in_lanes(lanes: Iterable[str]) -> str:
     """Where it was seen, as a clause: `(in ranks 0 and 1)`; empty for what is the script's main thread alone."""
     from auditor.detectors import listed
 
-    found = sorted(lanes, key=_in_order)
+    found = sorted(lanes, key=in_order)
     if not set(found) - {"main"}:
         return ""
     kinds = {lane.rpartition(" ")[0] for lane in found}

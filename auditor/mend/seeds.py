@@ -22,6 +22,7 @@ from auditor.mend.edits import (
 )
 from auditor.source import Found, calls_in
 from auditor.source.code import FUNCTIONS, Code
+from auditor.trace.lanes import LaneKey
 
 #: Per stream: the function that seeds it, the import that brings it, and all functions that seed it.
 STREAMS: dict[str, tuple[str, str, tuple[str, ...]]] = {
@@ -120,7 +121,7 @@ def _makers(code: Code, line: int, stream: str) -> list[Found[ast.Call]]:
 
 def _seed_in(code: Code, maker: str, stream: str, lane: str) -> str | None:
     """A seed; in a worker one drawn from the global stream, which torch seeds in each worker from the loader's."""
-    if not lane.startswith("worker"):
+    if LaneKey.parse(lane).worker is None:
         return "0"
     if maker.endswith(".seed"):
         return None
@@ -365,7 +366,7 @@ def entropy(code: Code, line: int, lane: str) -> Iterator[Edits | None]:
         if edit is not None and (feeds or _stands_at(call, line)):
             (here if _stands_at(call, line) else near).append([edit, Edit(close, close, "0")])
     yield _together(here)
-    if not here and not lane.startswith("worker"):
+    if not here and LaneKey.parse(lane).worker is None:
         yield from near
 
 

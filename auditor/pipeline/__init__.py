@@ -231,7 +231,7 @@ def _must_be_alone(controls: Sequence[Trace], plan: Plan, copied: bool) -> bool:
 
     What is `copied` each has to itself, and of temporary files only those that all controls wrote have a fixed name.
     """
-    if any(name.startswith("rank") for run in controls for name in run.lanes):
+    if any(lane.key.rank is not None for run in controls for lane in run.lanes.values()):
         return True
     if any(device.startswith("cuda") for run in controls for device in devices_of(run)):
         return True

@@ -19,6 +19,7 @@ from auditor.trace import files
 from auditor.trace.database import connected
 from auditor.trace.facts import INDEX, LANE, META, WrongFactError, checked, in_utf8, load
 from auditor.trace.going import is_going
+from auditor.trace.lanes import LaneKey
 from auditor.trace.seal import BESIDE, COLUMNS, is_known, newer, seal
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ class LaneTrace:
         self.path = path
         self.facts: dict[str, Any] = _OF_OLDER | checked(load(files.read(path.with_suffix(".json"))), LANE)
         self.name: str = self.facts["name"]
+        self.key = LaneKey.parse(self.name)
         self.ops: int = self.facts["ops"]
         self.steps: int = self.facts["steps"]
         self.ended: bool = self.facts["ended"]

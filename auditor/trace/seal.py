@@ -52,6 +52,7 @@ from auditor.trace.database import writing
 from auditor.trace.facts import LINES, META, PROCESS, Shape, WrongFactError, checked, load
 from auditor.trace.facts import event as known_event
 from auditor.trace.going import boot
+from auditor.trace.lanes import in_order
 from auditor.trace.ops import OpSchema
 from auditor.trace.records import SCHEMA_COLUMNS, schema_of
 from auditor.trace.signs import finalised
@@ -116,7 +117,7 @@ def seal(run: Path, into: Path | None = None, own: bool = False) -> None:
         processes.append(process)
         parents[folder.name] = str(process.get("parent") or "")
         lanes += _opened([_lane(lines, process) for lines in found])
-    lanes.sort(key=lambda lane: (lane["name"] != "main", lane["name"], lane["identity"], lane["fork"], lane["started"]))
+    lanes.sort(key=lambda lane: (lane["name"] != "main", in_order(lane["name"]), lane["identity"], lane["fork"], lane["started"]))
     numbers = _numbers(lanes, parents)
     _tell_own_files(lanes)
     seen: dict[str, int] = {}

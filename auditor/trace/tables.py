@@ -280,7 +280,15 @@ def _beside(lane: LaneTrace) -> dict[str, list[dict[str, Any]]]:
     """The rows of the side tables; those of a record stand behind it."""
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in _SIDE_TABLES}
     role = lane.facts.get("role") or {}
-    whose = "worker" if "worker" in role else "thread" if "thread" in role else "process" if lane.name.startswith("process") else "main"
+    whose = (
+        "worker"
+        if "worker" in role
+        else "thread"
+        if "thread" in role
+        else "process"
+        if lane.key.process is not None and lane.key.rank is None
+        else "main"
+    )
     found["lanes"].append({"lane": lane.name, "pid": lane.facts.get("pid"), "base": lane.facts.get("base"), "role": whose})
     for event in lane.events:
         kind = event["k"]
