@@ -561,6 +561,39 @@ def test_what_is_written_through_another_name_is_a_value_of_all_its_names(tmp_pa
     assert (tmp_path / "run" / "stdout").read_text() == "None\n", "an array that a caller has let go is gone"
 
 
+OPS = """
+    import torch
+
+    library = torch.library.Library("mylib", "FRAGMENT")
+    library.define("fused_adam(Tensor(a!) p, Tensor g, Tensor(b!) m) -> ()")
+
+    def fused_adam(p, g, m):
+        m.numpy()[:] = m.numpy() + g.numpy()
+        p.numpy()[:] = p.numpy() - m.numpy()
+
+    library.impl("fused_adam", fused_adam, "CPU")
+
+    def main():
+        w, g, m = torch.zeros(2), torch.ones(2), torch.zeros(2)
+        for _ in range(2):
+            torch.ops.mylib.fused_adam(w, g, m)  # step
+        w.atan2_(g)  # turned
+
+    main()
+    """
+
+
+@pytest.mark.torch
+def test_what_an_op_of_an_extension_writes_has_a_new_value(tmp_path: Path) -> None:
+    write(tmp_path, train=OPS)
+    names = recorded(tmp_path, "train.py")
+    found = {one.name: one for one in named_values(names) if one.scope == "main" and one.name in ("w", "g", "m")}
+    assert values(found["w"])[:3] == [[0.0, 0.0], [-1.0, -1.0], [-3.0, -3.0]]
+    assert len(values(found["w"])) == 4
+    assert values(found["m"]) == [[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]]
+    assert values(found["g"]) == [[1.0, 1.0]]
+
+
 OBJECTS = """
     import copy
     import random

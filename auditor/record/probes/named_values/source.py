@@ -405,11 +405,22 @@ def _touched(node: ast.expr) -> Iterator[Target]:
                 yield Target(of.root, (*of.path, MADE_LEAF), WRITTEN)
             if (written or name in _FUNCTIONS) and part.args and (first := _path(part.args[0], TOUCHED)):
                 yield first
+            elif _is_op(part.func):  # which of its arguments it writes is known when it runs: all are looked at
+                yield from (touched for argument in part.args if (touched := _path(argument, TOUCHED)))
             for keyword in part.keywords:
                 if keyword.arg == "out":
                     yield from _targets(keyword.value, WRITTEN)
         if found is not None:
             yield found
+
+
+def _is_op(func: ast.expr) -> bool:
+    """Whether an op is called by its name, as `torch.ops.mylib.fused_adam`."""
+    parts: list[str] = []
+    while isinstance(func, ast.Attribute):
+        parts.append(func.attr)
+        func = func.value
+    return isinstance(func, ast.Name) and func.id == "torch" and len(parts) > 2 and parts[-1] == "ops"
 
 
 def _path(node: ast.expr, how: int) -> Target | None:
