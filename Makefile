@@ -37,6 +37,9 @@ bench: $(VENV)/.installed  ## what recording, judging and a search for causes co
 	$(BIN)/python bench/devices.py
 	$(BIN)/python bench/fidelity.py
 
+docs: $(VENV)/.installed  ## the reference of the trace, from its one description
+	$(BIN)/python docs/reference.py
+
 picture: $(VENV)/.installed  ## the terminal picture of the README, from a real audit
 	$(BIN)/python docs/picture.py
 
@@ -53,4 +56,4 @@ $(VENV)/.tools: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group dev --group programs
 	@touch $@
 
-.PHONY: help demo test quick fuzz bench picture clean
+.PHONY: help demo test quick fuzz bench docs picture clean

@@ -11,10 +11,10 @@ from auditor.report.words.text import plain
 from auditor.trace import DRAW, EXTERNAL, OP, PHASES
 from auditor.trace.reader import LaneTrace, Trace
 from auditor.trace.records import outputs_of
+from auditor.trace.schema import EVENTS
 
 #: What can be asked for: the kinds of records, then those of rare events.
 RECORDS = (OP, EXTERNAL, DRAW)
-KINDS = (*RECORDS, "seed", "setting", "step", "file", "thread", "entered", "fork", "interrupted", "level", "lost")
 #: Widest a column becomes.
 _WIDEST = {"op": 44, "detail": 72, "module": 32, "code": 80}
 
@@ -58,7 +58,7 @@ def listing(
     A condition on the phase leaves out rare events, which have none. Raises `UsageError`: `no-such-kind`, `no-such-phase`, `no-such-lane`.
     """
     for kind in kinds or ():
-        _insist("kind", kind, KINDS)
+        _insist("kind", kind, (*RECORDS, *EVENTS))
     if phase is not None:
         _insist("phase", phase, PHASES)
     if lane is not None:
@@ -118,7 +118,9 @@ def _rare(lane: LaneTrace, step: int | None, op: str | None, file: str | None, k
             lane.name, 0, kind, name, detail, now, "", "", event.get("file") or "", event.get("line"), event.get("code") or ""
         )  # fmt: skip
         now += kind == "step"
-        if kind not in (kinds or KINDS) or (step is not None and row.step != step) or (op is not None and not fnmatchcase(name, op)):
+        if not (kind in kinds if kinds else _is_listed(kind)):
+            continue
+        if (step is not None and row.step != step) or (op is not None and not fnmatchcase(name, op)):
             continue
         if kind == "setting" and event.get("first") and event.get("value") is None:
             continue  # a variable that is not set
@@ -136,6 +138,10 @@ def _indexes(lane: LaneTrace, rows: list[int]) -> list[int]:
     found = lane.query('SELECT "row", "index" FROM records WHERE list_contains(?, "row")', sorted(set(rows)))
     index_of = {entry["row"]: entry["index"] for entry in found}
     return [index_of.get(row, lane.ops) for row in rows]
+
+
+def _is_listed(kind: str) -> bool:
+    return kind in EVENTS and EVENTS[kind].listed
 
 
 def _said(event: dict[str, Any]) -> tuple[str, str]:

@@ -30,10 +30,10 @@ from tests.processes import audited, environment, made_once, start, write
 
 HOUSE = Path(auditor.__file__).parent
 NOUNS = (
-    "auditor.documents", "auditor.redaction", "auditor.trace.facts", "auditor.trace.files", "auditor.trace.going",
-    "auditor.errors", "auditor.devices", "auditor.plan", "auditor.results", "auditor.source", "auditor.tolerance",
-    "auditor.trace", "auditor.trace.database", "auditor.trace.lanes", "auditor.trace.names", "auditor.trace.ops", "auditor.trace.reader",
-    "auditor.trace.records", "auditor.trace.shared_streams", "auditor.trace.signs", "auditor.trace.tables",
+    "auditor.documents", "auditor.redaction", "auditor.errors", "auditor.devices", "auditor.plan", "auditor.results", "auditor.source",
+    "auditor.tolerance", "auditor.trace", "auditor.trace.database", "auditor.trace.facts", "auditor.trace.files", "auditor.trace.going",
+    "auditor.trace.lanes", "auditor.trace.names", "auditor.trace.ops", "auditor.trace.reader", "auditor.trace.records",
+    "auditor.trace.schema", "auditor.trace.shapes", "auditor.trace.shared_streams", "auditor.trace.signs", "auditor.trace.tables",
 )  # fmt: skip
 VERBS = ("launch", "compare", "judge", "experiment", "diagnose", "matching", "mend")
 
@@ -76,7 +76,11 @@ TABLE: dict[str, Allowed] = {
     "auditor.trace.ops": Allowed(only_standard_library=("__future__", "typing")),  # comes into the user's process
     "auditor.interruptions": Allowed(only_standard_library=("__future__", "_signal", "opcode", "os", "sys", "typing", "types")),
     "auditor.trace.writer": Allowed(("auditor.trace", "auditor.interruptions"), only_standard_library=_CHEAP),
-    "auditor.trace.facts": Allowed(only_standard_library=("__future__", "collections.abc", "json", "math", "typing")),
+    "auditor.trace.shapes": Allowed(only_standard_library=("__future__", "collections.abc", "json", "math", "typing")),
+    "auditor.trace.schema": Allowed(
+        ("auditor.trace.ops", "auditor.trace.shapes"), only_standard_library=("__future__", "collections.abc", "typing")
+    ),
+    "auditor.trace.facts": Allowed(("auditor.trace.schema", "auditor.trace.shapes"), only_standard_library=("__future__", "typing")),
     "auditor.trace.files": Allowed(
         only_standard_library=("__future__", "atexit", "fcntl", "functools", "os", "pathlib", "shutil", "stat", "tempfile")
     ),

@@ -6,6 +6,7 @@ format beside it, only when the format number changes: `UPDATE_GOLDEN=1 pytest t
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -21,10 +22,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from auditor.errors import TraceError
-from auditor.trace import EVENTS, FORMAT, HEADER_SIZE, RECORD_SIZE, STOPPED, lane_name
+from auditor.trace import FORMAT, HEADER_SIZE, RECORD_SIZE, STOPPED, lane_name
 from auditor.trace.lanes import LaneKey, in_order, without_number
 from auditor.trace.reader import LaneTrace, Trace
 from auditor.trace.records import inputs_of, schema_in
+from auditor.trace.schema import COLUMNS, EVENT_COLUMNS, EVENTS
 from auditor.trace.tables import Tables
 from auditor.trace.writer import LaneWriter, Numbers
 from tests.builder import HOME, LaneBuilder, TraceBuilder, digest_of
@@ -150,7 +152,7 @@ def test_every_record_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 def test_every_event_is_read_as_it_was_written(tmp_path: Path) -> None:
     lane = main(built(tmp_path / "a", everything_of_today))
-    assert {event["k"] for event in lane.events} | {"end"} == set(EVENTS)
+    assert {event["k"] for event in lane.events} == set(EVENTS)
     assert [(event["k"], event["row"], event.get("file"), event.get("line")) for event in lane.events] == [
         ("setting", 0, None, None),
         ("seed", 0, "train.py", 2),
@@ -1033,7 +1035,7 @@ def test_a_kept_run_is_read(kept: Path) -> None:
         "child",
         "interrupted",
     }
-    assert {event["k"] for event in main(trace).events} >= set(EVENTS) - {"end"} - later
+    assert {event["k"] for event in main(trace).events} >= set(EVENTS) - later
     assert [trace.lanes[name].ended for name in trace.lanes] == [True, False]
     assert trace.lanes["worker 1"].draws[0]["stream"] == "python"
     assert trace.value(main(trace).values_at(9)[0]) == struct.pack("<2d", 1.0, 2.0)
@@ -1189,3 +1191,23 @@ def test_what_a_run_printed_is_read_from_a_file_of_its_own_alone(what: str, tmp_
     (run / "stderr").write_bytes(b"said")
     trace = Trace(run)
     assert (trace.printed("stdout"), trace.printed("stderr")) == (None, b"said")
+
+
+# The description of it all
+
+
+def test_the_reference_of_the_trace_is_what_its_description_makes() -> None:
+    path = Path(__file__).parent.parent / "docs" / "reference.py"
+    spec = importlib.util.spec_from_file_location("reference", path)
+    assert spec is not None
+    assert spec.loader is not None
+    reference = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(reference)
+    assert path.with_name("trace.md").read_text() == reference.page(), "make docs"
+
+
+def test_each_field_is_described_in_words() -> None:
+    columns = {name: column.meaning for name, column in (COLUMNS | EVENT_COLUMNS).items()}
+    fields = {(kind, name): field.meaning for kind, event in EVENTS.items() for name, field in event.fields.items()}
+    assert (len(columns), len(fields)) > (50, 80)
+    assert [name for name, meaning in (columns | fields).items() if len(meaning.split()) < 2] == []

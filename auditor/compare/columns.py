@@ -21,7 +21,8 @@ from auditor.trace.database import connected
 from auditor.trace.files import in_database
 from auditor.trace.ops import OpSchema, leaves_unwritten
 from auditor.trace.reader import LaneTrace
-from auditor.trace.records import SCHEMA_COLUMNS, Output, listed, outputs_of, schema_in
+from auditor.trace.records import Output, listed, outputs_of, schema_in
+from auditor.trace.schema import COLUMNS, SCHEMA_COLUMNS
 from auditor.trace.signs import finalised
 
 Array = npt.NDArray[Any]
@@ -230,7 +231,7 @@ def _texts(con: Any, files: list[str]) -> Texts:
 
 def _schemas(con: Any, files: list[str]) -> dict[str, OpSchema]:
     """What each op does to its arguments, by its name; what the two runs say is the same, unless one is an older one."""
-    columns = ", ".join(f"NULL::{kind} AS {name}" for name, kind in SCHEMA_COLUMNS.items())
+    columns = ", ".join(f"NULL::{COLUMNS[name].type} AS {name}" for name in SCHEMA_COLUMNS)
     names = ", ".join(SCHEMA_COLUMNS)
     rows = con.execute(
         f"""SELECT DISTINCT op, {names} FROM (FROM read_parquet(?, union_by_name = true) UNION ALL BY NAME SELECT {columns} WHERE false)

@@ -189,7 +189,7 @@ def interruption_before(a: dict[str, Any], b: dict[str, Any], lane: LaneTrace, t
 
 def _interrupted_before(row: dict[str, Any], lane: LaneTrace) -> dict[str, Any] | None:
     """The last op that an exception interrupted after the inputs of this one were made, by records."""
-    made = max((one for one in _made_by(row) if one >= 0), default=-1)
+    made = max((one for one in inputs_of(row) if one >= 0), default=-1)
     between = (event for event in reversed(lane.events_of("interrupted")) if made < event["row"] <= row["row"])
     return next((event for event in between if event.get("line") is not None), None)
 

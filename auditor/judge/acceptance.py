@@ -15,7 +15,7 @@ from pathlib import Path
 from auditor.errors import UsageError
 from auditor.results import Finding, Level
 from auditor.trace import files
-from auditor.trace.facts import load
+from auditor.trace.shapes import load
 
 _ALLOW = re.compile(r"#\s*repro-audit:\s*allow\b\s*(?P<rules>[\w*-]+(?:\s*,\s*[\w*-]+)*)?(?:\s+because\b\s*(?P<why>.*))?")
 BASELINE_FORMAT = 1

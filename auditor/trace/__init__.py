@@ -30,7 +30,7 @@ because equal tensors that change places make no difference to the numbers. Noth
 of things to ignore.
 
 **Schemas.** The descriptor of an op (`sig`) has beside what is compared a `schema`: what torch says that the op does to its arguments,
-see `records.OpSchema`; no reader has to know it by its name.
+see `ops.OpSchema`; no reader has to know it by its name.
 
 **Leaves.** An op that accumulates the gradient of a leaf has the number of the leaf in `where`, in place of a module's, and in `seq`, in
 place of a node's number, that of the record that last wrote the leaf: whether a parameter was updated since its gradient was last
@@ -112,14 +112,6 @@ OP, EXTERNAL, DRAW = "op", "external", "draw"
 
 #: `args` of an external tensor that had been written by a record, and has changed since without one.
 CHANGED = "written by no recorded op"
-
-#: Kinds of a line in the .jsonl. Readers skip and count kinds they do not know.
-TABLES = ("sig", "site", "module", "leaf", "name", "place")
-EVENTS = (
-    "seed", "setting", "step", "file", "thread", "value", "level", "lost", "end", "optimizer", "zeroed", "schedule", "backward", "autocast",
-    "shared", "measured", "nonfinite", "entered", "unshadowed", "unsketched", "shared-start", "handed", "came", "task",
-    "loaded", "unseen-write", "child", "interrupted",
-)  # fmt: skip
 
 
 def lane_name(role: dict[str, object], identity: list[int], rank: object) -> str:

@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from auditor.trace.facts import PROCESS, checked, load
+from auditor.trace.facts import PROCESS
 from auditor.trace.files import read
+from auditor.trace.shapes import checked, load
 
 #: Seconds by which the clock that a process was noted by may be behind the kernel's, where it did not note when it began.
 _SLACK = 2.0

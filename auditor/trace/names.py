@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from auditor.errors import TraceError
 from auditor.trace import NAMED_SIZE, SUMMARY, SUMS, files, signs
-from auditor.trace.facts import NAMES, checked, load
+from auditor.trace.facts import NAMES
+from auditor.trace.shapes import checked, load
 
 if TYPE_CHECKING:
     import numpy as np

@@ -17,10 +17,12 @@ from auditor.errors import TraceError
 from auditor.redaction import redacted, redacted_variables, redacted_words
 from auditor.trace import files
 from auditor.trace.database import connected
-from auditor.trace.facts import INDEX, LANE, META, WrongFactError, checked, in_utf8, load
+from auditor.trace.facts import INDEX, LANE, META
 from auditor.trace.going import is_going
 from auditor.trace.lanes import LaneKey
-from auditor.trace.seal import BESIDE, COLUMNS, is_known, newer, seal
+from auditor.trace.schema import COLUMNS
+from auditor.trace.seal import BESIDE, is_known, newer, seal
+from auditor.trace.shapes import WrongFactError, checked, in_utf8, load
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,7 +73,7 @@ def _check_parquet(path: Path, needed: Sequence[str], records: int) -> None:
         con.close()
     kinds = {name: kind for name, kind, *_ in described}
     wrong = [name for name in needed if name not in kinds]
-    wrong += [name for name, kind in kinds.items() if name in COLUMNS and not _is_of(kind, COLUMNS[name])]
+    wrong += [name for name, kind in kinds.items() if name in COLUMNS and not _is_of(kind, COLUMNS[name].type)]
     wrong += [name for name in needed if name in kinds and name not in COLUMNS and not _is_of(kinds[name], "DOUBLE")]
     if wrong or rows > records:
         said = f"{wrong[0]} is not what it should be" if wrong else f"it has {rows:,} rows in the place of {records:,}"

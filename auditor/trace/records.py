@@ -11,12 +11,9 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from auditor.trace import ops
-from auditor.trace.facts import Shape, arguments, checked, load, outputs
 from auditor.trace.ops import OpSchema
+from auditor.trace.shapes import Shape, arguments, checked, load, outputs
 
-#: The columns that a record has of its op's schema.
-SCHEMA_COLUMNS = {"writes": "VARCHAR", "in_place": "BOOLEAN", "overwrites": "BOOLEAN", "view": "BOOLEAN", "random": "BOOLEAN",
-                  "collective": "BOOLEAN"}  # fmt: skip
 #: Dtypes that are rounded; others are equal or they are not.
 _ROUNDED = ("float", "bfloat", "complex")
 

@@ -25,7 +25,6 @@ from auditor.trace import (
     CUT,
     DRAW,
     ELSEWHERE,
-    EVENTS,
     EXTERNAL,
     FORMAT,
     FORWARD,
@@ -49,12 +48,14 @@ from auditor.trace import (
     lane_name,
 )
 from auditor.trace.database import writing
-from auditor.trace.facts import LINES, META, PROCESS, Shape, WrongFactError, checked, load
-from auditor.trace.facts import event as known_event
+from auditor.trace.facts import LINES, META, PROCESS
 from auditor.trace.going import boot
 from auditor.trace.lanes import in_order
 from auditor.trace.ops import OpSchema
-from auditor.trace.records import SCHEMA_COLUMNS, schema_of
+from auditor.trace.records import schema_of
+from auditor.trace.schema import COLUMNS, EVENTS, SCHEMA_COLUMNS
+from auditor.trace.schema import event as known_event
+from auditor.trace.shapes import Shape, WrongFactError, checked, load
 from auditor.trace.signs import finalised
 from auditor.trace.steps import ends_of, first_turn, steps_of
 
@@ -78,16 +79,6 @@ BESIDE = {
     ".skt": ("sketches", SKETCH, ("row", "slot", "elements", "nonfinite", "norm", "largest", *(f"s{k}" for k in range(SUMS)))),
     ".shd": ("shadows", SHADOW, ("row", "slot", "at", "ulps", "mean", "error", "norm", "excess")),
 }
-
-#: The columns of the records, and what each holds.
-COLUMNS = {
-    "row": "BIGINT", "record": "BIGINT", "index": "BIGINT", "kind": "VARCHAR", "op": "VARCHAR", "args": "VARCHAR", "numbers": "VARCHAR",
-    "out": "VARCHAR", "digest": "UBIGINT", "digests": "VARCHAR", "in0": "BIGINT", "in1": "BIGINT", "in2": "BIGINT", "inputs": "VARCHAR",
-    "rows": "UBIGINT", "phase": "VARCHAR", "cut": "BOOLEAN", "node": "BOOLEAN", "step": "BIGINT", "module": "VARCHAR", "leaf": "VARCHAR",
-    "leaf_written": "BIGINT", "file": "VARCHAR", "line": "BIGINT", "function": "VARCHAR", "code": "VARCHAR", "forward_row": "BIGINT",
-    "forward_file": "VARCHAR", "forward_line": "BIGINT", "forward_code": "VARCHAR", "site": "BIGINT", "what": "UBIGINT",
-    "exact": "BOOLEAN", **SCHEMA_COLUMNS,
-}  # fmt: skip
 
 
 def seal(run: Path, into: Path | None = None, own: bool = False) -> None:

@@ -18,10 +18,9 @@ this lane. `lanes` says whose the lanes are: a producer below -1 is -2 less `bas
 
 What happens while a library is imported is the library's own: it has no line here, and neither has what happens in a launcher's process.
 
-`records` has the columns of `seal.COLUMNS` and `lane`; `in_place`: the op writes its first argument, or binds it anew (`view`); `node`:
-autograd keeps a node of the op, `cut`: it does not though an input required a gradient; `forward_row`: the op whose node a backward op
-runs for; `events` has those of `EVENT_COLUMNS`. In `all`, a field that only one of the two has is null for the other. An event stands
-before the record of its `row`, and before the events of a larger `nth`: the order of a lane is `ORDER BY "row", nth NULLS LAST`.
+`records` has the columns of `schema.COLUMNS` and `lane`, `events` those of `schema.EVENT_COLUMNS`, a `step` and a `phase`. In `all`, a
+field that only one of the two has is null for the other. An event stands before the record of its `row`, and before the events of a larger
+`nth`: the order of a lane is `ORDER BY "row", nth NULLS LAST`.
 """
 
 from __future__ import annotations
@@ -32,10 +31,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from auditor.errors import TraceError, UsageError
 from auditor.trace.database import connected
-from auditor.trace.facts import in_utf8
 from auditor.trace.files import in_database
 from auditor.trace.ops import IN_PLACE, OVERWRITING, WRITING_NOTHING
-from auditor.trace.seal import COLUMNS
+from auditor.trace.schema import COLUMNS, EVENT_COLUMNS
+from auditor.trace.shapes import in_utf8
 
 if TYPE_CHECKING:
     import duckdb
@@ -44,20 +43,10 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-#: `op` is the function that seeded or by which a factor entered, or what was done with a file; `name` that of a setting or factor, `value`
-#: a seed or a setting as text; the loss of a step; `content` is the digest of a file's content, or of a listing's names in order, and
-#: `own` whether the run itself had written what was read; `mode` how a file was opened, who asked for a listing or took from a factor, or
-#: `unknown` for a setting that torch does not have; `optimizer` counts the optimizers of a lane, `gradients` those that it had at a step;
-#: `root` is the record that wrote what a backward pass began with, and `first` whether there was a graph to go back through.
-EVENT_COLUMNS = {
-    "lane": "VARCHAR", "row": "BIGINT", "nth": "BIGINT", "kind": "VARCHAR", "op": "VARCHAR", "stream": "VARCHAR", "name": "VARCHAR",
-    "value": "VARCHAR", "path": "VARCHAR", "mode": "VARCHAR", "state": "VARCHAR", "entropy": "BOOLEAN", "first": "BOOLEAN",
-    "content": "VARCHAR", "own": "BOOLEAN", "of_step": "BIGINT", "optimizer": "BIGINT", "gradients": "BIGINT", "root": "BIGINT",
-    "file": "VARCHAR", "line": "BIGINT", "function": "VARCHAR", "code": "VARCHAR",
-}  # fmt: skip
-
+_OF_EVENTS = {name: column.type for name, column in EVENT_COLUMNS.items()}
 #: The columns of `records` where there are none: in a run without lanes, and those that an earlier version did not write.
-_COLUMNS = "SELECT " + ", ".join(f'NULL::{kind} AS "{name}"' for name, kind in ({"lane": "VARCHAR"} | COLUMNS).items()) + " WHERE false"
+_COLUMNS = ", ".join(f'NULL::{column.type} AS "{name}"' for name, column in COLUMNS.items())
+_NO_RECORDS = f"SELECT NULL::VARCHAR AS lane, {_COLUMNS} WHERE false"
 
 _USES = """CREATE TEMP VIEW uses AS
     SELECT lane, "row", op, in_place, phase, file, line, used FROM (
@@ -206,11 +195,11 @@ def _is_small(run: Trace) -> bool:
 
 
 def _define(con: duckdb.DuckDBPyConnection, run: Trace, copied: bool, looked: Trace | None) -> None:
-    columns = ", ".join(f'"{name}" {kind}' for name, kind in EVENT_COLUMNS.items())
+    columns = ", ".join(f'"{name}" {kind}' for name, kind in _OF_EVENTS.items())
     con.execute(f"CREATE TEMP TABLE raw_events ({columns})")
     side: dict[str, list[dict[str, Any]]] = {name: [] for name in _SIDE_TABLES}
     for lane in run.lanes.values():
-        _add(con, "raw_events", EVENT_COLUMNS, [_row(e, nth, lane.name) for nth, e in enumerate(lane.events) if e["k"] not in _NO_ROWS])
+        _add(con, "raw_events", _OF_EVENTS, [_row(e, nth, lane.name) for nth, e in enumerate(lane.events) if e["k"] not in _NO_ROWS])
         for name, rows in _beside(lane).items():
             side[name] += rows
     side["kin"] = _kin(run)
@@ -224,7 +213,7 @@ def _define(con: duckdb.DuckDBPyConnection, run: Trace, copied: bool, looked: Tr
         f"FROM read_parquet({_text(in_database(lane.path.with_suffix('.parquet')))})"
         for lane in run.lanes.values()
     ]
-    every = " UNION ALL BY NAME ".join([*parts, _COLUMNS])
+    every = " UNION ALL BY NAME ".join([*parts, _NO_RECORDS])
     con.execute(f"CREATE TEMP {'TABLE' if copied else 'VIEW'} records AS SELECT * {_BY_NAME} FROM ({every})")
     con.execute(_USES)
     con.execute(_GRADIENTS)
