@@ -100,7 +100,6 @@ class _Case:
         self.op = op
         self.floats: list[Any] = []  # the floating inputs, upcast, in order
         self.groups: list[int] = []  # of each, the argument it belongs to
-        self.scalars = False
         self._copies: dict[int, Any] = {}
         self._given: list[Any] = []  # held: ids are those of living tensors
         self.dtypes: set[Any] = set()
@@ -117,8 +116,6 @@ class _Case:
             return torch.complex128 if value.is_complex else torch.float64 if value.is_floating_point else value
         if value is True and at in self.op.narrow:
             return False
-        if isinstance(value, float) and not isinstance(value, bool):
-            self.scalars = True
         return value
 
     def _tensor(self, tensor: Any, at: Any, written: bool) -> Any:
