@@ -23,7 +23,7 @@ def page() -> str:
     parts = [
         "# What a run holds",
         "<!-- made by `make docs` from auditor/trace/schema.py -->",
-        "A rule's query asks the tables below; `repro-audit show` lists records and events.",
+        "Detectors ask the tables below in SQL; `repro-audit show` lists records and events.",
         "Of a record only what is *compared* makes two runs differ; the rest says where it happened.",
         "## Records",
         "One row for each op, each first sight of a tensor that no record made, and each draw from a random stream.",
@@ -35,7 +35,7 @@ def page() -> str:
     for kind, event in sorted(EVENTS.items()):
         parts += [f"### `{kind}`", f"{event.meaning[0].upper()}{event.meaning[1:]}."]
         parts += [_fields(event.fields)] if event.fields else []
-    parts += ["## The table `events`", _columns(EVENT_COLUMNS), "## All tables that a rule can ask", _prose(tables.__doc__)]
+    parts += ["## The table `events`", _columns(EVENT_COLUMNS), "## All tables", _prose(tables.__doc__)]
     parts += ["## Files", _prose(trace.__doc__)]
     return "\n\n".join(parts) + "\n"
 
