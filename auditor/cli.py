@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from auditor.errors import AuditError, UsageError
+from auditor.help import AuditByDefault, AuditCommand, Group
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,24 +24,16 @@ if TYPE_CHECKING:
 _FAIL_ON = ("error", "warning", "note", "never")
 
 
-class _RunByDefault(TyperGroup):
-    """`repro-audit train.py` is `repro-audit run train.py`: the first word that is no command and no option of the group is a script."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        first = args[0] if args else None
-        if first is not None and first not in self.commands and first not in ("--help", "-h", "--version"):
-            args = ["run", *args]
-        return super().parse_args(ctx, args)
-
-
 app = typer.Typer(
-    cls=_RunByDefault, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
+    cls=AuditByDefault, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Find out why two runs of a PyTorch training script differ. "
     "`repro-audit train.py ...` runs the script twice, unmodified, and names the first op at which the runs part.",
 )  # fmt: skip
 
-rules_app = typer.Typer(help="What risky runs are judged by.", no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+rules_app = typer.Typer(
+    cls=Group, help="What risky runs are judged by.", no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False
+)
 app.add_typer(rules_app, name="rules")
 
 #: What typer raises for a command line that it does not understand; typer exports only this child of it.
@@ -95,6 +87,15 @@ Timeout = Annotated[
     float | None, typer.Option("--timeout", min=0.1, metavar="SECONDS", help="end a run that takes longer", show_default=False)
 ]
 Level = Annotated[str, typer.Option("--level", help="what is recorded: ops, or steps only")]
+Effort = Annotated[
+    str,
+    typer.Option(
+        "--effort",
+        metavar="compare|explain|full",
+        help="compare: make no run but those that are compared; explain: if they differ, run on to find out why; full: if they agree, also "
+        "vary what should make no difference",
+    ),
+]
 Window = Annotated[
     str | None, typer.Option("--window", metavar="A:B", help="record ops in steps A to B-1 only, steps elsewhere", show_default=False)
 ]
@@ -121,7 +122,7 @@ def _main(context: typer.Context, version: Annotated[bool, typer.Option("--versi
             raise UsageError("no-script", "no script was given: repro-audit train.py ...")
 
 
-@app.command(context_settings=_SCRIPT)
+@app.command(cls=AuditCommand, context_settings=_SCRIPT)
 def run(
     script: Script = None,
     module: Module = False,
@@ -134,8 +135,7 @@ def run(
     runs: Annotated[
         int, typer.Option("--runs", min=2, metavar="N", help="runs to compare; more of them show what happens now and then")
     ] = 2,
-    quick: Annotated[bool, typer.Option("--quick", help="if the runs agree, leave it at that: vary nothing")] = False,
-    causes: Annotated[bool, typer.Option("--causes/--no-causes", help="if the runs differ, run on to find out why")] = True,
+    effort: Effort = "full",
     pin: Pin = None,
     vary: Annotated[
         list[str] | None,
@@ -145,7 +145,6 @@ def run(
     ] = None,
     fix: Annotated[bool, typer.Option("--fix", help="write a patch for what a few lines cure, after running it")] = False,
     apply: Annotated[bool, typer.Option("--apply", help="change the script so; as it was it stays in git or in a backup")] = False,
-    look: Annotated[bool, typer.Option("--second-look/--no-second-look", help="run twice more to look closely at a divergence")] = True,
     self_check: Annotated[
         bool, typer.Option("--self-check", help="run twice more to see whether being recorded changes the script")
     ] = False,
@@ -185,7 +184,7 @@ def run(
         from auditor.plan import Inquiry, Selection
 
         strict = config.strict if strict is None else strict
-        inquiry = Inquiry(runs, look, causes, quick, tuple(pin or ()), tuple(vary or ()), fix, apply, devices or "", shadow or "", strict)
+        inquiry = Inquiry(runs, _effort(effort), tuple(pin or ()), tuple(vary or ()), fix, apply, devices or "", shadow or "", strict)
         selection = Selection(
             folders=(*config.rules, *(rules or ())), select=tuple(select or config.select), ignore=tuple(ignore or config.ignore),
             baseline=baseline or (None if write_baseline else config.baseline), write_baseline=write_baseline,
@@ -253,8 +252,8 @@ def match(
         list[str] | None,
         typer.Option("--map", metavar="A=B", help="names that are counterparts, or a YAML file of them (repeatable)", show_default=False),
     ] = None,
-    share_start: Annotated[
-        bool, typer.Option("--share-start", help="give the second program the first values of the first one's weights")
+    copy_initial_weights: Annotated[
+        bool, typer.Option("--copy-initial-weights", help="give the second program the first values of the first one's weights")
     ] = False,
     timeout: Timeout = None,
     out: Annotated[
@@ -273,7 +272,7 @@ def match(
 
         screen = progress.screen()
         try:
-            audit = pipeline.match(plans[0], plans[1], out, screen, map_ or (), share_start)
+            audit = pipeline.match(plans[0], plans[1], out, screen, map_ or (), copy_initial_weights)
         finally:
             screen.close()
         screen.make_room()
@@ -559,6 +558,14 @@ def _level(level: str) -> str:
     if level not in ("ops", "steps"):
         raise UsageError("no-such-level", f"--level {level}: the levels are ops and steps")
     return level
+
+
+def _effort(effort: str) -> str:
+    from auditor.plan import EFFORTS
+
+    if effort not in EFFORTS:
+        raise UsageError("no-such-effort", f"--effort {effort}: it is one of {', '.join(EFFORTS)}")
+    return effort
 
 
 def _window(window: str | None) -> tuple[int, int] | None:

@@ -12,6 +12,7 @@ from typing import Any
 from auditor.redaction import redacted_variables, redacted_words
 
 LEVELS = ("off", "steps", "ops")
+EFFORTS = ("compare", "explain", "full")
 #: Variables by which the user says how OpenMP's threads wait; the first is everybody's, the others are GNU's and Intel's.
 _WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
@@ -206,18 +207,18 @@ class Selection:
 
 @dataclass(frozen=True)
 class Inquiry:
-    """How far an audit goes. `runs`: controls; `look`: a closer look at a difference; `causes`: reruns that show what makes it.
+    """How far an audit goes. `runs`: controls.
 
-    `quick` leaves out the run that varies what should make no difference. Factors in `pin` are held still in every run; those in `vary` are
-    varied in the place of all that can be. `fix`: look for a change of the script that cures a cause, and write it down; `apply`: make it.
-    `devices`: names of devices to compare, with commas; nothing: the one that the script computes on with the CPU, where it is another.
-    `shadow`: recompute each op in this dtype or on this device. `strict`: a difference that reaches no part of the training counts too.
+    `effort`: `compare` makes no run beside these; `explain` looks closely at a difference and searches for what makes it, and leaves it at
+    that if there is none; `full` also varies what should make no difference then. Factors in `pin` are held still in every run; those in
+    `vary` are varied in the place of all that can be. `fix`: look for a change of the script that cures a cause, and write it down;
+    `apply`: make it. `devices`: names of devices to compare, with commas; nothing: the one that the script computes on with the CPU, where
+    it is another. `shadow`: recompute each op in this dtype or on this device. `strict`: a difference that reaches no part of the training
+    counts too.
     """
 
     runs: int = 2
-    look: bool = True
-    causes: bool = True
-    quick: bool = False
+    effort: str = "full"
     pin: tuple[str, ...] = ()
     vary: tuple[str, ...] = ()
     fix: bool = False
@@ -225,3 +226,13 @@ class Inquiry:
     devices: str = ""
     shadow: str = ""
     strict: bool = False
+
+    @property
+    def explains(self) -> bool:
+        """Whether a difference is looked at closely, and what makes it is searched for."""
+        return self.effort != "compare"
+
+    @property
+    def varies(self) -> bool:
+        """Whether what should make no difference is varied where the runs agree."""
+        return self.effort == "full"

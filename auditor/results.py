@@ -92,7 +92,7 @@ class Difference(Model):
 
 
 class Evidence(Model):
-    """What the second look found at the divergence."""
+    """What the closer look found at the divergence."""
 
     runs: list[str] = []
     inputs: list[Difference] = []

@@ -47,7 +47,7 @@ def sentence(done: Ended, slug: str) -> str:
 def audit_of(folder: Path, *words: str, **how: Any) -> tuple[Audit, Ended]:
     """Audit a script in a folder without asking for causes; the runs are kept in `runs` beside it."""
     out = folder / "audit.json"
-    done = audited(folder, "--no-causes", "-o", "runs", "--json", str(out), *words, **how)
+    done = audited(folder, "--effort", "compare", "-o", "runs", "--json", str(out), *words, **how)
     return Audit.model_validate_json(out.read_text()), done
 
 
@@ -327,7 +327,7 @@ def read_only(tmp_path: Path) -> Any:
 @pytest.mark.torch
 def test_a_script_in_a_folder_that_cannot_be_written_is_audited(read_only: Path, tmp_path: Path) -> None:
     nowhere = {"XDG_CACHE_HOME": str(read_only / "cache"), "HOME": str(read_only), "TMPDIR": str(tmp_path)}
-    done = audited(read_only, "--quick", "train.py", env=environment(**nowhere))
+    done = audited(read_only, "--effort", "compare", "train.py", env=environment(**nowhere))
     assert done.status == 0, done.said
     assert b"NO DIVERGENCE SEEN" in done.out
     (kept,) = tmp_path.glob("repro-audit-*")
@@ -349,7 +349,7 @@ def test_a_disk_that_fills_up_ends_the_recording_and_not_the_script(small_disk: 
     assert done.out == b"60000.0\n"
     assert done.status == 2
     assert "space" in sentence(done, "disk-full")
-    audit = audited(tmp_path, "--quick", "-o", str(small_disk / "runs"), "train.py")
+    audit = audited(tmp_path, "--effort", "compare", "-o", str(small_disk / "runs"), "train.py")
     assert audit.status == 2
     assert audit.out.startswith(b"60000.0\n")
     assert "[disk-full]" in audit.said + audit.out.decode()

@@ -55,7 +55,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Any:
     def make(folder: Path) -> Any:
         write(folder, train=_SCRIPT)
         without = bare(folder, "train.py")
-        done = audited(folder, "--quick", "-o", "runs", "--json", "audit.json", "train.py")
+        done = audited(folder, "--effort", "compare", "-o", "runs", "--json", "audit.json", "train.py")
         return [done.status, without.status, without.out.decode()]
 
     return made_once(tmp_path_factory, "children", make)

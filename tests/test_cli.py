@@ -23,6 +23,7 @@ import typer
 
 from auditor import __version__
 from auditor.cli import app
+from auditor.help import EXAMPLES, GROUPS
 from auditor.launch import Progress
 from auditor.progress import PlainScreen, status
 from auditor.results import Audit, Finding
@@ -131,14 +132,27 @@ def _shared(temporary: pytest.TempPathFactory, name: str, *words: str) -> Audite
 def agreeing(tmp_path_factory: pytest.TempPathFactory) -> Audited:
     """An audit of a script that does the same twice."""
     return _shared(
-        tmp_path_factory, "agreeing", "--quick", *OUTPUTS, "train.py", "--json", "x.json", "--help", "--", "-o", "y", "--steps", "1"
+        tmp_path_factory,
+        "agreeing",
+        "--effort",
+        "compare",
+        *OUTPUTS,
+        "train.py",
+        "--json",
+        "x.json",
+        "--help",
+        "--",
+        "-o",
+        "y",
+        "--steps",
+        "1",
     )
 
 
 @pytest.fixture(scope="session")
 def differing(tmp_path_factory: pytest.TempPathFactory) -> Audited:
     """An audit of a script that does not."""
-    return _shared(tmp_path_factory, "differing", "run", "--no-causes", *OUTPUTS, "train.py", "--differ")
+    return _shared(tmp_path_factory, "differing", "run", "--effort", "explain", *OUTPUTS, "train.py", "--differ")
 
 
 @pytest.fixture(scope="session")
@@ -151,11 +165,11 @@ def kept(agreeing: Audited) -> Path:
 
 
 OPTIONS = {
-    "run": {"-m", "--steps", "--timeout", "-o", "--out", "--runs", "--quick", "--causes", "--no-causes", "--pin", "--vary", "--fix",
-            "--apply", "--second-look", "--no-second-look", "--self-check", "--json", "--markdown", "--fail-on", "--python", "--rules",
+    "run": {"-m", "--steps", "--timeout", "-o", "--out", "--runs", "--effort", "--pin", "--vary", "--fix",
+            "--apply", "--self-check", "--json", "--markdown", "--fail-on", "--python", "--rules",
             "--select", "--ignore", "--baseline", "--write-baseline", "--devices", "--shadow", "--strict", "--no-strict"},
     "record": {"-m", "--steps", "--timeout", "-o", "--out", "--level", "--window", "--pin", "--vary", "--device", "--python"},
-    "match": {"--a-args", "--b-args", "--map", "--share-start", "--timeout", "-o", "--out", "--json", "--markdown", "--python"},
+    "match": {"--a-args", "--b-args", "--map", "--copy-initial-weights", "--timeout", "-o", "--out", "--json", "--markdown", "--python"},
     "diff": {"--json", "--markdown", "--fail-on", "--strict", "--no-strict"},
     "show": {"--step", "--op", "--phase", "--file", "--lane", "--kind", "--limit"},
     "report": {"--json", "--markdown", "--fail-on"},
@@ -181,10 +195,24 @@ def test_every_option_is_known_to_these_tests_and_explained() -> None:
 def test_help_is_shown_on_stdout_and_names_every_option(command: str, tmp_path: Path) -> None:
     done = audited(tmp_path, *([command] if command else []), "--help")
     assert (done.status, done.err) == (0, b"")
-    named = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", done.out.decode().partition("Options:")[2]))
-    assert OPTIONS.get(command, {"--version", *OPTIONS}) - set(OPTIONS) <= named
-    assert all(name in done.out.decode() for name in (OPTIONS if not command else [command]))
+    said = done.out.decode()
+    named = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", said.partition("\nUsage:" if "\nUsage:" in said else "\n")[2]))
+    assert OPTIONS.get(command, {"--version", *OPTIONS["run"]}) <= named
+    assert all(name in said for name in (OPTIONS if not command else [command]))
+    assert "..." not in said.replace("]...", "").replace("train.py ...", ""), "nothing is cut"
     assert audited(tmp_path, *([command] if command else []), "-h").out == done.out
+
+
+def test_the_help_of_the_program_is_that_of_its_main_job(tmp_path: Path) -> None:
+    said = audited(tmp_path, "--help", env=environment(COLUMNS="100")).out.decode()
+    titles = re.findall(r"^(\w[^:\n]*):$", said, re.MULTILINE)
+    assert titles == ["Examples", *GROUPS, "Others", "Other commands", "Exit status"]
+    others = said.partition("\nOthers:\n")[2].partition("\n\n")[0]
+    assert re.findall(r"--[a-z-]+", others) == ["--version", "--help"], "every other option has its group"
+    assert "twice with --effort compare" in " ".join(said.split())
+    for command, _ in EXAMPLES:
+        words = shlex.split(command)[1:]
+        assert {word for word in words if word.startswith("--")} <= OPTIONS["run"] | {"--epochs"}, command
 
 
 def test_the_version_is_that_of_the_package(tmp_path: Path) -> None:
@@ -293,8 +321,12 @@ def test_python_chooses_the_interpreter(tmp_path: Path) -> None:
         (["--pin", "treads", "train.py"], "no-such-factor", "no factor is named treads; did you mean threads?"),
         (["--vary", "the-weather", "train.py"], "no-such-factor", "no factor is named the-weather"),
         (["--pin", "hash-seed", "--vary", "hash-seed", "train.py"], "factor-twice", "hash-seed cannot be both pinned and varied"),
-        (["--quick", "--vary", "threads", "train.py"], "nothing-varied", "threads is to be varied, and --quick varies nothing"),
-        (["--no-causes", "--vary", "threads", "train.py"], "nothing-varied", "threads is to be varied, and --no-causes varies nothing"),
+        (
+            ["--effort", "explain", "--vary", "threads", "train.py"],
+            "nothing-varied",
+            "threads is to be varied, and --effort explain varies nothing",
+        ),
+        (["--effort", "none", "train.py"], "no-such-effort", "it is one of compare, explain, full"),
         (["--json", "-", "--markdown", "-", "train.py"], "same-output", "both be written to stdout"),
         (["--json", "report", "--markdown", "./report", "train.py"], "same-output", "both be written to report"),
         (["--fail-on", "", "train.py"], "bad-fail-on", "error, warning, note, never"),
@@ -328,7 +360,7 @@ def test_a_command_that_cannot_be_understood_is_answered_in_one_sentence(words: 
 
 @pytest.mark.torch
 def test_run_is_the_default_command(agreeing: Audited, tmp_path: Path) -> None:
-    again = _audited(tmp_path, "run", "--quick", *OUTPUTS, *agreeing.audit.script)
+    again = _audited(tmp_path, "run", "--effort", "compare", *OUTPUTS, *agreeing.audit.script)
     ours, theirs = (json.loads(entry.audit.model_dump_json()) for entry in (agreeing, again))
     for data in (ours, theirs):
         for run in data["runs"]:
@@ -408,8 +440,8 @@ def test_a_second_look_keeps_the_values_around_the_divergence(differing: Audited
 
 
 @pytest.mark.torch
-def test_no_second_look_makes_two_runs_only(differing: Audited, tmp_path: Path) -> None:
-    quick = _audited(tmp_path, "--no-second-look", "--no-causes", *OUTPUTS, "train.py", "--differ")
+def test_the_effort_compare_makes_two_runs_only(differing: Audited, tmp_path: Path) -> None:
+    quick = _audited(tmp_path, "--effort", "compare", *OUTPUTS, "train.py", "--differ")
     assert [run.id for run in quick.audit.runs] == ["control-1", "control-2"]
     assert quick.done.status == 1
     assert quick.audit.divergence is not None
@@ -895,7 +927,7 @@ def test_on_a_terminal_progress_is_live_and_leaves_no_trace(terminal: Callable[.
     without = terminal(columns=70, command=[sys.executable, "train.py"])
     assert without.finish() == 0
 
-    under = terminal("--quick", "-o", "runs", "train.py", columns=70)
+    under = terminal("--effort", "compare", "-o", "runs", "train.py", columns=70)
     assert under.finish() == 0
 
     lines = [line.rstrip() for line in under.screen.lines]
@@ -931,7 +963,7 @@ def test_colours_and_moving_lines_are_left_out_where_they_are_not_wanted(
 ) -> None:
     # there is no torch in it, so it is run once
     write(tmp_path, train="import time\ntime.sleep(0.8)\nprint('done')")
-    under = terminal("--quick", "train.py", columns=0, **variables)
+    under = terminal("--effort", "compare", "train.py", columns=0, **variables)
     assert under.finish() == 2
     assert "done" in under.screen.lines
     assert bool(under.screen.colours) is not bool(variables)
@@ -944,7 +976,7 @@ def test_colours_and_moving_lines_are_left_out_where_they_are_not_wanted(
 @needs_terminals
 def test_what_is_typed_reaches_the_script_in_both_runs(terminal: Callable[..., Terminal], tmp_path: Path) -> None:
     write(tmp_path, train="import torch\nname = input('name? ')\ntorch.full((3,), float(len(name))).exp()\nprint('hello', name)")
-    under = terminal("--quick", "--json", "audit.json", "-o", "runs", "train.py")
+    under = terminal("--effort", "compare", "--json", "audit.json", "-o", "runs", "train.py")
     under.read(lambda: under.raw.endswith(b"name? "))
     time.sleep(0.3)
     assert under.raw.endswith(b"name? ")  # nothing is drawn into a line that the script has begun
@@ -1028,7 +1060,7 @@ API = """
 
     here = str(Path("project").resolve())
     plan = Plan(("train.py", "--differ"), cwd=here, timeout=200.0)
-    found = auditor.audit(plan, keep=Path("runs"), inquiry=Inquiry(look=False, causes=False))
+    found = auditor.audit(plan, keep=Path("runs"), inquiry=Inquiry(effort="compare"))
     assert isinstance(found, Audit) and isinstance(found.divergence, Divergence)
     print("AUDIT", found.verdict, found.divergence.kind, found.divergence.line, [run.id for run in found.runs])
 

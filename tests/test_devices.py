@@ -106,7 +106,7 @@ def audit_of(folder: Path, *words: str, status: int, **variables: str) -> Audit:
 @pytest.mark.torch
 def test_cpus_that_can_do_less_are_compared_and_rounding_alone_is_no_divergence(tmp_path: Path) -> None:
     write(tmp_path, train=NET)
-    audit = audit_of(tmp_path, "--quick", "--devices", "cpu:default,cpu:avx2", "--shadow", "float64", "train.py", status=0)
+    audit = audit_of(tmp_path, "--effort", "compare", "--devices", "cpu:default,cpu:avx2", "--shadow", "float64", "train.py", status=0)
     assert audit.verdict == "no-divergence-seen"
     assert [(run.id, run.device) for run in audit.runs] == [
         ("control-1", "cpu:default"), ("control-2", "cpu:default"), ("device-cpu-default", "cpu:default"),
@@ -129,7 +129,7 @@ def test_cpus_that_can_do_less_are_compared_and_rounding_alone_is_no_divergence(
 def test_an_op_that_is_off_by_ten_ulps_in_a_deep_network_after_some_steps_is_named_and_not_what_carries_it(tmp_path: Path) -> None:
     write(tmp_path, train=NET)
     off = str(20 * 2.0**-24)
-    audit = audit_of(tmp_path, "--quick", "--devices", "cpu:default,cpu:avx2", "train.py", status=1, OFF=off)
+    audit = audit_of(tmp_path, "--effort", "compare", "--devices", "cpu:default,cpu:avx2", "train.py", status=1, OFF=off)
     found = audit.divergence
     assert found is not None
     assert (found.kind, found.op, found.step, found.module) == ("arithmetic", "aten.tanh.default", 3, "Sequential.17")
@@ -145,7 +145,7 @@ def test_an_op_that_is_off_by_ten_ulps_in_a_deep_network_after_some_steps_is_nam
 @pytest.mark.torch
 def test_what_makes_the_controls_differ_is_held_still_while_devices_are_compared(tmp_path: Path) -> None:
     write(tmp_path, train="import torch\nx = torch.randn(4, 5)\nprint((x @ x.T).tanh().sum())\n")
-    audit = audit_of(tmp_path, "--no-second-look", "--devices", "cpu,cpu:default", "train.py", status=1)
+    audit = audit_of(tmp_path, "--effort", "explain", "--devices", "cpu,cpu:default", "train.py", status=1)
     assert [cause.factor for cause in audit.causes] == ["torch-seed"]
     assert audit.divergence is not None
     assert audit.divergence.kind == "draw"
@@ -222,9 +222,9 @@ def test_an_op_that_is_as_wrong_in_float64_is_named_and_an_approximation_that_is
 @pytest.mark.torch
 def test_a_script_that_wants_a_gpu_is_pointed_to_the_option_that_runs_it_without_one(tmp_path: Path) -> None:
     write(tmp_path, train="import torch\nx = torch.ones(3)\nprint((x.cuda() * 2).device)\n")
-    audit = audit_of(tmp_path, "--quick", "train.py", status=2)
+    audit = audit_of(tmp_path, "--effort", "compare", "train.py", status=2)
     assert any("--devices cpu" in note for note in audit.notes)
-    audit = audit_of(tmp_path, "--quick", "--devices", "cpu", "train.py", status=0)
+    audit = audit_of(tmp_path, "--effort", "compare", "--devices", "cpu", "train.py", status=0)
     assert audit.runs[0].device == "cpu"
     assert not any("--devices cpu" in note for note in audit.notes)
     assert (Path(audit.runs[0].path) / "stdout").read_text() == "cuda:0\n"

@@ -66,11 +66,11 @@ def test_an_example_gets_the_verdict_of_its_header(script: Path, stated: dict[st
     cwd = tmp_path / "cwd"
     cwd.mkdir()
 
-    quick = ["--quick"] if stated["verdict"] != "diverged" and script.stem not in _VARIED else []
+    less = ["--effort", "compare"] if stated["verdict"] != "diverged" and script.stem not in _VARIED else []
     if stated["verdict"] == "diverged" and script.stem in _SEARCHED_AS:
-        quick = ["--no-causes", "--no-second-look"]
+        less = ["--effort", "compare"]
 
-    done = audited(cwd, *quick, "--json", str(tmp_path / "audit.json"), "-o", str(tmp_path / "runs"), str(script), *args)
+    done = audited(cwd, *less, "--json", str(tmp_path / "audit.json"), "-o", str(tmp_path / "runs"), str(script), *args)
 
     assert set(stated) <= _KEYS
     audit = Audit.model_validate_json((tmp_path / "audit.json").read_text())

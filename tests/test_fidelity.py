@@ -344,9 +344,9 @@ def test_every_control_is_given_the_same_input(tmp_path: Path) -> None:
         """
     write(tmp_path, train=source)
     (tmp_path / "numbers.txt").write_text("1\n2\n4\n")
-    piped = audited(tmp_path, "--quick", "-o", "piped", "train.py", stdin=b"1\n2\n4\n")
+    piped = audited(tmp_path, "--effort", "compare", "-o", "piped", "train.py", stdin=b"1\n2\n4\n")
     with (tmp_path / "numbers.txt").open("rb") as file:
-        from_file = audited(tmp_path, "--quick", "-o", "from-file", "train.py", stdin=file)
+        from_file = audited(tmp_path, "--effort", "compare", "-o", "from-file", "train.py", stdin=file)
     for done, folder in ((piped, "piped"), (from_file, "from-file")):
         assert done.status == 0, done.said
         assert [kept(tmp_path / folder / name).out for name in ("control-1", "control-2")] == [b"7.0\n", b"7.0\n"]

@@ -190,7 +190,7 @@ def test_a_fault_in_a_module_beside_the_script_is_patched_there_and_one_that_no_
 def test_a_gradient_that_is_never_zeroed_is_zeroed_in_a_script_that_git_has(tmp_path: Path) -> None:
     shutil.copy(EXAMPLES / "fizbuz_torch.py", tmp_path / "train.py")
     commit(tmp_path)
-    done, audit = fixed(tmp_path, "train.py", "--apply", "--quick")
+    done, audit = fixed(tmp_path, "train.py", "--apply", "--effort", "explain")
     (finding,) = [finding for finding in audit["findings"] if finding["rule"] == "stale-gradient"]
     check_patch(finding, audit)
     assert (finding["patch"]["applied"], finding["patch"]["backup"]) == (True, None), done.said
@@ -206,7 +206,7 @@ def test_an_audit_is_reported_also_where_its_patch_can_be_put_nowhere(tmp_path: 
     script.chmod(0o444)
     target.write_text("mine\n")
     before = script.read_text()
-    done, audit = fixed(tmp_path, "train.py", "--fix", "--apply", "--quick")
+    done, audit = fixed(tmp_path, "train.py", "--fix", "--apply", "--effort", "explain")
     assert done.status == 1
     (finding,) = [finding for finding in audit["findings"] if finding["rule"] == "stale-gradient"]
     assert (finding["patch"]["applied"], finding["patch"]["backup"]) == (False, None)

@@ -140,8 +140,9 @@ TABLE: dict[str, Allowed] = {
     # two callables are watched in the caller's own process
     "auditor.pipeline.pairs": Allowed(_OF_PIPELINE, auditor_lazily=("auditor.record.probes.named_values",)),
     "auditor.pipeline*": Allowed(_OF_PIPELINE),
+    "auditor.help": Allowed((), ("typer",)),
     "auditor.cli": Allowed(
-        ("auditor.errors",), ("typer",),
+        ("auditor.errors", "auditor.help"), ("typer",),
         auditor_lazily=(
             "auditor", "auditor.pipeline", "auditor.plugins", "auditor.results", "auditor.plan", "auditor.progress", "auditor.listing",
             "auditor.report.*", "auditor.config", "auditor.redaction", "auditor.rulebook",

@@ -318,7 +318,7 @@ def test_unseeded_modules_agree_when_the_second_begins_with_the_weights_of_the_f
     write(tmp_path, cell=common + cell, whole=common + whole)
     done = audited(tmp_path, "match", "--json", "m.json", "cell.py", "whole.py")
     assert done.status == 1, done.out.decode()
-    done = audited(tmp_path, "match", "--share-start", "--json", "m.json", "cell.py", "whole.py")
+    done = audited(tmp_path, "match", "--copy-initial-weights", "--json", "m.json", "cell.py", "whole.py")
     audit = Audit.model_validate(json.loads((tmp_path / "m.json").read_text()))
     assert done.status == 0, done.out.decode()
     assert [run.id for run in audit.runs] == ["a", "b", "b-shared"]

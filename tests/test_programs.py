@@ -55,7 +55,18 @@ def hold(command: list[str], weights: list[str], folder: Path, ranks: bool = Fal
     variables = {"OMP_NUM_THREADS": "1"} if ranks else {}  # else torchrun says, with the time, that it sets it
     bare = run([sys.executable, *command], folder / "bare", cache, variables)
     audited = run(
-        [sys.executable, "-m", "auditor", "--quick", "-o", str(folder / "runs"), "--json", str(folder / "audit.json"), *command],
+        [
+            sys.executable,
+            "-m",
+            "auditor",
+            "--effort",
+            "compare",
+            "-o",
+            str(folder / "runs"),
+            "--json",
+            str(folder / "audit.json"),
+            *command,
+        ],
         folder / "audited",
         cache,
         variables,

@@ -542,16 +542,16 @@ def test_findings_are_part_of_the_audit_and_options_choose_among_them(tmp_path: 
             torch.ones(2)
             """,
     )
-    first = audited(tmp_path, "--quick", "--json", "a.json", "train.py")
+    first = audited(tmp_path, "--effort", "compare", "--json", "a.json", "train.py")
     assert first.status == 1
     findings = json.loads((tmp_path / "a.json").read_text())["findings"]
     assert [(f["rule"], f["level"], f["file"], f["line"]) for f in findings] == [
         ("unseeded-numpy-draw", "error", "train.py", 5), ("reduced-matmul-precision", "warning", "train.py", 6),
     ]  # fmt: skip
     assert b"but 1 error and 1 warning among the findings" in first.out
-    assert audited(tmp_path, "--quick", "--ignore", "random-streams", "train.py").status == 0
-    assert audited(tmp_path, "--quick", "--write-baseline", "known.json", "train.py").status == 1
-    assert audited(tmp_path, "--quick", "--baseline", "known.json", "--write-baseline", "again.json", "train.py").status == 0
+    assert audited(tmp_path, "--effort", "compare", "--ignore", "random-streams", "train.py").status == 0
+    assert audited(tmp_path, "--effort", "compare", "--write-baseline", "known.json", "train.py").status == 1
+    assert audited(tmp_path, "--effort", "compare", "--baseline", "known.json", "--write-baseline", "again.json", "train.py").status == 0
     assert (tmp_path / "again.json").read_text() == (tmp_path / "known.json").read_text()
     early = audited(tmp_path, "--baseline", "nowhere.json", "train.py")
     assert early.status == 2
@@ -559,10 +559,10 @@ def test_findings_are_part_of_the_audit_and_options_choose_among_them(tmp_path: 
     unwritable = audited(tmp_path, "--write-baseline", "no/such/folder.json", "train.py")
     assert (unwritable.status, "control-1" in unwritable.said) == (2, False)
     (tmp_path / "pyproject.toml").write_text('[tool.repro-audit]\nbaseline = "known.json"\n')
-    again = audited(tmp_path, "--quick", "train.py")
+    again = audited(tmp_path, "--effort", "compare", "train.py")
     assert (again.status, b"Findings" in again.out) == (0, False)
     (tmp_path / "pyproject.toml").write_text('[tool.repro-audit]\nselect = ["settings"]\nfail-on = "warning"\n')
-    assert audited(tmp_path, "--quick", "train.py").status == 1
+    assert audited(tmp_path, "--effort", "compare", "train.py").status == 1
     (tmp_path / "pyproject.toml").write_text('[tool.repro-audit]\nselekt = ["settings"]\nfail-on = "never"\n')
     wrong = audited(tmp_path, "train.py")
     assert wrong.status == 2

@@ -66,7 +66,7 @@ class Checked(NamedTuple):
 def checked(folder: Path, source: str, *words: str) -> Checked:
     """Audit a script with `--self-check`."""
     write(folder, train=source)
-    done = audited(folder, "--self-check", "--quick", "-o", "runs", "--json", "audit.json", *words, "train.py")
+    done = audited(folder, "--self-check", "--effort", "compare", "-o", "runs", "--json", "audit.json", *words, "train.py")
     audit = Audit.model_validate_json((folder / "audit.json").read_text())
     notes = [note for note in audit.notes if note.startswith("self-check: ")]
     changed = [lost.what for lost in audit.coverage.lost if lost.what.startswith("self-check: ")]
@@ -128,7 +128,7 @@ def test_a_script_that_is_ended_after_some_steps_is_checked_as_far_as_they_go(tm
 
 @pytest.mark.torch
 def test_a_script_that_does_not_do_the_same_twice_gets_no_answer(tmp_path: Path) -> None:
-    found = checked(tmp_path, BY_HAND.replace("torch.manual_seed(0)", "torch.seed()"), "--no-second-look", "--no-causes")
+    found = checked(tmp_path, BY_HAND.replace("torch.manual_seed(0)", "torch.seed()"))
     assert (found.audit.verdict, found.done.status) == ("diverged", 1)
     assert found.changed == []
     assert found.said == "no answer, because the script does not do the same twice anyway"

@@ -41,7 +41,7 @@ def test_names_that_are_no_utf_8_are_shown_as_far_as_they_are(tmp_path: Path) ->
     write(folder, train=STEADY + 'open(b"d\\xff.csv", "w").write("x")\nopen(b"d\\xff.csv").read()\n')
     script = os.fsdecode(b"tr\xe9.py")
     (folder / "train.py").rename(folder / script)
-    done = audited(folder, "--no-causes", "-o", "runs", "--json", "a.json", "--markdown", "a.md", script)
+    done = audited(folder, "--effort", "compare", "-o", "runs", "--json", "a.json", "--markdown", "a.md", script)
     assert done.status == 0, done.said
     sentence(done)
     assert json.loads((folder / "a.json").read_text())["verdict"] == "no-divergence-seen"
@@ -58,7 +58,7 @@ def test_without_a_home_and_with_closed_streams_an_audit_is_as_ever(tmp_path: Pa
     write(tmp_path, train=STEADY)
     (tmp_path / "tmp").mkdir()
     home = environment(HOME=None, XDG_CACHE_HOME=None, XDG_CONFIG_HOME=None, TMPDIR=str(tmp_path / "tmp"))
-    command = [sys.executable, "-m", "auditor", "--no-causes", "-o", "runs", "--json", "a.json", "train.py"]
+    command = [sys.executable, "-m", "auditor", "--effort", "compare", "-o", "runs", "--json", "a.json", "train.py"]
     closing = f"exec {' '.join(map(str, command))} <&- >&- 2>&-"
     done = subprocess.run(["/bin/sh", "-c", closing], cwd=tmp_path, env=home, timeout=240, check=False)
     assert done.returncode == 0
@@ -69,7 +69,7 @@ def test_without_a_home_and_with_closed_streams_an_audit_is_as_ever(tmp_path: Pa
 @pytest.mark.torch
 def test_a_script_that_removes_its_folder_ends_the_audit_in_a_sentence_and_its_run_is_kept(tmp_path: Path) -> None:
     write(tmp_path / "work", train=STEADY + "import os, shutil; shutil.rmtree(os.getcwd())\n")
-    done = audited(tmp_path / "work", "--no-causes", "-o", str(tmp_path / "runs"), "train.py")
+    done = audited(tmp_path / "work", "--effort", "compare", "-o", str(tmp_path / "runs"), "train.py")
     assert done.status == 2
     assert sentence(done).endswith("[folder-gone]")
     assert Trace(tmp_path / "runs" / "control-1").main is not None

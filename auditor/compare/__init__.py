@@ -51,7 +51,7 @@ __all__ = [
     "environment_differences", "shadow_of",
 ]  # fmt: skip
 
-#: Records before and (twice as many) behind a mismatch at which the second look keeps all values.
+#: Records before and (twice as many) behind a mismatch at which the closer look keeps all values.
 _AROUND = 40
 
 
@@ -59,7 +59,7 @@ _AROUND = 40
 class Comparison:
     """What comparing two traces gave.
 
-    The divergence to report, those of other lanes, what could not be compared, how many ops were, where a second look should be
+    The divergence to report, those of other lanes, what could not be compared, how many ops were, where a closer look should be
     taken (None: it would show no more), and differences that reach no part of the training.
     """
 

@@ -1,4 +1,4 @@
-"""What the second look kept, measured: how inputs and outputs of the divergent op differ, and what that makes of its kind."""
+"""What the closer look kept, measured: how inputs and outputs of the divergent op differ, and what that makes of its kind."""
 
 from __future__ import annotations
 

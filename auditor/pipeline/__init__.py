@@ -53,7 +53,6 @@ from auditor.pipeline.devices import (
 from auditor.pipeline.explained import attach_explanations
 from auditor.pipeline.fixes import mend
 from auditor.pipeline.laboratory import Laboratory
-from auditor.pipeline.looks import second_look
 from auditor.pipeline.pairs import match_programs
 from auditor.pipeline.reruns import CACHES, Reruns, Silent
 from auditor.pipeline.varied import explain_varied
@@ -94,9 +93,10 @@ def audit(
     check_script(plan)
     factors = plugins.factors()
     check_factors(inquiry.pin, inquiry.vary)
-    if inquiry.vary and (inquiry.quick or not inquiry.causes):
-        left_out = "--quick" if inquiry.quick else "--no-causes"
-        raise UsageError("nothing-varied", f"{inquiry.vary[0]} is to be varied, and {left_out} varies nothing: leave one of them out")
+    if inquiry.vary and not inquiry.varies:
+        raise UsageError(
+            "nothing-varied", f"{inquiry.vary[0]} is to be varied, and --effort {inquiry.effort} varies nothing: leave one of them out"
+        )
     chosen = chosen_devices(inquiry.devices)
     check_reference(inquiry.shadow)
     plan = on_first(plan, chosen)
@@ -107,7 +107,7 @@ def audit(
     known = read_baseline(selection.baseline) if selection.baseline is not None else Counter()
     folder = folder_for(keep, plan)
     runs = Reruns(folder, screen)
-    snapshot = _snapshot(plan, folder) if inquiry.causes else None
+    snapshot = _snapshot(plan, folder) if inquiry.explains else None
     try:
         a = runs.one(usual, "control-1", "control")
         nothing = why_nothing(a)
@@ -122,9 +122,9 @@ def audit(
         lab = _laboratory(plan, factors, runs, controls, inquiry, snapshot)
         comparison = _parted(controls, lab.flow, inquiry.strict)
         found = _explained(lab, comparison, inquiry)
-        looked = _finite_look(plan, a, book, runs) if inquiry.look else None
+        looked = _finite_look(plan, a, book, runs) if inquiry.explains else None
         result = conclude(list(plan.script), runs.made, found.comparison, plan)
-        result.causes, result.search = found.causes, found.search if inquiry.causes else None
+        result.causes, result.search = found.causes, found.search if inquiry.explains else None
         result.notes += [*found.notes, *runs.notes, *filter(None, [wants_a_gpu(a)])]
         _look_elsewhere(result, lab, chosen, inquiry, tolerances)
         screen.say("judging")
@@ -154,7 +154,7 @@ def _look_elsewhere(
     What makes the controls differ is held still in them; if it is not known what does, there is nothing that they could be compared by.
     """
     why, by_itself = None, not chosen
-    if by_itself and not inquiry.quick and result.verdict != "inconclusive":
+    if by_itself and inquiry.varies and result.verdict != "inconclusive":
         chosen, why = default_devices(lab.controls)
     if why is not None:
         result.notes.append(why)
@@ -260,19 +260,15 @@ def _written(run: Trace, plan: Plan, copied: bool) -> Iterator[str]:
 def _explained(lab: Laboratory, comparison: Comparison, inquiry: Inquiry) -> Conclusion:
     """Why the controls differ, or, if they agree, what else makes a difference."""
     if comparison.divergence is not None:
-        if inquiry.causes:
-            return explain(lab, comparison, inquiry.look)
-        if inquiry.look and comparison.watch is not None:
-            comparison = second_look(lab.plan_with(), comparison, lab.make, lab.flow)
-        return Conclusion(comparison, [], Search(), [])
+        return explain(lab, comparison) if inquiry.explains else Conclusion(comparison, [], Search(), [])
     whole = all(why_not_whole(control, lab.plan) is None for control in lab.controls)
-    if inquiry.quick or not inquiry.causes or not whole or any(control.meta.get("exit") for control in lab.controls):
+    if not inquiry.varies or not whole or any(control.meta.get("exit") for control in lab.controls):
         return Conclusion(comparison, [], Search(), [])
     names = inquiry.vary or tuple(name for name in lab.available if not lab.factors[name].entropy)
     if not lab.outputs and not inquiry.vary:
         names = tuple(name for name in names if name != "leftover-files")  # the second control had what the first left
     lab.runs.screen.say(f"varied: {', '.join(names)}")
-    found = explain_varied(lab, names, inquiry.look, bool(inquiry.vary))
+    found = explain_varied(lab, names, bool(inquiry.vary))
     if found.comparison.divergence is None:
         return found._replace(comparison=comparison)
     return found._replace(comparison=replace(found.comparison, side=comparison.side))
@@ -462,16 +458,17 @@ def _compare_measured(result: Audit, runs: Sequence[Trace]) -> None:
 
 
 def match(
-    a: Plan, b: Plan, keep: Path | None = None, screen: Any = None, mapping: Sequence[str] = (), share_start: bool = False
+    a: Plan, b: Plan, keep: Path | None = None, screen: Any = None, mapping: Sequence[str] = (), copy_initial_weights: bool = False
 ) -> Audit:  # fmt: skip
     """Run two programs and compare the values that they give to names.
 
-    `mapping`: counterparts, as `a=b` or YAML files; `share_start`: give the second program the first one's weights. Raises `AuditError`.
+    `mapping`: counterparts, as `a=b` or YAML files; `copy_initial_weights`: give the second program the first one's weights.
+    Raises `AuditError`.
     """
     check_script(a)
     check_script(b)
     counterparts = mapping_of(mapping)
-    return match_programs(a, b, Reruns(folder_for(keep, a), screen or Silent()), counterparts, share_start)
+    return match_programs(a, b, Reruns(folder_for(keep, a), screen or Silent()), counterparts, copy_initial_weights)
 
 
 def events(run: Path, **conditions: Any) -> Listing:

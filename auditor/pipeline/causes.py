@@ -10,7 +10,7 @@ from auditor.diagnose import NUMERICAL, entered_at, entries_of
 from auditor.experiment import Found, Trial, search
 from auditor.experiment import Search as State
 from auditor.pipeline.laboratory import Laboratory, seen_at
-from auditor.pipeline.looks import closer, second_look
+from auditor.pipeline.looks import closer, look_closely
 from auditor.pipeline.verdict import parting, rate
 from auditor.report.words.text import counted, listed
 from auditor.results import Cause, Intermittent, Search
@@ -29,17 +29,17 @@ class Conclusion(NamedTuple):
     notes: list[str]
 
 
-def explain(lab: Laboratory, comparison: Comparison, look: bool) -> Conclusion:
+def explain(lab: Laboratory, comparison: Comparison) -> Conclusion:
     """Find out which factors make the controls differ.
 
-    A difference to which nothing that was seen gives a hint is looked at a second time before, if `look` allows it: that tells what was
-    read before it, and an origin from a carrier.
+    A difference to which nothing that was seen gives a hint is looked at closely before: that tells what was read before it, and an
+    origin from a carrier.
     """
     a, b = lab.controls[0], _differing(lab.controls, comparison)
     divergence = comparison.divergence
     looked = False
-    if look and comparison.watch is not None and divergence is not None and not lab.suspicion(divergence, a).founded:
-        comparison = second_look(lab.plan_with(), comparison, lab.make, lab.flow)
+    if comparison.watch is not None and divergence is not None and not lab.suspicion(divergence, a).founded:
+        comparison = look_closely(lab.plan_with(), comparison, lab.make, lab.flow)
         looked = True
     first_run = lab.runs.made[-1] if looked else a
     lab.intermittent = _intermittent(lab, comparison)
@@ -48,10 +48,10 @@ def explain(lab: Laboratory, comparison: Comparison, look: bool) -> Conclusion:
     along = {name: factor.along for name, factor in lab.factors.items()}
     state = _settled(lab, lambda trials: search(lab.available, first, trials, NUMERICAL, along))
     causes = [_cause(lab, found) for found in state.found]
-    if look and not looked and comparison.watch is not None:
+    if not looked and comparison.watch is not None:
         seen_again = [lab.shown(found.returned.seen) for found in state.found if found.returned and found.returned.seen]
         better = next(filter(None, (closer(comparison, one.comparison) for one in seen_again)), None)
-        comparison = better or (second_look(lab.plan_with(), comparison, lab.make, lab.flow) if not seen_again else comparison)
+        comparison = better or (look_closely(lab.plan_with(), comparison, lab.make, lab.flow) if not seen_again else comparison)
     if comparison.divergence is not None:
         since = next((lab.often(found) for found in state.found if found.seen is first), None)
         comparison.divergence.intermittent = lab.intermittent or since or comparison.divergence.intermittent

@@ -1,7 +1,7 @@
 """Makes the runs that a search asks for, and says what each shows.
 
 Every rerun records, beside the ops, the readings of what is another one in each run (`entered`), so that a cause can name its line. A rerun
-that is to show that the difference comes back ends shortly behind it and keeps the values there: it is the second look as well.
+that is to show that the difference comes back ends shortly behind it and keeps the values there: it is the closer look as well.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The second look: runs that keep all values around a difference, and what they add to what is known of it."""
+"""The closer look: runs that keep all values around a difference, and what they add to what is known of it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WIDEST_WATCH = 20_000
 _OF_TWO_VALUES = ("draw", "argument")
 
 
-def second_look(
+def look_closely(
     plan: Plan, first: Comparison, make: Callable[[Plan, str, int, str, str], list[Trace]], flow: Flow | None = None
 ) -> Comparison:  # fmt: skip
     """Run twice more with all values around the difference kept; `make` and `flow` are those of a laboratory."""
@@ -50,13 +50,13 @@ def closer(first: Comparison, seen: Comparison) -> Comparison | None:
     found = found.model_copy(deep=True)
     better = replace(first, divergence=found, notes=[*first.notes])
     if found.index != divergence.index or found.lane != divergence.lane:
-        better.notes.append(f"the fault moves: the controls differ first at op {divergence.index}, the second look at op {found.index}")
+        better.notes.append(f"the fault moves: the controls differ first at op {divergence.index}, the closer look at op {found.index}")
     else:
         found.detail.before = divergence.detail.before
         found.detail.carriers = found.detail.carriers or divergence.detail.carriers
         found.detail.differing_ops, found.detail.compared_ops = divergence.detail.differing_ops, divergence.detail.compared_ops
         if found.kind == divergence.kind and found.kind in _OF_TWO_VALUES:
-            # the seeds and numbers are those of the runs that are named, not those of the second look
+            # the seeds and numbers are those of the runs that are named, not those of the closer look
             found.sentence, found.detail.a, found.detail.b = divergence.sentence, divergence.detail.a, divergence.detail.b
             found.detail.streams, found.detail.origin = divergence.detail.streams, divergence.detail.origin
     found.runs, found.reaches = divergence.runs, divergence.reaches

@@ -27,7 +27,7 @@ _CHANGES = {
 }  # fmt: skip
 
 
-def explain_varied(lab: Laboratory, names: Sequence[str], look: bool = True, asked: bool = False) -> Conclusion:
+def explain_varied(lab: Laboratory, names: Sequence[str], asked: bool = False) -> Conclusion:
     """Vary what should make no difference, and find out which of it does; how numbers are computed is varied by itself.
 
     Otherwise the rounding of the first product would hide everything behind it. That results are rounded differently is told where they
@@ -50,7 +50,7 @@ def explain_varied(lab: Laboratory, names: Sequence[str], look: bool = True, ask
         if state.beyond is not None or None in confirmed.values():
             differing = _differing_further(lab)
             if differing is not None:
-                return explain(lab, differing, look)
+                return explain(lab, differing)
         if state.beyond is not None:
             state = go(lab, partial(search_varied, some, chancy=chancy & {found.factor for found in state.found}), trials)
             confirmed = {found.factor: _confirmed_by(lab, found) for found in state.found}

@@ -245,7 +245,7 @@ def parting(a: Trace, b: Trace, lane: str) -> int | None:
 
 
 def agree(a: LaneTrace, b: LaneTrace) -> bool:
-    """Whether two lanes are equal as far as both go: a run that was ended after the second look goes less far."""
+    """Whether two lanes are equal as far as both go: a run that was ended after the closer look goes less far."""
     x, y = a.compared[0], b.compared[0]
     both = min(len(x), len(y))
     return bool((x[:both] == y[:both]).all())

@@ -1,4 +1,4 @@
-"""The second look: within a window of records, digest every input of every op before it runs, and keep the values.
+"""The closer look: within a window of records, digest every input of every op before it runs, and keep the values.
 
 What is kept tells an origin from a carrier: an input that no recorded op changed but that differs between the runs was written by
 somebody else (`hidden-write`) or never written at all (`uninitialized`: it still holds what it was born with).
