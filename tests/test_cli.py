@@ -131,22 +131,8 @@ def _shared(temporary: pytest.TempPathFactory, name: str, *words: str) -> Audite
 @pytest.fixture(scope="session")
 def agreeing(tmp_path_factory: pytest.TempPathFactory) -> Audited:
     """An audit of a script that does the same twice."""
-    return _shared(
-        tmp_path_factory,
-        "agreeing",
-        "--effort",
-        "compare",
-        *OUTPUTS,
-        "train.py",
-        "--json",
-        "x.json",
-        "--help",
-        "--",
-        "-o",
-        "y",
-        "--steps",
-        "1",
-    )
+    words = ("--json", "x.json", "--help", "--", "-o", "y", "--steps", "1")
+    return _shared(tmp_path_factory, "agreeing", "--effort", "compare", *OUTPUTS, "train.py", *words)
 
 
 @pytest.fixture(scope="session")
@@ -426,9 +412,9 @@ def test_the_reports_of_an_audit_agree(differing: Audited, tmp_path: Path) -> No
 
 
 @pytest.mark.torch
-def test_a_second_look_keeps_the_values_around_the_divergence(differing: Audited) -> None:
-    assert [(run.id, run.role) for run in differing.audit.runs] == [
-        ("control-1", "control"), ("control-2", "control"), ("look-1", "look"), ("look-2", "look"),
+def test_the_runs_that_show_a_difference_again_keep_the_values_around_it(differing: Audited) -> None:
+    assert [run.id for run in differing.audit.runs if run.role != "control"] == [
+        "pin-process-id-1", "pin-process-id-2", "free-process-id-1", "free-process-id-2",
     ]  # fmt: skip
     assert differing.audit.divergence is not None
     evidence = differing.audit.divergence.detail.evidence
@@ -469,12 +455,13 @@ def test_runs_pin_and_vary_choose_which_runs_are_made(tmp_path: Path) -> None:
 
 
 @pytest.mark.torch
-def test_quick_and_no_causes_leave_out_what_comes_after_the_controls(agreeing: Audited, differing: Audited) -> None:
+def test_how_far_an_audit_goes_is_said_by_its_effort(agreeing: Audited, differing: Audited) -> None:
     assert {run.role for run in agreeing.audit.runs} == {"control"}
-    assert agreeing.audit.search is not None
-    assert agreeing.audit.search.varied == []
-    assert {run.role for run in differing.audit.runs} == {"control", "look"}
-    assert (differing.audit.search, differing.audit.causes) == (None, [])
+    assert (agreeing.audit.search, agreeing.audit.causes) == (None, [])
+    assert {run.role for run in differing.audit.runs} == {"control", "experiment"}
+    assert differing.audit.search is not None
+    assert differing.audit.search.varied == []
+    assert [(cause.factor, cause.proved) for cause in differing.audit.causes] == [("process-id", True)]
 
 
 @pytest.mark.parametrize("outputs", [("--json", "-"), ("--markdown", "-"), ("--json", "-", "--markdown", "file"), ("--json", "file")])
