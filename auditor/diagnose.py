@@ -9,56 +9,18 @@ which factor it is, which line to name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from auditor.factors import Factor
 from auditor.results import Divergence, FileDifference, Place
 from auditor.source import Spot, calls, listings, unordered
 from auditor.trace.reader import LaneTrace, Trace
 
-#: Start of a stream's name -> the factor that holds it still.
-_STREAMS = {
-    "torch-cuda": "cuda-seed", "torch": "torch-seed", "numpy": "numpy-seed", "python": "python-seed", "os-entropy": "os-entropy",
-}  # fmt: skip
+Factors = Mapping[str, Factor]
 
-_CLOCKS = tuple(f"time.{name}" for name in ("time", "perf_counter", "monotonic", "process_time", "thread_time"))
-
-#: Functions that give another answer in each run -> the factor that holds it still.
-_CALLS: dict[str, tuple[str, ...]] = {
-    "clock": (
-        *_CLOCKS, *(f"{name}_ns" for name in _CLOCKS), "time.localtime", "time.gmtime", "time.ctime", "time.strftime",
-        "datetime.datetime.now", "datetime.datetime.utcnow", "datetime.datetime.today", "datetime.date.today",
-    ),
-    "process-id": ("os.getpid", "os.getppid"),
-    "os-entropy": (
-        "os.urandom", "os.getrandom", "secrets.token_bytes", "secrets.token_hex", "secrets.token_urlsafe", "secrets.randbelow",
-        "secrets.randbits", "secrets.choice", "uuid.uuid4", "uuid.uuid1", "random.SystemRandom",
-    ),
-    "environment": ("locale.getlocale", "locale.getpreferredencoding", "tempfile.gettempdir", "tempfile.mkdtemp", "time.tzset"),
-    "thread-timing": ("threading.Thread", "concurrent.futures.ThreadPoolExecutor", "concurrent.futures.as_completed"),
-    "worker-timing": (".imap_unordered", "concurrent.futures.ProcessPoolExecutor"),
-    "uninitialized-memory": ("numpy.empty", "numpy.empty_like", "torch.empty", "torch.empty_like"),
-}  # fmt: skip
-
-#: What a difference of a kind is due to where nothing else is known.
-_KINDS: dict[str, tuple[str, ...]] = {
-    "data-order": ("hash-seed", "address-layout", "file-order", "worker-timing", "thread-timing"),
-    "uninitialized": ("uninitialized-memory", "address-layout"),
-    "hidden-write": ("clock", "thread-timing", "uninitialized-memory"),
-    "outside-torch": ("clock", "thread-timing"),
-    "structure": ("hash-seed", "clock"),
-    "argument": ("hash-seed", "clock"),
-    "failed": ("leftover-files", "clock"),
-}
-
-#: Factors that two runs on one machine have in common, unless something else is varied: how numbers are computed.
-NUMERICAL = ("threads", "cpu-isa", "tf32", "device")
-#: Factors that need not show each time.
-CHANCY = ("thread-timing", "worker-timing", "uninitialized-memory", "kernels", "cudnn-benchmark")
-
-
-#: Factors of whose functions a rerun tells each call: if it told of others and of none of theirs, there was none.
-_WATCHED = {"clock", "process-id", "os-entropy", "environment"}
+#: Kind of a difference that a GPU's kernels made.
+_ON_CUDA = "kernel on cuda"
 
 
 class Entry(NamedTuple):
@@ -94,26 +56,29 @@ def entries_of(run: Trace, lane: str) -> list[Entry]:
     return []
 
 
-def suspicion(divergence: Divergence, entries: Sequence[Entry], read: Callable[[str], str]) -> Suspicion:
+def suspicion(factors: Factors, divergence: Divergence, entries: Sequence[Entry], read: Callable[[str], str]) -> Suspicion:
     """Which factors a difference points to. `read` gives the text of a file of the user's, empty if there is none."""
-    seen = list(_seen(divergence, entries, read))
-    generic = _kernels(divergence) if divergence.kind == "kernel" else _KINDS.get(divergence.kind, ())
+    seen = list(_seen(factors, divergence, entries, read))
+    kind = _ON_CUDA if divergence.kind == "kernel" and "cuda" in str(divergence.detail.a.get("out", "")) else divergence.kind
+    generic = sorted((name for name, factor in factors.items() if kind in factor.kinds), key=lambda name: factors[name].kinds[kind])
     founded = bool(seen) or divergence.kind in ("data-order", "uninitialized")
     return Suspicion(tuple(dict.fromkeys([*seen, *generic])), founded)
 
 
-def _seen(divergence: Divergence, entries: Sequence[Entry], read: Callable[[str], str]) -> Iterable[str]:
+def _seen(factors: Factors, divergence: Divergence, entries: Sequence[Entry], read: Callable[[str], str]) -> Iterable[str]:
     """Factors for which something that was seen speaks, in the order in which to believe it."""
     detail = divergence.detail
     in_worker = "worker" in divergence.lane
     origin = detail.origin
     if origin is not None:
-        own = _factor_of(origin.name)
+        own = _factor_of(factors, origin.name)
+        streams = [stream for stream in detail.streams if stream.name != origin.name and stream.what != "setting"]
+        others = [_factor_of(factors, stream.name) for stream in streams]
         if origin.what.startswith("seed") and not origin.entropy:
             # the script seeds it itself, with a number that comes from somewhere
-            yield from _fed(divergence, entries, read)
+            yield from _fed(factors, divergence, entries, read)
             yield from _read_before(divergence, entries)
-            yield from (_factor_of(stream.name) for stream in detail.streams if stream.name != origin.name and stream.what != "setting")
+            yield from others
             yield own
             return
         if origin.shared:
@@ -121,7 +86,7 @@ def _seen(divergence: Divergence, entries: Sequence[Entry], read: Callable[[str]
         if in_worker:
             yield "worker-seed"
         yield own
-        yield from (_factor_of(stream.name) for stream in detail.streams if stream.name != origin.name and stream.what != "setting")
+        yield from others
         return
     if divergence.kind == "uninitialized":
         yield "uninitialized-memory"
@@ -129,33 +94,30 @@ def _seen(divergence: Divergence, entries: Sequence[Entry], read: Callable[[str]
         yield "worker-timing"
     elif "thread" in divergence.lane:
         yield "thread-timing"
-    yield from _fed(divergence, entries, read)
+    yield from _fed(factors, divergence, entries, read)
     yield from (_of_file(file) for file in detail.files)
-    yield from (_factor_of(stream.name) for stream in detail.streams if stream.what != "setting")
+    yield from (_factor_of(factors, stream.name) for stream in detail.streams if stream.what != "setting")
     yield from _read_before(divergence, entries)
 
 
-def _factor_of(stream: str) -> str:
-    return next((factor for start, factor in _STREAMS.items() if stream.startswith(start)), "torch-seed")
+def _factor_of(factors: Factors, stream: str) -> str:
+    fitting = [(len(start), name) for name, factor in factors.items() for start in factor.streams if stream.startswith(start)]
+    return max(fitting, default=(0, "torch-seed"))[1]
 
 
 def _of_file(file: FileDifference) -> str:
     return "file-order" if file.op == "list" and "order" in file.what else "leftover-files"
 
 
-def _kernels(divergence: Divergence) -> tuple[str, ...]:
-    on_cuda = "cuda" in str(divergence.detail.a.get("out", ""))
-    return ("kernels", "cudnn-benchmark", "tf32", "uninitialized-memory") if on_cuda else ("uninitialized-memory", "thread-timing", "clock")
-
-
-def _fed(divergence: Divergence, entries: Sequence[Entry], read: Callable[[str], str]) -> Iterable[str]:
+def _fed(factors: Factors, divergence: Divergence, entries: Sequence[Entry], read: Callable[[str], str]) -> Iterable[str]:
     """Factors whose functions, in the source, feed the line of the difference; nearest first."""
     here = _here(divergence)
     if here.file is None or here.line is None:
         return
     source, line = read(here.file), here.line
-    unread = _WATCHED - {entry.factor for entry in entries} if entries else set()
-    found = [(spot, factor) for factor in _CALLS if factor not in unread for spot in _feeding(factor, source, line)]
+    read_by = {entry.factor for entry in entries}
+    asked = [factor for name, factor in factors.items() if not entries or not factor.each_call or name in read_by]
+    found = [(spot, factor.name) for factor in asked for spot in _feeding(factor, source, line)]
     found += [(spot, "file-order") for spot in listings(source, line) if spot.feeds]
     for spot in unordered(source, line):
         if spot.feeds:
@@ -169,8 +131,8 @@ def _here(divergence: Divergence) -> Place:
     return raised or Place(file=divergence.file, line=divergence.line, function=divergence.function, code=divergence.code)
 
 
-def _feeding(factor: str, source: str, line: int) -> list[Spot]:
-    return [spot for spot in calls(source, _CALLS[factor], line) if spot.feeds]
+def _feeding(factor: Factor, source: str, line: int) -> list[Spot]:
+    return [spot for spot in calls(source, factor.calls, line) if spot.feeds] if factor.calls else []
 
 
 def _read_before(divergence: Divergence, entries: Sequence[Entry]) -> Iterable[str]:
@@ -180,38 +142,38 @@ def _read_before(divergence: Divergence, entries: Sequence[Entry]) -> Iterable[s
 
 
 def entered_at(
-    factor: str, divergence: Divergence, entries: Sequence[Entry], read: Callable[[str], str], others: Sequence[str] = ()
-) -> tuple[Place, str]:
-    """The line where a factor entered that was shown to make this difference, and what is done there, in half a sentence.
+    factors: Factors, name: str, divergence: Divergence, entries: Sequence[Entry], read: Callable[[str], str], others: Sequence[str] = ()
+) -> tuple[Place, str]:  # fmt: skip
+    """The line where the factor of this name entered that was shown to make this difference, and what is done there, in half a sentence.
 
     `others` are further files of the user's, in which a set may be iterated over.
     """
-    detail = divergence.detail
+    factor, detail = factors[name], divergence.detail
     here = _here(divergence)
-    if factor in ("hash-seed", "address-layout", "file-order"):
-        found = _in_source(factor, here, read, others)
+    if name in ("hash-seed", "address-layout", "file-order"):
+        found = _in_source(name, here, read, others)
         if found is not None:
             return found
-    if factor in ("file-order", "leftover-files"):
-        listed = [file for file in detail.files if (_of_file(file) == factor) and file.file]
+    if name in ("file-order", "leftover-files"):
+        listed = [file for file in detail.files if _of_file(file) == name and file.file]
         if listed:
             doing = "is listed" if listed[0].op == "list" else "is read"
             return _place(listed[0].file, listed[0].line, read), f"{listed[0].path} {doing} here"
-    if factor == "uninitialized-memory" and detail.allocated is not None and detail.allocated.file:
+    if name == "uninitialized-memory" and detail.allocated is not None and detail.allocated.file:
         return detail.allocated, "the memory is made here"
     entry = _entry(factor, divergence, entries, read)
     if entry is not None:
         return Place(file=entry.file, line=entry.line, code=entry.code), f"{entry.function} is {_asked(entry.function)} here"
-    if factor in _CALLS and here.file is not None and here.line is not None:
+    if factor.calls and here.file is not None and here.line is not None:
         spots = _feeding(factor, read(here.file), here.line)
         if spots:
             return _place(here.file, spots[0].line, read), f"{spots[0].what} is called here"
     stream = next(
-        (one for one in detail.streams if one.what != "setting" and one.line is not None and _factor_of(one.name) == factor), None
+        (one for one in detail.streams if one.what != "setting" and one.line is not None and _factor_of(factors, one.name) == name), None
     )
-    if stream is not None and (detail.origin is None or _factor_of(detail.origin.name) != factor):
+    if stream is not None and (detail.origin is None or _factor_of(factors, detail.origin.name) != name):
         return _place(stream.file, stream.line, read), f"{stream.what.partition(' by ')[2]} here"
-    if factor in ("kernels", "cudnn-benchmark", *NUMERICAL) and detail.forward is not None:
+    if factor.numerical and detail.forward is not None:
         return detail.forward, f"{divergence.op} comes from here"
     if detail.raised is not None:
         return here, "it fails here"
@@ -223,13 +185,13 @@ def _asked(function: str) -> str:
     return "read" if " " in function else "called"  # a variable of the environment, with its name
 
 
-def _entry(factor: str, divergence: Divergence, entries: Sequence[Entry], read: Callable[[str], str]) -> Entry | None:
+def _entry(factor: Factor, divergence: Divergence, entries: Sequence[Entry], read: Callable[[str], str]) -> Entry | None:
     """The last reading before the difference, of those in lines that feed it if there are such."""
     row = divergence.detail.row
-    before = [entry for entry in entries if entry.factor == factor and entry.line is not None and (row is None or entry.row <= row)]
+    before = [entry for entry in entries if entry.factor == factor.name and entry.line is not None and (row is None or entry.row <= row)]
     if not before:
         return None
-    if divergence.file is not None and divergence.line is not None and factor in _CALLS:
+    if divergence.file is not None and divergence.line is not None and factor.calls:
         lines = {spot.line for spot in _feeding(factor, read(divergence.file), divergence.line)} | {divergence.line}
         feeding = [entry for entry in before if entry.file == divergence.file and entry.line in lines]
         before = feeding or before

@@ -122,7 +122,7 @@ def search(
     factors: Sequence[str],
     first: Seen,
     trials: Sequence[Trial],
-    last: Sequence[str] = (),
+    last: Collection[str] = (),
     along: Mapping[str, Sequence[str]] | None = None,
 ) -> Search:
     """Where the search for what makes the controls differ stands.
@@ -131,7 +131,7 @@ def search(
     factors that two runs on one machine have in common and that change results if they are held still, so that they are held last;
     `along`: for a factor those that are held along with it.
     """
-    return _searched(lambda known: _held(known, list(factors), first, list(last), along or {}), trials)
+    return _searched(lambda known: _held(known, list(factors), first, last, along or {}), trials)
 
 
 def search_varied(factors: Sequence[str], trials: Sequence[Trial], chancy: Collection[str] = ()) -> Search:
@@ -153,7 +153,7 @@ def _searched(go: Callable[[_Known], Seen | None], trials: Sequence[Trial]) -> S
     return Search(wanted, tuple(known.found), tuple(known.aside), beyond)
 
 
-def _held(known: _Known, factors: list[str], first: Seen, last: list[str], along: Mapping[str, Sequence[str]]) -> Seen | None:
+def _held(known: _Known, factors: list[str], first: Seen, last: Collection[str], along: Mapping[str, Sequence[str]]) -> Seen | None:
     """Find what makes the differences go away; returns the one that nothing does."""
     current: Seen | None = first
     enough = [name for name in factors if name not in last]

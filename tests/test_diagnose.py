@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 
-from auditor.diagnose import Entry, Suspicion, entered_at, suspicion
+from auditor import diagnose, plugins
+from auditor.diagnose import Entry, Suspicion
 from auditor.results import Detail, Divergence, FileDifference, Kind, Place, Stream
 
 Read = Callable[[str], str]
+FACTORS = plugins.factors()
+suspicion, entered_at = partial(diagnose.suspicion, FACTORS), partial(diagnose.entered_at, FACTORS)
 
 
 def source(text: str, name: str = "train.py") -> Read:

@@ -113,7 +113,7 @@ TABLE: dict[str, Allowed] = {
     "auditor.detectors*": Allowed(("auditor.detectors", "auditor.trace*", "auditor.results"), others_lazily=("*",)),
     "auditor.launch*": Allowed(("auditor.launch", "auditor.launch.*", *NOUNS)),
     "auditor.experiment*": Allowed(("auditor.experiment.*", *NOUNS)),
-    "auditor.diagnose*": Allowed(("auditor.diagnose.*", *NOUNS)),
+    "auditor.diagnose*": Allowed(("auditor.diagnose.*", "auditor.factors", *NOUNS)),
     "auditor.source*": Allowed(("auditor.source", "auditor.source.*")),
     "auditor.mend*": Allowed(("auditor.mend.*", "auditor.results", "auditor.source", "auditor.source.*", "auditor.trace.lanes")),
     "auditor.compare*": Allowed(("auditor.compare.*", *NOUNS), ("numpy", "duckdb")),

@@ -8,6 +8,7 @@ from textwrap import dedent
 
 import pytest
 
+from auditor import plugins
 from auditor.compare import compare
 from auditor.diagnose import entered_at
 from auditor.results import Divergence
@@ -189,7 +190,9 @@ def test_two_streams_that_feed_one_tensor_have_each_its_own_line(tmp_path: Path)
         x = torch.tensor([a, b])  # other
     """).strip()
     found, _ = _found(tmp_path, text)
-    lines = {factor: entered_at(factor, found, [], lambda _file: text)[0].line for factor in ("python-seed", "numpy-seed")}
+    lines = {
+        factor: entered_at(plugins.factors(), factor, found, [], lambda _file: text)[0].line for factor in ("python-seed", "numpy-seed")
+    }
     assert lines == {"python-seed": 3, "numpy-seed": 4}
 
 

@@ -45,6 +45,25 @@ class Factor(NamedTuple):
     """Factors that are held still along with it."""
     watches: bool = False
     """Whether it can tell at which lines of the user's it enters; False where that is in the trace of every run, as seeds are."""
+    each_call: bool = False
+    """Whether it then tells of each call of its functions: if it told of none, there was none."""
+    order: int = 100
+    """Where nothing else is known, factors are suspected in this order: the commonest first, what changes results last."""
+    kinds: Mapping[str, int] = {}
+    """Kinds of a difference that point to it where nothing else is known, and which suspect it then is, from 0."""
+    streams: tuple[str, ...] = ()
+    """What the names of the random streams begin with that it holds still."""
+    calls: tuple[str, ...] = ()
+    """Functions that give another answer in each run because of it, as the source calls them."""
+    intermittent: bool = False
+    """Whether it may make no difference between two runs although nothing holds it still."""
+    changes: str = "another one changes"
+    """What varying it does to the results: half a clause before "results"."""
+
+    @property
+    def common(self) -> bool:
+        """Whether two runs on one machine have it in common anyway, and holding it still changes results."""
+        return self.numerical and not self.entropy
 
 
 def needs_cuda() -> str | None:

@@ -33,4 +33,6 @@ FACTOR = Factor(
     unavailable=_unavailable,
     entropy=True,
     along=("hash-seed", "uninitialized-memory"),
+    order=13,
+    kinds={"data-order": 1, "uninitialized": 1},
 )

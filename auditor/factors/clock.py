@@ -141,10 +141,20 @@ def _is_at_present(name: str, *given: Any) -> bool:
     return len(given) == _OF_A_TIME[name] or (given == (None,) and name not in _OF_FIELDS)
 
 
+_TIMES = tuple(f"time.{name}" for name in ("time", "perf_counter", "monotonic", "process_time", "thread_time"))
+_CALLS = (
+    *_TIMES, *(f"{name}_ns" for name in _TIMES), "time.localtime", "time.gmtime", "time.ctime", "time.strftime",
+    "datetime.datetime.now", "datetime.datetime.utcnow", "datetime.datetime.today", "datetime.date.today",
+)  # fmt: skip
+
 FACTOR = Factor(
     name="clock",
     why="the time is another one in each run, and so is all that is made of it",
     remedy="keep the time out of what is computed: a seed or a name is written down, a duration printed and not used",
     inside=_inside,
     watches=True,
+    order=6,
+    kinds={"hidden-write": 0, "outside-torch": 0, "structure": 1, "argument": 1, "failed": 1, "kernel": 2},
+    calls=_CALLS,
+    each_call=True,
 )

@@ -28,4 +28,6 @@ FACTOR = Factor(
     pin=_pin,
     vary=_vary,
     numerical=True,
+    order=19,
+    changes="other CPU instructions change",
 )

@@ -28,4 +28,6 @@ FACTOR = Factor(
     inside=_inside,
     unavailable=needs_cuda,
     entropy=True,
+    order=15,
+    streams=("torch-cuda",),
 )

@@ -27,4 +27,7 @@ FACTOR = Factor(
     unavailable=needs_cuda,
     numerical=True,
     entropy=True,
+    order=17,
+    kinds={"kernel on cuda": 1},
+    intermittent=True,
 )

@@ -29,4 +29,6 @@ FACTOR = Factor(
     vary=_vary,
     unavailable=needs_cuda,
     numerical=True,
+    order=21,
+    changes="another device changes",
 )

@@ -99,4 +99,7 @@ FACTOR = Factor(
     vary=_vary,
     inside=_inside,
     watches=True,
+    order=14,
+    calls=("locale.getlocale", "locale.getpreferredencoding", "tempfile.gettempdir", "tempfile.mkdtemp", "time.tzset"),
+    each_call=True,
 )

@@ -53,4 +53,6 @@ FACTOR = Factor(
     why="a directory gives its names in an order that depends on the file system and on how they got there",
     remedy="sorted(os.listdir(...)), sorted(path.glob(...))",
     inside=_inside,
+    order=9,
+    kinds={"data-order": 2},
 )

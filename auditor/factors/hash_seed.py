@@ -24,4 +24,6 @@ FACTOR = Factor(
     remedy="sorted(...) where a set, or anything made of hash(), is iterated over",
     pin=_pin,
     vary=_vary,
+    order=4,
+    kinds={"data-order": 0, "structure": 0, "argument": 0},
 )

@@ -35,4 +35,7 @@ FACTOR = Factor(
     inside=_inside,
     numerical=True,
     entropy=True,
+    order=16,
+    kinds={"kernel on cuda": 0},
+    intermittent=True,
 )

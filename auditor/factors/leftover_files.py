@@ -26,4 +26,6 @@ FACTOR = Factor(
     remedy="write to a folder that is new for each run, or remove what is there before the run begins",
     pin=_pin,
     vary=_vary,
+    order=5,
+    kinds={"failed": 0},
 )

@@ -34,4 +34,6 @@ FACTOR = Factor(
     remedy="np.random.seed(0) at the top of the script, and a seed for each default_rng(0)",
     inside=_inside,
     entropy=True,
+    order=1,
+    streams=("numpy",),
 )

@@ -73,4 +73,11 @@ FACTOR = Factor(
     watches=True,
     entropy=True,
     along=("numpy-seed",),
-)
+    order=7,
+    streams=("os-entropy",),
+    calls=(
+        "os.urandom", "os.getrandom", "secrets.token_bytes", "secrets.token_hex", "secrets.token_urlsafe", "secrets.randbelow",
+        "secrets.randbits", "secrets.choice", "uuid.uuid4", "uuid.uuid1", "random.SystemRandom",
+    ),
+    each_call=True,
+)  # fmt: skip

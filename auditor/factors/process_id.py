@@ -68,4 +68,7 @@ FACTOR = Factor(
     remedy="keep os.getpid() out of what is computed: a seed or a name is written down",
     inside=_inside,
     watches=True,
+    order=8,
+    calls=("os.getpid", "os.getppid"),
+    each_call=True,
 )

@@ -36,4 +36,6 @@ FACTOR = Factor(
     remedy="random.seed(0) at the top of the script, and a seed for each random.Random(0)",
     inside=_inside,
     entropy=True,
+    order=2,
+    streams=("python",),
 )

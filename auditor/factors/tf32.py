@@ -35,4 +35,7 @@ FACTOR = Factor(
     vary=_vary,
     unavailable=_unavailable,
     numerical=True,
+    order=18,
+    kinds={"kernel on cuda": 2},
+    changes="TF32 changes",
 )

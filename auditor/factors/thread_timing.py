@@ -47,4 +47,8 @@ FACTOR = Factor(
     remedy="give each task a seeded generator of its own, and add up the results in the order in which the tasks were started",
     inside=_inside,
     watches=True,
+    order=11,
+    kinds={"data-order": 4, "hidden-write": 1, "outside-torch": 1, "kernel": 1},
+    calls=("threading.Thread", "concurrent.futures.ThreadPoolExecutor", "concurrent.futures.as_completed"),
+    intermittent=True,
 )

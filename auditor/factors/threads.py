@@ -42,4 +42,6 @@ FACTOR = Factor(
     vary=_vary,
     inside=_inside,
     numerical=True,
+    order=20,
+    changes="another number of threads changes",
 )

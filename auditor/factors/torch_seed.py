@@ -27,4 +27,6 @@ FACTOR = Factor(
     remedy="torch.manual_seed(0) before anything is built or drawn",
     inside=_inside,
     entropy=True,
+    order=0,
+    streams=("torch",),
 )

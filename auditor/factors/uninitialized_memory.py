@@ -31,4 +31,8 @@ FACTOR = Factor(
     pin=_pin,
     vary=_vary,
     unavailable=_unavailable,
+    order=10,
+    kinds={"uninitialized": 0, "hidden-write": 2, "kernel": 0, "kernel on cuda": 3},
+    calls=("numpy.empty", "numpy.empty_like", "torch.empty", "torch.empty_like"),
+    intermittent=True,
 )

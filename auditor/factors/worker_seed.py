@@ -52,4 +52,5 @@ FACTOR = Factor(
     remedy="DataLoader(..., generator=torch.Generator().manual_seed(0), worker_init_fn=...), which seeds all that the dataset draws from",
     inside=_inside,
     entropy=True,
+    order=3,
 )

@@ -95,4 +95,8 @@ FACTOR = Factor(
     remedy="in_order=True for a DataLoader, and map() in the place of imap_unordered() or as_completed()",
     inside=_inside,
     watches=True,
+    order=12,
+    kinds={"data-order": 3},
+    calls=(".imap_unordered", "concurrent.futures.ProcessPoolExecutor"),
+    intermittent=True,
 )

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from auditor.compare import Comparison
-from auditor.diagnose import NUMERICAL, entered_at, entries_of
 from auditor.experiment import Found, Trial, search
 from auditor.experiment import Search as State
 from auditor.pipeline.laboratory import Laboratory, seen_at
@@ -46,7 +45,7 @@ def explain(lab: Laboratory, comparison: Comparison) -> Conclusion:
     first = lab.show(first_run, b, comparison)
     assert first is not None
     along = {name: factor.along for name, factor in lab.factors.items()}
-    state = _settled(lab, lambda trials: search(lab.available, first, trials, NUMERICAL, along))
+    state = _settled(lab, lambda trials: search(lab.available, first, trials, lab.common, along))
     causes = [_cause(lab, found) for found in state.found]
     if not looked and comparison.watch is not None:
         seen_again = [lab.shown(found.returned.seen) for found in state.found if found.returned and found.returned.seen]
@@ -99,8 +98,8 @@ def go(lab: Laboratory, step: Callable[[list[Trial]], State], trials: list[Trial
 
 def _all_held(lab: Laboratory, state: State) -> list[str]:
     """What "all" was: without what two runs have in common anyway, unless that was needed or did not help."""
-    needed = state.beyond is not None or any(found.factor in NUMERICAL for found in state.found)
-    return [name for name in lab.available if name not in state.aside and (needed or name not in NUMERICAL)]
+    needed = state.beyond is not None or any(found.factor in lab.common for found in state.found)
+    return [name for name in lab.available if name not in state.aside and (needed or name not in lab.common)]
 
 
 def unfinished(lab: Laboratory, state: State) -> list[str]:
@@ -132,8 +131,7 @@ def _cause(lab: Laboratory, found: Found) -> Cause:
     factor = lab.factors[found.factor]
     original = lab.shown(found.seen)
     shown = lab.shown(found.returned.seen) if found.returned is not None and found.returned.seen is not None else original
-    entries = entries_of(shown.run, shown.divergence.lane)
-    place, doing = entered_at(found.factor, shown.divergence, entries, lab.read, lab.files())
+    place, doing = lab.entered_at(found.factor, shown)
     enough = len(found.held.runs) >= lab.runs_needed(found)
     proved = found.returned is not None and enough
     said = f"{doing}; {factor.why}"

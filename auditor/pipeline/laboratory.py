@@ -15,25 +15,19 @@ from itertools import count
 from pathlib import Path
 
 from auditor.compare import Comparison
-from auditor.diagnose import CHANCY, NUMERICAL, Suspicion, entries_of, suspicion
+from auditor.diagnose import Suspicion, entered_at, entries_of, suspicion
 from auditor.experiment import Found, Seen, Trial, Wanted, runs_needed
 from auditor.factors import Factor, plan_with
 from auditor.launch import Snapshot, in_room, moved, outcome, remove
 from auditor.pipeline.reruns import Reruns, Wish
 from auditor.pipeline.verdict import compared, parting, raised_at, rate
 from auditor.plan import Plan
-from auditor.results import Cause, Divergence, Intermittent, OpLine
+from auditor.results import Cause, Divergence, Intermittent, OpLine, Place
 from auditor.source import Flow
 from auditor.trace.reader import Trace
 
-#: Order in which factors are suspected where nothing else is known: the commonest first; what changes results last.
-_ORDER = (
-    "torch-seed", "numpy-seed", "python-seed", "worker-seed", "hash-seed", "leftover-files", "clock", "os-entropy", "process-id",
-    "file-order", "uninitialized-memory", "thread-timing", "worker-timing", "address-layout", "environment", "cuda-seed", "kernels",
-    "cudnn-benchmark", "tf32", "cpu-isa", "threads",
-)  # fmt: skip
 #: Runs that must agree if the difference need not show each time.
-_CHANCY_RUNS = 4
+_RUNS_OF_INTERMITTENT = 4
 #: Runs at most that are made to see whether they agree, unless the user asks for many controls.
 _MOST_RUNS = 6
 
@@ -80,7 +74,17 @@ class Laboratory:
             missing = factor.unavailable()
             if missing is not None and name not in self.held:
                 self.left_out[name] = missing
-        return [name for name in _order(self.factors) if name not in self.left_out and name not in self.held]
+        return [name for name in self.in_order if name not in self.left_out and name not in self.held]
+
+    @cached_property
+    def in_order(self) -> list[str]:
+        """All factors, in the order in which they are suspected."""
+        return sorted(self.factors, key=lambda name: (self.factors[name].order, name))
+
+    @cached_property
+    def common(self) -> frozenset[str]:
+        """Factors that two runs on one machine have in common anyway."""
+        return frozenset(name for name, factor in self.factors.items() if factor.common)
 
     def read(self, file: str) -> str:
         """The text of a file of the user's; empty if it cannot be read."""
@@ -168,7 +172,12 @@ class Laboratory:
 
     def suspicion(self, divergence: Divergence, run: Trace) -> Suspicion:
         """Which factors a difference points to."""
-        return suspicion(divergence, entries_of(run, divergence.lane), self.read)
+        return suspicion(self.factors, divergence, entries_of(run, divergence.lane), self.read)
+
+    def entered_at(self, factor: str, shown: Shown) -> tuple[Place, str]:
+        """The line where a factor entered that makes a difference that was shown, and what is done there."""
+        entries = entries_of(shown.run, shown.divergence.lane)
+        return entered_at(self.factors, factor, shown.divergence, entries, self.read, self.files())
 
     def shown(self, seen: Seen) -> Shown:
         """What stands behind a difference of the search."""
@@ -184,14 +193,14 @@ class Laboratory:
 
     def try_out(self, wanted: Wanted) -> Trial:
         """Make the runs that are wanted, and say what they show."""
-        names = [name for name in _order(self.factors) if name in wanted.factors]
+        names = [name for name in self.in_order if name in wanted.factors]
         if wanted.purpose == "varies":
             return self._vary(wanted, names)
         plan = self.plan_with(names)
         if wanted.purpose == "fails":
             return self._trial(wanted, self.make(plan, self._stem("try", names), 1, "experiment", wanted.why), None)
         if wanted.purpose == "returns":
-            freed = [name for name in self.available if name not in wanted.factors and name not in NUMERICAL]
+            freed = [name for name in self.available if name not in wanted.factors and name not in self.common]
             watch = self.shown(wanted.around).comparison.watch if wanted.around is not None else None
             # what one run leaves for the next it leaves at the end
             plan = plan.with_watch(watch, to_the_end="leftover-files" in freed) if watch is not None else plan
@@ -211,10 +220,10 @@ class Laboratory:
                 wanted.purpose == "returns"
                 and left == 0
                 and seen is None
-                and len(traces) < _CHANCY_RUNS
+                and len(traces) < _RUNS_OF_INTERMITTENT
                 and self._is_as_free(traces[0], wanted)
             ):
-                left = _CHANCY_RUNS - len(traces)
+                left = _RUNS_OF_INTERMITTENT - len(traces)
         return self._trial(wanted, traces, seen)
 
     def _vary(self, wanted: Wanted, names: list[str]) -> Trial:
@@ -271,8 +280,8 @@ class Laboratory:
     def _how_many(self, wanted: Wanted) -> int:
         if self.intermittent is not None and self.intermittent.others:
             return max(2, min(_needed(self.intermittent), self._most))
-        chancy = wanted.purpose == "holds" and len(wanted.factors) == 1 and wanted.factors <= set(CHANCY)
-        return _CHANCY_RUNS if chancy else 2
+        chancy = wanted.purpose == "holds" and len(wanted.factors) == 1 and all(self.factors[name].intermittent for name in wanted.factors)
+        return _RUNS_OF_INTERMITTENT if chancy else 2
 
     @property
     def _most(self) -> int:
@@ -308,7 +317,7 @@ class Laboratory:
     def repeated(self, found: Found) -> Trial:
         """The trial that showed a factor, with as many more runs as are missing, or until one shows the difference again."""
         trial = found.held
-        plan = self.plan_with([name for name in _order(self.factors) if name in trial.factors])
+        plan = self.plan_with([name for name in self.in_order if name in trial.factors])
         base = self.run(trial.runs[0])
         left = self.runs_missing(found)
         while left > 0:
@@ -332,19 +341,15 @@ class Laboratory:
     def _stem(self, what: str, names: Sequence[str]) -> str:
         if what == "vary" and len(names) > 1:
             rest = [name for name in self.whole if name not in names]
-            all_of_them = "vary-numerics" if set(self.whole) <= set(NUMERICAL) else "vary-all"
+            all_of_them = "vary-numerics" if set(self.whole) <= self.common else "vary-all"
             if len(rest) <= 3:
                 return f"{all_of_them}-but-{'+'.join(rest)}" if rest else all_of_them
-        if len(names) == len(self.available) or (what == "pin" and set(names) >= set(self.available) - set(NUMERICAL)):
+        if len(names) == len(self.available) or (what == "pin" and set(names) >= set(self.available) - self.common):
             return f"{what}-all"
         if names and len(names) <= 3:
             return f"{what}-{'+'.join(names)}"
         self._some += 1
         return f"{what}-some-{self._some}"
-
-
-def _order(factors: Mapping[str, Factor]) -> list[str]:
-    return sorted(factors, key=lambda name: (_ORDER.index(name) if name in _ORDER else len(_ORDER), name))
 
 
 def _needed(often: Intermittent) -> int:

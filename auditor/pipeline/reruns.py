@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from auditor.diagnose import NUMERICAL
+from auditor import plugins
 from auditor.launch import Progress, Stdin, launch, outcome
 from auditor.plan import Plan
 from auditor.progress import write_all
@@ -129,7 +129,8 @@ def with_own_caches(plan: Plan, folder: Path) -> Plan:
 
     What was compiled for one instruction set need not run on another, and nothing of it is to stay in the user's cache.
     """
-    how = [f"{what}-{name}" for what, names in (("pin", plan.pinned), ("vary", plan.varied)) for name in names if name in NUMERICAL]
+    factors = plugins.factors()
+    how = [f"{what}-{name}" for what, names in (("pin", plan.pinned), ("vary", plan.varied)) for name in names if factors[name].common]
     if plan.device_variables:
         how.append(plan.device)
     if not how:

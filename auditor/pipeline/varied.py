@@ -7,7 +7,7 @@ from dataclasses import asdict
 from functools import partial
 
 from auditor.compare import Comparison, compare
-from auditor.diagnose import CHANCY, NUMERICAL, entered_at, entries_of
+from auditor.diagnose import entered_at, entries_of
 from auditor.experiment import Found, Trial, search_varied
 from auditor.experiment import Search as State
 from auditor.pipeline.causes import Conclusion, explain, go, summary, unfinished
@@ -20,11 +20,6 @@ from auditor.trace.reader import Trace
 
 #: Further controls that are made if the script seems not to do the same each time although the first two do.
 _FURTHER_CONTROLS = 4
-#: What varying such a factor is called.
-_CHANGES = {
-    "threads": "another number of threads changes", "cpu-isa": "other CPU instructions change", "tf32": "TF32 changes",
-    "device": "another device changes",
-}  # fmt: skip
 
 
 def explain_varied(lab: Laboratory, names: Sequence[str], asked: bool = False) -> Conclusion:
@@ -40,11 +35,11 @@ def explain_varied(lab: Laboratory, names: Sequence[str], asked: bool = False) -
     comparison = Comparison(None)
     rounded: list[str] = []
     for numerical in (False, True):
-        some = [name for name in names if (name in NUMERICAL) is numerical and name not in lab.left_out]
+        some = [name for name in names if (name in lab.common) is numerical and name not in lab.left_out]
         lab.whole = some
         trials: list[Trial] = []
         # another result of an op points to timing first; where numerics were varied it comes from these
-        chancy = {name for name, factor in lab.factors.items() if factor.entropy or (name in CHANCY and not numerical)}
+        chancy = {name for name, factor in lab.factors.items() if factor.entropy or (factor.intermittent and not numerical)}
         state = go(lab, partial(search_varied, some, chancy=chancy), trials)
         confirmed = {} if state.beyond is not None else {found.factor: _confirmed_by(lab, found) for found in state.found}
         if state.beyond is not None or None in confirmed.values():
@@ -107,7 +102,9 @@ def _differing_further(lab: Laboratory) -> Comparison | None:
 def _varied_cause(lab: Laboratory, found: Found, confirmed: list[str] | None, drift: Drift | None) -> Cause:
     factor = lab.factors[found.factor]
     shown = lab.shown(found.seen)
-    place, doing = entered_at(found.factor, shown.divergence, entries_of(shown.run, shown.divergence.lane), lab.read, lab.files())
+    place, doing = entered_at(
+        lab.factors, found.factor, shown.divergence, entries_of(shown.run, shown.divergence.lane), lab.read, lab.files()
+    )
     others = found.returned.runs if found.returned is not None else ()
     size = _size(lab, found, drift) if factor.numerical else ""
     doubt = "" if confirmed is not None else "; it made a difference in one run, and none in another"
@@ -124,7 +121,7 @@ def _size(lab: Laboratory, found: Found, drift: Drift | None) -> str:
     shown = lab.shown(found.seen)
     divergence = shown.divergence
     watch = shown.comparison.watch
-    said = f"{_CHANGES.get(found.factor, f'another {found.factor} changes')} results from op {divergence.index:,} ({divergence.op}) on"
+    said = f"{lab.factors[found.factor].changes} results from op {divergence.index:,} ({divergence.op}) on"
     if watch is not None:
         closely = compare(_looked(lab, lab.plan_with(), watch), _looked(lab, lab.plan_with(varied=[found.factor]), watch)).divergence
         evidence = closely.detail.evidence if closely is not None else None
