@@ -51,6 +51,10 @@ Markdown = Annotated[
     Path | None,
     typer.Option("--markdown", metavar="FILE", help="write a short report for a chat or a pull request (- is stdout)", show_default=False),
 ]
+Verbose = Annotated[
+    bool,
+    typer.Option("-v", "--verbose", help="also show tensors, ops, random streams, the runs of each proof, and every run"),
+]
 Rules = Annotated[
     list[Path] | None,
     typer.Option("--rules", metavar="DIR", help="a folder of rules beside the shipped ones (repeatable)", show_default=False),
@@ -166,6 +170,7 @@ def run(
     strict: Strict = None,
     json: Json = None,
     markdown: Markdown = None,
+    verbose: Verbose = False,
     fail_on: FailOn = None,
     rules: Rules = None,
     select: Select = None,
@@ -195,7 +200,7 @@ def run(
         finally:
             screen.close()
         screen.make_room()
-        _finish(audit, json, markdown, fail_on)
+        _finish(audit, json, markdown, fail_on, verbose)
 
 
 @app.command(context_settings=_SCRIPT)
@@ -262,6 +267,7 @@ def match(
     ] = None,
     json: Json = None,
     markdown: Markdown = None,
+    verbose: Verbose = False,
     python: Python = None,
 ) -> None:
     """Run two programs and compare the values that they give to names: an old loop and its refactoring, a NumPy and a torch version."""
@@ -276,7 +282,7 @@ def match(
         finally:
             screen.close()
         screen.make_room()
-        _finish(audit, json, markdown, "error")
+        _finish(audit, json, markdown, "error", verbose)
 
 
 @app.command()
@@ -286,6 +292,7 @@ def diff(
     strict: Strict = None,
     json: Json = None,
     markdown: Markdown = None,
+    verbose: Verbose = False,
     fail_on: FailOn = None,
 ) -> None:
     """Compare two kept runs, also ones made on different days or machines."""
@@ -296,7 +303,7 @@ def diff(
         _check(fail_on, json, markdown)
         from auditor import pipeline
 
-        _finish(pipeline.diff(a, b, strict), json, markdown, fail_on)
+        _finish(pipeline.diff(a, b, strict), json, markdown, fail_on, verbose)
 
 
 @app.command()
@@ -332,6 +339,7 @@ def report(
     audit: Annotated[Path, typer.Argument(metavar="AUDIT", help="a file written by --json")],
     json: Json = None,
     markdown: Markdown = None,
+    verbose: Verbose = False,
     fail_on: FailOn = None,
 ) -> None:
     """Show an audit that was written with --json."""
@@ -340,7 +348,7 @@ def report(
         _check(fail_on, json, markdown)
         from auditor.report.json import read
 
-        _finish(read(audit), json, markdown, fail_on)
+        _finish(read(audit), json, markdown, fail_on, verbose)
 
 
 @app.command()
@@ -597,7 +605,7 @@ def _check(fail_on: str, *outputs: Path | None) -> None:
             raise UsageError("output-unwritable", f"cannot write {output}: {error.strerror}") from error
 
 
-def _finish(audit: Audit, json: Path | None, markdown: Path | None, fail_on: str) -> None:
+def _finish(audit: Audit, json: Path | None, markdown: Path | None, fail_on: str, verbose: bool) -> None:
     """Write the reports and end with the status that the audit deserves."""
     from auditor.report import json as as_json
     from auditor.report import markdown as as_markdown
@@ -618,7 +626,8 @@ def _finish(audit: Audit, json: Path | None, markdown: Path | None, fail_on: str
         except OSError as error:
             raise UsageError("output-unwritable", f"cannot write {path}: {error.strerror}") from error
     with _writing():
-        terminal.render(audit, sys.stderr if taken else sys.stdout)
+        show = terminal.render_verbose if verbose else terminal.render
+        show(audit, sys.stderr if taken else sys.stdout)
     raise typer.Exit(status(audit, fail_on))
 
 

@@ -179,6 +179,7 @@ class Divergence(Model):
     reaches: list[Reach] = Field([], description="what the differences between the two runs reach; empty: not known")
     sentence: str = ""
     detail: Detail = Detail()
+    around: list[tuple[int, str]] = Field([], description="the line with those around it, each with its number; empty: not known")
 
 
 class Patch(Model):
@@ -218,6 +219,7 @@ class Cause(Place):
     seen_at: OpLine | None = Field(None, description="the first op that shows it")
     symptom_of: Explanation | None = Field(None, description="the finding of which this is only the symptom: pinned, the fault repeats")
     patch: Patch | None = None
+    around: list[tuple[int, str]] = Field([], description="the line with those around it, each with its number; empty: not known")
 
 
 class Search(Model):
@@ -246,6 +248,7 @@ class Finding(Model):
     forecast: bool = Field(False, description="what would be on a GPU, as it is documented: nothing that was wrong in the run")
     patch: Patch | None = None
     evidence: dict[str, Any] = {}
+    around: list[tuple[int, str]] = Field([], description="the line with those around it, each with its number; empty: not known")
 
 
 class Lost(Model):

@@ -495,6 +495,9 @@ def proved_by_pinning() -> Audit:
         12,
         "x = torch.tensor([table[name] for name in order])",
     )
+    lines = ["", "names = [line.strip() for line in open('names.txt')]", "order = [name for name in set(names) if name in table]", "", ""]
+    around = [*enumerate(lines, 7), (12, audit.divergence.code), (13, "y = torch.ones(len(x))"), (14, "")]
+    audit.divergence.around = around[3:]
     audit.runs += [*_reruns("pin-hash-seed", ["hash-seed"]), *_reruns("free-hash-seed", _all_but("hash-seed"))]
     audit.causes = [
         Cause(
@@ -510,6 +513,7 @@ def proved_by_pinning() -> Audit:
             proof=["control-1", "control-2", "pin-hash-seed-1", "pin-hash-seed-2", "free-hash-seed-1", "free-hash-seed-2"],
             between=["control-1", "control-2"],
             seen_at=_op(0, "external", "train.py", 12, "x = torch.tensor([table[name] for name in order])"),
+            around=around[:5],
         )
     ]
     audit.search = Search(pinned=PINNED, left_out=NO_CUDA)

@@ -56,7 +56,10 @@ _CHEAP = (
     "weakref",
 )  # fmt: skip
 
-_OF_REPORTS = ("auditor.report", "auditor.report.words", "auditor.report.words.*", "auditor.results")
+_OF_REPORTS = (
+    "auditor.report", "auditor.report.words", "auditor.report.words.*", "auditor.report.story", "auditor.report.story.*",
+    "auditor.report.console", "auditor.report.console.*", "auditor.results",
+)  # fmt: skip
 _OF_PIPELINE = (
     "auditor", "auditor.pipeline.*", "auditor.factors", "auditor.listing", "auditor.mapping", "auditor.progress", "auditor.plugins",
     "auditor.report", "auditor.report.*", *(f"auditor.{verb}" for verb in VERBS), *NOUNS,
@@ -129,6 +132,7 @@ TABLE: dict[str, Allowed] = {
         ("auditor.report", "auditor.results", "auditor.errors", "auditor.trace", "auditor.trace.files"), ("pydantic",)
     ),
     "auditor.report.terminal": Allowed(_OF_REPORTS, ("rich",)),
+    "auditor.report.console*": Allowed(_OF_REPORTS, ("rich",)),
     "auditor.report.html": Allowed(_OF_REPORTS, ("jinja2",)),
     "auditor.report.*": Allowed(_OF_REPORTS),
     "auditor.plugins": Allowed(("auditor.errors",), auditor_lazily=("auditor.detectors", "auditor.factors", "auditor.report")),

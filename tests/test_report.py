@@ -24,12 +24,16 @@ from auditor.plugins import reports
 from auditor.report import MEANINGS, Report, caveat, held, proof, run_names, run_rows
 from auditor.report.json import FORMAT, read
 from auditor.report.markdown import cell, code, text
+from auditor.report.story.tail import next_command
+from auditor.report.terminal import render_verbose
 from auditor.report.words.text import percent, plain
-from auditor.results import Audit, Kind, RunOutcome, Search
+from auditor.results import Audit, Finding, Kind, RunOutcome, Search
 from tests.audits import AUDITS, PINNED, VARIED
 
 GOLDEN = Path(__file__).parent / "reports"
 REPORTS = reports()
+#: What the names of verbose reports end with.
+VERBOSE = ".verbose.txt"
 NAMES = [pytest.param(report, id=name) for name, report in REPORTS.items()]
 FIXTURES = list(AUDITS)
 MARKDOWN = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
@@ -62,6 +66,14 @@ def rendered(name: str, audit: Audit, out: TextIO | None = None) -> str:
     return stream.read()
 
 
+def rendered_verbose(audit: Audit, out: TextIO | None = None) -> str:
+    """What the terminal shows under --verbose."""
+    stream = out or io.StringIO()
+    render_verbose(audit, stream)
+    stream.seek(0)
+    return stream.read()
+
+
 def made(fixture: str) -> Audit:
     """A fresh audit: a test may change it."""
     return AUDITS[fixture]()
@@ -79,8 +91,18 @@ def test_a_report_is_as_its_golden_file(report: Report, fixture: str) -> None:
     assert found == golden.read_text(encoding="utf-8")
 
 
+@each_audit
+def test_the_verbose_report_is_as_its_golden_file(fixture: str) -> None:
+    golden = GOLDEN / f"{fixture}{VERBOSE}"
+    found = rendered_verbose(made(fixture))
+    if os.environ.get("UPDATE_GOLDEN"):
+        golden.write_text(found, encoding="utf-8", newline="\n")
+    assert golden.is_file(), f"{golden.name} is missing: look at the report, then UPDATE_GOLDEN=1"
+    assert found == golden.read_text(encoding="utf-8")
+
+
 def test_no_golden_file_is_left_over() -> None:
-    wanted = {f"{fixture}{report.suffix}" for fixture in FIXTURES for report in REPORTS.values()}
+    wanted = {f"{fixture}{suffix}" for fixture in FIXTURES for suffix in [*(report.suffix for report in REPORTS.values()), VERBOSE]}
     assert {path.name for path in GOLDEN.iterdir()} == wanted
 
 
@@ -175,23 +197,29 @@ def test_a_file_that_is_no_audit_is_refused(content: str | None, slug: str, said
 
 def test_a_verdict_stands_first() -> None:
     for fixture, sentence in {
-        "kernel_in_backward": "DIVERGED  control-1 and control-2 differ, first at encoder/train.py:31 ",
-        "no_divergence": "NO DIVERGENCE SEEN  in 2 runs of 5,544 ops",
-        "inconclusive": "COULD NOT TELL  the script failed in both runs alike",
+        "kernel_in_backward": "DIVERGED  Intermittent: 5 of 6 pairs of runs differ, first at encoder/train.py:31 ",
+        "no_divergence": "NO DIVERGENCE SEEN  2 runs agree in all 5,544 ops and 40 steps compared.",
+        "inconclusive": "INCONCLUSIVE  the script failed in both runs alike",
     }.items():
         assert rendered("terminal", made(fixture)).startswith(sentence)
 
 
 @pytest.mark.parametrize("name", ["terminal", "markdown"])
-def test_of_kept_runs_the_environment_is_said_before_the_verdict(name: str) -> None:
-    found = rendered(name, made("environments_differ"))
-    assert found.startswith("The environments of monday and friday differ in 16 facts")
-    assert found.index("versions: torch") < found.index("DIVERGED")
+def test_of_kept_runs_the_environment_is_part_of_the_answer(name: str) -> None:
+    audit = made("environments_differ")
+    found = " ".join(rendered(name, audit).replace("*", "").split())
+    assert found.startswith("DIVERGED monday and friday differ, first at encoder/train.py:31")
+    assert found.index("differs in 16 facts") < found.index("first divergence")
+    assert "14 more (-v)" in found
+    shown = " ".join(rendered_verbose(audit).split())
+    assert "The environments of monday and friday differ in 16 facts" in shown
+    assert "versions: torch 2.12.1 2.13.0" in shown
 
 
 @each_audit
 def test_there_are_no_escape_codes_where_there_is_no_terminal(fixture: str) -> None:
     assert "\x1b" not in rendered("terminal", made(fixture))
+    assert "\x1b" not in rendered_verbose(made(fixture))
 
 
 def test_there_are_no_escape_codes_with_no_color(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,11 +234,46 @@ def test_no_line_is_longer_than_the_terminal(columns: int, fixture: str, monkeyp
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setenv("NO_COLOR", "1")
     assert max(map(cell_len, rendered("terminal", made(fixture), Terminal()).splitlines())) <= columns
+    assert max(map(cell_len, rendered_verbose(made(fixture), Terminal()).splitlines())) <= columns
 
 
 def test_markup_in_a_value_is_text_in_the_terminal() -> None:
     found = rendered("terminal", made("hostile"))
     assert "[red]|`</code></details><script>alert(1)</script> **b** _i_ [x](http://e.vil) \\x1b[31m" in found
+
+
+@pytest.mark.parametrize("fixture", [fixture for fixture in FIXTURES if not fixture.startswith("hostile")])
+def test_the_first_block_is_at_most_eight_lines_and_names_no_run(fixture: str) -> None:
+    audit = made(fixture)
+    first = rendered("terminal", audit).split("\n\n")[0]
+    assert len(first.splitlines()) <= 8
+    assert [run.id for run in audit.runs if run.role not in ("kept", "program") and run.id in first] == []
+
+
+def test_a_story_lists_five_of_many_and_all_under_verbose() -> None:
+    audit = made("findings_alone")
+    audit.findings = [Finding(rule=f"rule-{k}", level="warning", message="m") for k in range(14)]
+    found = rendered("terminal", audit)
+    assert "and 9 more (-v)" in found
+    assert ("rule-4" in found, "rule-5" in found) == (True, False)
+    assert "rule-13" in rendered_verbose(audit)
+
+
+def test_lines_around_a_cause_and_a_divergence_are_shown_once() -> None:
+    found = rendered("terminal", made("proved_by_pinning"))
+    numbers = [line.split("│")[0].strip() for line in found.splitlines() if "│" in line]
+    assert numbers == ["7", "8", "9", "", "10", "11", "12", "", "13", "14"]
+
+
+@pytest.mark.parametrize("name", ["terminal", "markdown"])
+@each_audit
+def test_a_report_ends_with_what_to_do_next_that_can_be_typed(name: str, fixture: str) -> None:
+    audit = made(fixture)
+    command = next_command(audit)
+    found = " ".join(rendered(name, audit).split("<details>")[0].split())
+    assert ("Next: " in found) == (command is not None)
+    if command is not None and not fixture.startswith("hostile"):
+        assert " ".join(command[0].split()) in found
 
 
 def test_every_kind_has_a_meaning() -> None:
@@ -222,7 +285,7 @@ def test_markdown_is_short(fixture: str) -> None:
     found = rendered("markdown", made(fixture))
     most = 125 if fixture == "hostile" else 60
     assert len(found[: found.index("<details>")].splitlines()) < most, "what is not folded"
-    assert len(found.splitlines()) < most + 20
+    assert len(found.splitlines()) < most + 35, "with the evidence and the runs"
 
 
 @each_audit
@@ -284,21 +347,21 @@ WITHOUT_CLOCK = [name for name in PINNED if name != "clock"]
     [
         (
             [*alike("free", (1, 2), WITHOUT_CLOCK), *CONTROLS, *alike("pin", (1, 2), ["clock"])],
-            "with clock held still, pin-1 and pin-2 agree; with all but clock held still, free-1 and free-2 differ again",
+            "with clock pinned, pin-1 and pin-2 agree; with all but clock pinned, free-1 and free-2 differ again",
         ),
         (
             [*CONTROLS, *alike("pin", (1, 2), PINNED), *alike("free", (1,), WITHOUT_CLOCK)],
-            "with all factors held still, pin-1 and pin-2 agree; with all but clock held still, free-1 differs from them",
+            "with all factors pinned, pin-1 and pin-2 agree; with all but clock pinned, free-1 differs from them",
         ),
         (
             [*alike("pin", range(1, 10), ["threads", "clock"]), *alike("free", range(3, 8), PINNED[8:])],
-            "with threads and clock held still, pin-1 to pin-9 agree; with 9 of 17 factors held still, free-3 to free-7 do not all agree",
+            "with threads and clock pinned, pin-1 to pin-9 agree; with 9 of 17 factors pinned, free-3 to free-7 do not all agree",
         ),
         (
             [*CONTROLS, *alike("vary", (2,), varied=["clock"]), *alike("vary", (4,), ["clock"], VARIED)],
             (
                 "with clock alone varied, vary-2 differs from control-1; "
-                "with all factors varied and clock held still, vary-4 agrees with control-1"
+                "with all factors varied and clock pinned, vary-4 agrees with control-1"
             ),
         ),
         (
@@ -333,13 +396,14 @@ def test_a_proof_with_a_run_that_is_not_in_the_audit_names_its_runs_only() -> No
 def test_a_cause_its_proof_and_its_remedy_stand_before_all_else(name: str) -> None:
     found = " ".join(rendered(name, made("with_patch")).split())
     said = [
-        "because of hash-seed, which enters at train.py:9",
-        "with hash-seed held still, pin-hash-seed-1 and -2 agree",
-        "with all but hash-seed held still, free-hash-seed-1 and -2 differ again",
+        "because of hash-seed, introduced at train.py:9",
+        "with hash-seed pinned, 2 reruns agree",
+        "with all but hash-seed pinned, 2 reruns differ again",
         "sorted(...) where the set is iterated",
-        "run twice, and the runs agree (fix-1 and fix-2)",
+        "first divergence",
+        "first divergent op",
+        "run twice, and the runs agree",
         "+order = [name for name in sorted(set(names)) if name in table]",
-        "The first difference",
     ]
     places = [found.index(sentence) for sentence in said]
     assert places == sorted(places)
@@ -349,33 +413,52 @@ def test_a_cause_its_proof_and_its_remedy_stand_before_all_else(name: str) -> No
 def test_each_of_two_causes_has_its_line_and_its_proof(name: str) -> None:
     found = " ".join(rendered(name, made("two_causes")).split())
     assert "because of hash-seed and numpy-seed" in found
-    first, second = found.index("train.py:9"), found.index("augment.py:31")
+    first, second = found.rindex("train.py:9"), found.rindex("augment.py:31")
     assert (
-        "with hash-seed held still, pin-hash-seed-1 and -2 no longer differ there; "
-        "with all but hash-seed held still, free-hash-seed-1 and -2 differ again"
-    ) in found[first:second]
+        "with hash-seed pinned, 2 reruns no longer differ there; with all but hash-seed pinned, 2 reruns differ again"
+        in found[first:second]
+    )
     assert (
-        "with hash-seed held still, pin-hash-seed-1 and -2 still differ; "
-        "with hash-seed and numpy-seed held still, pin-hash-seed+numpy-seed-1 and -2 agree; "
-        "with all but numpy-seed held still, free-numpy-seed-1 and -2 differ again"
+        "with hash-seed pinned, 2 reruns still differ; "
+        "with hash-seed and numpy-seed pinned, 2 reruns agree; "
+        "with all but numpy-seed pinned, 2 reruns differ again"
     ) in found[second:]
 
 
+def test_under_verbose_each_proof_names_its_runs() -> None:
+    found = " ".join(rendered_verbose(made("two_causes")).split())
+    assert (
+        "with hash-seed pinned, pin-hash-seed-1 and -2 no longer differ there; "
+        "with all but hash-seed pinned, free-hash-seed-1 and -2 differ again"
+    ) in found
+    assert (
+        "with hash-seed pinned, pin-hash-seed-1 and -2 still differ; "
+        "with hash-seed and numpy-seed pinned, pin-hash-seed+numpy-seed-1 and -2 agree; "
+        "with all but numpy-seed pinned, free-numpy-seed-1 and -2 differ again"
+    ) in found
+    assert "run twice, and the runs agree (fix-1 and fix-2)" in found
+
+
 def test_what_is_not_proved_is_no_because() -> None:
-    found = rendered("terminal", made("not_proved"))
-    assert "perhaps because of kernels" in " ".join(found.split())
+    found = " ".join(rendered("terminal", made("not_proved")).split())
+    assert "not proved: kernels may be the cause" in found
     assert "may be luck at this rate" in found
-    assert "not proved  tried in control-1, control-2 and pin-kernels-1 to -4" in found
-    assert "proved" not in found.replace("not proved", "")
-    assert "enters" not in found
+    assert "not proved tried in 6 runs" in found
+    assert "because" not in found
+    for shown in (found, " ".join(rendered_verbose(made("not_proved")).split())):
+        assert "proved" not in shown.replace("not proved", "")
+        assert "introduced at" not in shown
+        assert "introduced here" not in shown.replace("may be introduced here", "")
+    assert "not proved tried in control-1, control-2 and pin-kernels-1 to -4" in shown
 
 
 def test_that_no_cause_was_found_is_said_only_after_a_search() -> None:
     audit = made("beyond_all_factors")
     assert "no cause was found" in rendered("terminal", audit)
-    assert "even with all 17 factors held still, pin-all-1 and pin-all-2 differ" in rendered("terminal", audit)
+    assert "with all 17 factors pinned, reruns still differ" in rendered("terminal", audit)
     audit.search = None
-    assert "cause" not in rendered("terminal", audit)
+    assert "cause was" not in rendered("terminal", audit)
+    assert "because" not in rendered("terminal", audit)
 
 
 def test_a_cause_that_does_not_explain_all_is_not_said_to() -> None:
@@ -384,17 +467,18 @@ def test_a_cause_that_does_not_explain_all_is_not_said_to() -> None:
     audit.search.beyond = True
     audit.runs += alike("pin-all", (1, 2), PINNED)
     found = " ".join(rendered("terminal", audit).split())
-    assert "because of hash-seed, which enters at train.py:9, and of something that was not found" in found
-    assert "besides even with all 17 factors held still, pin-all-1 and pin-all-2 differ" in found
-    assert "pin-hash-seed-1 and -2 no longer differ there;" in found, "they may differ behind it"
+    assert "because of hash-seed, introduced at train.py:9; another cause remains that was not found" in found
+    assert "also with all 17 factors pinned, reruns still differ" in found
+    assert "2 reruns no longer differ there;" in found, "they may differ behind it"
 
 
 def test_a_cause_that_is_proved_stands_before_one_that_is_not() -> None:
     audit = made("two_causes")
     audit.causes[0].proved = False
     found = " ".join(rendered("terminal", audit).split())
-    assert "because of numpy-seed, and perhaps of hash-seed" in found
+    assert "because of numpy-seed; hash-seed may be a cause too" in found
     assert found.index("augment.py:31") < found.index("train.py:9")
+    assert "1 of 2 causes" in found
 
 
 def test_rounding_that_only_may_have_changed_is_not_said_to_have() -> None:
@@ -402,21 +486,27 @@ def test_rounding_that_only_may_have_changed_is_not_said_to_have() -> None:
     for cause in audit.causes:
         cause.proved, cause.proof = False, []
     found = rendered("terminal", audit)
-    assert "Of these" not in found
-    assert found.count("not proved") == 2
+    assert "rounding only, not proved" in found
+    assert "Of these" not in rendered_verbose(audit)
+    assert found.count("not proved: ") == 2
 
 
 @pytest.mark.parametrize("name", ["terminal", "markdown"])
 def test_rounding_that_changes_only_when_varied_is_no_divergence(name: str) -> None:
     found = " ".join(rendered(name, made("varied_numerical")).replace("*", "").split())
-    assert found.startswith("NO DIVERGENCE SEEN in 2 runs of 5,544 ops and 40 steps ")
+    assert found.startswith("NO DIVERGENCE SEEN 2 runs agree in all 5,544 ops and 40 steps compared.")
     assert "because" not in found
-    assert "Of these threads and cpu-isa change how results are rounded." in found
-    assert "Not varied: cuda-seed, cudnn-benchmark and tf32 (there is no CUDA device here)." in found
-    assert "by 3e-07 at most" in found[found.index("Sensitive to") :]
+    assert "threads and cpu-isa: rounding only" in found
+    assert "Not varied: 3 factors (there is no CUDA device here)." in found
+    assert "by 3e-07 at most" in found[found.index("Rounding changes only") :]
+    shown = " ".join(rendered_verbose(made("varied_numerical")).split())
+    assert "Of these, threads and cpu-isa change how results are rounded." in shown
+    assert "Not varied: cuda-seed, cudnn-benchmark and tf32 (there is no CUDA device here)." in shown
     other = " ".join(rendered(name, made("varied_logical")).replace("*", "").split())
-    assert "because of file-order, which enters at train.py:18 The controls agree" in other
-    assert "on, by 1.2e-07 at most" in other[other.index("Sensitive to") :]
+    assert "because of file-order, introduced at train.py:18." in other
+    assert "control runs" in other
+    assert "agree: unchanged runs on this machine do not show it" in other
+    assert "on, by 1.2e-07 at most" in other[other.index("Rounding changes only") :]
 
 
 def test_rounding_that_differs_between_controls_is_why_they_differ() -> None:
@@ -424,7 +514,7 @@ def test_rounding_that_differs_between_controls_is_why_they_differ() -> None:
     audit.causes[0].proved = True
     found = rendered("terminal", audit)
     assert "because of kernels" in " ".join(found.split())
-    assert "Sensitive to" not in found
+    assert "Rounding changes only" not in found
 
 
 def test_a_verdict_without_a_difference_says_what_was_varied_and_that_the_rest_is_open() -> None:
@@ -478,10 +568,9 @@ def test_many_runs_are_few_lines_and_those_that_prove_are_among_them() -> None:
     names = [row.name for row in rows]
     assert names[:2] == ["control-1 and control-2", "look-1 and look-2"]
     assert names[-2:] == ["pin-hash-seed-1 and -2", "free-hash-seed-1 and -2"]
-    for name in ("terminal", "markdown"):
-        found = rendered(name, audit)
-        assert len(found[found.index("42 runs") :].splitlines()) < 25
-        assert f"and {hidden if name == 'terminal' else hidden + 8} more runs" in found
+    for found, left_out in ((rendered_verbose(audit), hidden), (rendered("markdown", audit), hidden + 8)):
+        assert len(found[found.rindex("42 runs of") :].splitlines()) < 45
+        assert f"and {left_out} more runs" in found
 
 
 def test_runs_that_ended_otherwise_are_shown_for_themselves() -> None:
@@ -498,8 +587,10 @@ def test_runs_that_ended_otherwise_are_shown_for_themselves() -> None:
 
 def test_how_often_a_fault_shows_has_its_interval() -> None:
     found = " ".join(rendered("terminal", made("intermittent_with_interval")).split())
-    assert "in 2 of 9 runs, because of thread-timing" in found
-    assert "2 of 9 runs (control-4 and control-7) did something else than control-1: 22 %, 95 % interval 6 to 55 %" in found
+    assert "Intermittent: 2 of 9 runs differ (95 % CI 6-55 %)" in found
+    assert "because of thread-timing" in found
+    shown = " ".join(rendered_verbose(made("intermittent_with_interval")).split())
+    assert "2 of 9 runs (control-4 and control-7) diverged from control-1: 22 %, 95 % CI 6-55 %" in shown
 
 
 @given(st.floats(0, 1))

@@ -52,6 +52,7 @@ from auditor.pipeline.devices import (
 )
 from auditor.pipeline.explained import attach_explanations
 from auditor.pipeline.fixes import mend
+from auditor.pipeline.frames import attach_frames
 from auditor.pipeline.laboratory import Laboratory
 from auditor.pipeline.pairs import match_programs
 from auditor.pipeline.reruns import CACHES, Reruns, Silent
@@ -131,6 +132,7 @@ def audit(
         judged = [rule for rule in book if rule.detector != _UNWRITTEN] if _shows_nothing_unwritten(result, lab) else book
         _judge_into(result, controls[:2], judged, selection, known, looked)
         attach_explanations(result, book, lab.flow)
+        attach_frames(result, plan.cwd)
         if inquiry.fix or inquiry.apply:
             mend(result, lab, book, inquiry.fix, inquiry.apply)
         if self_check:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
-from auditor.report.words.programs import is_match, matching
+from auditor.report.words.programs import is_match
 from auditor.report.words.text import contrasted, counted, listed, op_name, path, percent, place, plain, verbatim
 from auditor.results import (
     Audit,
@@ -45,22 +45,22 @@ class Report:
 LABELS: dict[Verdict, str] = {
     "diverged": "DIVERGED",
     "no-divergence-seen": "NO DIVERGENCE SEEN",
-    "inconclusive": "COULD NOT TELL",
+    "inconclusive": "INCONCLUSIVE",
 }
 
 #: What a kind of divergence means, as half a sentence.
 MEANINGS: dict[Kind, str] = {
-    "draw": "the runs drew other random numbers",
-    "kernel": "same op, same inputs, another result",
-    "kernel-or-hidden-write": "same op, another result; whether its inputs were the same was not recorded",
-    "uninitialized": "memory was used before it was filled",
-    "data": "other data came in",
-    "data-order": "same data, another order",
-    "hidden-write": "a tensor changed behind torch's back",
-    "outside-torch": "code that torch does not see computed another result",
-    "argument": "an op was given another number or flag",
-    "structure": "the runs do not do the same ops",
-    "arithmetic": "a result is off by more than the rules allow",
+    "draw": "the runs draw different random numbers",
+    "kernel": "same op, equal inputs, different results",
+    "kernel-or-hidden-write": "same op, different results; whether its inputs are equal was not recorded",
+    "uninitialized": "uninitialized memory was read",
+    "data": "the input data differ",
+    "data-order": "same data in a different order",
+    "hidden-write": "a tensor was changed by no recorded op",
+    "outside-torch": "code outside PyTorch computed different results",
+    "argument": "an op was given a different number or flag",
+    "structure": "the runs execute different ops",
+    "arithmetic": "a result exceeds its error bound",
     "failed": "one run stopped with an error, the other did not",
 }
 
@@ -71,18 +71,20 @@ REACHED: dict[Reach, str] = {
     "nothing": "nothing else",
 }  # fmt: skip
 #: The title of differences that reach no part of the training.
-SIDE = "Side differences (the training is the same; --strict counts them)"
+SIDE = "Side differences (they do not reach the training; --strict counts them)"
 
 #: Most characters of a sentence that is made of many parts.
 LONG = 2_000
 
 #: The title of what changes only how results are rounded.
-SENSITIVE = "Sensitive to (how results are rounded, and only where it is varied)"
+SENSITIVE = "Rounding changes only where these are varied"
 
 #: The title of what would be on a GPU, and what it is worth.
-FORECAST, FORETOLD = "On a GPU", "what PyTorch documents of these ops; none of it was seen"
+FORECAST, FORETOLD = "CUDA forecast", "from PyTorch's documentation of these ops; not observed"
+#: From here on a number stands for infinity.
+HUGE = 1e300
 
-_UNSEEN = "The controls agree: two runs as they are do not show it, and on another machine it may show by itself."
+_UNSEEN = "The control runs agree: unchanged runs on this machine do not show the difference. On another machine it may appear."
 #: Most factors that are named where a run is described, and most that are named as those that were not in it.
 _NAMED, _MISSING = 3, 4
 #: Most messages of one rule in a forecast, and most places of each.
@@ -96,91 +98,56 @@ _STEM = len("control-")
 def label(audit: Audit) -> str:
     """The verdict in a word or two."""
     if is_match(audit):
-        return {"diverged": "DIFFER", "no-divergence-seen": "AGREE", "inconclusive": "COULD NOT TELL"}[audit.verdict]
+        return {"diverged": "DIFFER", "no-divergence-seen": "AGREE", "inconclusive": "INCONCLUSIVE"}[audit.verdict]
     return LABELS[audit.verdict]
 
 
-def headline(audit: Audit) -> str:
-    """What stands behind the verdict's label. It never says that a script is reproducible: nobody can know."""
-    divergence = audit.divergence
-    if audit.verdict == "inconclusive":
-        return plain(audit.reason or "the audit gives no reason")
-    if is_match(audit):
-        return matching(audit)
-    if audit.verdict == "no-divergence-seen":
-        return _agreement(audit)
-    if divergence is None:
-        return f"the runs differ{_because(audit)}"
-    where = place(divergence.file, divergence.line) if divergence.file else f"op {divergence.index}"
-    moment = f" ({when(divergence)})" if when(divergence) else ""
-    if divergence.kind == "arithmetic":
-        return f"{_whose(divergence, audit)} off by more than the rules allow, first at {where}{moment}"
-    runs = {run.id: run for run in audit.runs}
-    made = "; ".join(dict.fromkeys(held(runs[name], audit.search) for name in divergence.runs if name in runs and _is_trial(runs[name])))
-    how = f" ({made})" if made else ""
-    return f"{listed(divergence.runs)}{how} differ, first at {where}{moment}{_how_often(divergence.intermittent)}{_because(audit)}"
-
-
-def _whose(divergence: Divergence, audit: Audit) -> str:
-    """`on cpu:avx2 a result is`, as far as the audit says on which device."""
-    devices = {run.id: run.device for run in audit.runs}
-    off = [devices[name] for name in divergence.runs if name in devices][-1:]
-    return f"on {plain(off[0])} a result is" if off else "a result is"
-
-
-def _is_trial(run: RunOutcome) -> bool:
+def is_trial(run: RunOutcome) -> bool:
     """Whether it is a run with something varied, made because the controls agree."""
     return run.role not in ("control", "kept") and bool(run.varied)
 
 
-def _agreement(audit: Audit) -> str:
+def agreement(audit: Audit) -> str:
     """In how many runs no divergence was seen; not counted are those that only searched."""
     searched = audit.search is not None and any(run.role == "control" for run in audit.runs)
     runs = [run for run in audit.runs if run.role not in ("look", "check", "device", *(["experiment"] if searched else []))]
     steps = max((run.steps for run in runs), default=0)
     over = f" and {counted(steps, 'step')}" if steps else ""
-    varied = len(audit.search.varied) if searched and audit.search and not audit.causes else 0
-    beyond = ", beyond rounding," if audit.search and audit.search.rounded else ""
-    nor = f", nor{beyond} with {counted(varied, 'factor')} varied" if varied else ""
+    said = f"{counted(len(runs), 'run')} agree in all {counted(audit.coverage.ops, 'op')}{over} compared"
     compared = list(dict.fromkeys(name for one in audit.devices for name in one.devices))
-    nor += f", nor an op that adds more than rounding between {listed(map(plain, compared))}" if compared else ""
+    said += f"; no op exceeds its error bound between {listed(map(plain, compared))}" if compared else ""
     levels = [finding.level for finding in audit.findings if finding.level != "note"]
     found = [counted(levels.count(level), level) for level in dict.fromkeys(sorted(levels))]
     found += [counted(len(audit.side), "side difference")] if audit.side else []
-    but = f", but {listed(found)}{' among the findings' if len(found) > bool(audit.side) else ''}" if found else ""
-    return f"in {counted(len(runs), 'run')} of {counted(audit.coverage.ops, 'op')}{over}{nor}{but}"
+    return f"{said}, but there {'is' if _is_one(levels, audit) else 'are'} {listed(found)}." if found else f"{said}."
 
 
-def _how_often(often: Intermittent | None) -> str:
-    if often is None:
-        return ""
-    if often.apart is not None and often.others:
-        return f", in {often.apart} of {counted(often.others, 'run')}"
-    return f", in {often.differing} of {counted(often.pairs, 'pair')} of runs"
+def _is_one(levels: Sequence[str], audit: Audit) -> bool:
+    return len(levels) == 1 or (not levels and len(audit.side) == 1)
 
 
-def _because(audit: Audit) -> str:
+def because(audit: Audit) -> str:
     """What made the runs differ, for the end of the headline; one cause with its line, where the headline has not named that."""
     explained = audit.explained_by
     if explained is not None:
-        at = f", at {place(explained.file, explained.line)}" if explained.file else ""
+        at = f" ({place(explained.file, explained.line)})" if explained.file else ""
         return f", because of {plain(explained.rule)}{at}"
     causes = leading(audit)
     proved = [cause for cause in causes if cause.proved]
     factors = {cause.factor for cause in proved}
     rest = [cause for cause in causes if cause.factor not in factors]
     if not causes:
-        return "" if audit.search is None else ", and no cause was found"
+        return "" if audit.search is None else "; no cause was found"
     if not proved:
-        return f", perhaps because of {names(causes)}"
+        return f"; not proved: {names(causes)} may be the cause"
     only, first = proved[0], audit.divergence
     elsewhere = only.file and (first is None or (only.file, only.line) != (first.file, first.line))
     said = f", because of {names(proved)}"
     if len(causes) == 1 and elsewhere:
-        said += f", which enters at {place(only.file, only.line)}"
+        said += f", introduced at {place(only.file, only.line)}"
     if rest:
-        said += f", and perhaps of {names(rest)}"
-    return f"{said}, and of something that was not found" if audit.search and audit.search.beyond else said
+        said += f"; {names(rest)} may be a cause too"
+    return f"{said}; another cause remains that was not found" if audit.search and audit.search.beyond else said
 
 
 def names(causes: Sequence[Cause]) -> str:
@@ -196,7 +163,7 @@ def leading(audit: Audit) -> list[Cause]:
 
 def sensitive(audit: Audit) -> list[Cause]:
     """Factors that change how results are rounded, and only when they are varied: no fault of the script."""
-    varied = {run.id for run in audit.runs if _is_trial(run)}
+    varied = {run.id for run in audit.runs if is_trial(run)}
     alone = audit.verdict != "diverged"
     return [cause for cause in audit.causes if cause.grade == "numerical" and (alone or varied.intersection(cause.between))]
 
@@ -212,25 +179,25 @@ def reasons(cause: Cause, audit: Audit) -> list[tuple[str, str]]:
     if cause.proved:
         said = [("why", plain(cause.message)), ("proved", shown)]
     elif shown:
-        said = [("perhaps", plain(cause.message)), ("not proved", shown)]
+        said = [("likely", plain(cause.message)), ("not proved", shown)]
     else:
         said = [("not proved", plain(cause.message))]
-    return [(name, sentence) for name, sentence in [*said, ("change", change)] if sentence]
+    return [(name, sentence) for name, sentence in [*said, ("fix", change)] if sentence]
 
 
-def proof(cause: Cause, audit: Audit) -> str:
-    """What the runs that prove a cause were made with, and whether they agree; for one that is not proved what was tried.
+def proof(cause: Cause, audit: Audit, named: bool = True) -> str:
+    """What the runs that prove a cause were made with, and whether they agree; for one that is not proved what was tried; `named`: which.
 
     The runs of a proof are of these sorts, told by what was pinned and varied in them: controls; those between which the difference was
-    seen, if these are no controls, because another cause hid it; those in which the factor was held still, and the difference was gone;
-    and those in which it was let go or varied, and the difference was there again.
+    seen, if these are no controls, because another cause hid it; those in which the factor was pinned, and the difference was gone;
+    and those in which it was left free or varied, and the difference was there again.
     """
     runs = {run.id: run for run in audit.runs}
     if not cause.proved:
-        return f"tried in {run_names(cause.proof)}" if cause.proof else ""
+        return f"tried in {_some(cause.proof, named)}" if cause.proof else ""
     made = [runs[name] for name in cause.proof if name in runs]
     if len(made) < len(cause.proof) or not made:
-        return f"by {run_names(cause.proof)}" if cause.proof else "its runs are not in this audit"
+        return f"by {_some(cause.proof, named)}" if cause.proof else "its runs are not in this audit"
     base = next((run.id for run in made if run.role in ("control", "kept") and not run.varied), None)
     tried: dict[tuple[frozenset[str], frozenset[str]], list[RunOutcome]] = {}
     for run in made:
@@ -239,9 +206,9 @@ def proof(cause: Cause, audit: Audit) -> str:
     groups = list(tried.values())
     if sum(cause.factor in group[0].varied for group in groups) > 1:
         groups = [group for group in groups if not _among(group, cause.between)]
-    clauses = [_clause(cause, group, base, audit) for group in groups]
+    clauses = [_clause(cause, group, base, audit, named) for group in groups]
     if not clauses or not all(sentence for _, sentence in clauses):
-        return f"by {run_names(cause.proof)}"
+        return f"by {_some(cause.proof, named)}"
     return "; ".join(sentence for _, sentence in sorted(clauses, key=lambda clause: clause[0]))
 
 
@@ -249,13 +216,18 @@ def _among(group: Sequence[RunOutcome], runs: Sequence[str]) -> bool:
     return {run.id for run in group} <= set(runs)
 
 
-def _clause(cause: Cause, group: list[RunOutcome], base: str | None, audit: Audit) -> tuple[int, str]:
-    """`with hash-seed held still, pin-1 and pin-2 agree`, after its place in a proof; nothing where one run alone says nothing."""
-    run, ids, one = group[0], run_names(run.id for run in group), len(group) == 1
+def _some(ids: Sequence[str], named: bool) -> str:
+    return run_names(ids) if named else counted(len(ids), "run")
+
+
+def _clause(cause: Cause, group: list[RunOutcome], base: str | None, audit: Audit, named: bool) -> tuple[int, str]:
+    """`with hash-seed pinned, pin-1 and pin-2 agree`, after its place in a proof; nothing where one run alone says nothing."""
+    run, one = group[0], len(group) == 1
+    ids = run_names(run.id for run in group) if named else counted(len(group), "rerun")
     if run.varied:
-        than, differs = plain(base or "the controls"), cause.factor in run.varied
+        than, differs = plain(base or "the control runs") if named else "the control runs", cause.factor in run.varied
         verb = ("differs" if one else "differ") + " from" if differs else ("agrees" if one else "agree") + " with"
-        return (1 if differs else 2), f"with {_varied(run, audit.search)}, {ids} {verb} {than}"
+        return (1 if differs else 2), f"with {in_words(run, audit.search)}, {ids} {verb} {than}"
     still = f"with {_pinned(run, audit.search)}, {ids}"
     if cause.factor in run.pinned:
         return 1, "" if one else f"{still} {_agree(group, cause, audit)}"
@@ -265,17 +237,18 @@ def _clause(cause: Cause, group: list[RunOutcome], base: str | None, audit: Audi
 
 
 def _agree(group: list[RunOutcome], cause: Cause, audit: Audit) -> str:
-    """Whether runs in which a factor was held still agree altogether: behind a difference there may be that of another cause."""
+    """Whether runs in which a factor was pinned agree altogether: behind a difference there may be that of another cause."""
     known = {run.id for run in group}
     behind = any(other is not cause and other.between and known.issuperset(other.between) for other in audit.causes)
     return "no longer differ there" if behind or (audit.search is not None and audit.search.beyond) else "agree"
 
 
 def _pinned(run: RunOutcome, search: Search | None) -> str:
-    return f"{_factors(run.pinned, search.pinned if search else [])} held still"
+    return f"{_factors(run.pinned, search.pinned if search else [])} pinned"
 
 
-def _varied(run: RunOutcome, search: Search | None) -> str:
+def in_words(run: RunOutcome, search: Search | None) -> str:
+    """`threads alone varied`, `all factors varied and clock pinned`."""
     alone = " alone" if len(run.varied) == 1 and not run.pinned else ""
     still = f" and {_pinned(run, search)}" if run.pinned else ""
     return f"{_factors(run.varied, search.varied if search else [])}{alone} varied{still}"
@@ -322,8 +295,8 @@ def shows_elsewhere(cause: Cause, audit: Audit) -> bool:
 
 def bits(cause: Cause, audit: Audit) -> list[str]:
     """For a factor that changes how results are rounded: what shows it, and what to do where every bit counts."""
-    shown = [": ".join(filter(None, ["shown" if cause.proved else "not proved", proof(cause, audit)]))]
-    return [*shown, f"to have the same bits: {plain(cause.fix)}"] if cause.fix else shown
+    shown = [": ".join(filter(None, ["proved" if cause.proved else "not proved", proof(cause, audit)]))]
+    return [*shown, f"for equal bits: {plain(cause.fix)}"] if cause.fix else shown
 
 
 def without_cause(audit: Audit) -> list[tuple[str, str]]:
@@ -334,9 +307,9 @@ def without_cause(audit: Audit) -> list[tuple[str, str]]:
     said = []
     if search.beyond:
         still = [run.id for run in audit.runs if search.pinned and set(run.pinned) >= set(search.pinned) and not run.varied]
-        runs = run_names(still) if len(still) > 1 else "the runs"
         every = f"all {len(search.pinned)} factors" if len(search.pinned) > 1 else listed(search.pinned or ["all factors"])
-        said.append(("besides" if leading(audit) else "no cause", f"even with {every} held still, {runs} differ"))
+        who = "reruns" if len(still) > 1 else "the runs"
+        said.append(("also" if leading(audit) else "known", f"with {every} pinned, {who} still differ"))
     if search.sentence:
         said.append(("possible", plain(search.sentence)))
     if not leading(audit) and search.left_out:
@@ -352,20 +325,21 @@ def left_out(search: Search) -> str:
     return "; ".join(f"{listed(factors)} ({reason})" if reason else listed(factors) for reason, factors in alike.items())
 
 
-def patched(patch: Patch) -> str:
-    """What was seen of a patch, and what has become of it."""
+def patched(patch: Patch, named: bool = False) -> str:
+    """What was seen of a patch, and what has become of it; `named`: in which runs."""
     seen = f"run {'twice' if len(patch.runs) == 2 else counted(len(patch.runs), 'time')}" if patch.runs else ""
-    agree = f"{seen}, and the runs agree ({run_names(patch.runs)})" if seen else "the runs that tried it are not in this audit"
+    which = f" ({run_names(patch.runs)})" if named else ""
+    agree = f"{seen}, and the runs agree{which}" if seen else "the runs that tried it are not in this audit"
     if not patch.applied:
-        return f"{agree}; --fix --apply puts it into {path(patch.file)}"
-    return f"{agree}; applied to {path(patch.file)}" + (f", which is kept as it was in {path(patch.backup)}" if patch.backup else "")
+        return f"{agree}; --fix --apply applies it to {path(patch.file)}"
+    return f"{agree}; applied to {path(patch.file)}" + (f"; the original is kept in {path(patch.backup)}" if patch.backup else "")
 
 
 def diff_lines(patch: Patch, most: int) -> list[str]:
     """The lines of a patch, as they are but for what cannot be printed; of a long one the first, and how many more there are."""
     lines = [line.removesuffix("\r") for line in patch.diff.removesuffix("\n").split("\n")]
     shown = [verbatim(line) for line in lines[:most]]
-    return [*shown, f"... and {counted(len(lines) - most, 'more line')}: --json has them all"] if len(lines) > most else shown
+    return [*shown, f"... and {counted(len(lines) - most, 'more line')}: --json has all of them"] if len(lines) > most else shown
 
 
 def caveat(audit: Audit) -> str | None:
@@ -374,7 +348,7 @@ def caveat(audit: Audit) -> str | None:
         return f"No divergence was seen in the {counted(audit.coverage.ops, 'op')} that could be compared."
     search = audit.search
     if audit.verdict == "diverged" and audit.divergence is not None:
-        varied = {run.id for run in audit.runs if _is_trial(run)}
+        varied = {run.id for run in audit.runs if is_trial(run)}
         return _UNSEEN if varied.intersection(audit.divergence.runs) else None
     if audit.verdict != "no-divergence-seen" or is_match(audit):
         return None
@@ -382,12 +356,12 @@ def caveat(audit: Audit) -> str | None:
         return _varied_and_not(audit, search)
     factors = sorted({factor for run in audit.runs for factor in run.varied})
     if factors:
-        return f"Varied between the runs: {listed(factors)}. Anything else may still make a difference."
+        return f"Varied: {listed(factors)}. Anything else may still make a difference."
     if is_diff(audit) and audit.environment:
-        return "What differs in their environment made no difference to these ops. Another machine may still make one."
+        return "The differences of the environments do not change these ops. Another machine still may."
     if audit.devices:
-        return "Nothing else was varied between the runs: a hash seed, thread timing or other versions may still change them."
-    return "Nothing was varied between the runs: another machine, thread count or hash seed may still change them."
+        return "Nothing else was varied: the hash seed, thread timing or other versions may still change the results."
+    return "Nothing was varied: another machine, thread count or hash seed may still change the results."
 
 
 def _varied_and_not(audit: Audit, search: Search) -> str:
@@ -396,7 +370,7 @@ def _varied_and_not(audit: Audit, search: Search) -> str:
     changes = "change" if len({cause.factor for cause in rounding}) > 1 else "changes"
     said = [f"Varied: {listed(search.varied)}."]
     if rounding:
-        said.append(f"Of these {names(rounding)} {changes} how results are rounded.")
+        said.append(f"Of these, {names(rounding)} {changes} how results are rounded.")
     if search.rounded:
         said.append(f"Apart from rounding, {'the others' if rounding else 'they'} do not change the results.")
     if search.left_out:
@@ -429,7 +403,7 @@ def facts(divergence: Divergence) -> list[tuple[str, str]]:
         ("in", ", ".join(inside)),
         ("how often", rate(divergence.intermittent) if divergence.intermittent else ""),
         ("reaches", reaching(divergence)),
-        ("handed out", _handed(divergence)),
+        ("shared memory", _handed(divergence)),
     ]
     return [(name, fact) for name, fact in found if fact]
 
@@ -437,7 +411,7 @@ def facts(divergence: Divergence) -> list[tuple[str, str]]:
 def _handed(divergence: Divergence) -> str:
     """The tensors whose memory code that torch does not see was given before the divergence."""
     handed = [(f"{op_name(one.op)} at {place(one.file, one.line)}", one.differs) for one in divergence.detail.handed]
-    each = [f"{where} (not the same)" if differs else where for where, differs in handed]
+    each = [f"{where} (differs)" if differs else where for where, differs in handed]
     return listed(dict.fromkeys(each)) if each else ""
 
 
@@ -460,15 +434,15 @@ def rate(intermittent: Intermittent) -> str:
     if apart is None or not of:
         alike = [f"{run_names(group)} agree" for group in groups if len(group) > 1]
         alone = [group[0] for group in groups if len(group) == 1]
-        said = "; ".join([*alike, *([f"{run_names(alone)} with no other"] if alone else [])])
+        said = "; ".join([*alike, *([f"{run_names(alone)} with no other run"] if alone else [])])
         pairs = f"{intermittent.differing} of {counted(intermittent.pairs, 'pair')} of runs differ"
         return f"{pairs}: {said}" if said else pairs
     most = max(groups, key=len, default=[])
     rest = run_names(name for group in groups if group is not most for name in group)
     who = f" ({rest})" if len(groups) > 1 else ""
-    than = f" than {plain(most[0])}" if most else ""
-    interval = f", 95 % interval {percent(low)} to {percent(high)} %" if low is not None and high is not None else ""
-    return f"{apart} of {counted(of, 'run')}{who} did something else{than}: {percent(apart / of)} %{interval}"
+    than = f" from {plain(most[0])}" if most else ""
+    interval = f", 95 % CI {percent(low)}-{percent(high)} %" if low is not None and high is not None else ""
+    return f"{apart} of {counted(of, 'run')}{who} diverged{than}: {percent(apart / of)} %{interval}"
 
 
 def spread(divergence: Divergence) -> str | None:
@@ -477,7 +451,7 @@ def spread(divergence: Divergence) -> str | None:
     if differing is None or compared is None:
         return None
     of = "all" if differing == compared else f"{differing:,} of the"
-    return f"{of} {counted(compared, 'op')} compared from here on differ"
+    return f"{of} {counted(compared, 'op')} compared from there on differ"
 
 
 def shown_at(divergence: Divergence) -> str:
@@ -518,7 +492,7 @@ def most_telling(tensors: list[Difference], most: int) -> list[Difference]:
 def and_more(tensors: list[Difference], shown: list[Difference]) -> str:
     """What `most_telling` left out."""
     hidden = sum(tensor.differs for tensor in tensors) - sum(tensor.differs for tensor in shown)
-    return f"and {len(tensors) - len(shown)} more, {f'{hidden} of which differ' if hidden else 'which are the same'}"
+    return f"and {len(tensors) - len(shown)} more, {f'{hidden} of which differ' if hidden else 'which are equal'}"
 
 
 def tensor(difference: Difference) -> str:
@@ -527,9 +501,9 @@ def tensor(difference: Difference) -> str:
 
 
 def elements(difference: Difference) -> str:
-    """How many elements differ, or `same`."""
+    """How many elements differ, or `equal`."""
     if not difference.differs:
-        return "same"
+        return "equal"
     if not difference.elements:
         return "differs"
     every = difference.elements == difference.of > 1
@@ -548,9 +522,9 @@ def ulps(value: int | None) -> str:
 
 def remarks(difference: Difference) -> list[str]:
     """What there is to say of a tensor beyond how far it is off."""
-    said = ["the same rows, in another order"] if difference.rows_permuted else []
+    said = ["the same rows in a different order"] if difference.rows_permuted else []
     if difference.never_written:
-        said.append("what differs was never written: it is what the memory held before")
+        said.append("the differing elements were never written: uninitialized memory")
     return [*said, plain(difference.note)] if difference.note else said
 
 
@@ -563,16 +537,21 @@ def covered(audit: Audit) -> str:
     return f"{compared}; {counted(seen.in_place_writes, 'in-place write')} in {counted(seen.in_place_lines, 'line')}"
 
 
-def not_covered(audit: Audit) -> list[str]:
-    """What the recorder knows that it missed, the same in several lanes or runs once; and the factors that took no part."""
+def lost(audit: Audit) -> list[str]:
+    """What the recorder knows that it missed, the same in several lanes or runs once."""
     found: dict[str, list[str]] = {}
-    for lost in audit.coverage.lost:
-        times = counted(lost.count, "time") if lost.count > 1 else ""
-        where = [plain(name) for name in (lost.lane if lost.lane != "main" else None, lost.run) if name]
+    for one in audit.coverage.lost:
+        times = counted(one.count, "time") if one.count > 1 else ""
+        where = [plain(name) for name in (one.lane if one.lane != "main" else None, one.run) if name]
         seen = " in ".join(filter(None, [times, " of ".join(where)]))
-        found.setdefault(plain(lost.what), []).append(seen)
+        found.setdefault(plain(one.what), []).append(seen)
     details = {what: "; ".join(dict.fromkeys(filter(None, seen))) for what, seen in found.items()}
-    said = [f"{what} ({seen})" if seen else what for what, seen in details.items()]
+    return [f"{what} ({seen})" if seen else what for what, seen in details.items()]
+
+
+def not_covered(audit: Audit) -> list[str]:
+    """What the recorder knows that it missed, and the factors that took no part."""
+    said = lost(audit)
     search = audit.search
     above = audit.verdict == "no-divergence-seen" or "left out" in dict(without_cause(audit))
     if search is not None and search.left_out and not above:
@@ -743,7 +722,7 @@ def ending(run: RunOutcome) -> str:
     if run.stopped:
         return {
             "timeout": "ended by --timeout",
-            "stalled": "ended, made no progress",
+            "stalled": "ended, no progress",
             "interrupted": "interrupted",
             "look": "seen enough",
         }.get(run.stopped, plain(run.stopped))

@@ -1,4 +1,4 @@
-"""The report for a chat or a pull request: the verdict, the line, the evidence; the runs are folded away.
+"""The report for a chat or a pull request: the same story as in the terminal, in Markdown; the evidence and the runs are folded away.
 
 What comes from the user stands in a fence, in code spans, or escaped: `|` ends no cell, and `<script>` is text.
 """
@@ -12,17 +12,17 @@ from typing import TextIO
 
 from auditor import report as words
 from auditor.report import Report
+from auditor.report.story import story
+from auditor.report.story.rows import Diff, Entry, Fact, Frame, More, Section, Sides
 from auditor.report.words import devices, programs
 from auditor.report.words import text as texts
 from auditor.report.words.text import plain
-from auditor.results import Audit, Cause, DeviceComparison, Difference, Divergence, Finding, OpError, OpLine
+from auditor.results import Audit, Difference, Divergence, OpError
 
-#: Most entries of a list, and of the tensors of one op: together they keep the report within a screen or two.
-_LIST, _TENSORS, _CARRIERS, _RUNS, _DIFF = 5, 4, 3, 12, 20
-#: Most rules of the forecast, which is one entry a rule, and most messages of one.
-_FORECAST, _MESSAGES = 8, 2
-#: Columns and rows of the bars that show how devices drift apart.
-_BARS, _BAR_ROWS = 60, 4
+#: Most entries of a list, and most tensors of one op: together they keep the report within a screen or two.
+_LIST, _TENSORS, _CARRIERS, _RUNS = 5, 4, 3, 12
+#: Most lines of a patch, most characters of a sentence in a list, and most rows of the names.
+_DIFF, _SAID, _NAMES = 20, 600, 12
 #: Most characters of a value in a code span.
 _VALUE = 120
 #: What would be markup in prose: code, cells, emphasis (not within a word), links, and what begins a heading or a list.
@@ -37,83 +37,135 @@ def render(audit: Audit, out: TextIO) -> None:
 
 
 def _blocks(audit: Audit) -> Iterator[list[str] | Iterator[str]]:
+    told = story(audit)
+    yield [f"**{told.label}** {text(told.headline, words.LONG)}"]
+    yield [_fact(fact) for fact in told.facts]
+    for section in told.sections:
+        yield from _section(section)
+    yield [text(line, words.LONG) for line in told.tail]
+    if told.next is not None:
+        command, what = told.next
+        yield [f"Next: {code(command, words.LONG)} {text(what)}"]
+    yield from _folded(audit)
+
+
+def _section(section: Section) -> Iterator[list[str]]:
+    """A title, the entries of its list, and code in fences between paragraphs."""
+    lines = [f"**{text(section.title, words.LONG)}**", ""] if section.title else []
+    frames = [row for row in section.rows if isinstance(row, Frame)]
+    lines += _frames(frames) if frames else []
+    for row in section.rows:
+        if isinstance(row, Frame):
+            continue
+        if isinstance(row, Fact):
+            lines.append(_fact(row))
+        elif isinstance(row, More):
+            lines.append(f"- {text(row.text)}")
+        elif isinstance(row, Entry):
+            lines += _entry(row)
+        elif isinstance(row, Diff):
+            lines += _diff(row)
+        else:
+            lines += _frames([row.a, row.b])
+    yield _without_last_blank(lines)
+
+
+def _without_last_blank(lines: list[str]) -> list[str]:
+    return lines[:-1] if lines and not lines[-1] else lines
+
+
+def _fact(fact: Fact) -> str:
+    return f"- {text(fact.name)}: {text(fact.text, words.LONG)}"
+
+
+def _entry(entry: Entry) -> list[str]:
+    where = code(texts.place(entry.file, entry.line)) if entry.file else ""
+    title = " ".join(filter(None, [text(entry.level), f"**{text(entry.title)}**" if entry.title else "", where]))
+    said = text(entry.text, _SAID)
+    lines = [f"- {title}{': ' if title and said else ''}{said}"]
+    for row in entry.rows:
+        if isinstance(row, Fact):
+            lines.append(f"  {_fact(row)}")
+        elif isinstance(row, Sides) or len(row.lines) > 1:
+            shown = _frames([row.a, row.b] if isinstance(row, Sides) else [row])
+            lines += ["", *(f"  {line}".rstrip() for line in shown)]
+        else:
+            lines.append(f"  - {code(row.lines[0][1])}")
+    return lines
+
+
+def _frames(frames: list[Frame]) -> list[str]:
+    """Code in one fence, longer than any run of backticks in it; above each line's neighbours where they are, and what is to be said."""
+    shown = []
+    for frame in frames:
+        head = filter(None, [texts.place(frame.file, frame.line) if frame.file else "", plain(frame.under)])
+        shown += [f"# {'  '.join(head)}"] if frame.file or frame.under else []
+        shown += [
+            f"{'' if number is None else number:>4} {'>' if number == frame.line else ' '} {line}".rstrip() for number, line in frame.lines
+        ]
+    fence = _fence("\n".join(shown))
+    return [f"{fence}python", *shown, fence, ""]
+
+
+def _diff(row: Diff) -> list[str]:
+    """A patch, in a fence longer than any run of backticks in it."""
+    lines = words.diff_lines(row.patch, _DIFF)
+    fence = _fence("\n".join(lines))
+    return [f"{fence}diff", *lines, fence]
+
+
+def _folded(audit: Audit) -> Iterator[list[str] | Iterator[str]]:
+    """The evidence, and the runs."""
+    yield ["<details>"]
+    # within an HTML block a backslash is a backslash
+    yield [f"<summary>{html.escape(words.runs_title(audit), quote=False)}, {words.covered(audit)}</summary>"]
     divergence = audit.divergence
-    environment = _list(
-        f"{text(words.environment_title(audit))}:",
-        [f"{text(fact.name)}: {_either(fact.a, fact.b)}" for fact in audit.environment],
-    )
-    if words.is_diff(audit):
-        yield environment
-    yield [f"**{words.label(audit)}** {text(words.headline(audit), words.LONG)}"]
-    caveat = words.caveat(audit)
-    if caveat:
-        yield [text(caveat, words.LONG)]
-    if programs.is_match(audit):
-        yield from _match(audit)
-    explaining = words.explaining(audit)
-    if explaining is not None:
-        yield [f"- {_finding(explaining, [])}"]
-    leading = words.leading(audit)
-    for cause in leading[:_LIST]:
-        yield _cause(cause, audit)
-        yield _patch(cause)
-    if len(leading) > _LIST:
-        yield [f"And because of {text(words.names(leading[_LIST:]))}."]
-    unexplained = words.without_cause(audit)
-    yield [f"- {name}: {text(sentence, words.LONG)}" for name, sentence in unexplained]
     if divergence is not None:
-        if leading or unexplained:
-            yield ["The first difference:"]
-        yield _source(divergence)
-        yield _kind(divergence)
-    if divergence is not None:
+        yield _facts(divergence)
         yield _evidence(divergence)
         yield _carriers(divergence)
-        yield _list("Also not the same before it:", [*_streams(divergence), *_files(divergence)])
-    yield _list("First difference of other lanes:", [_other(lanes, other) for lanes, other in words.others(audit)])
-    yield _list(f"{words.SIDE}:", [_aside(side) for side in audit.side])
-    yield _list(f"{words.SENSITIVE}:", [_sensitive(cause, audit) for cause in words.sensitive(audit)])
+        yield _list("Differ before it:", [*_streams(divergence), *_files(divergence)])
+    if audit.names:
+        yield _names(audit)
     for comparison in audit.devices:
-        yield _devices(comparison)
+        yield _errors(comparison.most)
     if audit.shadow is not None:
-        title = f"**{text(devices.shadow_title(audit.shadow))}**"
-        yield [f"{title}. {text(audit.shadow.sentence, words.LONG)}", *_errors(audit.shadow.most)]
-    yield _list("Findings:", [_finding(finding, others) for finding, others in words.grouped(words.seen(audit))])
-    yield _list(f"{words.FORECAST} ({words.FORETOLD}):", [_foretold(rule) for rule in words.forecast(audit)], _FORECAST)
-    if not words.is_diff(audit):
-        yield environment
-    yield _list("Not covered:", [text(what, words.LONG) for what in words.not_covered(audit)])
-    yield _list("Notes:", [text(note) for note in audit.notes])
-    yield _runs(audit)
+        yield _errors(audit.shadow.most)
+    title = f"{text(words.environment_title(audit))}:"
+    yield _list(title, [f"{text(fact.name)}: {_either(fact.a, fact.b)}" for fact in audit.environment])
+    if audit.runs:
+        yield _runs(audit)
+    yield ["</details>"]
 
 
-def _source(divergence: Divergence) -> Iterator[str]:
-    """The line of code, in a fence longer than any run of backticks in it."""
-    if divergence.code:
-        line = plain(divergence.code)
-        fence = _fence(line)
-        yield from (f"{fence}python", line, fence)
+def _facts(divergence: Divergence) -> Iterator[str]:
+    """What is known of the op at which the runs diverge."""
+    yield f"**{divergence.kind}** in {texts.op_name(divergence.op) if divergence.op == 'external' else code(divergence.op)}"
+    yield ""
+    for name, fact in words.facts(divergence):
+        if name not in ("op", "reaches"):
+            yield f"- {name}: {text(fact, words.LONG)}"
+    detail = divergence.detail
+    for name, line in (("forward line", detail.forward), ("memory of", detail.allocated), ("visible in", detail.seen_at)):
+        if line is not None:
+            yield f"- {name}: {code(texts.place(line.file, line.line))}{f' {code(line.code)}' if line.code else ''}"
+    for what, a, b in words.sides(divergence):
+        yield f"- {text(what)}: {code(a)} and {code(b)}"
+
+
+def _names(audit: Audit) -> Iterator[str]:
+    """All names of two programs, in order of execution."""
+    heads, *rows = programs.name_rows(audit.names)
+    yield f"| {' | '.join(heads)} |"
+    yield f"|{'---|' * len(heads)}"
+    for row in rows[:_NAMES]:
+        yield f"| {cell(row[0])} | {cell(row[1])} | {' | '.join(cell(part) if '|' in part else text(part) for part in row[2:])} |"
+    if len(rows) > _NAMES:
+        yield f"\nand {len(rows) - _NAMES} more (--json)"
 
 
 def _fence(content: str) -> str:
     return "`" * max(3, 1 + max(map(len, re.findall("`+", content)), default=0))
-
-
-def _kind(divergence: Divergence) -> Iterator[str]:
-    """The kind, what it means, and what is known of the op: a paragraph, and a list of what is not the same."""
-    detail = divergence.detail
-    sentence = f"; {text(divergence.sentence)}" if divergence.sentence else ""
-    yield f"**{divergence.kind}**: {words.MEANINGS[divergence.kind]}{sentence}."
-    facts = dict(words.facts(divergence))
-    inside = f", in {text(facts['in'])}" if "in" in facts else ""
-    yield f"Op {divergence.index}: {_op(divergence.op)}{inside}."
-    if "how often" in facts:
-        yield f"{text(facts['how often'])}."
-    for name, line in (("Forward line", detail.forward), ("Memory of", detail.allocated), ("Seen at", detail.seen_at)):
-        if line is not None:
-            yield f"{name}: {code(texts.place(line.file, line.line))}{f' {code(line.code)}' if line.code else ''}"
-    for what, a, b in words.sides(divergence):
-        yield f"- {text(what)}: {code(a)} against {code(b)}"
 
 
 def _evidence(divergence: Divergence) -> Iterator[str]:
@@ -147,7 +199,7 @@ def _tensor(difference: Difference) -> str:
 def _carriers(divergence: Divergence) -> Iterator[str]:
     spread = words.spread(divergence)
     if divergence.detail.carriers:
-        yield f"Carried on by{f' ({spread})' if spread else ''}:"
+        yield f"Propagates to{f' ({spread})' if spread else ''}:"
         known = None
         for line in divergence.detail.carriers[:_CARRIERS]:
             where = texts.place(line.file, line.line)
@@ -169,76 +221,6 @@ def _files(divergence: Divergence) -> Iterator[str]:
         yield f"file {code(texts.path(file.path))} ({text(file.op)}){where}: {text(file.what)}"
 
 
-def _cause(cause: Cause, audit: Audit) -> Iterator[str]:
-    """What is to blame and its line, then why, the proof, and what to change."""
-    where = f"{' enters' if cause.proved else ''} at {code(texts.place(cause.file, cause.line))}" if cause.file else ""
-    line = f": {code(cause.code)}" if cause.code else f" in {code(cause.function)}" if where and cause.function else ""
-    yield f"**{text(cause.factor)}**{where}{line}"
-    for name, sentence in words.reasons(cause, audit):
-        yield f"- {name}: {text(sentence, words.LONG)}"
-    if cause.seen_at is not None and words.shows_elsewhere(cause, audit):
-        yield f"- seen at: {_seen(cause.seen_at)}"
-
-
-def _patch(cause: Cause) -> Iterator[str]:
-    """The diff, in a fence longer than any run of backticks in it."""
-    if cause.patch is not None:
-        lines = words.diff_lines(cause.patch, _DIFF)
-        fence = _fence("\n".join(lines))
-        yield from (f"Patch: {text(words.patched(cause.patch), words.LONG)}.", "", f"{fence}diff", *lines, fence)
-
-
-def _sensitive(cause: Cause, audit: Audit) -> str:
-    seen = [f"first at {_seen(cause.seen_at)}"] if cause.seen_at else []
-    said = [text(sentence, words.LONG) for sentence in words.bits(cause, audit)]
-    return f"**{text(cause.factor)}**: {'; '.join([text(cause.message), *seen, *said])}"
-
-
-def _aside(side: Divergence) -> str:
-    line = f": {code(side.code)}" if side.code else ""
-    said = f"{words.MEANINGS[side.kind]}; it reaches {words.reaching(side)}"
-    return f"**{side.kind}** at {code(texts.place(side.file, side.line))}{line}; {said}"
-
-
-def _seen(seen: OpLine) -> str:
-    return f"{code(texts.place(seen.file, seen.line))} {_op(seen.op)} (op {seen.index})"
-
-
-def _match(audit: Audit) -> Iterator[list[str]]:
-    """The first names that differ with the code of both programs, then all that differ, and the rest folded away."""
-    for pair in programs.origins(audit)[:_LIST]:
-        names = code(pair.a) if pair.a == pair.b else f"{code(pair.a)} and {code(pair.b)}"
-        at = f" at {text(programs.pair_place(pair))}" if programs.pair_place(pair) else ""
-        yield [f"**{names}**{at}: {text(programs.relation_words(pair), words.LONG)}"]
-        for side, around, line in (("a", pair.around_a, pair.line_a), ("b", pair.around_b, pair.line_b)):
-            if around:
-                shown = [f"{number:>4} {'>' if number == line else ' '} {texts.plain_line(one)}" for number, one in around]
-                fence = _fence("\n".join(shown))
-                yield [f"{text(texts.place(getattr(pair, f'file_{side}'), line))}", "", f"{fence}python", *shown, fence]
-    if audit.names:
-        heads, *rows = programs.name_rows(audit.names)
-        table = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
-        table += [
-            f"| {cell(row[0])} | {cell(row[1])} | {' | '.join(cell(part) if '|' in part else text(part) for part in row[2:])} |"
-            for row in rows
-        ]
-        yield ["<details>", f"<summary>{texts.counted(len(audit.names), 'name')}</summary>", "", *table, "", "</details>"]
-    yield _list("Without a counterpart:", [text(one) for one in audit.unaligned])
-
-
-def _devices(comparison: DeviceComparison) -> Iterator[str]:
-    """How two devices drift apart, as bars on a logarithmic scale, and which ops added most."""
-    yield f"**{text(devices.devices_title(comparison))}**. {text(comparison.sentence, words.LONG)}"
-    drawn = devices.chart(comparison.curve, _BARS, comparison.first.index if comparison.first else None, _BAR_ROWS)
-    if drawn is not None:
-        widest = max(len(label) for label, _ in drawn.rows)
-        yield from ("", "```")
-        yield from (f"{label:>{widest}} {cells}".rstrip() for label, cells in drawn.rows)
-        below = [f"{'':{widest}} {line}" for line in (drawn.marks, drawn.axis) if line]
-        yield from (*below, "```")
-    yield from _errors(comparison.most)
-
-
 def _errors(most: list[OpError]) -> Iterator[str]:
     """The ops that added most."""
     if not most:
@@ -251,30 +233,8 @@ def _errors(most: list[OpError]) -> Iterator[str]:
         yield from ("", text(devices.CANCELLED))
 
 
-def _other(lanes: str, other: Divergence) -> str:
-    return f"{text(lanes)}: {other.kind} at {code(texts.place(other.file, other.line))} {_op(other.op)}"
-
-
-def _finding(finding: Finding, others: list[Finding]) -> str:
-    where = f" {code(texts.place(finding.file, finding.line))}" if finding.file else ""
-    more = f" ({text(words.elsewhere(others))})" if others else ""
-    return f"{finding.level} **{text(finding.rule)}**{where}: {text(finding.message)}{more}"
-
-
-def _foretold(rule: words.Foretold) -> str:
-    """What one rule says of a GPU: where, and of the messages those that hold most often."""
-    said = [f"{words.places(findings, code)}: {text(message)}{words.times(findings)}" for message, findings in rule.said[:_MESSAGES]]
-    rest = rule.more + sum(len(findings) for _, findings in rule.said[_MESSAGES:])
-    more = [f"and in {texts.counted(rest, 'more place')}"] if rest else []
-    return f"**{text(rule.rule)}** {'; '.join([*said, *more])}"
-
-
 def _runs(audit: Audit) -> Iterator[str]:
     together = words.kept_together(audit)
-    yield "<details>"
-    # within an HTML block a backslash is a backslash
-    yield f"<summary>{html.escape(words.runs_title(audit), quote=False)}, {words.covered(audit)}</summary>"
-    yield ""
     shown, hidden = words.run_rows(audit, _RUNS)
     made, where = any(row.how for row in shown), not together
     yield f"| run | ended | seconds | ops | steps |{' with |' if made else ''}{' kept in |' if where else ''}"
@@ -289,7 +249,6 @@ def _runs(audit: Audit) -> Iterator[str]:
         yield from ("", f"and {texts.counted(hidden, 'more run')} of the search: --json has them all")
     if together:
         yield from ("", f"kept in {code(together, most=len(together))}")
-    yield from ("", "</details>")
 
 
 def _op(op: str) -> str:
@@ -304,7 +263,7 @@ def _list(title: str, entries: list[str], most: int = _LIST) -> list[str]:
 
 def _either(a: str | None, b: str | None) -> str:
     shown = texts.contrasted(a, b)
-    return " against ".join("none" if value is None else code(text) for value, text in zip((a, b), shown, strict=True))
+    return " and ".join("none" if value is None else code(text) for value, text in zip((a, b), shown, strict=True))
 
 
 def text(value: object, most: int = 400) -> str:

@@ -17,12 +17,12 @@ _MANY_ULPS = 64.0
 
 def devices_title(comparison: DeviceComparison) -> str:
     """What was compared."""
-    return " against ".join(map(plain, comparison.devices))
+    return " compared with ".join(map(plain, comparison.devices))
 
 
 def shadow_title(shadow: Shadowed) -> str:
     """What each op was held against, and how many could be."""
-    return f"Each op against {plain(shadow.reference)}: {counted(shadow.ops, 'op')} recomputed"
+    return f"Each op compared with {plain(shadow.reference)}: {counted(shadow.ops, 'op')} recomputed"
 
 
 def unmeasured(ops: dict[str, int]) -> str:
@@ -34,16 +34,16 @@ def unmeasured(ops: dict[str, int]) -> str:
 
 
 def error_rows(most: Sequence[OpError]) -> list[tuple[str, ...]]:
-    """The heads and the rows of what some ops added to their results; columns in which nothing is known are left out.
+    """The heads and the rows of the errors that some ops introduced; columns in which nothing is known are left out.
 
     Behind the line and the op: the norm of the error relative to that of the result, the error in ULPs in the mean and at most, whether it
-    is within its due, how far the devices are apart there, and how often the line did the op.
+    is within its error bound, how far the devices are apart there, and how often the line did the op.
     """
-    heads = ("added most", "op", "error", "ULP", "worst", "its due", "drift", "times")
+    heads = ("largest introduced error", "op", "error", "ULP", "worst", "error bound", "drift", "times")
     rows = [
         (
             _error_place(one), op_name(one.op).removesuffix(".default"), _tiny(one.added), _ulps(one, one.mean_ulps), _ulps(one, one.ulps),
-            _due(one.excess), _tiny(one.drift), f"{one.times:,}" if one.times > 1 else "",
+            _bound(one.excess), _tiny(one.drift), f"{one.times:,}" if one.times > 1 else "",
         )
         for one in most
     ]  # fmt: skip
@@ -52,7 +52,7 @@ def error_rows(most: Sequence[OpError]) -> list[tuple[str, ...]]:
 
 
 #: What stands below a table in which something is `_cancelled`.
-CANCELLED = "* of elements that cancel nearly to zero, in units of their own last place: within what cancelling costs"
+CANCELLED = "* elements that cancel nearly to zero, in their own ULPs: within the error bound of the cancellation"
 
 
 def is_cancelled(one: OpError) -> bool:
@@ -66,11 +66,11 @@ def _ulps(one: OpError, value: float | None) -> str:
     return _size(value)
 
 
-def _due(excess: float | None) -> str:
-    """Below 1 an excess is only a bound: the search for what is due ends where it is shown to be enough."""
+def _bound(excess: float | None) -> str:
+    """Below 1 an excess is itself only a bound: the error bound is refined until it suffices."""
     if excess is None:
         return ""
-    return "within" if excess <= 1 else "none is due" if excess >= INFINITE else f"{_size(excess)} times"
+    return "within" if excess <= 1 else "bound is 0" if excess >= INFINITE else f"{_size(excess)} times"
 
 
 def _tiny(value: float | None) -> str:

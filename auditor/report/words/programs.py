@@ -25,13 +25,13 @@ def matching(audit: Audit) -> str:
     if first is None:
         known = [pair.digits for pair in audit.names if pair.digits is not None]
         digits = f" to at least {min(known):.1f} digits" if known else ""
-        return f"{counted(len(audit.names), 'name')} of both programs agree{digits} at every step"
+        return f"{counted(len(audit.names), 'name')} of both programs agree{digits} at every step."
     both = plain(first.a) if first.a == first.b else f"{plain(first.a)} and {plain(first.b)}"
     when_ = f" (step {first.first.step})" if first.first is not None else ""
     at = f", at {pair_place(first)}" if pair_place(first) else ""
-    more = len(origins(audit)) - 1
-    others = f"; {counted(more, 'other difference')} {'does' if more == 1 else 'do'} not follow from it" if more else ""
-    return f"{both} first{at}{when_}: {relation_words(first)}{others}"
+    count = len(origins(audit))
+    said = f"{both}{at}{when_}: {relation_words(first)}"
+    return f"{counted(count, 'difference')} explain all others. The first is {said}." if count > 1 else f"The first difference is {said}."
 
 
 def pair_place(pair: NamePair) -> str:
@@ -53,8 +53,9 @@ def relation_words(pair: NamePair, short: bool = False) -> str:
 def _relation(one: Relation, short: bool) -> str:
     value = "" if one.value is None else f"{one.value:.6g}"
     known = {
-        "factor": f"a constant factor {value}", "offset": f"a constant offset {value}", "sign": "the other sign", "transpose": "transposed",
-        "permutation": "in another order", "rounding": "rounded", "lag": "one step late", "growing": "by more with each step",
+        "factor": f"a constant factor {value}", "offset": f"a constant offset {value}", "sign": "the opposite sign",
+        "transpose": "transposed",
+        "permutation": "in a different order", "rounding": "rounded", "lag": "one step late", "growing": "by more with each step",
         "other": "in no simple way", "equal": "the same",
     }  # fmt: skip
     said = known[one.kind].rstrip()
@@ -65,7 +66,7 @@ def _relation(one: Relation, short: bool) -> str:
 
 def name_rows(pairs: Sequence[NamePair]) -> list[tuple[str, ...]]:
     """The heads and the rows of a table of names: both names, their lines, the digits in which they agree, from when on not, and how."""
-    rows: list[tuple[str, ...]] = [("name", "", "lines", "digits", "parts at", "how")]
+    rows: list[tuple[str, ...]] = [("name", "", "lines", "digits", "diverges at", "how")]
     for pair in pairs:
         known = [str(line) if line is not None else "" for line in (pair.line_a, pair.line_b)]
         lines = " | ".join(known) if any(known) else ""

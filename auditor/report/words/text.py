@@ -11,7 +11,7 @@ INFINITE = 1e300
 EIGHTHS = " ▁▂▃▄▅▆▇█"
 
 
-#: Most characters of a value that stands beside its twin.
+#: Most characters of a value that stands beside another one.
 _CONTRAST = 60
 
 
@@ -77,7 +77,7 @@ def place(file: str | None, line: int | None) -> str:
 
 def op_name(op: str) -> str:
     """The overload name; what is not an op, in words."""
-    return "tensor from outside" if op == "external" else plain(op)
+    return "external tensor" if op == "external" else plain(op)
 
 
 _ASCII = str.maketrans({"→": ">", "≠": "*", "│": "|", "…": "~"})

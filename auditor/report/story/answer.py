@@ -1,0 +1,187 @@
+"""The first block of a report, which is the whole answer: verdict, where, why, how that is known, what it does, what to change."""
+
+from __future__ import annotations
+
+import re
+
+from auditor import report as words
+from auditor.report.story.rows import Fact
+from auditor.report.words import programs
+from auditor.report.words.text import counted, listed, op_name, percent, place, plain
+from auditor.results import Audit, Cause, Divergence, Intermittent, OpError, RunOutcome
+
+#: Reaches that are no part of the training.
+_OUTSIDE_TRAINING = {"number", "nothing"}
+#: Most facts of two environments that the first block names, and most characters of a fix in it.
+_FACTS, _FIX = 2, 160
+
+
+def headline(audit: Audit) -> str:
+    """What stands behind the verdict's label. It never says that a script is reproducible: nobody can know."""
+    if audit.verdict == "inconclusive":
+        return plain(audit.reason or "The audit gives no reason.")
+    if programs.is_match(audit):
+        return programs.matching(audit)
+    if audit.verdict == "no-divergence-seen":
+        return words.agreement(audit)
+    divergence = audit.divergence
+    if divergence is None:
+        return f"The runs differ{words.because(audit)}."
+    where = place(divergence.file, divergence.line) if divergence.file else f"op {divergence.index}"
+    if divergence.kind == "arithmetic":
+        return f"{_off(divergence, audit)} at {where}{_moment(divergence)}."
+    return f"{_who(divergence, audit)}, first at {where}{_moment(divergence)}{words.because(audit)}."
+
+
+def facts(audit: Audit) -> tuple[Fact, ...]:
+    """What explains the headline in a few lines."""
+    if audit.verdict == "diverged" and not programs.is_match(audit):
+        return tuple(_diverged(audit))
+    scope = scoped(audit)
+    return (*_environment(audit), *([Fact(*scope)] if scope else []))
+
+
+def scoped(audit: Audit) -> tuple[str, str] | None:
+    """How far an agreement goes: what was varied and what came of it."""
+    search = audit.search
+    if audit.verdict == "inconclusive" and audit.divergence is None and audit.coverage.ops:
+        return "compared", f"no divergence in the {counted(audit.coverage.ops, 'op')} that could be compared"
+    if audit.verdict != "no-divergence-seen" or programs.is_match(audit):
+        return None
+    if search is None or not search.varied:
+        caveat = words.caveat(audit)
+        return ("scope", caveat) if caveat else None
+    sensitive = words.sensitive(audit)
+    others = len(set(search.varied) - {cause.factor for cause in sensitive})
+    said = [f"{counted(others, 'factor')}, no effect{' beyond rounding' if search.rounded else ''}"] if others else []
+    for proved, how in ((True, "rounding only"), (False, "rounding only, not proved")):
+        some = [cause for cause in sensitive if cause.proved == proved]
+        said += [f"{words.names(some)}: {how}"] if some else []
+    said += [plain(search.sentence).removesuffix(".")] if search.sentence else []
+    return "varied", f"{'. '.join(said)}. Other machines or versions may still make a difference."
+
+
+def _diverged(audit: Audit) -> list[Fact]:
+    divergence, causes = audit.divergence, words.leading(audit)
+    said = _environment(audit)
+    if divergence is not None and words.caveat(audit):
+        said.append(Fact("control runs", "agree: unchanged runs on this machine do not show it; other machines may"))
+    explained, unexplained = audit.explained_by, words.without_cause(audit)
+    if explained is not None:
+        said.append(Fact("why", plain(explained.message)))
+        said += [Fact("fix", plain(explained.instead), "good")] if explained.instead else []
+    elif len(causes) == 1:
+        said += of_cause(causes[0], audit)
+    elif divergence is not None and divergence.kind == "arithmetic" and measured(divergence, audit) is not None:
+        said += _error(measured(divergence, audit))
+    elif divergence is not None and divergence.sentence:
+        said.append(Fact("known", _without_names(divergence, audit)))
+    if explained is None and len(causes) > 1:
+        proved = sum(cause.proved for cause in causes)
+        said.append(Fact("proved", f"{proved} of {len(causes)} causes, by reruns with each factor pinned or varied (below)"))
+    said += [Fact(name, sentence, "doubt") for name, sentence in unexplained if name != "left out"]
+    effect = _effect(divergence)
+    reached = divergence is None or not divergence.reaches or not _OUTSIDE_TRAINING.issuperset(divergence.reaches)
+    return [*said, *effect] if reached else [*effect, *said]  # what does not matter to the training is said to at once
+
+
+def _without_names(divergence: Divergence, audit: Audit) -> str:
+    """What is known of a divergence, with runs that the user did not name as the first and the second."""
+    said = plain(divergence.sentence)
+    ours = {run.id for run in audit.runs if run.role != "kept"}
+    for name, word in zip(divergence.runs, ("the first run", "the second run"), strict=False):
+        if name in ours:
+            said = re.sub(rf"(?<![\w-]){re.escape(plain(name))}(?![\w-])", word, said)
+    return said
+
+
+def of_cause(cause: Cause, audit: Audit) -> list[Fact]:
+    """Why a cause makes the runs differ, how that is known, and what to change."""
+    shown = words.proof(cause, audit, named=False)
+    if cause.proved:
+        said = [Fact("why", plain(cause.message)), Fact("proved", shown)]
+    else:
+        said = [Fact("likely", plain(cause.message), "doubt"), Fact("not proved", shown, "doubt")]
+    change = plain(cause.fix or "", _FIX)
+    if cause.symptom_of is not None:
+        change = f"{plain(cause.symptom_of.instead or cause.symptom_of.message, _FIX)}; pinning {cause.factor} only makes the fault repeat"
+    if cause.patch is not None:
+        change = "; ".join(filter(None, [change, f"patch {'applied' if cause.patch.applied else 'below'}"]))
+    return [fact for fact in [*said, Fact("fix", change, "good")] if fact.text]
+
+
+def _effect(divergence: Divergence | None) -> list[Fact]:
+    """What the difference does to the training, as far as the audit knows."""
+    if divergence is None:
+        return []
+    reaches, spread = divergence.reaches, words.spread(divergence)
+    if reaches and _OUTSIDE_TRAINING.issuperset(reaches):
+        said = "reaches no part of the training" + (f", only {words.REACHED['number']}" if "number" in reaches else "")
+    else:
+        said = f"reaches {words.reaching(divergence)}" if reaches else ""
+    return [Fact("effect", "; ".join(filter(None, [said, spread])))] if said or spread else []
+
+
+def _environment(audit: Audit) -> list[Fact]:
+    """What differs between the environments of kept runs; between runs of one audit it is in the tail."""
+    if not words.is_diff(audit) or not audit.environment:
+        return []
+    few = [f"{plain(one.name)} ({_value(one.a)} and {_value(one.b)})" for one in audit.environment[:_FACTS]]
+    more = len(audit.environment) - len(few)
+    shown = listed([*few, f"{more} more (-v)"] if more > 0 else few)
+    return [Fact("environment", f"differs in {counted(len(audit.environment), 'fact')}: {shown}")]
+
+
+def _value(value: str | None) -> str:
+    return "not set" if value is None else plain(value, 40)
+
+
+def _who(divergence: Divergence, audit: Audit) -> str:
+    """Which runs differ, in words; kept runs have the names that the user gave them."""
+    runs = {run.id: run for run in audit.runs}
+    made = [runs[name] for name in divergence.runs if name in runs]
+    if any(run.role == "kept" for run in made):
+        return f"{listed(divergence.runs)} differ"
+    varied = next((run for run in made if words.is_trial(run)), None)
+    if varied is not None:
+        return f"With {words.in_words(varied, audit.search)}, the runs differ"
+    return _how_often(divergence.intermittent, made) or "The two runs differ"
+
+
+def _how_often(often: Intermittent | None, made: list[RunOutcome]) -> str:
+    if often is None:
+        return "The runs differ" if len(made) > 2 else ""
+    if often.apart is not None and often.others:
+        known = often.low is not None and often.high is not None
+        interval = f" (95 % CI {percent(often.low or 0)}-{percent(often.high or 0)} %)" if known else ""
+        return f"Intermittent: {often.apart} of {counted(often.others, 'run')} {'differs' if often.apart == 1 else 'differ'}{interval}"
+    return f"Intermittent: {often.differing} of {counted(often.pairs, 'pair')} of runs {'differs' if often.differing == 1 else 'differ'}"
+
+
+def measured(divergence: Divergence, audit: Audit) -> OpError | None:
+    """The error of the op at which two devices diverge, if the audit has it."""
+    found = [*(one.first for one in audit.devices), audit.shadow.first if audit.shadow else None]
+    return next((one for one in found if one is not None and (one.index, one.op) == (divergence.index, divergence.op)), None)
+
+
+def _error(error: OpError | None) -> list[Fact]:
+    if error is None or error.added is None or error.added >= words.HUGE:
+        return []
+    said = f"this op introduces an error of {error.added:.1e} relative to its result; the error of its inputs is not counted"
+    return [Fact("known", said)]
+
+
+def _moment(divergence: Divergence) -> str:
+    said = [plain(divergence.lane) if divergence.lane != "main" else "", words.when(divergence)]
+    return f" ({', '.join(filter(None, said))})" if any(said) else ""
+
+
+def _off(divergence: Divergence, audit: Audit) -> str:
+    """`On cpu:avx2, aten.tanh exceeds its error bound 3.4 times`, as far as the audit says by how much."""
+    devices = {run.id: run.device for run in audit.runs}
+    off = [devices[name] for name in divergence.runs if name in devices][-1:]
+    error = measured(divergence, audit)
+    excess = error.excess if error is not None else None
+    times = f" {excess:.3g} times" if excess is not None and excess < words.HUGE else ""
+    name = op_name(divergence.op).removesuffix(".default")
+    return f"{f'On {plain(off[0])}, ' if off else ''}{name} exceeds its error bound{times}"

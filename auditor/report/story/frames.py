@@ -1,0 +1,62 @@
+"""Code frames: the line of a divergence, of its cause or of a finding, with the lines around it as far as the audit has them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from auditor import report as words
+from auditor.report.story.rows import Frame, Sides
+from auditor.report.words.text import plain, plain_line
+from auditor.results import Audit, Divergence, NamePair
+
+
+def frame_of(file: str | None, line: int | None, code: str | None, around: Sequence[tuple[int, str]], under: str = "") -> Frame | None:
+    """The line with those around it, or alone; None where not even the line is known."""
+    if around and any(number == line for number, _ in around):
+        return Frame(file, line, tuple((number, plain_line(text)) for number, text in around), under)
+    return Frame(file, line, ((line, plain(code)),), under) if code else None
+
+
+def divergence_frames(audit: Audit) -> list[Frame]:
+    """Where the cause was introduced, if that is another line, and where the runs first differ."""
+    divergence = audit.divergence
+    if divergence is None:
+        return []
+    at = (divergence.file, divergence.line)
+    found = []
+    for cause in words.leading(audit):
+        if cause.file and (cause.file, cause.line) != at and cause.code:
+            how = "introduced here" if cause.proved else "may be introduced here"
+            found.append(frame_of(cause.file, cause.line, cause.code, cause.around, f"{how}: {plain(cause.factor)}"))
+    found.append(frame_of(divergence.file, divergence.line, divergence.code, divergence.around, _what(divergence)))
+    return _merged([frame for frame in found if frame is not None])
+
+
+def _what(divergence: Divergence) -> str:
+    """What is wrong at the line, in a few words."""
+    evidence = divergence.detail.evidence
+    tensors = [*evidence.inputs, *evidence.outputs] if evidence else []
+    remark = next((words.remarks(tensor)[0] for tensor in tensors if tensor.rows_permuted or tensor.never_written), "")
+    return f"first divergence: {remark or words.MEANINGS[divergence.kind]}"
+
+
+def _merged(frames: list[Frame]) -> list[Frame]:
+    """The frames without lines that an earlier one shows already; the line that a frame is about always stays."""
+    seen: set[tuple[str | None, int | None]] = set()
+    shown = []
+    for frame in frames:
+        lines = tuple(line for line in frame.lines if line[0] == frame.line or (frame.file, line[0]) not in seen)
+        seen.update((frame.file, number) for number, _ in frame.lines)
+        shown.append(Frame(frame.file, frame.line, lines, frame.under))
+    return shown
+
+
+def pair_frames(pair: NamePair) -> Sides | None:
+    """The lines of both programs that gave a name its values."""
+    if not pair.around_a or not pair.around_b:
+        return None
+    a, b = (
+        Frame(file, line, tuple((number, plain_line(text)) for number, text in around))
+        for file, line, around in ((pair.file_a, pair.line_a, pair.around_a), (pair.file_b, pair.line_b, pair.around_b))
+    )
+    return Sides(a, b)
