@@ -327,7 +327,7 @@ def read_only(tmp_path: Path) -> Any:
 @pytest.mark.torch
 def test_a_script_in_a_folder_that_cannot_be_written_is_audited(read_only: Path, tmp_path: Path) -> None:
     nowhere = {"XDG_CACHE_HOME": str(read_only / "cache"), "HOME": str(read_only), "TMPDIR": str(tmp_path)}
-    done = audited(read_only, "--effort", "compare", "train.py", env=environment(**nowhere))
+    done = audited(read_only, "--effort", "compare", "-v", "train.py", env=environment(**nowhere))
     assert done.status == 0, done.said
     assert b"NO DIVERGENCE SEEN" in done.out
     (kept,) = tmp_path.glob("repro-audit-*")

@@ -130,7 +130,7 @@ def test_a_run_is_recorded_with_factors_and_a_diff_says_with_which(tmp_path: Pat
         done = audited(tmp_path, "record", "-o", name, *words, "train.py")
         assert done.status == 0, done.said
     assert "torch-seed pinned, file-order varied" in done.said
-    compared = audited(tmp_path, "diff", "a", "b")
+    compared = audited(tmp_path, "diff", "-v", "a", "b")
     assert compared.status == 0, compared.said
     assert b"varied  none  file-order" in compared.out
 

@@ -199,7 +199,7 @@ def test_a_verdict_stands_first() -> None:
     for fixture, sentence in {
         "kernel_in_backward": "DIVERGED  Intermittent: 5 of 6 pairs of runs differ, first at encoder/train.py:31 ",
         "no_divergence": "NO DIVERGENCE SEEN  2 runs agree in all 5,544 ops and 40 steps compared.",
-        "inconclusive": "INCONCLUSIVE  the script failed in both runs alike",
+        "inconclusive": "INCONCLUSIVE  The script failed in both runs alike",
     }.items():
         assert rendered("terminal", made(fixture)).startswith(sentence)
 
@@ -208,7 +208,7 @@ def test_a_verdict_stands_first() -> None:
 def test_of_kept_runs_the_environment_is_part_of_the_answer(name: str) -> None:
     audit = made("environments_differ")
     found = " ".join(rendered(name, audit).replace("*", "").split())
-    assert found.startswith("DIVERGED monday and friday differ, first at encoder/train.py:31")
+    assert found.startswith("DIVERGED monday and friday diverge at encoder/train.py:31")
     assert found.index("differs in 16 facts") < found.index("first divergence")
     assert "14 more (-v)" in found
     shown = " ".join(rendered_verbose(audit).split())
@@ -248,6 +248,39 @@ def test_the_first_block_is_at_most_eight_lines_and_names_no_run(fixture: str) -
     first = rendered("terminal", audit).split("\n\n")[0]
     assert len(first.splitlines()) <= 8
     assert [run.id for run in audit.runs if run.role not in ("kept", "program") and run.id in first] == []
+
+
+def test_code_is_framed_once_and_a_reason_is_given_once() -> None:
+    audit = made("proved_by_pinning")
+    assert audit.divergence is not None
+    assert audit.search is not None
+    at = {"file": audit.divergence.file, "line": audit.divergence.line, "code": audit.divergence.code}
+    audit.findings = [Finding(rule="unsorted-set", level="error", message="m", **at)]
+    reason = next(iter(audit.search.left_out.values()))
+    audit.notes = [f"a run on a GPU was left out: {reason}", "one port for all runs"]
+    found = rendered("terminal", audit)
+    assert (found.count(str(at["code"])), found.count(reason)) == (1, 1)
+    assert "one port for all runs" in found
+    assert f"a run on a GPU was left out: {reason}" in rendered_verbose(audit)
+
+
+def test_the_effect_names_what_is_printed_only_where_nothing_of_the_training_is_reached() -> None:
+    audit = made("proved_by_pinning")
+    assert audit.divergence is not None
+    audit.divergence.reaches = ["loss", "number"]
+    assert "reaches the loss; " in rendered("terminal", audit)
+    audit.divergence.reaches = ["number"]
+    assert "reaches no part of the training, only a number that the script reads" in " ".join(rendered("terminal", audit).split())
+
+
+def test_what_a_seed_changes_stands_beside_the_op_that_shows_it() -> None:
+    audit, draw = made("seed_from_the_clock"), made("draw_in_setup")
+    assert audit.divergence is not None
+    assert draw.divergence is not None
+    audit.divergence.detail.evidence = draw.divergence.detail.evidence
+    shown = " ".join(rendered("terminal", audit).split())
+    assert "first divergent op torch.manual_seed in setup, draw first visible" in shown
+    assert "first visible in aten.randn (clock_seed.py:14); float32 [10, 1, 5]: all 50 elements differ" in shown
 
 
 def test_a_story_lists_five_of_many_and_all_under_verbose() -> None:

@@ -548,7 +548,7 @@ def test_findings_are_part_of_the_audit_and_options_choose_among_them(tmp_path: 
     assert [(f["rule"], f["level"], f["file"], f["line"]) for f in findings] == [
         ("unseeded-numpy-draw", "error", "train.py", 5), ("reduced-matmul-precision", "warning", "train.py", 6),
     ]  # fmt: skip
-    assert b"but there are 1 error and 1 warning" in first.out
+    assert b"but with 1 error and 1 warning" in first.out
     assert audited(tmp_path, "--effort", "compare", "--ignore", "random-streams", "train.py").status == 0
     assert audited(tmp_path, "--effort", "compare", "--write-baseline", "known.json", "train.py").status == 1
     assert audited(tmp_path, "--effort", "compare", "--baseline", "known.json", "--write-baseline", "again.json", "train.py").status == 0

@@ -119,11 +119,7 @@ def agreement(audit: Audit) -> str:
     levels = [finding.level for finding in audit.findings if finding.level != "note"]
     found = [counted(levels.count(level), level) for level in dict.fromkeys(sorted(levels))]
     found += [counted(len(audit.side), "side difference")] if audit.side else []
-    return f"{said}, but there {'is' if _is_one(levels, audit) else 'are'} {listed(found)}." if found else f"{said}."
-
-
-def _is_one(levels: Sequence[str], audit: Audit) -> bool:
-    return len(levels) == 1 or (not levels and len(audit.side) == 1)
+    return f"{said}, but with {listed(found)}." if found else f"{said}."
 
 
 def because(audit: Audit) -> str:

@@ -6,7 +6,7 @@ context of ops are no part of a story: `verbose` takes the limits off its lists,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 
 from auditor import report as words
 from auditor.report.story.answer import facts, headline, of_cause
@@ -15,7 +15,7 @@ from auditor.report.story.rows import Diff, Entry, Fact, Frame, More, Row, Secti
 from auditor.report.story.tail import next_command, tail
 from auditor.report.words import devices, programs
 from auditor.report.words.text import counted, listed, op_name, path, place, plain
-from auditor.results import Audit, Cause, Divergence, Finding, OpError
+from auditor.results import Audit, Cause, Difference, Divergence, Finding, OpError
 
 #: Most entries of a list, and most ops that a difference is said to propagate to.
 _LIST, _PROPAGATED = 5, 3
@@ -33,9 +33,9 @@ def story(audit: Audit, verbose: bool = False) -> Story:
 
 
 def _sections(audit: Audit, most: int) -> Iterator[Section]:
-    divergence, causes = audit.divergence, words.leading(audit)
+    divergence, causes, frames = audit.divergence, words.leading(audit), divergence_frames(audit)
     if divergence is not None:
-        yield Section("", tuple(divergence_frames(audit)))
+        yield Section("", tuple(frames))
         yield Section("", tuple(_first_op(divergence)))
     if len(causes) > 1:
         yield Section(counted(len(causes), "cause"), _cut([_cause(cause, audit) for cause in causes], most))
@@ -53,10 +53,10 @@ def _sections(audit: Audit, most: int) -> Iterator[Section]:
         yield Section(devices.devices_title(comparison), (*_said(comparison.sentence), *introduced))
     if audit.shadow is not None:
         yield Section(devices.shadow_title(audit.shadow), (*_said(audit.shadow.sentence), *_introduced(audit.shadow.most)))
-    yield _findings(audit, most)
+    yield _findings(audit, most, {(frame.file, frame.line) for frame in frames})
     foretold = [_foretold(rule) for rule in words.forecast(audit)]
     yield Section(f"{words.FORECAST} ({words.FORETOLD})", _cut(foretold, most))
-    yield Section("Notes", _cut([Entry("", "", text=plain(note)) for note in audit.notes], most))
+    yield Section("Notes", _cut(_texts(_notes(audit, most)), most))
 
 
 def _cut(entries: Sequence[Entry], most: int) -> tuple[Row, ...]:
@@ -75,18 +75,16 @@ def _first_op(divergence: Divergence) -> Iterator[Fact]:
     said = [f"{op_name(divergence.op).removesuffix('.default')}{when}{forward}, {divergence.kind}"]
     if not divergence.code:
         said.append(words.MEANINGS[divergence.kind])
-    if differing is not None:
-        off = f", by {words.number(differing.absolute)} at most" if differing.absolute is not None else ""
-        counts = f"{words.elements(differing)} elements" if differing.elements else "elements"
-        said.append(f"{words.tensor(differing)}: {counts} differ{off}")
-    yield Fact("first divergent op", "; ".join(said))
+    off = [_differing(differing)] if differing is not None else []
+    yield Fact("first divergent op", "; ".join([*said, *(off if detail.seen_at is None else [])]))
     for what, a, b in words.sides(divergence)[:_PROPAGATED]:
         yield Fact("differs in", f"{what}: {a} and {b}")
     if detail.allocated is not None and detail.allocated.file:
         yield Fact("memory from", place(detail.allocated.file, detail.allocated.line))
     if detail.seen_at is not None:
         seen = detail.seen_at
-        yield Fact("first visible in", f"{op_name(seen.op).removesuffix('.default')} ({place(seen.file, seen.line)})")
+        op = f"{op_name(seen.op).removesuffix('.default')} ({place(seen.file, seen.line)})"
+        yield Fact("first visible in", "; ".join([op, *off]))
     if detail.carriers:
         ops = [f"{op_name(one.op).removesuffix('.default')} ({place(one.file, one.line)})" for one in detail.carriers]
         few = list(dict.fromkeys(ops))[:_PROPAGATED]
@@ -96,6 +94,13 @@ def _first_op(divergence: Divergence) -> Iterator[Fact]:
     if before:
         rest = [f"{len(before) - _PROPAGATED} more (-v)"] if len(before) > _PROPAGATED else []
         yield Fact("differs before it", listed([*before[:_PROPAGATED], *rest]))
+
+
+def _differing(tensor: Difference) -> str:
+    """`float32 [62, 3]: 177 of 186 elements differ, by 0.906 at most`."""
+    off = f", by {words.number(tensor.absolute)} at most" if tensor.absolute is not None else ""
+    counts = f"{words.elements(tensor)} elements" if tensor.elements else "elements"
+    return f"{words.tensor(tensor)}: {counts} differ{off}"
 
 
 def _at(file: str | None, line: int | None) -> str:
@@ -137,16 +142,23 @@ def _introduced(most: Sequence[OpError]) -> list[Fact]:
     return [Fact("largest error", f"introduced by {op}{f' ({where})' if where else ''}:{error}{within}")]
 
 
-def _findings(audit: Audit, most: int) -> Section:
-    """Findings, the worst first; notes of one rule are one entry."""
+def _notes(audit: Audit, most: int) -> list[str]:
+    """The notes; without those that give a reason which the line on factors gives too, unless all is listed."""
+    reasons = tuple(audit.search.left_out.values()) if audit.search and most < _ALL else ()
+    return [note for note in audit.notes if not any(reason and note.endswith(f": {reason}") for reason in reasons)]
+
+
+def _findings(audit: Audit, most: int, framed: Container[tuple[str | None, int | None]]) -> Section:
+    """Findings, the worst first; notes of one rule are one entry. The code of a line that is framed above is not shown again."""
     seen = words.seen(audit)
     levels = [finding.level for finding in seen]
     counts = [counted(levels.count(level), level) for level in ("error", "warning", "note") if level in levels]
-    return Section(", ".join(counts), _cut([_finding(*one) for one in words.grouped(seen)], most))
+    return Section(", ".join(counts), _cut([_finding(*one, framed) for one in words.grouped(seen)], most))
 
 
-def _finding(finding: Finding, others: Sequence[Finding]) -> Entry:
-    shown = frame_of(None, finding.line, finding.code, finding.around) if finding.level != "note" else None
+def _finding(finding: Finding, others: Sequence[Finding], framed: Container[tuple[str | None, int | None]]) -> Entry:
+    new = finding.level != "note" and (finding.file, finding.line) not in framed
+    shown = frame_of(None, finding.line, finding.code, finding.around) if new else None
     rows: list[Fact | Frame | Sides] = [shown] if shown else []
     if finding.instead and finding.level != "note":
         rows.append(Fact("fix", plain(finding.instead), "good"))

@@ -8,7 +8,7 @@ from auditor import report as words
 from auditor.report.story.rows import Fact
 from auditor.report.words import programs
 from auditor.report.words.text import counted, listed, op_name, percent, place, plain
-from auditor.results import Audit, Cause, Divergence, Intermittent, OpError, RunOutcome
+from auditor.results import Audit, Cause, Divergence, Intermittent, OpError
 
 #: Reaches that are no part of the training.
 _OUTSIDE_TRAINING = {"number", "nothing"}
@@ -19,7 +19,8 @@ _FACTS, _FIX = 2, 160
 def headline(audit: Audit) -> str:
     """What stands behind the verdict's label. It never says that a script is reproducible: nobody can know."""
     if audit.verdict == "inconclusive":
-        return plain(audit.reason or "The audit gives no reason.")
+        reason = plain(audit.reason or "The audit gives no reason.")
+        return reason[:1].upper() + reason[1:]
     if programs.is_match(audit):
         return programs.matching(audit)
     if audit.verdict == "no-divergence-seen":
@@ -30,7 +31,7 @@ def headline(audit: Audit) -> str:
     where = place(divergence.file, divergence.line) if divergence.file else f"op {divergence.index}"
     if divergence.kind == "arithmetic":
         return f"{_off(divergence, audit)} at {where}{_moment(divergence)}."
-    return f"{_who(divergence, audit)}, first at {where}{_moment(divergence)}{words.because(audit)}."
+    return f"{_who(divergence, audit)} at {where}{_moment(divergence)}{words.because(audit)}."
 
 
 def facts(audit: Audit) -> tuple[Fact, ...]:
@@ -118,7 +119,8 @@ def _effect(divergence: Divergence | None) -> list[Fact]:
     if reaches and _OUTSIDE_TRAINING.issuperset(reaches):
         said = "reaches no part of the training" + (f", only {words.REACHED['number']}" if "number" in reaches else "")
     else:
-        said = f"reaches {words.reaching(divergence)}" if reaches else ""
+        training = [what for what in reaches if what not in _OUTSIDE_TRAINING]  # a number that is printed is no news beside a loss
+        said = f"reaches {listed(words.REACHED[what] for what in training)}" if training else ""
     return [Fact("effect", "; ".join(filter(None, [said, spread])))] if said or spread else []
 
 
@@ -133,24 +135,25 @@ def _environment(audit: Audit) -> list[Fact]:
 
 
 def _value(value: str | None) -> str:
-    return "not set" if value is None else plain(value, 40)
+    return "none" if value is None else plain(value, 40)
 
 
 def _who(divergence: Divergence, audit: Audit) -> str:
-    """Which runs differ, in words; kept runs have the names that the user gave them."""
+    """Which runs diverge, in words, up to where; kept runs have the names that the user gave them."""
     runs = {run.id: run for run in audit.runs}
     made = [runs[name] for name in divergence.runs if name in runs]
     if any(run.role == "kept" for run in made):
-        return f"{listed(divergence.runs)} differ"
+        return f"{listed(divergence.runs)} diverge"
     varied = next((run for run in made if words.is_trial(run)), None)
     if varied is not None:
-        return f"With {words.in_words(varied, audit.search)}, the runs differ"
-    return _how_often(divergence.intermittent, made) or "The two runs differ"
+        return f"With {words.in_words(varied, audit.search)}, the runs diverge"
+    often = _how_often(divergence.intermittent)
+    return f"{often}, first" if often else f"The {'two ' if len(made) < 3 else ''}runs diverge"
 
 
-def _how_often(often: Intermittent | None, made: list[RunOutcome]) -> str:
+def _how_often(often: Intermittent | None) -> str:
     if often is None:
-        return "The runs differ" if len(made) > 2 else ""
+        return ""
     if often.apart is not None and often.others:
         known = often.low is not None and often.high is not None
         interval = f" (95 % CI {percent(often.low or 0)}-{percent(often.high or 0)} %)" if known else ""
