@@ -28,7 +28,7 @@ app = typer.Typer(
     cls=AuditByDefault, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Find out why two runs of a PyTorch training script differ. "
-    "`repro-audit train.py ...` runs the script twice, unmodified, and names the first op at which the runs part.",
+    "`repro-audit train.py ...` runs the script twice, unmodified, and finds the first op where the runs diverge.",
 )  # fmt: skip
 
 rules_app = typer.Typer(

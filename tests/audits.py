@@ -596,7 +596,7 @@ def not_proved() -> Audit:
             file="encoder/model.py",
             line=77,
             code="tokens = self.embedding(batch)",
-            message="aten.index_put_.default comes from here; 4 runs that agree may be luck at this rate: --runs 9 would tell",
+            message="aten.index_put_.default comes from here; 4 runs that agree may be chance at this rate; use --runs 9",
             fix="torch.use_deterministic_algorithms(True)",
             proof=["control-1", "control-2", *(f"pin-kernels-{k}" for k in range(1, 5))],
             between=["control-1", "control-2"],

@@ -154,7 +154,7 @@ def test_a_fault_that_shows_now_and_then_has_a_rate_and_a_proof_only_by_as_many_
     if proved:
         assert len(held) >= runs_needed(apart, free - 1) > 2
     else:
-        assert f"{len(held)} runs that agree may be luck at this rate: --runs " in cause.message
+        assert f"{len(held)} runs that agree may be chance at this rate; use --runs " in cause.message
         assert len(held) < runs_needed(apart, free - 1)
 
 

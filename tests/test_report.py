@@ -475,7 +475,7 @@ def test_under_verbose_each_proof_names_its_runs() -> None:
 def test_what_is_not_proved_is_no_because() -> None:
     found = " ".join(rendered("terminal", made("not_proved")).split())
     assert "not proved: kernels may be the cause" in found
-    assert "may be luck at this rate" in found
+    assert "may be chance at this rate" in found
     assert "not proved tried in 6 runs" in found
     assert "because" not in found
     for shown in (found, " ".join(rendered_verbose(made("not_proved")).split())):

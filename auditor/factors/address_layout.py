@@ -27,7 +27,7 @@ def _unavailable() -> str | None:
 
 FACTOR = Factor(
     name="address-layout",
-    why="the system puts memory at other addresses in each run, and sets and dicts of plain objects are ordered by them",
+    why="memory addresses differ between runs, and sets of plain objects are ordered by them",
     remedy="sorted(..., key=...) by something that is not id() or the default hash()",
     pin=_pin,
     unavailable=_unavailable,

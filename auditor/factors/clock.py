@@ -149,8 +149,8 @@ _CALLS = (
 
 FACTOR = Factor(
     name="clock",
-    why="the time is another one in each run, and so is all that is made of it",
-    remedy="keep the time out of what is computed: a seed or a name is written down, a duration printed and not used",
+    why="the clock differs between runs, and so does anything computed from it",
+    remedy="do not compute with the time: use a constant for a seed or a name, and only print a duration",
     inside=_inside,
     watches=True,
     order=6,

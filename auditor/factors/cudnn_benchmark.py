@@ -21,7 +21,7 @@ def _inside(_process: Any, how: str) -> None:
 
 FACTOR = Factor(
     name="cudnn-benchmark",
-    why="with torch.backends.cudnn.benchmark on, cuDNN times its algorithms and takes another one in another run",
+    why="with torch.backends.cudnn.benchmark on, cuDNN times its algorithms and may choose a different one in each run",
     remedy="torch.backends.cudnn.benchmark = False",
     inside=_inside,
     unavailable=needs_cuda,

@@ -23,7 +23,7 @@ def _vary(plan: Plan) -> Plan:
 
 FACTOR = Factor(
     name="device",
-    why="a script that takes what device there is computes on another one elsewhere, and each rounds in its own way",
+    why="a script that takes the device it finds computes on a different one elsewhere, and devices round differently",
     remedy="say which device is meant, and compare results between devices with a tolerance",
     pin=_pin,
     vary=_vary,

@@ -93,7 +93,7 @@ def _without_zone(*zone: Any, **named: Any) -> bool:
 
 FACTOR = Factor(
     name="environment",
-    why="language, time zone and the like are the user's, and another user has others",
+    why="language, time zone and similar settings differ between users",
     remedy="say which language, time zone or encoding is meant, where it decides about data",
     pin=_pin,
     vary=_vary,

@@ -50,7 +50,7 @@ def _inside(_process: Any, how: str) -> None:
 
 FACTOR = Factor(
     name="file-order",
-    why="a directory gives its names in an order that depends on the file system and on how they got there",
+    why="the order of a directory listing depends on the file system and on how the files were created",
     remedy="sorted(os.listdir(...)), sorted(path.glob(...))",
     inside=_inside,
     order=9,

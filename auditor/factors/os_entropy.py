@@ -67,7 +67,7 @@ def _inside(process: Any, how: str) -> None:
 
 FACTOR = Factor(
     name="os-entropy",
-    why="os.urandom, secrets, uuid4 and random.SystemRandom give other bytes in each run, and no seed changes that",
+    why="os.urandom, secrets, uuid4 and random.SystemRandom give different bytes in every run, and no seed changes that",
     remedy="a seeded generator in the place of os.urandom, secrets, uuid4 or SystemRandom",
     inside=_inside,
     watches=True,

@@ -64,8 +64,8 @@ def _inside(process: Any, how: str) -> None:
 
 FACTOR = Factor(
     name="process-id",
-    why="the number of a process is another one in each run, and so is all that is made of it",
-    remedy="keep os.getpid() out of what is computed: a seed or a name is written down",
+    why="the process id differs between runs, and so does anything computed from it",
+    remedy="do not compute with os.getpid(): use a constant for a seed or a name",
     inside=_inside,
     watches=True,
     order=8,

@@ -26,7 +26,7 @@ def _unavailable() -> str | None:
 
 FACTOR = Factor(
     name="uninitialized-memory",
-    why="torch.empty and np.empty give memory with whatever was in it before",
+    why="torch.empty and np.empty give memory that holds whatever was there before",
     remedy="torch.zeros in the place of torch.empty, or fill it before it is read",
     pin=_pin,
     vary=_vary,

@@ -118,8 +118,8 @@ def summary(lab: Laboratory, state: State, pinned: Sequence[str] = (), varied: S
         shown = lab.shown(state.beyond).divergence
         where = f"{shown.file}:{shown.line}" if shown.file else f"op {shown.index}"
         sentence = (
-            f"what is left, first at {where} ({shown.kind}), is what they cannot hold: a race between threads of a library, a service that "
-            "is asked, files outside the working directory, or a generator of a library's own"
+            f"the difference at {where} ({shown.kind}) may come from a race between threads of a library, a network service, "
+            "files outside the working directory, or a library's own generator"
         )
         if state.aside:
             sentence += f"; or {listed(state.aside)}, with which the script fails"
@@ -136,12 +136,12 @@ def _cause(lab: Laboratory, found: Found) -> Cause:
     proved = found.returned is not None and enough
     said = f"{doing}; {factor.why}"
     if found.beside:
-        said += f"; {listed(found.beside)} {'hold' if len(found.beside) > 1 else 'holds'} the same still"
+        said += f"; pinning {listed(found.beside)} also removes it"
     if not enough:
         needed = lab.runs_needed(found)
-        said += f"; {counted(len(found.held.runs), 'run')} that agree may be luck at this rate: --runs {needed} would tell"
+        said += f"; {counted(len(found.held.runs), 'run')} that agree may be chance at this rate; use --runs {needed}"
     elif found.returned is None:
-        said += "; with all other factors held still the runs agree as well, so that something else holds the same still"
+        said += "; pinning another factor also removes it"
     return Cause(
         factor=found.factor, proved=proved, kind=original.divergence.kind, grade="numerical" if factor.numerical else "logical",
         message=said, fix=factor.remedy, between=list(original.divergence.runs), seen_at=seen_at(original.divergence),

@@ -182,14 +182,15 @@ def _match(audit: Audit, most: int) -> Iterator[Section]:
         beside = pair_frames(pair)
         where = programs.pair_place(pair)
         text = programs.relation_words(pair)
-        entries.append(Entry(str(k), name, text=f"{where}: {text}" if where else text, rows=(beside,) if beside else (), tone="bad"))
+        said = f"{where}: {text}" if where and beside is None else text
+        entries.append(Entry(str(k), name, text=said, rows=(beside,) if beside else (), tone="bad"))
     yield Section("Differences that follow from no other", _cut(entries, most))
     if audit.names and origins:
         agree = sum(pair.agrees for pair in audit.names)
         follow = sum(pair.follows is not None for pair in audit.names)
         explained = f"; {counted(follow, 'name')} {'differs' if follow == 1 else 'differ'} because of them" if follow else ""
         yield Section("", (Fact("names", f"{agree} of {counted(len(audit.names), 'name')} agree{explained}"),))
-    yield Section("No counterpart", _cut(_texts(audit.unaligned), most))
+    yield Section("No counterpart", _cut(_texts(one.removesuffix(": no counterpart") for one in audit.unaligned), most))
 
 
 def _texts(said: Iterable[str]) -> list[Entry]:

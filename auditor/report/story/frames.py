@@ -9,6 +9,9 @@ from auditor.report.story.rows import Frame, Sides
 from auditor.report.words.text import plain, plain_line
 from auditor.results import Audit, Divergence, NamePair
 
+#: Lines before and behind the one that a frame is about.
+_AROUND = 2
+
 
 def frame_of(file: str | None, line: int | None, code: str | None, around: Sequence[tuple[int, str]], under: str = "") -> Frame | None:
     """The line with those around it, or alone; None where not even the line is known."""
@@ -52,11 +55,9 @@ def _merged(frames: list[Frame]) -> list[Frame]:
 
 
 def pair_frames(pair: NamePair) -> Sides | None:
-    """The lines of both programs that gave a name its values."""
-    if not pair.around_a or not pair.around_b:
-        return None
+    """The lines of both programs that gave a name its values, with as many around each as a frame has."""
     a, b = (
-        Frame(file, line, tuple((number, plain_line(text)) for number, text in around))
+        Frame(file, line, tuple((number, plain_line(text)) for number, text in around if line is None or abs(number - line) <= _AROUND))
         for file, line, around in ((pair.file_a, pair.line_a, pair.around_a), (pair.file_b, pair.line_b, pair.around_b))
     )
-    return Sides(a, b)
+    return Sides(a, b) if a.lines and b.lines else None

@@ -30,7 +30,7 @@ def matching(audit: Audit) -> str:
     when_ = f" (step {first.first.step})" if first.first is not None else ""
     at = f", at {pair_place(first)}" if pair_place(first) else ""
     count = len(origins(audit))
-    said = f"{both}{at}{when_}: {relation_words(first)}"
+    said = f"{both}{at}{when_}: {relation_words(first, short=count > 1)}"
     return f"{counted(count, 'difference')} explain all others. The first is {said}." if count > 1 else f"The first difference is {said}."
 
 
