@@ -20,8 +20,8 @@ from markdown_it import MarkdownIt
 from rich.cells import cell_len
 
 from auditor.errors import UsageError
-from auditor.plugins import reports
-from auditor.report import MEANINGS, Report, caveat, held, proof, run_names, run_rows
+from auditor.plugins import factors, reports
+from auditor.report import CAUSED, MEANINGS, Report, caveat, held, proof, run_names, run_rows
 from auditor.report.json import FORMAT, read
 from auditor.report.markdown import cell, code, text
 from auditor.report.story.tail import next_command
@@ -250,6 +250,10 @@ def test_the_first_block_is_at_most_eight_lines_and_names_no_run(fixture: str) -
     assert [run.id for run in audit.runs if run.role not in ("kept", "program") and run.id in first] == []
 
 
+def test_the_headline_says_of_every_factor_what_it_does() -> None:
+    assert set(CAUSED) == set(factors())
+
+
 def test_code_is_framed_once_and_a_reason_is_given_once() -> None:
     audit = made("proved_by_pinning")
     assert audit.divergence is not None
@@ -429,7 +433,7 @@ def test_a_proof_with_a_run_that_is_not_in_the_audit_names_its_runs_only() -> No
 def test_a_cause_its_proof_and_its_remedy_stand_before_all_else(name: str) -> None:
     found = " ".join(rendered(name, made("with_patch")).split())
     said = [
-        "because of hash-seed, introduced at train.py:9",
+        "because Python hashes strings differently (hash-seed at train.py:9)",
         "with hash-seed pinned, 2 reruns agree",
         "with all but hash-seed pinned, 2 reruns differ again",
         "sorted(...) where the set is iterated",
@@ -500,7 +504,7 @@ def test_a_cause_that_does_not_explain_all_is_not_said_to() -> None:
     audit.search.beyond = True
     audit.runs += alike("pin-all", (1, 2), PINNED)
     found = " ".join(rendered("terminal", audit).split())
-    assert "because of hash-seed, introduced at train.py:9; another cause remains that was not found" in found
+    assert "(hash-seed at train.py:9); another cause remains that was not found" in found
     assert "also with all 17 factors pinned, reruns still differ" in found
     assert "2 reruns no longer differ there;" in found, "they may differ behind it"
 
@@ -536,7 +540,7 @@ def test_rounding_that_changes_only_when_varied_is_no_divergence(name: str) -> N
     assert "Of these, threads and cpu-isa change how results are rounded." in shown
     assert "Not varied: cuda-seed, cudnn-benchmark and tf32 (there is no CUDA device here)." in shown
     other = " ".join(rendered(name, made("varied_logical")).replace("*", "").split())
-    assert "because of file-order, introduced at train.py:18." in other
+    assert "because a directory is listed in a different order (file-order at train.py:18)." in other
     assert "control runs" in other
     assert "agree: unchanged runs on this machine do not show it" in other
     assert "on, by 1.2e-07 at most" in other[other.index("Rounding changes only") :]
@@ -546,7 +550,7 @@ def test_rounding_that_differs_between_controls_is_why_they_differ() -> None:
     audit = made("not_proved")
     audit.causes[0].proved = True
     found = rendered("terminal", audit)
-    assert "because of kernels" in " ".join(found.split())
+    assert "because an op has a nondeterministic kernel (kernels" in " ".join(found.split())
     assert "Rounding changes only" not in found
 
 
@@ -621,7 +625,7 @@ def test_runs_that_ended_otherwise_are_shown_for_themselves() -> None:
 def test_how_often_a_fault_shows_has_its_interval() -> None:
     found = " ".join(rendered("terminal", made("intermittent_with_interval")).split())
     assert "Intermittent: 2 of 9 runs differ (95 % CI 6-55 %)" in found
-    assert "because of thread-timing" in found
+    assert "because threads run in a different order (thread-timing" in found
     shown = " ".join(rendered_verbose(made("intermittent_with_interval")).split())
     assert "2 of 9 runs (control-4 and control-7) diverged from control-1: 22 %, 95 % CI 6-55 %" in shown
 
