@@ -297,9 +297,19 @@ def test_a_story_lists_five_of_many_and_all_under_verbose() -> None:
 
 
 def test_lines_around_a_cause_and_a_divergence_are_shown_once() -> None:
-    found = rendered("terminal", made("proved_by_pinning"))
-    numbers = [line.split("│")[0].strip() for line in found.splitlines() if "│" in line]
-    assert numbers == ["7", "8", "9", "", "10", "11", "12", "", "13", "14"]
+    audit, (cause, divergence) = made("proved_by_pinning"), (9, 12)
+    assert audit.divergence is not None
+    assert (audit.causes[0].line, audit.divergence.line) == (cause, divergence)
+
+    def numbers(reach: int, code: str) -> list[str]:
+        audit.causes[0].around = [(k, code if k != cause else "its line") for k in range(cause - reach, cause + reach + 1)]
+        assert audit.divergence is not None
+        audit.divergence.around = [(k, code if k != divergence else "its line") for k in range(divergence - reach, divergence + reach + 1)]
+        return [line.split("│")[0].strip() for line in rendered("terminal", audit).splitlines() if "│" in line]
+
+    assert numbers(2, "x = 1") == ["7", "8", "9", "", "10", "11", "12", "", "13", "14"]
+    assert numbers(3, "x = 1") == ["6", "7", "8", "9", "", "10", "11", "12", "", "13", "14", "15"]
+    assert numbers(2, " ") == ["9", "", "12", ""], "blank lines at the ends show nothing"
 
 
 @pytest.mark.parametrize("name", ["terminal", "markdown"])

@@ -16,8 +16,14 @@ _AROUND = 2
 def frame_of(file: str | None, line: int | None, code: str | None, around: Sequence[tuple[int, str]], under: str = "") -> Frame | None:
     """The line with those around it, or alone; None where not even the line is known."""
     if around and any(number == line for number, _ in around):
-        return Frame(file, line, tuple((number, plain_line(text)) for number, text in around), under)
+        return Frame(file, line, _trimmed(around, line), under)
     return Frame(file, line, ((line, plain(code)),), under) if code else None
+
+
+def _trimmed(around: Sequence[tuple[int, str]], line: int | None) -> tuple[tuple[int, str], ...]:
+    """The lines from the first to the last that are not blank."""
+    shown = [k for k, (number, text) in enumerate(around) if text.strip() or number == line]
+    return tuple((number, plain_line(text)) for number, text in around[shown[0] : shown[-1] + 1]) if shown else ()
 
 
 def divergence_frames(audit: Audit) -> list[Frame]:
@@ -44,8 +50,8 @@ def _what(divergence: Divergence) -> str:
 
 
 def _merged(frames: list[Frame]) -> list[Frame]:
-    """The frames without lines that an earlier one shows already; the line that a frame is about always stays."""
-    seen: set[tuple[str | None, int | None]] = set()
+    """The frames, each line in one of them: that which is about it, or else the first that has it."""
+    seen = {(frame.file, frame.line) for frame in frames}
     shown = []
     for frame in frames:
         lines = tuple(line for line in frame.lines if line[0] == frame.line or (frame.file, line[0]) not in seen)
