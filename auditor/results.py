@@ -214,6 +214,7 @@ class Cause(Place):
     grade: Literal["logical", "numerical"] = Field("logical", description="numerical: only rounding is not the same")
     message: str
     fix: str | None = Field(None, description="what to change, in words")
+    because: str = Field("", description="why the runs differ, in half a sentence")
     proof: list[str] = []
     between: list[str] = Field([], description="the two runs in which the difference was seen")
     seen_at: OpLine | None = Field(None, description="the first op that shows it")

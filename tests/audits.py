@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
+from auditor import plugins
 from auditor.results import (
     Audit,
     Cause,
@@ -33,6 +34,7 @@ from auditor.results import (
     Stream,
 )
 
+FACTORS = plugins.factors()
 FOLDER = "/home/ada/.cache/repro-audit/20261121-101500-train"
 PINNED = [
     "hash-seed", "file-order", "leftover-files", "clock", "process-id", "os-entropy", "torch-seed", "numpy-seed", "python-seed",
@@ -40,6 +42,11 @@ PINNED = [
 ]  # fmt: skip
 VARIED = ["hash-seed", "file-order", "leftover-files", "uninitialized-memory", "threads", "cpu-isa", "environment"]
 NO_CUDA = dict.fromkeys(("cuda-seed", "cudnn-benchmark", "tf32"), "there is no CUDA device here")
+
+
+def cause(factor: str, **facts: Any) -> Cause:
+    """A cause, with what its factor says of itself."""
+    return Cause(factor=factor, because=FACTORS[factor].because if factor in FACTORS else "", **facts)
 
 
 def draw_in_setup() -> Audit:
@@ -133,7 +140,7 @@ def seed_from_the_clock() -> Audit:
         ),
     )
     audit.causes = [
-        Cause(
+        cause(
             factor="clock",
             proved=True,
             kind="draw",
@@ -143,7 +150,7 @@ def seed_from_the_clock() -> Audit:
             fix="torch.manual_seed(0)",
             proof=["control-1", "control-2", "pin-clock-1", "pin-clock-2"],
         ),
-        Cause(factor="threads", proved=False, kind="kernel", message="the runs with one thread were ended by --timeout"),
+        cause(factor="threads", proved=False, kind="kernel", message="the runs with one thread were ended by --timeout"),
     ]
     audit.findings = [
         Finding(
@@ -500,7 +507,7 @@ def proved_by_pinning() -> Audit:
     audit.divergence.around = around[3:]
     audit.runs += [*_reruns("pin-hash-seed", ["hash-seed"]), *_reruns("free-hash-seed", _all_but("hash-seed"))]
     audit.causes = [
-        Cause(
+        cause(
             factor="hash-seed",
             proved=True,
             kind="data-order",
@@ -566,7 +573,7 @@ def two_causes() -> Audit:
     assert first.patch is not None
     first.patch.applied, first.patch.backup = True, "train.py.before"
     seen = ["pin-hash-seed-1", "pin-hash-seed-2"]
-    second = Cause(
+    second = cause(
         factor="numpy-seed",
         proved=True,
         kind="draw",
@@ -588,7 +595,7 @@ def not_proved() -> Audit:
     """A suspect that too few runs speak for."""
     audit = kernel_in_backward()
     audit.causes = [
-        Cause(
+        cause(
             factor="kernels",
             proved=False,
             kind="kernel",
@@ -631,7 +638,7 @@ def varied_numerical() -> Audit:
     ]
     seen = _op(17, "aten.addmm.default", "steady_training.py", 20, "logits = model(x)", "forward", 0)
     audit.causes = [
-        Cause(
+        cause(
             factor="threads",
             proved=True,
             kind="kernel",
@@ -642,7 +649,7 @@ def varied_numerical() -> Audit:
             between=["control-1", "vary-threads"],
             seen_at=seen,
         ),
-        Cause(
+        cause(
             factor="cpu-isa",
             proved=True,
             kind="kernel",
@@ -682,7 +689,7 @@ def varied_logical() -> Audit:
         _varied("vary-threads", ["threads"]),
     ]
     audit.causes = [
-        Cause(
+        cause(
             factor="threads",
             proved=True,
             kind="kernel",
@@ -691,7 +698,7 @@ def varied_logical() -> Audit:
             proof=["control-1", "vary-threads"],
             between=["control-1", "vary-threads"],
         ),
-        Cause(
+        cause(
             factor="file-order",
             proved=True,
             kind="data-order",
@@ -731,7 +738,7 @@ def intermittent_with_interval() -> Audit:
         high=0.5474,
     )
     audit.causes = [
-        Cause(
+        cause(
             factor="thread-timing",
             proved=True,
             kind="hidden-write",
@@ -867,7 +874,7 @@ def hostile() -> Audit:
     divergence.intermittent = Intermittent(differing=1, pairs=1, groups=[[evil, f"{evil}1", f"{evil}2"], [evil]], apart=1, others=3)
     diff = f"--- a/{evil}\n+++ b/{evil}\n@@ -1 +1 @@\n-\t{evil}\n+```\n+</details>{'y' * 3000}\r\n" + f"+{evil}\n" * 1000
     audit.causes += [
-        Cause(
+        cause(
             factor="clock",
             proved=True,
             kind="draw",
@@ -882,7 +889,7 @@ def hostile() -> Audit:
             seen_at=_op(9, evil, evil, 9, evil),
             patch=Patch(file=evil, diff=diff, runs=[evil, evil], applied=True, backup=evil),
         ),
-        Cause(
+        cause(
             factor=f"threads{evil}",
             proved=True,
             kind="kernel",

@@ -23,6 +23,8 @@ class Factor(NamedTuple):
 
     name: str
     """Kebab-case; the file's with underscores."""
+    because: str
+    """Why two runs differ if it is to blame, in half a sentence behind "because"."""
     why: str
     """What varies and where it comes from, in one sentence that a user can act on."""
     remedy: str

@@ -27,6 +27,7 @@ def _unavailable() -> str | None:
 
 FACTOR = Factor(
     name="address-layout",
+    because="memory addresses differ",
     why="memory addresses differ between runs, and sets of plain objects are ordered by them",
     remedy="sorted(..., key=...) by something that is not id() or the default hash()",
     pin=_pin,

@@ -149,6 +149,7 @@ _CALLS = (
 
 FACTOR = Factor(
     name="clock",
+    because="the clock differs",
     why="the clock differs between runs, and so does anything computed from it",
     remedy="do not compute with the time: use a constant for a seed or a name, and only print a duration",
     inside=_inside,

@@ -23,6 +23,7 @@ def _vary(plan: Plan) -> Plan:
 
 FACTOR = Factor(
     name="cpu-isa",
+    because="the CPU's instruction set differs",
     why="kernels are chosen by the CPU's instruction set, so results are rounded differently on another machine",
     remedy="the same ATEN_CPU_CAPABILITY, ONEDNN_MAX_CPU_ISA and MKL_CBWR wherever results must be the same to the last bit",
     pin=_pin,

@@ -23,6 +23,7 @@ def _inside(process: Any, how: str) -> None:
 
 FACTOR = Factor(
     name="cuda-seed",
+    because="the CUDA generators are seeded differently",
     why="the generators of CUDA devices start from the operating system's entropy unless the script calls torch.manual_seed",
     remedy="torch.manual_seed(0) before anything is built or drawn: it seeds all devices",
     inside=_inside,

@@ -21,6 +21,7 @@ def _inside(_process: Any, how: str) -> None:
 
 FACTOR = Factor(
     name="cudnn-benchmark",
+    because="cuDNN chooses different algorithms",
     why="with torch.backends.cudnn.benchmark on, cuDNN times its algorithms and may choose a different one in each run",
     remedy="torch.backends.cudnn.benchmark = False",
     inside=_inside,

@@ -23,6 +23,7 @@ def _vary(plan: Plan) -> Plan:
 
 FACTOR = Factor(
     name="device",
+    because="the device differs",
     why="a script that takes the device it finds computes on a different one elsewhere, and devices round differently",
     remedy="say which device is meant, and compare results between devices with a tolerance",
     pin=_pin,

@@ -93,6 +93,7 @@ def _without_zone(*zone: Any, **named: Any) -> bool:
 
 FACTOR = Factor(
     name="environment",
+    because="locale, time zone or similar settings differ",
     why="language, time zone and similar settings differ between users",
     remedy="say which language, time zone or encoding is meant, where it decides about data",
     pin=_pin,

@@ -50,6 +50,7 @@ def _inside(_process: Any, how: str) -> None:
 
 FACTOR = Factor(
     name="file-order",
+    because="a directory is listed in a different order",
     why="the order of a directory listing depends on the file system and on how the files were created",
     remedy="sorted(os.listdir(...)), sorted(path.glob(...))",
     inside=_inside,

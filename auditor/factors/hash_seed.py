@@ -20,6 +20,7 @@ def _vary(plan: Plan) -> Plan:
 
 FACTOR = Factor(
     name="hash-seed",
+    because="Python hashes strings differently",
     why="Python hashes strings with a different key in each process, so a set of strings has a different order in each run",
     remedy="sorted(...) where a set, or anything made of hash(), is iterated over",
     pin=_pin,

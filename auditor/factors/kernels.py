@@ -29,6 +29,7 @@ def _inside(_process: Any, how: str) -> None:
 
 FACTOR = Factor(
     name="kernels",
+    because="an op has a nondeterministic kernel",
     why="some ops add up in an order that varies, by atomic operations on a GPU, unless their deterministic form is asked for",
     remedy="torch.use_deterministic_algorithms(True)",
     pin=_pin,

@@ -22,6 +22,7 @@ def _vary(plan: Plan) -> Plan:
 
 FACTOR = Factor(
     name="leftover-files",
+    because="an earlier run left files behind",
     why="a run finds what an earlier one left in the working directory, such as a checkpoint or a cache, and goes on from there",
     remedy="write to a folder that is new for each run, or remove what is there before the run begins",
     pin=_pin,

@@ -30,6 +30,7 @@ def _inside(process: Any, how: str) -> None:
 
 FACTOR = Factor(
     name="numpy-seed",
+    because="NumPy's generators are seeded differently",
     why="NumPy's global stream, and each default_rng() or RandomState() without a seed, starts from the operating system's entropy",
     remedy="np.random.seed(0) at the top of the script, and a seed for each default_rng(0)",
     inside=_inside,

@@ -67,6 +67,7 @@ def _inside(process: Any, how: str) -> None:
 
 FACTOR = Factor(
     name="os-entropy",
+    because="the operating system gives different random bytes",
     why="os.urandom, secrets, uuid4 and random.SystemRandom give different bytes in every run, and no seed changes that",
     remedy="a seeded generator in the place of os.urandom, secrets, uuid4 or SystemRandom",
     inside=_inside,

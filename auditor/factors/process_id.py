@@ -64,6 +64,7 @@ def _inside(process: Any, how: str) -> None:
 
 FACTOR = Factor(
     name="process-id",
+    because="the process id differs",
     why="the process id differs between runs, and so does anything computed from it",
     remedy="do not compute with os.getpid(): use a constant for a seed or a name",
     inside=_inside,

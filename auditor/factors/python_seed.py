@@ -32,6 +32,7 @@ def _inside(process: Any, how: str) -> None:
 
 FACTOR = Factor(
     name="python-seed",
+    because="Python's random is seeded differently",
     why="Python's random starts from the operating system's entropy unless the script calls random.seed",
     remedy="random.seed(0) at the top of the script, and a seed for each random.Random(0)",
     inside=_inside,

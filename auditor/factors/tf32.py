@@ -29,6 +29,7 @@ def _unavailable() -> str | None:
 
 FACTOR = Factor(
     name="tf32",
+    because="products are computed in TF32",
     why="float32 products may be computed in TF32, with about three digits, where the GPU and the settings allow it",
     remedy='torch.set_float32_matmul_precision("highest")',
     pin=_pin,

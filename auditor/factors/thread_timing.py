@@ -43,6 +43,7 @@ def _watch(process: Any) -> None:
 
 FACTOR = Factor(
     name="thread-timing",
+    because="threads run in a different order",
     why="the operating system schedules threads differently in each run, so what they add to one thing comes in a different order",
     remedy="give each task a seeded generator of its own, and add up the results in the order in which the tasks were started",
     inside=_inside,

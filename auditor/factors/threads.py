@@ -36,6 +36,7 @@ def _inside(_process: Any, how: str) -> None:
 
 FACTOR = Factor(
     name="threads",
+    because="the number of threads differs",
     why="the work of an op is split among as many threads as there are cores, and the order of sums depends on that",
     remedy="torch.set_num_threads(1), or the same number of threads wherever results must be the same to the last bit",
     pin=_pin,

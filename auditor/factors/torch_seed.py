@@ -23,6 +23,7 @@ def _inside(process: Any, how: str) -> None:
 
 FACTOR = Factor(
     name="torch-seed",
+    because="torch's CPU generator is seeded differently",
     why="torch's CPU generator starts from the operating system's entropy unless the script calls torch.manual_seed",
     remedy="torch.manual_seed(0) before anything is built or drawn",
     inside=_inside,

@@ -26,6 +26,7 @@ def _unavailable() -> str | None:
 
 FACTOR = Factor(
     name="uninitialized-memory",
+    because="uninitialized memory is read",
     why="torch.empty and np.empty give memory that holds whatever was there before",
     remedy="torch.zeros in the place of torch.empty, or fill it before it is read",
     pin=_pin,

@@ -48,6 +48,7 @@ def _inside(process: Any, how: str) -> None:
 
 FACTOR = Factor(
     name="worker-seed",
+    because="DataLoader workers are seeded differently",
     why="DataLoader workers draw from streams of their own, which are seeded from the loader's base seed or by the operating system",
     remedy="DataLoader(..., generator=torch.Generator().manual_seed(0), worker_init_fn=...), which seeds all that the dataset draws from",
     inside=_inside,

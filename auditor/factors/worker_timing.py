@@ -91,6 +91,7 @@ def _watch(process: Any) -> None:
 
 FACTOR = Factor(
     name="worker-timing",
+    because="workers finish in a different order",
     why="worker processes finish in a different order in each run, and results that are taken as they come are in that order",
     remedy="in_order=True for a DataLoader, and map() in the place of imap_unordered() or as_completed()",
     inside=_inside,

@@ -144,7 +144,8 @@ def _cause(lab: Laboratory, found: Found) -> Cause:
         said += "; pinning another factor also removes it"
     return Cause(
         factor=found.factor, proved=proved, kind=original.divergence.kind, grade="numerical" if factor.numerical else "logical",
-        message=said, fix=factor.remedy, between=list(original.divergence.runs), seen_at=seen_at(original.divergence),
+        because=factor.because, message=said, fix=factor.remedy, between=list(original.divergence.runs),
+        seen_at=seen_at(original.divergence),
         proof=[*original.divergence.runs, *found.held.runs, *(found.returned.runs if found.returned else ())],
         file=place.file, line=place.line, function=place.function, code=place.code,
     )  # fmt: skip

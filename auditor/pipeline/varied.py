@@ -110,7 +110,7 @@ def _varied_cause(lab: Laboratory, found: Found, confirmed: list[str] | None, dr
     doubt = "" if confirmed is not None else "; it made a difference in one run, and none in another"
     return Cause(
         factor=found.factor, proved=confirmed is not None, kind=shown.divergence.kind, grade="numerical" if factor.numerical else "logical",
-        message=(size or f"{doing}; {factor.why}") + doubt, fix=factor.remedy, between=list(shown.divergence.runs),
+        message=(size or f"{doing}; {factor.why}") + doubt, fix=factor.remedy, because=factor.because, between=list(shown.divergence.runs),
         seen_at=seen_at(shown.divergence), proof=[lab.controls[0].id, *found.held.runs, *(confirmed or ()), *others],
         file=place.file, line=place.line, function=place.function, code=place.code,
     )  # fmt: skip

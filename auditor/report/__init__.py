@@ -64,32 +64,6 @@ MEANINGS: dict[Kind, str] = {
     "failed": "one run stopped with an error, the other did not",
 }
 
-#: What a factor does where it makes runs differ, as half a sentence.
-CAUSED = {
-    "address-layout": "memory addresses differ",
-    "clock": "the clock differs",
-    "cpu-isa": "the CPU's instruction set differs",
-    "cuda-seed": "the CUDA generators are seeded differently",
-    "cudnn-benchmark": "cuDNN chooses different algorithms",
-    "device": "the device differs",
-    "environment": "locale, time zone or similar settings differ",
-    "file-order": "a directory is listed in a different order",
-    "hash-seed": "Python hashes strings differently",
-    "kernels": "an op has a nondeterministic kernel",
-    "leftover-files": "an earlier run left files behind",
-    "numpy-seed": "NumPy's generators are seeded differently",
-    "os-entropy": "the operating system gives different random bytes",
-    "process-id": "the process id differs",
-    "python-seed": "Python's random is seeded differently",
-    "tf32": "products are computed in TF32",
-    "thread-timing": "threads run in a different order",
-    "threads": "the number of threads differs",
-    "torch-seed": "torch's CPU generator is seeded differently",
-    "uninitialized-memory": "uninitialized memory is read",
-    "worker-seed": "DataLoader workers are seeded differently",
-    "worker-timing": "workers finish in a different order",
-}
-
 #: What a difference reaches, in words.
 REACHED: dict[Reach, str] = {
     "loss": "the loss", "gradients": "gradients", "parameters": "parameters", "optimizer-state": "optimizer state",
@@ -165,8 +139,8 @@ def because(audit: Audit) -> str:
     only, first = proved[0], audit.divergence
     elsewhere = only.file and (first is None or (only.file, only.line) != (first.file, first.line))
     at = place(only.file, only.line) if len(causes) == 1 and elsewhere else ""
-    if len(causes) == 1 and only.symptom_of is None and only.factor in CAUSED:
-        said = f", because {CAUSED[only.factor]} ({only.factor}{f' at {at}' if at else ''})"
+    if len(causes) == 1 and only.symptom_of is None and only.because:
+        said = f", because {only.because} ({only.factor}{f' at {at}' if at else ''})"
     else:
         said = f", because of {names(proved)}{f', introduced at {at}' if at else ''}"
     if rest:
