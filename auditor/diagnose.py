@@ -72,9 +72,9 @@ def _seen(factors: Factors, divergence: Divergence, entries: Sequence[Entry], re
     origin = detail.origin
     if origin is not None:
         own = _factor_of(factors, origin.name)
-        streams = [stream for stream in detail.streams if stream.name != origin.name and stream.what != "setting"]
+        streams = [stream for stream in detail.streams if stream.name != origin.name and stream.how != "setting"]
         others = [_factor_of(factors, stream.name) for stream in streams]
-        if origin.what.startswith("seed") and not origin.entropy:
+        if origin.how == "seed" and not origin.entropy:
             # the script seeds it itself, with a number that comes from somewhere
             yield from _fed(factors, divergence, entries, read)
             yield from _read_before(divergence, entries)
@@ -96,7 +96,7 @@ def _seen(factors: Factors, divergence: Divergence, entries: Sequence[Entry], re
         yield "thread-timing"
     yield from _fed(factors, divergence, entries, read)
     yield from (_of_file(file) for file in detail.files)
-    yield from (_factor_of(factors, stream.name) for stream in detail.streams if stream.what != "setting")
+    yield from (_factor_of(factors, stream.name) for stream in detail.streams if stream.how != "setting")
     yield from _read_before(divergence, entries)
 
 
@@ -106,7 +106,7 @@ def _factor_of(factors: Factors, stream: str) -> str:
 
 
 def _of_file(file: FileDifference) -> str:
-    return "file-order" if file.op == "list" and "order" in file.what else "leftover-files"
+    return "file-order" if file.reordered else "leftover-files"
 
 
 def _fed(factors: Factors, divergence: Divergence, entries: Sequence[Entry], read: Callable[[str], str]) -> Iterable[str]:
@@ -169,15 +169,15 @@ def entered_at(
         if spots:
             return _place(here.file, spots[0].line, read), f"{spots[0].what} is called here"
     stream = next(
-        (one for one in detail.streams if one.what != "setting" and one.line is not None and _factor_of(factors, one.name) == name), None
+        (one for one in detail.streams if one.how != "setting" and one.line is not None and _factor_of(factors, one.name) == name), None
     )
     if stream is not None and (detail.origin is None or _factor_of(factors, detail.origin.name) != name):
-        return _place(stream.file, stream.line, read), f"{stream.what.partition(' by ')[2]} here"
+        return _place(stream.file, stream.line, read), f"{stream.function} here"
     if factor.numerical and detail.forward is not None:
         return detail.forward, f"{divergence.op} comes from here"
     if detail.raised is not None:
         return here, "it fails here"
-    drawn = detail.origin is not None and detail.origin.what.startswith("draw")
+    drawn = detail.origin is not None and detail.origin.how == "draw"
     return here, f"{divergence.op} {'draws' if drawn else 'is called'} here" if divergence.op != "external" else "a tensor is made here"
 
 

@@ -104,7 +104,9 @@ class Stream(Model):
     """A random stream, seed or setting that differs before the divergence."""
 
     name: str
-    what: str
+    how: Literal["draw", "seed", "setting"] = Field(description="what was done there")
+    function: str | None = Field(None, description="by which function")
+    what: str = Field("", description="both in words")
     a: str | None = None
     b: str | None = None
     file: str | None = None
@@ -119,6 +121,7 @@ class FileDifference(Model):
     path: str
     op: str
     what: str
+    reordered: bool = Field(False, description="the folder has as many names, perhaps the same in another order")
     file: str | None = None
     line: int | None = None
 

@@ -95,7 +95,16 @@ def draw_in_setup() -> Audit:
                     ],
                     sentence=sentence,
                 ),
-                streams=[Stream(name="torch-cpu", what="draw by aten.randn.default", file="lstm_unseeded.py", line=12)],
+                streams=[
+                    Stream(
+                        name="torch-cpu",
+                        how="draw",
+                        function="aten.randn.default",
+                        what="draw by aten.randn.default",
+                        file="lstm_unseeded.py",
+                        line=12,
+                    )
+                ],
                 a={"op": "aten.randn.default", "digest": "66ba432abaee8861", **line},
                 b={"op": "aten.randn.default", "digest": "69c921e53a0599eb", **line},
             ),
@@ -128,13 +137,15 @@ def seed_from_the_clock() -> Audit:
             streams=[
                 Stream(
                     name="torch-cpu",
+                    how="seed",
+                    function="torch.manual_seed",
                     what="seed by torch.manual_seed",
                     a="334433327",
                     b="729740183",
                     file="clock_seed.py",
                     line=13,
                 ),
-                Stream(name="torch.backends.cudnn.benchmark", what="setting", a="False", b="True"),
+                Stream(name="torch.backends.cudnn.benchmark", how="setting", what="setting", a="False", b="True"),
             ],
             files=[FileDifference(path="data/train.bin", op="read", what="other content", file="clock_seed.py", line=11)],
         ),
@@ -863,7 +874,7 @@ def hostile() -> Audit:
     difference = detail.evidence.outputs[0]
     difference.a = difference.b = difference.note = difference.dtype = evil
     detail.evidence.sentence = evil
-    detail.streams = [Stream(name=evil, what=evil, a=evil, b=None, file=evil, line=1)]
+    detail.streams = [Stream(name=evil, how="draw", function=evil, what=evil, a=evil, b=None, file=evil, line=1)]
     detail.files = [FileDifference(path=evil, op=evil, what=evil, file=evil, line=3)]
     detail.allocated = Place(file=evil, line=2, code=evil)
     detail.a, detail.b = {"args": evil, evil: 1}, {"args": evil * 100, evil: 2}

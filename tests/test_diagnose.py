@@ -34,7 +34,8 @@ def differs(kind: Kind, line: int | None = 3, lane: str = "main", file: str | No
 
 def stream(name: str, what: str = "draw by random.random", entropy: bool = False, line: int | None = 3) -> Stream:
     """A stream that was in another state."""
-    return Stream(name=name, what=what, file="train.py", line=line, entropy=entropy)
+    how, _, function = what.partition(" by ")
+    return Stream(name=name, how=how, function=function or None, what=what, file="train.py", line=line, entropy=entropy)
 
 
 def read_at(factor: str, row: int, line: int, function: str = "time.time") -> Entry:
@@ -172,7 +173,7 @@ def test_of_two_calls_that_feed_the_line_the_nearer_is_suspected_first() -> None
 
 def test_files_that_differ_point_to_leftovers_and_folders_in_another_order_to_that_order() -> None:
     read = FileDifference(path="cache.pt", op="read", what="only control-2 read it", file="train.py", line=2)
-    ordered = FileDifference(path="data", op="list", what="the same names in another order", file="train.py", line=2)
+    ordered = FileDifference(path="data", op="list", what="the same names in another order", reordered=True, file="train.py", line=2)
     grown = FileDifference(path="data", op="list", what="other names", file="train.py", line=2)
 
     assert suspicion(differs("data", files=[read]), [], NOTHING).factors == ("leftover-files",)
@@ -298,7 +299,7 @@ def test_the_order_of_a_folder_entered_where_it_was_listed_and_a_leftover_where_
         names = glob.glob("*.pt")
         x = [torch.load(name) for name in names]
     """)
-    ordered = FileDifference(path=".", op="list", what="the same names in another order", file="train.py", line=2)
+    ordered = FileDifference(path=".", op="list", what="the same names in another order", reordered=True, file="train.py", line=2)
     read = FileDifference(path="cache.pt", op="read", what="other content", file="train.py", line=3)
 
     place, doing = entered_at("file-order", differs("data-order", files=[ordered, read]), [], script)

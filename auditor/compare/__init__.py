@@ -199,7 +199,7 @@ def _divergence(
     kind, sentence = refined(mismatch, evidence, lane, twin)
     streams, files = differing_streams(lane, twin, mismatch, flow), differing_files(lane, twin, mismatch)
     came: Outside | None = None
-    if kind == "data" and not fed and not files and all(stream.what == "setting" for stream in streams):
+    if kind == "data" and not fed and not files and all(stream.how == "setting" for stream in streams):
         came = outside(mismatch, lane, twin)
         if came.handed:
             kind, sentence = "outside-torch", sentence_of(came)

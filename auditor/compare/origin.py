@@ -152,12 +152,13 @@ def own_stream(mismatch: Mismatch, lane: LaneTrace, twin: LaneTrace, runs: tuple
     row = mismatch.a or mismatch.b or {}
     name = str(met[0]["stream"])
     shared = _is_exchanged(name, lane, twin, met, runs)
-    return Stream(name=name, what=f"draw by {row['op']}", file=row["file"], line=row["line"], shared=shared)
+    return Stream(name=name, how="draw", function=row["op"], what=f"draw by {row['op']}", file=row["file"], line=row["line"], shared=shared)
 
 
 def _stream(name: str, first: dict[str, Any], other: dict[str, Any] | None) -> Stream:
     return Stream(
-        name=name, what=f"{first['k']} by {first['function']}", a=first.get("value"), b=other.get("value") if other else None,
+        name=name, how=first["k"], function=first["function"], what=f"{first['k']} by {first['function']}",
+        a=first.get("value"), b=other.get("value") if other else None,
         file=first.get("file"), line=first.get("line"), entropy=bool(first.get("entropy") or (other or {}).get("entropy")),
     )  # fmt: skip
 
@@ -209,7 +210,7 @@ def differing_streams(lane: LaneTrace, twin: LaneTrace, mismatch: Mismatch, flow
     for name in sorted(set(settings[0]) | set(settings[1])):
         a, b = settings[0].get(name), settings[1].get(name)
         if a != b:
-            found.append(Stream(name=name, what="setting", a=str(a), b=str(b)))
+            found.append(Stream(name=name, how="setting", what="setting", a=str(a), b=str(b)))
     return found
 
 
@@ -237,8 +238,10 @@ def differing_files(lane: LaneTrace, twin: LaneTrace, mismatch: Mismatch) -> lis
         if (path, op) in found or own or (a and b and (None in digests or digests[0] == digests[1])):
             continue
         event = a or b or {}
-        what = _what_of_file(op, a, b)
-        found[path, op] = FileDifference(path=path, op=op, what=what, file=event.get("file"), line=event.get("line"))
+        found[path, op] = FileDifference(
+            path=path, op=op, what=_what_of_file(op, a, b), reordered=_is_reordered(op, a, b), file=event.get("file"),
+            line=event.get("line"),
+        )  # fmt: skip
     return list(found.values())
 
 
@@ -247,7 +250,12 @@ def _what_of_file(op: str, a: dict[str, Any] | None, b: dict[str, Any] | None) -
         return "listed by one run only" if op == "list" else "read by one run only"
     if op != "list":
         return "other content"
-    return "listed in another order, or other names" if a.get("size") == b.get("size") else "other names in it"
+    return "listed in another order, or other names" if _is_reordered(op, a, b) else "other names in it"
+
+
+def _is_reordered(op: str, a: dict[str, Any] | None, b: dict[str, Any] | None) -> bool:
+    """Whether a folder may have the same names in another order: as many of them."""
+    return op == "list" and a is not None and b is not None and a.get("size") == b.get("size")
 
 
 def _settings(lane: LaneTrace, row: int) -> dict[str, Any]:
