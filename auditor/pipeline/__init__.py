@@ -412,7 +412,8 @@ def record(plan: Plan, run: Path, screen: Any = None) -> tuple[RunOutcome, str |
     launch(plan, run, run.name, "kept", screen or Silent())
     trace = Trace(run)
     _insist_on_something(trace, run)
-    return outcome(trace), why_not_whole(trace, plan)
+    cut_short = why_not_whole(trace, plan)
+    return outcome(trace), None if cut_short is None else str(cut_short)
 
 
 def diff(a: Path, b: Path, strict: bool = False) -> Audit:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import auditor
 from auditor.compare import Comparison, before_the_end, compare
@@ -53,8 +54,7 @@ def _why_unsure(a: Trace, b: Trace, plan: Plan | None) -> str | None:
     for run in (a, b):
         cut_short = why_not_whole(run, plan)
         if cut_short is not None:
-            what, _, slug = cut_short.rpartition(" ")
-            return f"{what}; the runs agree as far as they were recorded {slug}"
+            return str(cut_short._replace(said=f"{cut_short.said}; the runs agree as far as they were recorded"))
     if a.meta.get("exit") and a.meta.get("exit") == b.meta.get("exit"):
         error = a.meta.get("error")
         status = a.meta["exit"]
@@ -63,21 +63,31 @@ def _why_unsure(a: Trace, b: Trace, plan: Plan | None) -> str | None:
     return None
 
 
-def why_not_whole(run: Trace, plan: Plan | None) -> str | None:
+class Reason(NamedTuple):
+    """Why nothing, or less than all, can be said."""
+
+    slug: str
+    said: str
+
+    def __str__(self) -> str:
+        return f"{self.said} [{self.slug}]"
+
+
+def why_not_whole(run: Trace, plan: Plan | None) -> Reason | None:
     """Why a run is not all that the script would have done; None if it is. A script that was to end after N steps is whole."""
     if run.unfinished is not None:
-        return f"{run.id} {run.unfinished} [{'still-going' if run.going else 'unfinished'}]"
+        return Reason("still-going" if run.going else "unfinished", f"{run.id} {run.unfinished}")
     if run.meta.get("stopped") == "timeout":
         limit = f" after {plan.timeout:g} s" if plan and plan.timeout else ""
-        return f"{run.id} was ended{limit} [timeout]"
+        return Reason("timeout", f"{run.id} was ended{limit}")
     if run.meta.get("stopped") == "stalled":
-        return f"{run.id} made no progress for far longer than a whole run takes, and was ended [stalled]"
+        return Reason("stalled", f"{run.id} made no progress for far longer than a whole run takes, and was ended")
     if run.meta.get("stopped"):
-        return f"{run.id} was interrupted [interrupted]"
+        return Reason("interrupted", f"{run.id} was interrupted")
     for lane in run.lanes.values():
         why = lane.facts["stopped"]
         if why not in ("", "steps", "look"):
-            return f"recording of {run.id} stopped early{', there was no space left' if why == 'disk-full' else ''} [{why}]"
+            return Reason(why, f"recording of {run.id} stopped early{', there was no space left' if why == 'disk-full' else ''}")
     return None
 
 
