@@ -879,7 +879,7 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
                 measures.after(measured, call, args, kwargs, out, None)
             return out
         except BaseException as error:
-            if site and interrupts(error):  # it arrives as soon as the op is done, before there is a record of it
+            if site and flag != QUERY and interrupts(error):  # it arrives as soon as the op is done, before there is a record of it
                 lane.line({"k": "interrupted", "op": facts.name, "at": n, "site": site})
             hide_us(error)
             fresh.clear()
