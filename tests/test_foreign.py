@@ -107,7 +107,10 @@ def test_memory_that_changed_without_an_op_was_written_behind_torchs_back(tmp_pa
 
 
 @pytest.mark.parametrize("exact", [True, False])
-@pytest.mark.parametrize(("where", "told"), [("between", True), ("before the maker", False), ("behind", False), ("in the other run", True)])
+@pytest.mark.parametrize(
+    ("where", "told"),
+    [("between", True), ("before the maker", False), ("behind", False), ("in the other run", True), ("into another tensor", False)],
+)
 def test_an_op_that_an_exception_interrupted_may_have_written_what_no_record_shows(
     exact: bool, where: str, told: bool, tmp_path: Path
 ) -> None:
@@ -116,13 +119,16 @@ def test_an_op_that_an_exception_interrupted_may_have_written_what_no_record_sho
         lane = run.lane()
         there = run.path.name == ("b" if where == "in the other run" else "a")
         if there and where == "before the maker":
-            lane.event("interrupted", 2, op="aten.mul_.Tensor")
+            lane.event("interrupted", 2, op="aten.mul_.Tensor", written=[0])
         x = lane.op("aten.add_.Tensor", line=3)
+        other = lane.op("aten.ones.default", line=4)
         if there and where in ("between", "in the other run"):
-            lane.event("interrupted", 5, op="aten.add_.Tensor")
+            lane.event("interrupted", 5, op="aten.add_.Tensor", written=[x.number])
+        if there and where == "into another tensor":
+            lane.event("interrupted", 5, op="aten.add_.Tensor", written=[other.number])
         lane.op("aten.add_.Tensor", x, line=6, digest=run.path.name, exact=exact)
         if there and where == "behind":
-            lane.event("interrupted", 7, op="aten.mul_.Tensor")
+            lane.event("interrupted", 7, op="aten.mul_.Tensor", written=[x.number])
     divergence = found(*runs)
     assert divergence.kind == ("hidden-write" if exact or told else "kernel")
     assert ("interrupted aten.add_.Tensor at train.py:5" in divergence.sentence) is told

@@ -89,7 +89,7 @@ def everything_of_today(lane: LaneBuilder) -> None:
     lane.event("loaded", 28, name="Net", given=4, missing=1, unexpected=0, missing_names=["w"], unexpected_names=[], written=[3])
     lane.event("unseen-write", leaf=0)
     lane.event("child", 29, pid=12, program="python", python=True, helper=False)
-    lane.event("interrupted", 30, op="aten.add_.Tensor")
+    lane.event("interrupted", 30, op="aten.add_.Tensor", written=[last])
 
 
 def built(path: Path, write: Callable[[LaneBuilder], object], **facts: Any) -> Trace:

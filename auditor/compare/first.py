@@ -177,7 +177,7 @@ def _given(row: dict[str, Any], lane: LaneTrace, less: int) -> list[int | None]:
 
 
 def interruption_before(a: dict[str, Any], b: dict[str, Any], lane: LaneTrace, twin: LaneTrace) -> str | None:
-    """What is said of an op that an exception interrupted in one of the runs after records had made the inputs of these."""
+    """What is said of an op that an exception interrupted in one of the runs, and that writes into an input of these."""
     event = _interrupted_before(a, lane) or _interrupted_before(b, twin)
     if event is None:
         return None
@@ -188,10 +188,10 @@ def interruption_before(a: dict[str, Any], b: dict[str, Any], lane: LaneTrace, t
 
 
 def _interrupted_before(row: dict[str, Any], lane: LaneTrace) -> dict[str, Any] | None:
-    """The last op that an exception interrupted after the inputs of this one were made, by records."""
-    made = max((one for one in inputs_of(row) if one >= 0), default=-1)
-    between = (event for event in reversed(lane.events_of("interrupted")) if made < event["row"] <= row["row"])
-    return next((event for event in between if event.get("line") is not None), None)
+    """The last op that an exception interrupted when it wrote into an input of this one, as the last record had left it."""
+    made = set(inputs_of(row)) - {-1}
+    before = (event for event in reversed(lane.events_of("interrupted")) if event["row"] <= row["row"])
+    return next((event for event in before if event.get("line") is not None and made.intersection(event.get("written") or ())), None)
 
 
 def _named(given: list[int | None]) -> str:

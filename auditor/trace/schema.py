@@ -191,6 +191,7 @@ EVENTS: dict[str, Event] = {
     }, listed=True),
     "interrupted": Event("an exception interrupted an op, which may have run and has no record", {
         "op": Field(text, "the op", True),
+        "written": Field(maybe(many(whole)), "rows of the records that had last written what the op writes into"),
     }, listed=True),
     "optimizer": Event("an optimizer is met first, or has got more parameters", {
         "number": Field(_A_COUNT, "its number among those of the process, from 1"),

@@ -880,12 +880,20 @@ def make_handler(lane: Lane, torch: Any, state_of: Callable[[Any, Any], tuple[st
             return out
         except BaseException as error:
             if site and flag != QUERY and interrupts(error):  # it arrives as soon as the op is done, before there is a record of it
-                lane.line({"k": "interrupted", "op": facts.name, "at": n, "site": site})
+                written_by = writers_of_what_it_writes(facts, args, kwargs or {})
+                lane.line({"k": "interrupted", "op": facts.name, "at": n, "site": site, "written": written_by})
             hide_us(error)
             fresh.clear()
             if step_site:
                 look_for_the_step()
             raise
+
+    @digest.unseen
+    def writers_of_what_it_writes(facts: OpFacts, args: Any, kwargs: Any) -> list[int]:
+        """The records that last wrote what an op writes into."""
+        tensors: list[Any] = []
+        outputs_in([value for k, value in (*enumerate(args), *kwargs.items()) if k in facts.writes], tensors)
+        return [producer_of(tensor) for tensor in tensors]
 
     def look_for_the_step() -> None:
         """An op failed within a step, which may end by it: from now on the stack is asked, op by op."""
