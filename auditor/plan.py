@@ -160,19 +160,21 @@ class Plan:
         settings: dict[str, Any] = {"level": self.level, "steps": self.steps, "window": self.window}
         if self.window is not None:
             settings["level"] = "ops" if self.window[0] <= 0 < self.window[1] else "steps"
+        observers: dict[str, Any] = {}
         if self.watch:
-            settings["watch"] = [asdict(window) for window in self.watch]
-            settings["to_the_end"] = self.to_the_end
+            observers["value-capture"] = {"windows": [asdict(window) for window in self.watch], "to_the_end": self.to_the_end}
         if self.finite:
-            settings["finite"] = True
+            observers["nonfinite"] = {}
         if self.sketch:
-            settings["sketch"] = True
+            observers["sketches"] = {}
+        if self.shadow:
+            observers["shadow"] = {"as": self.shadow, "tolerances": list(self.tolerances)}
+        if observers:
+            settings["observers"] = observers
         if self.names:
-            settings["names"] = {"first": self.first_whole}
+            settings["named_values"] = {"first": self.first_whole}
         if self.share is not None:
             settings["share"] = {"from": str(Path(self.share[0]).resolve()), "pairs": [list(pair) for pair in self.share[1]]}
-        if self.shadow:
-            settings["shadow"] = {"as": self.shadow, "tolerances": list(self.tolerances)}
         if self.within_device:
             settings["device"] = dict(self.within_device)
         if self.within:

@@ -9,8 +9,8 @@ import pytest
 from xxhash import xxh3_64_intdigest
 
 from auditor.compare import compare
-from auditor.record.probes import contents
-from auditor.record.probes.contents import Contents
+from auditor.record import contents
+from auditor.record.contents import Contents
 from tests.builder import TraceBuilder
 from tests.findings import judged
 

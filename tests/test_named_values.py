@@ -15,8 +15,8 @@ import auditor
 from auditor.errors import TraceError
 from auditor.launch import launch, why_nothing
 from auditor.plan import Plan
+from auditor.record.observers.sketches import Sketcher
 from auditor.record.probes.named_values import collected
-from auditor.record.probes.sketches import Sketcher
 from auditor.trace import signs
 from auditor.trace.names import Series, named_values, told_apart
 from auditor.trace.reader import Trace

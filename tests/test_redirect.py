@@ -442,7 +442,7 @@ def test_draws_that_are_sent_to_the_cpu_give_the_same_numbers_and_leave_the_stre
     heard = Heard()
     with torch.random.fork_rng():
         expected = drawings()
-        with draws.mode_of(torch, heard, lambda _device: True)():  # type: ignore[arg-type]  # as much of Told as is used
+        with draws.mode_of(torch, heard, lambda _device: True)():  # type: ignore[arg-type]  # as much of LostEvents as is used
             found = drawings()
         assert len(found) == len(expected) == 21
         for k, (a, b) in enumerate(zip(expected, found, strict=True)):

@@ -16,7 +16,7 @@ from auditor.judge.tolerances import load_tolerances
 from auditor.launch import launch
 from auditor.pipeline.reruns import Silent
 from auditor.plan import Plan
-from auditor.record.probes import recurrent
+from auditor.record.observers.shadow import recurrent
 from auditor.tolerance import as_json
 from auditor.trace.reader import LaneTrace, Trace
 from tests.processes import write

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from auditor.launch import launch
 from auditor.pipeline.reruns import Silent
 from auditor.plan import Plan
-from auditor.record.probes.sketches import Sketcher
+from auditor.record.observers.sketches import Sketcher
 from auditor.trace import SUMS
 from auditor.trace.reader import Trace
 from auditor.trace.signs import PERIOD

@@ -36,7 +36,7 @@ class Factor(NamedTuple):
     inside: Callable[[Any, str], None] | None = None
     """What is done in the user's process, before the script imports anything, given a `record.process.Process` and `pin` or `vary`.
 
-    If it `watches`, it is given `watch` too, and in all three cases tells where the factor enters (`record.entering`)."""
+    If it `watches`, it is given `watch` too, and in all three cases tells where the factor enters (`record.source_tracker`)."""
     unavailable: Callable[[], str | None] = lambda: None
     """Why it can be neither pinned nor varied here; None if it can."""
     numerical: bool = False

@@ -21,9 +21,9 @@ _OF_CLASSES = {"now": "datetime", "utcnow": "datetime", "today": "date"}
 
 def _inside(process: Any, how: str) -> None:
     """Only what the script's own code asks for is told and pinned: libraries time their waiting by the same clocks."""
-    from auditor.record.entering import Entering
+    from auditor.record.source_tracker import SourceTracker
 
-    entering = Entering(process, "clock")
+    entering = SourceTracker(process, "clock")
     if how == "watch":
         _watch(entering)
     else:
@@ -35,9 +35,9 @@ def _watch(entering: Any) -> None:
     import time
     from functools import partial
 
-    from auditor.record.entering import telling_script
     from auditor.record.imports import when_imported
-    from auditor.record.probes.wrapping import replace_in_type, telling
+    from auditor.record.source_tracker import telling_script
+    from auditor.record.wrapping import replace_in_type, telling
 
     def watched(name: str) -> Any:
         # the very caller: `date.today` asks `time.time`, from C
@@ -61,9 +61,9 @@ def _pin(entering: Any, start: int) -> None:
     import time
 
     from auditor.record.callsite import is_user_code
-    from auditor.record.entering import caller
     from auditor.record.imports import when_imported
-    from auditor.record.probes.wrapping import replace_in_type, stand_in
+    from auditor.record.source_tracker import caller
+    from auditor.record.wrapping import replace_in_type, stand_in
 
     readings = 0
     localtime = time.localtime

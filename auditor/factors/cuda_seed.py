@@ -10,7 +10,7 @@ from auditor.factors import Factor, needs_cuda
 def _inside(process: Any, how: str) -> None:
     from auditor.record.entropy import Source, outside_workers, seeds_from
     from auditor.record.imports import when_imported
-    from auditor.record.probes.wrapping import replace_in_type
+    from auditor.record.wrapping import replace_in_type
 
     source, holds = Source(process, "cuda-seed", how), outside_workers(process)
 

@@ -9,7 +9,7 @@ from auditor.factors import Factor, needs_cuda
 
 def _inside(_process: Any, how: str) -> None:
     from auditor.record.imports import when_imported
-    from auditor.record.probes.wrapping import replace, stand_in
+    from auditor.record.wrapping import replace, stand_in
 
     def install(torch: Any) -> None:
         torch._C._set_cudnn_benchmark(how == "vary")

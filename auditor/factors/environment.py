@@ -32,11 +32,11 @@ def _inside(process: Any, _how: str) -> None:
     import time
     from functools import partial
 
-    from auditor.record.entering import Entering, caller, telling_script
     from auditor.record.imports import when_imported
-    from auditor.record.probes.wrapping import replace, replace_in_type, telling
+    from auditor.record.source_tracker import SourceTracker, caller, telling_script
+    from auditor.record.wrapping import replace, replace_in_type, telling
 
-    entering = Entering(process, "environment")
+    entering = SourceTracker(process, "environment")
 
     def watch(module: Any, name: str, when: Any = None) -> None:
         if hasattr(module, name):

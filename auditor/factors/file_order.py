@@ -11,7 +11,7 @@ def _inside(_process: Any, how: str) -> None:
     """Sorted if pinned, the other way round if varied; `glob`, `pathlib` and `os.walk` ask these two."""
     import os
 
-    from auditor.record.probes.wrapping import replace, stand_in
+    from auditor.record.wrapping import replace, stand_in
 
     backwards = how == "vary"
     scandir = os.scandir

@@ -10,7 +10,7 @@ from auditor.factors import Factor
 def _inside(process: Any, how: str) -> None:
     from auditor.record.entropy import Source, outside_workers
     from auditor.record.imports import when_imported
-    from auditor.record.probes.wrapping import stand_in
+    from auditor.record.wrapping import stand_in
 
     source, holds = Source(process, "numpy-seed", how), outside_workers(process)
 

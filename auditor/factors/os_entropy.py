@@ -16,13 +16,13 @@ def _inside(process: Any, how: str) -> None:
     from functools import partial
 
     from auditor.record.callsite import is_user_code
-    from auditor.record.entering import Entering, caller, in_users_code
     from auditor.record.entropy import Source, outside_workers
     from auditor.record.imports import when_imported
-    from auditor.record.probes.wrapping import replace, stand_in, telling
     from auditor.record.process import in_standard_library
+    from auditor.record.source_tracker import SourceTracker, caller, in_users_code
+    from auditor.record.wrapping import replace, stand_in, telling
 
-    entering = Entering(process, "os-entropy")
+    entering = SourceTracker(process, "os-entropy")
     source, holds = Source(process, "os-entropy", how), outside_workers(process)
 
     def is_between(frame: Any) -> bool:

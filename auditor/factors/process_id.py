@@ -18,11 +18,11 @@ def _inside(process: Any, how: str) -> None:
     from xxhash import xxh3_64_intdigest
 
     from auditor.record.callsite import is_user_code
-    from auditor.record.entering import Entering
     from auditor.record.entropy import role_of
-    from auditor.record.probes.wrapping import replace, stand_in, telling
+    from auditor.record.source_tracker import SourceTracker
+    from auditor.record.wrapping import replace, stand_in, telling
 
-    entering = Entering(process, "process-id")
+    entering = SourceTracker(process, "process-id")
     first = _FIRST if how == "pin" else 31_337
 
     def own() -> int:

@@ -11,8 +11,8 @@ def _inside(process: Any, how: str) -> None:
     """Pinned: a thread keeps running until it waits, and pools have one thread. Varied: threads take turns all the time."""
     import sys
 
-    from auditor.record.entering import with_one
     from auditor.record.imports import when_imported
+    from auditor.record.source_tracker import with_one
 
     _watch(process)
     if how != "watch":
@@ -29,10 +29,10 @@ def _inside(process: Any, how: str) -> None:
 
 def _watch(process: Any) -> None:
     """Tell where threads are started and pools of them given work, and where their results are taken as they come."""
-    from auditor.record.entering import Entering, telling_script, watch_executor
     from auditor.record.imports import when_imported
+    from auditor.record.source_tracker import SourceTracker, telling_script, watch_executor
 
-    entering = Entering(process, "thread-timing", once=True)
+    entering = SourceTracker(process, "thread-timing", once=True)
 
     def threads(module: Any) -> None:
         module.Thread.start = telling_script(entering, "threading.Thread.start", module.Thread.start)

@@ -25,7 +25,7 @@ def _vary(plan: Plan) -> Plan:
 def _inside(_process: Any, how: str) -> None:
     """A script's own torch.set_num_threads would undo what is pinned."""
     from auditor.record.imports import when_imported
-    from auditor.record.probes.wrapping import replace, stand_in
+    from auditor.record.wrapping import replace, stand_in
 
     def install(torch: Any) -> None:
         replace(torch, "set_num_threads", lambda original: stand_in(original, lambda _number: None))

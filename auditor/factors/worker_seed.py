@@ -10,7 +10,7 @@ from auditor.factors import Factor
 def _inside(process: Any, how: str) -> None:
     from auditor.record.entropy import Source
     from auditor.record.imports import when_imported
-    from auditor.record.probes.wrapping import position_of, replace, stand_in
+    from auditor.record.wrapping import position_of, replace, stand_in
 
     def begins(worker_id: int) -> int:
         """Seed what the worker has by its number; says the base seed."""

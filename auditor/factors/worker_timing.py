@@ -11,10 +11,10 @@ _LONGEST = 0.02
 
 def _inside(process: Any, how: str) -> None:
     """Pinned: loaders keep their order and pools have one process. Varied: workers take a little longer, now this one and now that."""
-    from auditor.record.entering import with_one
     from auditor.record.entropy import Source
     from auditor.record.imports import when_imported
-    from auditor.record.probes.wrapping import stand_in
+    from auditor.record.source_tracker import with_one
+    from auditor.record.wrapping import stand_in
 
     _watch(process)
 
@@ -59,11 +59,11 @@ def _watch(process: Any) -> None:
     """Tell where batches of several workers are asked for, and where the results of a pool are taken as they come."""
     import sys
 
-    from auditor.record.entering import Entering, caller, in_users_code, telling_script, watch_executor
     from auditor.record.imports import when_imported
-    from auditor.record.probes.wrapping import telling
+    from auditor.record.source_tracker import SourceTracker, caller, in_users_code, telling_script, watch_executor
+    from auditor.record.wrapping import telling
 
-    entering = Entering(process, "worker-timing", once=True)
+    entering = SourceTracker(process, "worker-timing", once=True)
 
     def loaders(module: Any) -> None:
         def begun(loader: Any) -> None:

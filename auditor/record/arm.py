@@ -15,68 +15,57 @@ from typing import Any
 
 from auditor.interruptions import interrupts
 from auditor.record import imports
-from auditor.record.probes import (
-    autocast,
-    children,
-    compiled,
-    files,
-    foreign_memory,
-    modules,
-    numpy_rng,
-    pools,
-    python_rng,
-    settings,
-    steps,
-    threads,
-    torch_mode,
-    torch_rng,
-    workers,
-)
+from auditor.record.probes import Probe
+from auditor.record.probes.children import BOOT, VARIABLE
 from auditor.record.process import Process
 
 
 def arm(loaded: set[str]) -> Process:
     """Install everything in this process, once; `loaded` are the modules that were there before ours."""
-    process = Process(json.loads(os.environ[children.VARIABLE]))
+    process = Process(json.loads(os.environ[VARIABLE]))
     process.begin()
     imports.install()
     for name, how in process.settings.get("factors", ()):
         _hold(process, name, how)
-    python_rng.install(process)
-    files.install(process)
-    threads.install(process)
-    children.install(process)
-    pools.install(process)
-    settings.install(process)
-    numpy_rng.install(process)
-    workers.install(process)
-    torch_mode.prepare(process)
-    if process.settings.get("device"):
-        # Only here, because few runs need it, and later none of ours can be imported. First of all: the recorder's modes lie above.
-        from auditor.record import redirect
-
-        imports.when_imported("torch", partial(_install_torch, redirect.install_torch, process))
-    # One by one: a probe that does not fit a version of torch is reported and leaves the others alone.
-    for probe in (torch_rng, settings, steps, autocast, torch_mode, compiled, modules, threads, workers, foreign_memory):
-        imports.when_imported("torch", partial(_install_torch, probe.install_torch, process))
-    if process.settings.get("device"):
-        imports.when_imported("torch", partial(_install_torch, redirect.install_threads, process))
+    process.observers = [
+        (_member("record.observers", name, "OBSERVER"), own) for name, own in process.settings.get("observers", {}).items()
+    ]
     # Registered first, so run last: what the user's own exit handlers do is still recorded.
     atexit.register(process.close)
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(before=lambda: _count_fork(process), after_in_child=process.forked)
-    if process.settings.get("names") is not None:
-        # Here for the same reason, and last: what it watches are the lines that run from now on.
-        from auditor.record.probes import named_values
+    if process.settings.get("device"):
+        # Only here, because few runs need it, and later none of ours can be imported. First of all: the recorder's modes lie above.
+        from auditor.record import redirect
 
-        named_values.install(process)
+        imports.when_imported("torch", partial(redirect.install_torch, process))
+    # One by one: a probe that does not fit a version of torch is reported and leaves the others alone.
+    for probe in _probes(process.settings):
+        if probe.install is not None:
+            probe.install(process)
+        if probe.install_torch is not None:
+            imports.when_imported("torch", partial(probe.install_torch, process))
     ours = [name for name in sys.modules if name == "auditor" or name.startswith("auditor.")]
     process.modules = [sys.modules.pop(name) for name in ours]
     _leave_to_script(set(sys.modules) - loaded)
     start = sys.modules.get("sitecustomize")
-    if getattr(start, "__file__", None) == os.path.join(children.BOOT, "sitecustomize.py"):
+    if getattr(start, "__file__", None) == os.path.join(BOOT, "sitecustomize.py"):
         imports.forget(start)  # type: ignore[arg-type]  # it has a file
     return process
+
+
+def _probes(settings: dict[str, Any]) -> list[Probe]:
+    """Those that the plan asks for, in the order in which they are installed."""
+    folder = os.path.join(os.path.dirname(__file__), "probes")
+    files = {entry[:-3] for entry in os.listdir(folder) if entry.endswith(".py") and entry != "__init__.py"}
+    asked = {name for name in settings if os.path.isdir(os.path.join(folder, name))}
+    found = [(name, _member("record.probes", name, "PROBE")) for name in sorted(files | asked)]
+    return [probe for _, probe in sorted(found, key=lambda one: one[1].order)]
+
+
+def _member(package: str, name: str, constant: str) -> Any:
+    """The constant of one file of a package of ours."""
+    return getattr(__import__(f"auditor.{package}.{name.replace('-', '_')}", fromlist=[constant]), constant)
 
 
 def _leave_to_script(names: set[str]) -> None:
@@ -108,7 +97,7 @@ def _folder_of_script() -> str:
 def _hold(process: Process, name: str, how: str) -> None:
     """Pin, vary or watch a factor, before the probes watch what it changes; one that does not fit here is reported."""
     try:
-        __import__(f"auditor.factors.{name.replace('-', '_')}", fromlist=["FACTOR"]).FACTOR.inside(process, how)
+        _member("factors", name, "FACTOR").inside(process, how)
     except Exception as error:  # whatever it is, it must not end the user's program
         if interrupts(error):
             raise
@@ -117,8 +106,3 @@ def _hold(process: Process, name: str, how: str) -> None:
 
 def _count_fork(process: Process) -> None:
     process.forks += 1
-
-
-def _install_torch(install: Any, process: Process, torch: object) -> None:
-    process.torch = torch
-    install(process, torch)

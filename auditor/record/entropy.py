@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from xxhash import xxh3_128_digest
 
-from auditor.record.probes.wrapping import stand_in
+from auditor.record.wrapping import stand_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +34,7 @@ class Source:
         """The next `size` bytes; each thread has its own, because one of a library's takes some whenever it is asked for something."""
         role = role_of(self._process)
         if _thread.get_ident() != self._process.main_thread:
-            role += b"thread %d" % (self._process.thread_number() if self._process.thread_number else 0)
+            role += b"thread %d" % self._process.thread_number()
         count = self._counts.get(role, 0)
         out = b""
         while len(out) < size:

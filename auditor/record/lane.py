@@ -1,8 +1,8 @@
 """One thread's stream of records and events, as the probes see it.
 
-Before torch is there (a script may draw from `random` first) records are written by `Lane.emit`; when the dispatch mode is
-entered it takes over the numbering and replaces `emit` and `number` by its own, because the hot path keeps them in closure
-cells (see `probes/torch_ops.py`).
+Before torch is there (a script may draw from `random` first) records are written by `Lane.emit`; when the thread has its
+first op its core takes over the numbering and replaces `emit` and `number` by its own, which keep them in closure cells (see
+`core/python.py`).
 """
 
 from __future__ import annotations
@@ -11,13 +11,16 @@ import struct
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from auditor.record.callsite import Sites
 from auditor.record.places import Places
 from auditor.trace import RECORD, RECORD_SIZE
 from auditor.trace.turns import Turns
 from auditor.trace.writer import LaneWriter, Numbers
+
+if TYPE_CHECKING:
+    from auditor.record.core.protocol import Core
 
 pack = struct.Struct(RECORD).pack_into
 
@@ -35,8 +38,9 @@ class Lane:
         self.buffer, self.offset, self.end, first = self.writer.next_segment(0)
         self.last = self.base = first - 1
         self.ids: dict[str, int] = {"sig": 0, "module": 0, "leaf": 0, "name": 0, "place": 0}
-        self.sigs: dict[object, int] = {}
-        self.handler: Any = None
+        self.descriptors: dict[object, int] = {}
+        self.core: Core | None = None
+        """What records the thread's ops, once it has had one."""
         #: set between a backward() and the next graph in a script that has no optimizer
         self.unfinished_step: Any = None
         self.loss: Any = None
@@ -45,7 +49,6 @@ class Lane:
         self.turns = Turns(kept=_TURNS_KEPT)
         self.update: dict[str, object] = {}  # what is to be written of the update that runs
         self.watched_enough = False
-        self.met_external: Any = None  # set where externals are looked at: called with the record's number and the tensor
         self.deferring = False  # whether digests of the CPU's tensors, too, are made as those on a device are
         self.at_end: list[Callable[[], None]] = []  # what else is to be written before the end mark
         self._last_draw = _NO_DRAW
@@ -58,23 +61,23 @@ class Lane:
         self.line({"k": table, "id": number, **entry})
         return number
 
-    def sig(self, kind: str, **what: object) -> int:
-        """Number of the `sig` of a record that is not an op's output; for kinds with few different ones."""
+    def descriptor(self, kind: str, **what: object) -> int:
+        """Number of the descriptor of a record that is not an op's output; for kinds with few different ones."""
         key = (kind, *what.items())
-        found = self.sigs.get(key)
+        found = self.descriptors.get(key)
         if found is None:
-            found = self.sigs[key] = self.define("sig", {"kind": kind, **what})
+            found = self.descriptors[key] = self.define("sig", {"kind": kind, **what})
         return found
 
-    def emit(self, sig: int, digest: int, site: int, rows: int = 0) -> int:
+    def emit(self, descriptor: int, digest: int, site: int, rows: int = 0) -> int:
         """Write one record that has no producers; returns its number."""
         if self.offset == self.end:
             self.buffer, self.offset, self.end, first = self.writer.next_segment(self.last)
             self.last = first - 1
-        self.last = number = self.last + 1  # taken and filled with no call between the two, see `probes/torch_ops.py`
+        self.last = number = self.last + 1  # taken and filled with no call between the two, see `core/python.py`
         offset = self.offset
         self.offset = offset + RECORD_SIZE
-        pack(self.buffer, offset, digest, 0, site, 0, rows & 0xFFFFFFFF, rows >> 32, 0, 0, sig)
+        pack(self.buffer, offset, digest, 0, site, 0, rows & 0xFFFFFFFF, rows >> 32, 0, 0, descriptor)
         return number
 
     def number(self) -> int:
@@ -109,7 +112,7 @@ class Lane:
         if not again or by != function:
             self._drawn_at.clear()
         self._drawn_at.add(site)
-        self.emit(self.sig("draw", stream=stream, function=function), state, site)
+        self.emit(self.descriptor("draw", stream=stream, function=function), state, site)
         self._last_draw = (generator, function, state, self.number())  # held, because an id is given to another generator later
 
     def seed(self, stream: str, function: str, value: object, entropy: bool, state: int, was: int | None = None) -> None:

@@ -7,18 +7,60 @@ import json
 import os
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from auditor.interruptions import interrupts
 from auditor.record import digest, imports
 from auditor.record.callsite import is_user_code
+from auditor.record.core.protocol import Core, Level
 from auditor.record.lane import Lane
 from auditor.redaction import redacted_words
 from auditor.trace import FORMAT
 from auditor.trace.writer import Numbers, make_folder
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import FrameType, ModuleType
+
+    from auditor.record.observers import MakeObserver
+
 #: A lane is kept for as long as the process lives, and has files of its own.
 _MOST_LANES = 1000
+
+
+class ThreadState(_thread._local):
+    """What is kept of each thread; the values here are those of one that nothing is known of yet."""
+
+    lane: Lane | None = None
+    level: Level | None = None
+    """The level that it has followed last; None in a thread that is not to have the mode."""
+    mode: Any = None
+    """The mode that it has entered."""
+    redirection: Sequence[Any] = ()
+    """The modes of `redirect` that it has entered, the lowest first."""
+    task: str | None = None
+    """The task of a pool that it runs."""
+    named: Any = None
+    """Its collector of named values."""
+
+
+class Modes(Protocol):
+    """The dispatch modes of a process's threads; `probes/torch_mode.py` has the one that there is."""
+
+    def core(self) -> Core | None:
+        """The core of the current thread, None where its ops are not recorded."""
+
+    def enter(self) -> None:
+        """Enter the mode on the current thread, which has begun, if the level asks for it."""
+
+    def leave(self) -> None:
+        """Leave it: the thread ends."""
+
+    def set_level(self, level: Level) -> None:
+        """Change how closely the process is recorded; this thread follows at once, each other one at its next `follow`."""
+
+    def follow(self) -> None:
+        """Enter or leave the mode on this thread where the level has changed. Called at its steps, backward passes and module calls."""
 
 
 class Process:
@@ -27,12 +69,12 @@ class Process:
     def __init__(self, settings: dict[str, Any]) -> None:
         """Take the settings; nothing is written before `begin`."""
         self.settings = settings
-        self.level: str = settings.get("level", "ops")
+        self.level = Level(settings.get("level", Level.OPS.value))
         self.directory = ""
         self.numbers = Numbers()  # also those of its forebears: record numbers stay distinct
         self.opened = 0
         self.lanes: list[Lane] = []
-        self.local = _thread._local()
+        self.local = ThreadState()
         self.opening = _thread.allocate_lock()  # two threads may have their first op at once
         self.role: dict[str, object] = {}
         self.parent = ""
@@ -41,18 +83,23 @@ class Process:
         self.main_thread = _thread.get_ident()
         self.rank: str | None = None
         self.begun = False
-        self.poll_settings: Any = None
-        self.variable_set: Any = None  # set by settings when torch is there: an environment variable has got another value
-        self.set_level: Any = None
-        self.backward: Any = None
-        self.around: list[Any] = []  # set by torch_mode: what this run puts around a lane's handler
-        self.handler: Any = None  # set by torch_mode: the handler of the current thread, None where its ops are not recorded
-        self.enter_redirection: Any = None  # set by redirect: enters its modes on the current thread
-        self.logical_device: Any = None  # set by redirect, in a run that only passes for one on CUDA: a tensor's device there
-        self.torch: Any = None
-        self.modules: list[Any] = []  # set by arm: all of ours that are in this process
-        self.thread_number: Any = None  # set by threads: the number of the current one
-        self.enter_thread: Any = None  # set by torch_mode: enters the mode of the current thread
+        self.modules: list[ModuleType] = []
+        """All of ours that are in this process. Set by `arm`."""
+        # What one part does for others; each is there once the part has been installed.
+        self.thread_number: Callable[[], int] = lambda: 0
+        """Number of the current thread. Set by the probe `threads`."""
+        self.poll_settings: Callable[[bool], None] | None = None
+        """Looks for settings that have changed; whether the line is known. Set by the probe `settings`."""
+        self.variable_set: Callable[[str, str], None] | None = None
+        """Called when an environment variable gets another value. Set by the probe `settings` when torch is there."""
+        self.at_backward: list[Callable[[Lane, FrameType, Any, dict[str, Any]], None]] = []
+        """Called when a backward pass begins that is not within another: lane, frame of the engine's call, outputs, options."""
+        self.observers: list[tuple[MakeObserver, Any]] = []
+        """What looks at each op, with its settings. Set by `arm`."""
+        self.modes: Modes | None = None
+        """The dispatch modes of the threads. Set by the probe `torch_mode`."""
+        self.enter_redirection: Callable[[], list[Any]] | None = None
+        """Enters the modes of `redirect` on the current thread, in a run on a chosen device."""
 
     def begin(self) -> None:
         """Write process.json: from here on the parent knows that this process was armed."""
@@ -105,22 +152,21 @@ class Process:
 
     def lane(self) -> Lane:
         """The current thread's lane, opened when it has its first event."""
-        try:
-            lane: Lane = self.local.lane
-        except AttributeError:
+        lane = self.local.lane
+        if lane is None:
             with self.opening:
                 lane = self.local.lane = self._open_lane()
         return lane
 
     def existing_lane(self) -> Lane | None:
         """The current thread's lane if it has had an event."""
-        return getattr(self.local, "lane", None)
+        return self.local.lane
 
     def _open_lane(self) -> Lane:
         self.begin()
         role = dict(self.role)
-        if _thread.get_ident() != self.main_thread:
-            role["thread"] = self.thread_number() if self.thread_number else 0
+        if not self.is_main_thread():
+            role["thread"] = self.thread_number()
         ordinal = self.opened
         self.opened += 1
         lane = Lane(self.directory, ordinal, self.numbers, role, _identity())
@@ -131,6 +177,10 @@ class Process:
         self.lanes.append(lane)
         _tell_failures(lane)
         return lane
+
+    def is_main_thread(self) -> bool:
+        """Whether the current thread is the one that the process began with."""
+        return _thread.get_ident() == self.main_thread
 
     def becomes(self, **role: object) -> None:
         """Say who this process is; the lane of the current thread is told if it is open already."""
@@ -149,7 +199,7 @@ class Process:
         self.opened = 0
         self.role = {"fork": self.forks}
         self.lanes = []
-        self.local = _thread._local()
+        self.local = ThreadState()
         self.opening = _thread.allocate_lock()
         self.main_thread = _thread.get_ident()
         self.threads = 0

@@ -187,7 +187,7 @@ class LaneTrace:
         return found
 
     def values_at(self, row: int) -> list[dict[str, Any]]:
-        """What the closer look kept of the op at this row: one entry a tensor, see `record/probes/close_look.py`."""
+        """What the closer look kept of the op at this row: one entry a tensor, see `record/observers/value_capture.py`."""
         return self._values.get(row, [])
 
     @cached_property

@@ -1,4 +1,4 @@
-"""The signed sums of `record/probes/sketches.py` in NumPy, which is handed in: the recorder and the reader must make the same ones.
+"""The signed sums of `record/observers/sketches.py` in NumPy, which is handed in: the recorder and the reader must make the same ones.
 
 Never imports NumPy: a script that does not have it, or has not yet imported it, is not to get it from us.
 """

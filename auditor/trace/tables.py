@@ -9,7 +9,7 @@ ops that write into the memory of their first input.
 on, the `entered` of the innermost region (null: none), and `autocast_rows` the same from a record on.
 
 `held` has the tensors of each optimizer, with what they are called and the `row` that had last written each at its first step; `measured`
-has what an op did to the numbers, see `record/probes/measure.py`; `nonfinite` the results that are not all finite, of a run that looked
+has what an op did to the numbers, see `record/core/measures.py`; `nonfinite` the results that are not all finite, of a run that looked
 for them; `unseen` the leaves that changed between two of their gradients though no recorded op wrote them.
 
 `switches` has, for each lane, the `setting` events of its own or, where it has none of that name, of the nearest lane that speaks for it

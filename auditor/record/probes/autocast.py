@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from auditor.record.probes.wrapping import telling
+from auditor.record.probes import Probe
+from auditor.record.wrapping import telling
 
 if TYPE_CHECKING:
     from auditor.record.process import Process
@@ -21,7 +22,7 @@ def install_torch(process: Process, torch: Any) -> None:
         tell("leave", region)
 
     def tell(what: str, region: Any) -> None:
-        if process.level == "ops":
+        if process.level.sees_ops:
             dtype = str(getattr(region, "fast_dtype", ""))[6:]
             process.lane().event("autocast", op=what, name=str(region.device), value=dtype, first=bool(region._enabled))
 
@@ -34,3 +35,6 @@ def install_torch(process: Process, torch: Any) -> None:
     cls.__init__ = telling(cls.__init__, made, after=True)
     cls.__enter__ = telling(cls.__enter__, entered)
     cls.__exit__ = telling(cls.__exit__, left)
+
+
+PROBE = Probe(install_torch=install_torch)

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 from auditor.interruptions import interrupts
 from auditor.record.callsite import is_ours, is_user_code
 from auditor.record.imports import failed, when_imported
-from auditor.record.probes.wrapping import replace, stand_in
+from auditor.record.probes import Probe
 from auditor.record.process import in_standard_library
+from auditor.record.wrapping import replace, stand_in
 
 if TYPE_CHECKING:
     from auditor.record.process import Process
@@ -196,3 +197,6 @@ def _tried(make: Callable[[], Any]) -> Any:
             raise
         failed(_tried, error)
         return None
+
+
+PROBE = Probe(install)

@@ -9,7 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from auditor.record.imports import when_imported
-from auditor.record.probes.wrapping import telling
+from auditor.record.probes import Probe
+from auditor.record.wrapping import telling
 
 if TYPE_CHECKING:
     from auditor.record.process import Process
@@ -22,16 +23,19 @@ def install_torch(process: Process, _torch: object) -> None:
 
 def _watch(process: Process, module: Any) -> None:
     def begun(graph: Any, inputs: Any) -> None:
-        handler = process.handler()
-        if handler is not None and type(inputs) is list:
-            handler.begin_graph(inputs, getattr(graph, "mutated_input_idxs", ()))
+        core = process.modes and process.modes.core()
+        if core and type(inputs) is list:
+            core.begin_graph(inputs, getattr(graph, "mutated_input_idxs", ()))
 
     def ended(out: Any, _graph: Any, _inputs: Any) -> None:
-        handler = process.handler()
-        if handler is not None:
-            handler.end_graph(out)
+        core = process.modes and process.modes.core()
+        if core:
+            core.end_graph(out)
 
     for name in ("CompiledFxGraph", "CompiledAOTI"):
         cls = getattr(module, name, None)
         if cls is not None:
             cls.__call__ = telling(telling(cls.__call__, begun), ended, after=True)
+
+
+PROBE = Probe(install_torch=install_torch)

@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 from auditor.interruptions import interrupts
 from auditor.record.callsite import is_user_code
+from auditor.record.contents import BOUND, Contents
 from auditor.record.digest import of_bytes
 from auditor.record.imports import when_imported
-from auditor.record.probes.contents import BOUND, Contents
-from auditor.record.probes.wrapping import replace, telling
+from auditor.record.probes import Probe
 from auditor.record.process import in_standard_library
+from auditor.record.wrapping import replace, telling
 from auditor.trace import TYPED
 
 if TYPE_CHECKING:
@@ -146,3 +147,6 @@ def _for_the_program(code: CodeType) -> bool:
     name = code.co_filename
     looks_for_modules = name.endswith(("pkgutil.py", "inspect.py", "linecache.py")) or "importlib" in name
     return not looks_for_modules and not (code.co_name.startswith("_rmtree") and name.endswith("shutil.py"))
+
+
+PROBE = Probe(install)

@@ -1,7 +1,7 @@
 """Memory of tensors that NumPy, another library or another process can read and write: where it is handed out, and where it comes in.
 
 A storage that was handed out has no `_repro_audit` any more but a `Handed`, so that only its own uses take the way of an external
-tensor, where it is digested again (see `torch_ops`): a write that no op made is seen at the next use.
+tensor, where it is digested again (see `core/inputs.py`): a write that no op made is seen at the next use.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from auditor.record import digest
 from auditor.record.callsite import is_ours
-from auditor.record.probes.wrapping import replace_in_type, telling
+from auditor.record.core.handed_memory import Handed, content_of
+from auditor.record.probes import Probe
+from auditor.record.wrapping import replace_in_type, telling
 
 if TYPE_CHECKING:
     from auditor.record.process import Process
@@ -21,22 +23,6 @@ if TYPE_CHECKING:
 LIMIT = 16 << 20
 #: Events of one lane.
 _MOST = 20_000
-
-
-class Handed:
-    """What was in a storage when an op last wrote or read it, and the record of that; 0 if none has yet."""
-
-    __slots__ = ("digest", "number")
-
-    def __init__(self, number: int, content: int) -> None:
-        self.number = number
-        self.digest = content
-
-
-def content_of(storage: Any) -> int:
-    """Digest of all bytes of a storage on the CPU."""
-    pointer, size = storage.data_ptr(), storage.nbytes()
-    return digest.of_bytes(digest.array_type(size).from_address(pointer)) if pointer and size else 0
 
 
 def install_torch(process: Process, torch: Any) -> None:
@@ -69,7 +55,7 @@ def install_torch(process: Process, torch: Any) -> None:
     def share(tensor: Any) -> None:
         """From now on look at this tensor's memory at each use."""
         storage = tensor.untyped_storage()
-        if storage.nbytes() > LIMIT or process.level != "ops":
+        if storage.nbytes() > LIMIT or not process.level.sees_ops:
             return
         known = getattr(storage, "_repro_audit_handed", None)
         number = getattr(storage, "_repro_audit", None)
@@ -100,3 +86,6 @@ def install_torch(process: Process, torch: Any) -> None:
     torch.Tensor.share_memory_ = telling(torch.Tensor.share_memory_, lambda tensor: share(tensor))
     for name in ("from_numpy", "frombuffer"):
         setattr(torch, name, telling(getattr(torch, name), taken_in(f"torch.{name}"), after=True))
+
+
+PROBE = Probe(install_torch=install_torch)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from auditor.record.digest import of_bytes
 from auditor.record.imports import when_imported
-from auditor.record.probes.wrapping import replace_in_type, telling, telling_of_a_change
+from auditor.record.probes import Probe
+from auditor.record.wrapping import replace_in_type, telling, telling_of_a_change
 
 if TYPE_CHECKING:
     from auditor.record.process import Process
@@ -76,3 +77,6 @@ def _install(process: Process, random: Any) -> None:
     random._generator.default_rng = made_by
     if not fitted:
         process.lane().line({"k": "lost", "what": "draws from own NumPy generators: their types could not be watched", "count": 1})
+
+
+PROBE = Probe(install)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from auditor.record.imports import when_imported
-from auditor.record.probes.wrapping import stand_in, telling
+from auditor.record.probes import Probe
+from auditor.record.wrapping import stand_in, telling
 
 if TYPE_CHECKING:
     from auditor.record.process import Process
@@ -30,7 +31,7 @@ def _watch_threads(process: Process, thread: Any) -> None:
     asked: dict[str, int] = {}
 
     def made(work: Any, *_args: Any, **_kwargs: Any) -> None:
-        by = getattr(process.local, "task", None) or f"thread {process.thread_number() if process.thread_number else 0}"
+        by = process.local.task or f"thread {process.thread_number()}"
         asked[by] = asked.get(by, 0) + 1
         work._repro_audit_task = f"{by}, {asked[by]}"
 
@@ -80,3 +81,6 @@ def _watch_queue(process: Process, module: Any, name: str, key_of: Any) -> None:
         return worker(_Watched(queue, taken), *args, **kwargs)
 
     setattr(module, name, stand_in(worker, watched))
+
+
+PROBE = Probe(install)

@@ -15,8 +15,9 @@ from auditor.interruptions import interrupts
 from auditor.record.callsite import is_user_code
 from auditor.record.digest import of_bytes
 from auditor.record.imports import when_imported
-from auditor.record.probes.wrapping import stand_in, telling, telling_of_a_change
+from auditor.record.probes import Probe
 from auditor.record.process import in_standard_library
+from auditor.record.wrapping import stand_in, telling, telling_of_a_change
 
 if TYPE_CHECKING:
     from auditor.record.process import Process
@@ -101,3 +102,6 @@ def _install(process: Process, module: ModuleType) -> None:
         method = vars(module.Random).get(name)
         if method is not None:
             setattr(module.Random, name, draws_own(name, method))
+
+
+PROBE = Probe(install)

@@ -12,7 +12,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from auditor.interruptions import interrupts
-from auditor.record.probes.wrapping import replace, telling, telling_of_a_change
+from auditor.record.probes import Probe
+from auditor.record.wrapping import replace, telling, telling_of_a_change
 
 if TYPE_CHECKING:
     from auditor.record.process import Process
@@ -52,7 +53,7 @@ def install_torch(process: Process, torch: Any) -> None:
     environment: dict[object, object] = {}
     variables = _variables()
 
-    def poll(where: bool = True) -> None:
+    def poll(where: bool) -> None:
         for name, read in readers:
             try:
                 value = read()
@@ -80,7 +81,7 @@ def install_torch(process: Process, torch: Any) -> None:
         if value != known.get("environ:" + name, known):
             note("environ:" + name, value, True)
 
-    poll(where=False)
+    poll(False)
     process.lane().event(
         "setting", False, name="torch.backends.cpu.get_cpu_capability", value=torch.backends.cpu.get_cpu_capability(), first=True
     )
@@ -89,17 +90,17 @@ def install_torch(process: Process, torch: Any) -> None:
     for name in _SETTERS:
         setter = getattr(torch, name, None)
         if setter is not None:
-            setattr(torch, name, telling(setter, lambda *_a, **_k: poll(), after=True))
+            setattr(torch, name, telling(setter, lambda *_a, **_k: poll(True), after=True))
     changed = [(torch.backends.ContextProp, "__set__"), (torch.backends.cuda.cuBLASModule, "__setattr__")]
     if hasattr(torch.backends, "_FP32Precision"):  # torch.backends.cudnn.conv.fp32_precision and its kin, since 2.9
         changed.append((torch.backends._FP32Precision, "__setattr__"))
     for cls, name in changed:
-        setattr(cls, name, telling(getattr(cls, name), lambda *_a, **_k: poll(), after=True))
+        setattr(cls, name, telling(getattr(cls, name), lambda *_a, **_k: poll(True), after=True))
 
     def switched(_done: object, known_before: int, board: Any, name: str, value: object) -> None:
         if not known_before and isinstance(board, ModuleType) and (value is None or isinstance(value, (bool, int, float, str))):
             note(f"{board.__name__}.{name}", value, True, unknown=True)
-        poll()
+        poll(True)
 
     # Modules with a class of their own take any name without a word: a misspelt switch is one that they did not have before.
     boards = {type(module) for module in vars(torch.backends).values() if isinstance(module, ModuleType)} - {ModuleType}
@@ -110,7 +111,7 @@ def install_torch(process: Process, torch: Any) -> None:
     for module in (torch.backends.cudnn, torch.backends.mkldnn):
         behind = getattr(module, "m", None)
         if behind is not None and hasattr(behind, "set_flags"):
-            behind.set_flags = telling(behind.set_flags, lambda *_a, **_k: poll(where=False), after=True)
+            behind.set_flags = telling(behind.set_flags, lambda *_a, **_k: poll(False), after=True)
 
 
 def _has(board: object, name: str, _value: object) -> int:
@@ -164,3 +165,6 @@ def _first_of(switch: Any) -> Any:
 def _variables() -> Any:
     """The dict behind `os.environ`, which is compared as a whole faster than one variable is read."""
     return getattr(os.environ, "_data", os.environ)
+
+
+PROBE = Probe(install, install_torch)

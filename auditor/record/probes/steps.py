@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from auditor.record import digest
 from auditor.record.callsite import STEP
+from auditor.record.core.protocol import Level
 from auditor.record.imports import when_imported
-from auditor.record.probes import torch_rng
-from auditor.record.probes.wrapping import telling, telling_of_a_change
+from auditor.record.probes import Probe, torch_rng
+from auditor.record.wrapping import telling, telling_of_a_change
 from auditor.trace.turns import LONGEST
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ _MOST_TOLD = 5_000
 def install_torch(process: Process, torch: Any) -> None:
     """Register the global hooks that torch has for this."""
     most = process.settings.get("steps")
-    counted_only = process.settings.get("names") is not None  # the names' own values are recorded, and each step is to cost little
+    counted_only = process.settings.get("named_values") is not None  # the names' own values are recorded, and each step is to cost little
     window = process.settings.get("window")
     state = {"optimizers": 0, "met": 0}
     born: dict[int, tuple[weakref.ref[Any], Any, int, int]] = {}  # id -> the optimizer, the lane that made it, its updates then, where
@@ -50,10 +51,10 @@ def install_torch(process: Process, torch: Any) -> None:
         else:
             state["met"] = number = state["met"] + 1
         optimizers[key] = (weakref.ref(optimizer), number, size)
-        if lane.handler is not None:
+        if lane.core is not None:
             parameters = [p for group in groups for p in group["params"]]
             with digest.Unseen():
-                told = [lane.handler.name_leaf(p) for p in parameters[:_MOST_TOLD] if p.requires_grad]  # frozen ones wait for no gradient
+                told = [lane.core.name_leaf(p) for p in parameters[:_MOST_TOLD] if p.requires_grad]  # frozen ones wait for no gradient
             names, written = [name for name, _ in told], [row for _, row in told]
             lane.event("optimizer", False, number=number, name=type(optimizer).__name__, leaves=names, written=written)
         return number
@@ -95,16 +96,14 @@ def install_torch(process: Process, torch: Any) -> None:
             facts["of"] = facts["by"]
         if lane.loss is not None:
             facts["loss"], facts["loss_digest"] = lane.loss
-        if process.level != "ops" and not counted_only:
+        if not process.level.sees_ops and not counted_only:
             facts["rng"] = torch_rng.state_digest(torch.default_generator)
         lane.event("step", False, **facts)
         lane.writer.progress(lane.number())
-        if not counted_only:
-            process.poll_settings(where=False)
-        if window and process.lanes and lane is process.lanes[0]:
-            wanted = "ops" if window[0] <= done < window[1] else "steps"
-            if wanted != process.level:
-                process.set_level(wanted)
+        if process.poll_settings and not counted_only:
+            process.poll_settings(False)
+        if window and process.modes and process.lanes and lane is process.lanes[0]:
+            process.modes.set_level(Level.OPS if window[0] <= done < window[1] else Level.STEPS)
         enough = bool(most) and done >= most and lane.turns.is_complete(is_waiting())
         if enough or lane.watched_enough:
             stop(lane, "steps" if enough else "look", done, {})
@@ -117,21 +116,23 @@ def install_torch(process: Process, torch: Any) -> None:
             frame = frame.f_back
         if running < len(lane.stepping):
             del lane.stepping[running:]
-            if not lane.stepping and lane.handler is not None:
-                lane.handler.end_step()
+            if not lane.stepping and lane.core is not None:
+                lane.core.end_step()
 
     def before(optimizer: Any, args: Any, kwargs: Any) -> None:
         lane = process.lane()
+        if process.local.level is not process.level and process.modes:
+            process.modes.follow()
         if lane.stepping:
             forget_failed(lane, sys._getframe(1), -1)  # the step that begins is on the stack as well
         waiting.pop(id(optimizer), None)
         if not lane.stepping:
             lane.update = begins(lane, optimizer, sys._getframe(1).f_back)  # the wrapper of `step` is in a loop over its hooks
         lane.stepping.append(optimizer)
-        if len(lane.stepping) == 1 and lane.handler is not None:
+        if len(lane.stepping) == 1 and lane.core is not None:
             given = args[1:] if args and args[0] is optimizer else args  # the hook is called with all that `step` was, itself included
             closure = (given[0] if given else kwargs.get("closure")) is not None
-            lane.handler.begin_step(lane.sites.site_of(sys._getframe(1)), closure)
+            lane.core.begin_step(lane.sites.site_of(sys._getframe(1)), closure)
 
     def after(optimizer: Any, _args: Any, _kwargs: Any) -> None:
         lane = process.lane()
@@ -139,8 +140,8 @@ def install_torch(process: Process, torch: Any) -> None:
             pass
         if lane.stepping:
             return
-        if lane.handler is not None:
-            lane.handler.end_step()
+        if lane.core is not None:
+            lane.core.end_step()
         lane.unfinished_step = None
         finished(lane, optimizer, lane.update)
 
@@ -162,9 +163,9 @@ def install_torch(process: Process, torch: Any) -> None:
         with digest.Unseen():
             loss = _loss(torch, outputs)
             root = outputs[0] if outputs else None
-            if lane.handler is not None and isinstance(root, torch.Tensor):
+            if lane.core is not None and isinstance(root, torch.Tensor):
                 has_graph = any(isinstance(output, torch.Tensor) and output.requires_grad for output in outputs)
-                lane.event("backward", root=lane.handler.producer_of(root), first=has_graph)
+                lane.event("backward", root=lane.core.producer_of(root), first=has_graph)
         if state["optimizers"]:
             lane.loss = loss
         else:
@@ -191,11 +192,11 @@ def install_torch(process: Process, torch: Any) -> None:
         born[id(optimizer)] = reference, lane, lane.turns.updates, lane.places.of(sys._getframe(2))[0]
         waiting[id(optimizer)] = reference
 
-    process.backward = backward
+    process.at_backward.append(backward)
 
     def zeroing(*whose: Any, **_kwargs: Any) -> None:
         lane = process.lane()
-        if not lane.stepping and lane.handler is not None:
+        if not lane.stepping and lane.core is not None:
             optimizer = whose and hasattr(whose[0], "param_groups")
             lane.event("zeroed", number=number_of(lane, whose[0]) if optimizer else None)
 
@@ -248,3 +249,6 @@ def _digests(optimizer: Any) -> dict[str, object]:
         "had": sum([gradient is not None for gradient in gradients]),
         "state": digest.of_all([value for p in parameters if p in state for value in state[p].values()]),
     }
+
+
+PROBE = Probe(install_torch=install_torch)

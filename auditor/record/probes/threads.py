@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from auditor.record.callsite import is_user_code
 from auditor.record.imports import when_imported
-from auditor.record.probes.wrapping import bracket, telling
+from auditor.record.probes import Probe
+from auditor.record.wrapping import bracket, telling
 
 if TYPE_CHECKING:
     from auditor.record.process import Process
@@ -40,12 +41,14 @@ def install_torch(process: Process, _torch: Any) -> None:
     def begun(thread: Any) -> None:
         # DataLoader's pinning thread copies batches in the order in which they arrive; each is met where it is used.
         carries = getattr(getattr(thread, "_target", None), "__name__", "") == "_pin_memory_loop"
-        process.local.mode = process.enter_thread() if process.enter_thread and not carries else None
+        if process.modes and not carries:
+            process.modes.enter()
 
     def ended(_thread: Any) -> None:
-        mode = getattr(process.local, "mode", None)
-        if mode is not None:
-            process.local.mode = None
-            mode.__exit__(None, None, None)
+        if process.modes:
+            process.modes.leave()
 
     bracket(threading.Thread._bootstrap_inner, begun, ended)  # type: ignore[attr-defined]  # private, and the same since Python 2.6
+
+
+PROBE = Probe(install, install_torch)

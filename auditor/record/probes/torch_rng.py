@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from auditor.record import digest
-from auditor.record.probes.wrapping import replace_in_type, telling, telling_of_a_change
+from auditor.record.probes import Probe
+from auditor.record.wrapping import replace_in_type, telling, telling_of_a_change
 
 if TYPE_CHECKING:
     from auditor.record.process import Process
@@ -73,3 +74,6 @@ def state_of_stream(torch: Any, args: Any, kwargs: Any) -> tuple[str, int] | Non
             return f"torch-{device}", 0
         generator = defaults[index]
     return stream_of(torch, generator), state_digest(generator)
+
+
+PROBE = Probe(install_torch=install_torch)

@@ -9,7 +9,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from auditor.record.imports import when_imported
-from auditor.record.probes.wrapping import position_of, stand_in, telling
+from auditor.record.probes import Probe
+from auditor.record.wrapping import position_of, stand_in, telling
 
 if TYPE_CHECKING:
     from auditor.record.process import Process
@@ -63,3 +64,6 @@ def _install_ends(process: Process, util: Any) -> None:
                 process.close()
 
     util._exit_function = stand_in(leave, watched)
+
+
+PROBE = Probe(install, install_torch)

@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from auditor.record.redirect import draws, move, pretend
-from auditor.record.redirect.told import Told
+from auditor.record.redirect.lost_events import LostEvents
 
 if TYPE_CHECKING:
     from auditor.record.process import Process
@@ -30,7 +30,7 @@ def install_torch(process: Process, torch: Any) -> None:
         return
     if wanted.get("mkldnn") is False:
         torch._C._set_mkldnn_enabled(False)  # there is no variable for it
-    told = Told(process)
+    told = LostEvents(process)
     modes: list[Any] = []
     pretended = wanted["kind"] == "cpu" or wanted.get("pretended")
     if pretended:
@@ -44,29 +44,6 @@ def install_torch(process: Process, torch: Any) -> None:
         modes.append(move.install(process, torch, told, device, fixed=wanted.get("index") is not None, pretended=bool(pretended)))
         process.enter_redirection = _enters(modes)
     process.enter_redirection()
-
-
-def install_threads(process: Process, _torch: object) -> None:
-    """Let the threads that begin from now on enter the redirection too, below the recorder; after the recorder's own preparation."""
-    redirect, record = process.enter_redirection, process.enter_thread
-    if redirect is None:
-        return
-
-    def enter() -> Any:
-        return _Entered([*redirect(), *([recorder] if record and (recorder := record()) else [])])
-
-    process.enter_thread = enter
-
-
-class _Entered:
-    """Modes that a thread entered, left together."""
-
-    def __init__(self, modes: list[Any]) -> None:
-        self._modes = modes
-
-    def __exit__(self, *error: object) -> None:
-        for mode in reversed(self._modes):
-            mode.__exit__(None, None, None)
 
 
 def _enters(made: list[Any]) -> Any:

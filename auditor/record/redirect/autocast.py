@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from auditor.record.callsite import hide_us
-from auditor.record.redirect.told import in_place_of
+from auditor.record.redirect.lost_events import in_place_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,12 +11,12 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from auditor.record.redirect import draws
-from auditor.record.redirect.told import by_the_script, in_place_of
+from auditor.record.redirect.lost_events import by_the_script, in_place_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from auditor.record.redirect.told import Told
+    from auditor.record.redirect.lost_events import LostEvents
 
 _NAME = "CPU in place of a CUDA device"
 _MEMORY = 80 << 30
@@ -35,7 +35,7 @@ _ZERO = (
 _GRAPHS = ("CUDAGraph", "graph", "make_graphed_callables")
 
 
-def install(torch: Any, told: Told, available: bool) -> tuple[Callable[[Any], Any], Callable[[], bool]]:
+def install(torch: Any, told: LostEvents, available: bool) -> tuple[Callable[[Any], Any], Callable[[], bool]]:
     """Replace the functions; returns what gives a device its index (`cuda` is the current one, `0` is `cuda:0`), and whether one is in use.
 
     Not `available`: a script that asks is told that there is none, and torch is from when the script has used one all the same.
@@ -228,7 +228,7 @@ def _streams(indexed: Callable[[Any], Any]) -> tuple[type, type]:
     return Stream, Event
 
 
-def _refused(name: str, told: Told) -> Any:
+def _refused(name: str, told: LostEvents) -> Any:
     def refuse(*args: Any, **kwargs: Any) -> Any:
         sentence = f"torch.cuda.{name}: a CUDA graph records without running, which the CPU cannot pass for"
         told.lost(sentence)

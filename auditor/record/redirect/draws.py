@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from auditor.record.callsite import hide_us
 from auditor.record.mode import THEIRS, TRACED, Unnoticed, whose
-from auditor.record.redirect.told import in_place_of
+from auditor.record.redirect.lost_events import in_place_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from auditor.record.redirect.told import Told
+    from auditor.record.redirect.lost_events import LostEvents
 
 #: Fused ops that draw inside and cannot be told what: by the position and name of the probability.
 _INSIDE = {
@@ -34,7 +34,7 @@ _PREPARES = frozenset({"aten._cudnn_init_dropout_state.default"})
 _FILLS = ("uniform_", "normal_", "bernoulli_", "random_", "exponential_", "geometric_", "cauchy_", "log_normal_")
 
 
-def install(torch: Any, told: Told, foreign: Callable[[Any], bool]) -> Callable[[], Any]:
+def install(torch: Any, told: LostEvents, foreign: Callable[[Any], bool]) -> Callable[[], Any]:
     """Put seeds and generators in place; returns what makes the mode. `foreign(device)`: whether draws for it are made on the CPU."""
     install_generators(torch, told)
     install_seeds(torch, told)
@@ -48,7 +48,7 @@ def install(torch: Any, told: Told, foreign: Callable[[Any], bool]) -> Callable[
     return mode_of(torch, told, foreign)
 
 
-def mode_of(torch: Any, told: Told, foreign: Callable[[Any], bool]) -> Callable[[], Any]:
+def mode_of(torch: Any, told: LostEvents, foreign: Callable[[Any], bool]) -> Callable[[], Any]:
     """What makes the dispatch mode in which random ops of foreign devices are run on the CPU."""
     from torch.utils import _python_dispatch
 
@@ -159,7 +159,7 @@ def mode_of(torch: Any, told: Told, foreign: Callable[[Any], bool]) -> Callable[
     return Draws
 
 
-def install_generators(torch: Any, told: Told) -> None:
+def install_generators(torch: Any, told: LostEvents) -> None:
     """`torch.Generator(device="cuda")` is one of the CPU that says that it is of the device."""
     plain = torch._C.Generator
 
@@ -192,7 +192,7 @@ def install_generators(torch: Any, told: Told) -> None:
     torch.Generator = Generator
 
 
-def install_seeds(torch: Any, told: Told) -> None:
+def install_seeds(torch: Any, told: LostEvents) -> None:
     """Let the states of CUDA's generators be the CPU's, and their seeds count only where nothing else seeds."""
     cuda = torch.cuda
     state = {"seeded": False}

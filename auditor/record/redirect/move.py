@@ -19,15 +19,15 @@ from auditor.interruptions import interrupts
 from auditor.record.callsite import hide_us
 from auditor.record.imports import when_imported
 from auditor.record.mode import THEIRS, TRACED, Unnoticed, whose
-from auditor.record.probes.wrapping import body_of, original_of
 from auditor.record.redirect.logical import each_tensor, logical_device, tensors_in
-from auditor.record.redirect.told import by_the_script, calling_module, in_place_of
+from auditor.record.redirect.lost_events import by_the_script, calling_module, in_place_of
+from auditor.record.wrapping import body_of, original_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from auditor.record.process import Process
-    from auditor.record.redirect.told import Told
+    from auditor.record.redirect.lost_events import LostEvents
 
 #: Modules of torch that make tensors for their own use, on the CPU wherever the model is.
 _OWN_USE = ("torch.utils.", "torch.optim.", "torch._utils", "torch.storage", "torch.serialization", "torch._tensor_str", "torch.random",
@@ -36,7 +36,7 @@ _OWN_USE = ("torch.utils.", "torch.optim.", "torch._utils", "torch.storage", "to
 _WIDEST = 10_000
 
 
-def install(process: Process, torch: Any, told: Told, device: Any, fixed: bool, pretended: bool) -> Callable[[], Any]:
+def install(process: Process, torch: Any, told: LostEvents, device: Any, fixed: bool, pretended: bool) -> Callable[[], Any]:
     """Replace the functions through which tensors come and go; returns what makes the mode."""
     base, cls = torch._C.TensorBase, torch.Tensor
     spoken = {"of": names_a_device(_source(), device.type)}  # the script has named a device

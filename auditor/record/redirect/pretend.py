@@ -16,14 +16,14 @@ from auditor.record.callsite import hide_us
 from auditor.record.imports import when_imported
 from auditor.record.mode import THEIRS, TRACED, Unnoticed, whose
 from auditor.record.redirect import autocast, cuda_names, draws, tensor_methods
-from auditor.record.redirect.logical import NAME, UNDECIDED, each_tensor, logical_device, storage_of, tensors_in
-from auditor.record.redirect.told import in_place_of
+from auditor.record.redirect.logical import NAME, UNDECIDED, each_tensor, storage_of, tensors_in
+from auditor.record.redirect.lost_events import in_place_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from auditor.record.process import Process
-    from auditor.record.redirect.told import Told
+    from auditor.record.redirect.lost_events import LostEvents
 
 #: Ops that refuse tensors of two devices whatever their shapes, up to a tensor of no dimension. Others move or accept one from the CPU.
 _STRICT = frozenset(
@@ -39,7 +39,7 @@ _STRICT = frozenset(
 _ALWAYS_ON_CPU = {"aten._pack_padded_sequence.default": 1}
 
 
-def install(process: Process, torch: Any, told: Told, available: bool = True) -> Callable[[], Any]:
+def install(process: Process, torch: Any, told: LostEvents, available: bool = True) -> Callable[[], Any]:
     """Put everything in place but the mode itself; returns what makes one, to be entered by each thread.
 
     `available`: what a script that asks whether there is a CUDA device is told.
@@ -51,7 +51,6 @@ def install(process: Process, torch: Any, told: Told, available: bool = True) ->
     _install_serialization(torch, current)
     compiled = _install_compilation(torch, told, used)
     _install_processes(torch, told, current, moved)
-    process.logical_device = logical_device
     return mode_of(torch, current, compiled)
 
 
@@ -178,7 +177,7 @@ def _install_serialization(torch: Any, current: Callable[[Any], Any]) -> None:
     storages.cuda = in_place_of(storages.cuda, lambda storage, device=None, non_blocking=False: moved(storage, current(device)))
 
 
-def _install_compilation(torch: Any, told: Told, used: Callable[[], bool]) -> Callable[[], bool]:
+def _install_compilation(torch: Any, told: LostEvents, used: Callable[[], bool]) -> Callable[[], bool]:
     """What compiles for a device runs as it is written, once the script has used one; returns whether anything was compiled before."""
     done: list[bool] = []
 
@@ -214,7 +213,7 @@ def _install_compilation(torch: Any, told: Told, used: Callable[[], bool]) -> Ca
     return lambda: bool(done)
 
 
-def _install_processes(torch: Any, told: Told, current: Callable[[Any], Any], moved: Callable[[Any, Any], Any]) -> None:
+def _install_processes(torch: Any, told: LostEvents, current: Callable[[Any], Any], moved: Callable[[Any, Any], Any]) -> None:
     """Several processes talk through gloo; `DataParallel` over one device would scatter to it in C++ that is not there."""
     parallel = torch.nn.DataParallel
     plain = parallel.scatter
@@ -246,7 +245,7 @@ def _install_processes(torch: Any, told: Told, current: Callable[[Any], Any], mo
         when_imported("torch.distributed", distributed)
 
 
-def _telling_of_kernels(function: Any, told: Told) -> Any:
+def _telling_of_kernels(function: Any, told: LostEvents) -> Any:
     def build(*args: Any, **kwargs: Any) -> Any:
         if kwargs.get("cuda_sources") or kwargs.get("with_cuda") or any(str(path).endswith(".cu") for path in args[1:2] or [""]):
             told.lost("a CUDA extension of the script's own: it cannot be built for, nor run on, the CPU")

@@ -28,6 +28,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from auditor.record import imports
+from auditor.record.probes import Probe
 from auditor.record.probes.named_values.collector import Collector
 from auditor.record.probes.named_values.common import BUDGET, Common
 from auditor.record.probes.named_values.source import ASSIGNED, Target
@@ -44,16 +45,15 @@ _TAKEN_OFF = "named values: the trace function was taken off (by a debugger, or 
 
 def install(process: Process) -> None:
     """Watch this process from its first line on."""
-    settings = process.settings.get("names") or {}
+    settings = process.settings.get("named_values") or {}
     common = Common(first_whole=bool(settings.get("first")), **({"budget": settings["budget"]} if settings.get("budget") else {}))
     shared = process.settings.get("share")
     collectors: list[Collector] = []
     start = common.start = Start(shared["from"], shared["pairs"]) if shared else None
 
     def collector() -> Collector:
-        try:
-            found: Collector = process.local.named
-        except AttributeError:
+        found: Collector | None = process.local.named
+        if found is None:
             found = process.local.named = opened()
         return found
 
@@ -111,15 +111,13 @@ class _LaneSink:
 
 def _watch_torch(process: Process, watch: Watch, _torch: Any) -> None:
     """Be told of backward passes and of optimizers' steps."""
-    before = process.backward
     watch.common.by_loops = False
 
-    def backward(lane: Any, frame: Any, outputs: Any, options: Any) -> None:
+    def backward(_lane: Any, frame: Any, _outputs: Any, options: Any) -> None:
         if options.get("accumulate_grad", True):
             _begun(watch, frame)
-        before(lane, frame, outputs, options)
 
-    process.backward = backward
+    process.at_backward.insert(0, backward)
     imports.when_imported("torch.optim.optimizer", partial(_watch_optimizers, watch))
 
 
@@ -258,3 +256,7 @@ def _watch_engine(torch: Any, watch: Watch) -> Any:
         variable._execution_engine = inherited
 
     return undo
+
+
+#: Last: what it watches are the lines that run from now on.
+PROBE = Probe(install, order=2)

@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from auditor.record import digest
-from auditor.record.probes.leaves import held, parts_of
+from auditor.record.core.leaves import held, parts_of
 from auditor.record.probes.named_values.common import Common, Known
 from auditor.record.probes.named_values.objects import Owner, fields_of, is_users
 from auditor.record.probes.named_values.others import others, within

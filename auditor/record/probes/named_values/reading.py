@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from auditor.interruptions import interrupts
 from auditor.record import digest
 from auditor.record.digest import unseen
-from auditor.record.probes.sketches import Sketcher
+from auditor.record.observers.sketches import Sketcher
 from auditor.trace import SUMMARY, SUMS, signs
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from auditor.interruptions import interrupts
 from auditor.record.callsite import is_ours, is_user_code
 from auditor.record.imports import failed, when_imported
-from auditor.record.probes.wrapping import stand_in, telling
+from auditor.record.wrapping import stand_in, telling
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _MOST_TOLD = 1000
 
 
-class Entering:
+class SourceTracker:
     """Where one factor enters in this process and in those that are forked from it."""
 
     def __init__(self, process: Process, factor: str, once: bool = False) -> None:
@@ -43,7 +43,7 @@ class Entering:
         except Exception as error:  # what we fail to note must not end the user's program
             if interrupts(error):
                 raise
-            failed(Entering.tell, error)
+            failed(SourceTracker.tell, error)
 
     def tell_if_script(self, function: str, frame: FrameType | None) -> None:
         """The same, if the frame is of the user's code."""
@@ -59,7 +59,7 @@ class Entering:
             if _thread.get_ident() != process.main_thread and process.lanes:
                 # A process has few lanes. A thread that runs no op needs none of its own, and without us it would have none.
                 lane = process.lanes[0]
-                facts["thread"] = process.thread_number() if process.thread_number else 0
+                facts["thread"] = process.thread_number()
             else:
                 lane = process.lane()
         code = frame.f_code
@@ -88,7 +88,7 @@ def in_users_code(frame: FrameType | None) -> FrameType | None:
     return frame
 
 
-def watch_executor(entering: Entering, module: str, executor: str, told: bool) -> None:
+def watch_executor(entering: SourceTracker, module: str, executor: str, told: bool) -> None:
     """Tell where `as_completed` is asked for what an executor of this class was given, and, if so `told`, where it was given it."""
     import weakref
 
@@ -123,7 +123,7 @@ def _asking_for_futures() -> FrameType | None:
     return frame
 
 
-def telling_script(entering: Entering, name: str, function: Any, when: Callable[..., bool] | None = None) -> Any:
+def telling_script(entering: SourceTracker, name: str, function: Any, when: Callable[..., bool] | None = None) -> Any:
     """A stand-in that tells of each call by the user's code; with `when`, of those with such arguments."""
 
     def tell(*args: Any, **kwargs: Any) -> None:

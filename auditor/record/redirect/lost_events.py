@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from auditor.record.callsite import is_user_code
-from auditor.record.probes.wrapping import stand_in
+from auditor.record.wrapping import stand_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +19,7 @@ OURS = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.absp
 _STAND_INS = os.path.join(OURS, "record", "probes", "wrapping.py")
 
 
-class Told:
+class LostEvents:
     """Writes `lost` events, each sentence once a process."""
 
     def __init__(self, process: Process) -> None:

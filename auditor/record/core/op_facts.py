@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from auditor.record.probes import measure
+from auditor.record.core.measures import BY_OP
 from auditor.trace.ops import ASYNCHRONOUS, COLLECTIVES, OVERWRITING, OpSchema, leaves_unwritten
 
 #: How an op's output is treated: digested; shares memory that has its digest; nobody has written it yet; needs `slow`; a
@@ -62,18 +62,19 @@ class OpFacts:
     """What an OpOverload's schema says, asked once."""
 
     __slots__ = (
-        "collective", "empty", "exact", "flag", "in_flight", "measured", "name", "overwrites",
+        "argument_names", "call", "collective", "empty", "exact", "flag", "in_flight", "measured", "name", "overwrites",
         "random", "schema", "shares", "workspaces", "writes",
     )  # fmt: skip
 
     def __init__(self, func: Any) -> None:
         self.name = name = str(func)
+        self.call = func._op if hasattr(func, "_op") else func
         self.random = False
         self.empty = False
         self.exact = False  # what it makes follows from its inputs: it computes element by element, or moves elements
         self.shares = False  # all that it returns is memory of what it was given
         self.overwrites = name.startswith(OVERWRITING)
-        self.measured = measure.BY_OP.get(name)
+        self.measured = BY_OP.get(name)
         # Collectives hand over their buffers to a thread of their own: what is in them when the call returns is nobody's word. What
         # another rank sent is external where it is first used, which is after the wait.
         self.collective = name.startswith(COLLECTIVES)
@@ -81,6 +82,7 @@ class OpFacts:
         self.writes: tuple[int | str, ...] = ()
         self.workspaces = WORKSPACES.get(name, ())
         schema = getattr(func, "_schema", None)
+        self.argument_names = None if schema is None else tuple(argument.name for argument in schema.arguments)
         self.schema = OpSchema(collective=self.collective).described()
         if schema is None:  # a HigherOrderOperator
             self.flag = SLOW

@@ -1,4 +1,4 @@
-"""Sketches of what each op made and wrote and of what came in from outside, so that runs on two devices can be compared, see `trace`.
+"""Sketches of what each op made and wrote and of external tensors, so that runs on two devices can be compared, see `trace`.
 
 The signs are a fixed function of an element's position, made of integers alone: the same on every device, machine and version. Element j
 of row i of PERIOD elements has the sign `s(j) * t(i, j // (PERIOD // SUMS))`, which is enough for the estimate to be unbiased, as any two
@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from auditor.interruptions import interrupts
 from auditor.record import digest
-from auditor.record.callsite import hide_us
-from auditor.record.probes.op_facts import QUERY, OpFacts
-from auditor.record.probes.torch_ops import learn_op
+from auditor.record.core.op_facts import QUERY
+from auditor.record.core.protocol import Observer
 from auditor.trace import SUMS
 from auditor.trace.signs import ELEMENTS, ORDER, PERIOD, ROWS
 
 if TYPE_CHECKING:
+    from auditor.record.core.op_facts import OpFacts
     from auditor.record.lane import Lane
-    from auditor.record.probes.torch_ops import Handler
+    from auditor.record.process import Process
 
 #: Rows of PERIOD elements that are summed up at once: 32 MB in float64.
 _ROWS = 1024
@@ -119,28 +119,32 @@ def _mixed(torch: Any, many: int, seed: int) -> Any:
     return x ^ shifted(x, 31)
 
 
-def watch(lane: Lane, torch: Any) -> Handler:
-    """The lane's handler, followed by sketches of what the op made and wrote."""
-    plain: Handler = lane.handler
-    made = Sketcher(torch)
-    missed: dict[str, int] = {}
+class Sketches(Observer):
+    """Writes a sketch of each tensor that an op of a lane made or wrote, and of each external one."""
 
-    def note(number: int, slot: int, tensor: Any, name: str) -> None:
-        try:
-            if tensor.device.type != "meta":
-                lane.writer.sketch(number, slot, *made.of(tensor))
-        except Exception as error:  # quantized, nested and wrapper tensors, each in its own way
-            if interrupts(error):
-                raise
-            missed[name] = missed.get(name, 0) + 1
+    def __init__(self, lane: Lane, torch: Any) -> None:
+        self._lane, self._torch = lane, torch
+        self._sketcher = Sketcher(torch)
+        self._missed: dict[str, int] = {}
 
     @digest.unseen
-    def met(number: int, tensor: Any) -> None:
-        note(number, 0, tensor, "external")
+    def external(self, number: int, tensor: Any) -> None:
+        """Sketch an external tensor."""
+        self._write(number, 0, tensor, "external")
+
+    def after(self, op: OpFacts, args: Any, kwargs: Any, out: Any, kept: Any, number: int) -> None:
+        """Sketch what the op made and wrote."""
+        if op.flag != QUERY and not op.shares and not op.collective:
+            self._write_all(op, args, kwargs, out, number)
+
+    def end(self) -> None:
+        """Count the tensors that cannot be sketched."""
+        for name, count in sorted(self._missed.items()):
+            self._lane.line({"k": "unsketched", "at": self._lane.number(), "op": name, "count": count})
 
     @digest.unseen
-    def note_all(number: int, facts: OpFacts, out: Any, args: Any, kwargs: Any) -> None:
-        for slot, tensor in facts.made(torch, out, args, kwargs):
+    def _write_all(self, op: OpFacts, args: Any, kwargs: Any, out: Any, number: int) -> None:
+        for slot, tensor in op.made(self._torch, out, args, kwargs):
             try:
                 record = tensor.untyped_storage()._repro_audit
             except Exception as error:  # no storage
@@ -148,27 +152,20 @@ def watch(lane: Lane, torch: Any) -> Handler:
                     raise
                 record = 0
             if record > number:
-                note(record, slot, tensor, facts.name)
+                self._write(record, slot, tensor, op.name)
 
-    def tell() -> None:
-        for name, count in sorted(missed.items()):
-            lane.line({"k": "unsketched", "at": lane.number(), "op": name, "count": count})
-
-    def sketched(mode: Any, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def _write(self, number: int, slot: int, tensor: Any, name: str) -> None:
         try:
-            number = lane.number()
-            out = plain.dispatch(mode, func, types, args, kwargs)
-            if lane.number() == number or out is NotImplemented:
-                return out
-            facts = (getattr(func, "_repro_audit", None) or learn_op(func))[3]
-            if facts.flag == QUERY or facts.shares or facts.collective:
-                return out
-            note_all(number, facts, out, args, kwargs)
-            return out
-        except BaseException as error:
-            hide_us(error)
-            raise
+            if tensor.device.type != "meta":
+                self._lane.writer.sketch(number, slot, *self._sketcher.of(tensor))
+        except Exception as error:  # quantized, nested and wrapper tensors, each in its own way
+            if interrupts(error):
+                raise
+            self._missed[name] = self._missed.get(name, 0) + 1
 
-    lane.met_external = met
-    lane.at_end.append(tell)
-    return plain._replace(dispatch=sketched)
+
+def _of_lane(_process: Process, lane: Lane, torch: Any, _settings: object) -> Sketches:
+    return Sketches(lane, torch)
+
+
+OBSERVER = _of_lane
