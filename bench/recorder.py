@@ -115,8 +115,8 @@ def _take(variant: str, steps: int, warm: int, step: Callable[[], None], process
     between: Callable[[], None] | None = None
     with ExitStack() as stack:
         if variant in ("ops", "steps"):
-            if process.level != variant and not process.set_level(variant):
-                sys.exit(f"bench: the recorder would not change its level to {variant}")
+            if process.level.value != variant:
+                process.modes.set_level(type(process.level)(variant))
         elif variant == "empty":
             stack.enter_context(_empty_mode())
         elif variant == "debug":
