@@ -47,7 +47,7 @@ def entries_of(run: Trace, lane: str) -> list[Entry]:
     for found in lanes:
         events = found.events_of("entered") if found is not None else []
         # what a library asks for on its own account rarely goes into the script's numbers
-        events = [event for event in events if event.get("mode") == "script"] or events
+        events = [event for event in events if event.get("asked_by") == "script"] or events
         if events:
             return [
                 Entry(event["factor"], event.get("function", ""), event["row"], event.get("file"), event.get("line"), event.get("code"))

@@ -122,7 +122,7 @@ def _rare(lane: LaneTrace, step: int | None, op: str | None, file: str | None, k
             continue
         if (step is not None and row.step != step) or (op is not None and not fnmatchcase(name, op)):
             continue
-        if kind == "setting" and event.get("first") and event.get("value") is None:
+        if kind == "setting" and event.get("initial") and event.get("value") is None:
             continue  # a variable that is not set
         paths = (row.file, str(event.get("path", "")))
         if file is not None and not any(fnmatchcase(path, glob) for path in paths for glob in (file, f"*/{file}")):
@@ -162,7 +162,7 @@ def _said(event: dict[str, Any]) -> tuple[str, str]:
         digest = f"  {event['digest']:016x}" if event.get("digest") is not None else ""
         return event["op"], f"{event['path']}{size}{digest}"
     if kind == "entered":
-        others = "  ".join(f"{key} {value}" for key, value in event.items() if key in ("mode", "nth", "thread"))
+        others = "  ".join(f"{key} {value}" for key, value in event.items() if key in ("asked_by", "nth", "thread"))
         return event.get("function") or kind, f"{event['factor']}  {others}"
     if kind == "interrupted":
         return event["op"], "interrupted by an exception: it may have run, and there is no record of it"

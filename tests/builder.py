@@ -257,9 +257,9 @@ class LaneBuilder:
         seeded = digest_of(("seeded", stream, value) if state is None else state)
         self.event("seed", line, stream=stream, function=function, value=repr(value), entropy=entropy, state=seeded)
 
-    def setting(self, name: str, value: object, *, first: bool = False, line: int | None = None) -> None:
+    def setting(self, name: str, value: object, *, initial: bool = False, line: int | None = None) -> None:
         """A determinism switch: its value when torch appeared, or a change of it."""
-        self.event("setting", line, name=name, value=value, first=first)
+        self.event("setting", line, name=name, value=value, initial=initial)
 
     def step(self, **facts: object) -> None:
         """The end of a step; what is a digest may be given as any value."""

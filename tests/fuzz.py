@@ -63,7 +63,7 @@ def make_originals(folder: Path) -> None:
     for name, value in (("sealed", 1), ("other", 2), ("spooled", 1)):
         built = TraceBuilder(folder / name)
         main = built.lane()
-        main.setting("torch.backends.cudnn.benchmark", False, first=True)
+        main.setting("torch.backends.cudnn.benchmark", False, initial=True)
         main.seed("torch-cpu", 0, line=2)
         x = main.external((4, 3), rows="rows", line=3)
         y = main.random("aten.dropout.default", x, line=4)

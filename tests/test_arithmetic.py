@@ -501,7 +501,7 @@ def test_what_is_not_finite_in_both_runs_is_not_judged_and_said(tmp_path: Path) 
             x, values = device.does("aten.exp.default", values, x, line=k + 1)
             if k >= 2:
                 values[0] = np.nan
-            device.lane.event("backward", 9, root=device.lane.number, first=True)
+            device.lane.event("backward", 9, root=device.lane.number, graph=True)
             device.lane.step(loss=1.0)
 
     found, divergence = compared(tmp_path, program, program)
@@ -626,7 +626,7 @@ def test_the_end_is_how_far_parameters_are_apart_after_the_last_step(tmp_path: P
             for k in range(3):
                 device.lane.phase = "forward"
                 device.does("aten.sum.default", values.sum().reshape(1), parameter, line=2)
-                device.lane.event("backward", 3, root=device.lane.number, first=True)
+                device.lane.event("backward", 3, root=device.lane.number, graph=True)
                 device.lane.phase = "optimizer"
                 # the moments are written too, and are no parameters
                 device.does("aten.mul_.Tensor", values * (1 + 7 * off), device.lane.op("aten.empty.default", shape=[64], digest=0), line=4)

@@ -970,11 +970,11 @@ def test_files_whose_content_is_not_known_are_not_listed(tmp_path: Path) -> None
 
 def test_settings_that_were_not_the_same_before_the_difference_are_listed(tmp_path: Path) -> None:
     def program(lane: LaneBuilder, word: str, flag: bool) -> None:
-        lane.setting("torch.get_num_threads", 4, first=True)
-        lane.setting("torch.backends.cudnn.benchmark", False, first=True)
+        lane.setting("torch.get_num_threads", 4, initial=True)
+        lane.setting("torch.backends.cudnn.benchmark", False, initial=True)
         lane.setting("torch.backends.cudnn.benchmark", flag, line=2)
         if flag:
-            lane.setting("environ:OMP_NUM_THREADS", "2", first=True)
+            lane.setting("environ:OMP_NUM_THREADS", "2", initial=True)
         lane.op("aten.mm.default", digest=word)
         lane.op("aten.relu.default")
         lane.setting("torch.get_num_threads", 8 if flag else 2)
@@ -1008,8 +1008,8 @@ def test_environments_are_compared_by_name(tmp_path: Path) -> None:
         return {"machine": {"cores": 8, "host": "ada"}, "versions": {"torch": torch}, "environment": {}} | more
 
     def program(lane: LaneBuilder, threads: int) -> None:
-        lane.setting("torch.get_num_threads", threads, first=True)
-        lane.setting("environ:OMP_NUM_THREADS", str(threads), first=True)
+        lane.setting("torch.get_num_threads", threads, initial=True)
+        lane.setting("environ:OMP_NUM_THREADS", str(threads), initial=True)
         lane.setting("torch.backends.cudnn.benchmark", threads == 2)
         lane.op("aten.mm.default")
 

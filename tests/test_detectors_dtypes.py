@@ -349,7 +349,7 @@ def test_arguments_and_dtypes_decide_whether_an_op_varies(tmp_path: Path) -> Non
 def test_what_a_switch_makes_deterministic_is_left_out_and_what_would_raise_is_not(tmp_path: Path) -> None:
     def program(lane: LaneBuilder, **switches: bool) -> None:
         for name in ("torch.are_deterministic_algorithms_enabled", "torch.backends.cudnn.deterministic"):
-            lane.setting(name, False, first=True)
+            lane.setting(name, False, initial=True)
             if name.rpartition(".")[2] in switches:
                 lane.setting(name, True, line=1)
         x = lane.external([2, 3], line=2)

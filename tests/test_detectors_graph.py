@@ -45,7 +45,7 @@ class Training:
 
     def backward(self, root: Tensor | None, *names: str, line: int, graph: bool = True) -> None:
         """A backward pass that gives these leaves gradients."""
-        self.lane.event("backward", line, root=root.number if root else 0, first=graph)
+        self.lane.event("backward", line, root=root.number if root else 0, graph=graph)
         phase, self.lane.phase = self.lane.phase, "backward"
         for name in names:
             number = self.lane.number_of("leaf", name=name, shape=[3])

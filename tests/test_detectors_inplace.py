@@ -226,7 +226,7 @@ def trained(lane: LaneBuilder, op: str, write: str | None, *, goes_back: bool, r
     a = lane.op(op, w, line=2, node=1)
     written = lane.op(write, a, line=3) if write else a
     loss = lane.op("aten.sum.default", written, shape=[], line=4, node=2)
-    lane.event("backward", 5, root=loss.number, first=True)
+    lane.event("backward", 5, root=loss.number, graph=True)
     lane.phase = "backward"
     one = lane.op("aten.expand.default", lane.op("aten.ones_like.default", loss, line=5), line=5, node=2)
     if goes_back:

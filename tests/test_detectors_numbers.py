@@ -50,12 +50,12 @@ def measured(lane: LaneBuilder, what: str, **facts: object) -> None:
 
 def autocast(lane: LaneBuilder, line: int, what: str = "enter", device: str = "cpu", dtype: str = "bfloat16", enabled: bool = True) -> None:
     """A region that is entered or left."""
-    lane.event("autocast", line, op=what, name=device, value=dtype, first=enabled)
+    lane.event("autocast", line, op=what, device=device, dtype=dtype, enabled=enabled)
 
 
 def backward(lane: LaneBuilder, root: Tensor, line: int, graph: bool = True, dtype: str = "float32") -> None:
     """A backward pass from this tensor."""
-    lane.event("backward", line, root=root.number, first=graph)
+    lane.event("backward", line, root=root.number, graph=graph)
     phase, lane.phase = lane.phase, "backward"
     lane.op("aten.mm.default", root, shape=[4, 4], dtype=dtype, line=line)
     lane.phase = phase
@@ -332,7 +332,7 @@ def test_products_of_float32_layers_that_a_backward_pass_rounds_are_counted(tmp_
             wide = lane.op("aten.addmm.default", shape=[4, 4], line=3, node=k)
             autocast(lane, 2, "leave", enabled=False)
             loss = lane.op("aten.mm.default", wide, dtype="bfloat16", line=4, node=k + 1)
-            lane.event("backward", 5, root=loss.number, first=True)
+            lane.event("backward", 5, root=loss.number, graph=True)
             lane.phase = "backward"
             lane.op("aten.mm.default", loss, dtype="bfloat16", line=5, node=k + 1)
             lane.op("aten.mm.default", loss, dtype="bfloat16", line=5, node=k)
@@ -504,7 +504,7 @@ def losing(lane: LaneBuilder, *, told: bool = True, outside: bool = False) -> No
         loss = lane.op("aten.sum.default", product, shape=[], line=5, node=4 * step + 3)
         if bad:
             tell(1, 0, True)
-        lane.event("backward", 6, root=loss.number, first=True)
+        lane.event("backward", 6, root=loss.number, graph=True)
         lane.step(loss=float("nan") if bad else 0.5)
 
 

@@ -133,8 +133,8 @@ WORKSPACE = "environ:CUBLAS_WORKSPACE_CONFIG"
 @pytest.mark.parametrize(("value", "said"), [(None, "is not set"), (":0:0", "is :0:0"), (":4096:8", ""), (":16:8", "")])
 def test_strict_matrix_products_without_the_workspace_are_one_note(value: str | None, said: str, tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
-        lane.setting(STRICT, False, first=True)
-        lane.setting(WORKSPACE, value, first=True)
+        lane.setting(STRICT, False, initial=True)
+        lane.setting(WORKSPACE, value, initial=True)
         lane.op("aten.mm.default", line=1)
         lane.setting(STRICT, True, line=2)
         for _ in range(3):
@@ -149,7 +149,7 @@ def test_strict_matrix_products_without_the_workspace_are_one_note(value: str | 
 
 def test_nothing_is_said_of_the_workspace_without_strictness_or_without_products(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
-        lane.setting(STRICT, False, first=True)
+        lane.setting(STRICT, False, initial=True)
         lane.op("aten.mm.default", line=1)
         lane.setting(STRICT, True, line=2)
         lane.op("aten.add.Tensor", line=3)
@@ -159,7 +159,7 @@ def test_nothing_is_said_of_the_workspace_without_strictness_or_without_products
 
 def test_a_workspace_that_is_set_after_the_first_product_is_too_late(tmp_path: Path) -> None:
     def program(lane: LaneBuilder, steps: int, before: str | None = None, line: int | None = None) -> None:
-        lane.setting(WORKSPACE, before, first=True)
+        lane.setting(WORKSPACE, before, initial=True)
         lane.op("aten.addmm.default", line=1)
         for _ in range(steps):
             lane.step()

@@ -122,7 +122,7 @@ def test_each_reading_of_a_clock_by_the_script_is_told_with_its_line(how: str, t
     done = run(tmp_path, CLOCKS, **chosen)
     assert marks(done, "clock") == READINGS
     last = entered(done, "clock")[-1]
-    assert (last["func"], last["mode"], last["nth"]) == ("name", "script", 1)
+    assert (last["func"], last["asked_by"], last["nth"]) == ("name", "script", 1)
     assert last["row"] <= done.op("an op", "ones.default").row
 
 
@@ -259,7 +259,7 @@ def test_bytes_of_the_operating_system_are_told_where_the_script_wants_them_and_
     chosen: dict[str, Any] = {"watched": (), how: ["os-entropy"]}
     done = run(tmp_path, ENTROPY, **chosen)
     assert marks(done, "os-entropy") == TAKEN
-    assert [event["mode"] for event in entered(done, "os-entropy")] == ["script"] * 7 + ["library"]
+    assert [event["asked_by"] for event in entered(done, "os-entropy")] == ["script"] * 7 + ["library"]
 
 
 @pytest.mark.torch
@@ -447,7 +447,7 @@ def test_a_listing_is_told_by_its_file_event_with_the_line_that_wanted_it(tmp_pa
     assert [event["line"] for event in lists] == [
         done.line(mark) for mark in ("listdir", "scandir", "glob", "iterdir", "path glob", "walk")
     ]
-    assert {(event["file"], event["mode"]) for event in lists} == {("train.py", "script")}
+    assert {(event["file"], event["asked_by"]) for event in lists} == {("train.py", "script")}
     assert lists[0]["code"] == 'return os.listdir("data")  # listdir'
 
 
@@ -546,9 +546,9 @@ def test_an_entrance_is_shown_and_can_be_asked_for(tmp_path: Path) -> None:
     out = io.StringIO()
     print_listing(listing(done.trace, kinds=["entered"]), out)
     (line,) = out.getvalue().splitlines()[1:]
-    assert line.split() == ["0", "0", "entered", "time.time", "clock", "nth", "1", "mode", "script", "train.py:2", *code.split()]
-    found = Tables(done.trace).query("SELECT op, name, mode, file, line FROM events WHERE kind = 'entered'")
-    assert found == [{"op": "time.time", "name": "clock", "mode": "script", "file": "train.py", "line": 2}]
+    assert line.split() == ["0", "0", "entered", "time.time", "clock", "nth", "1", "asked_by", "script", "train.py:2", *code.split()]
+    found = Tables(done.trace).query("SELECT op, factor, asked_by, file, line FROM events WHERE kind = 'entered'")
+    assert found == [{"op": "time.time", "factor": "clock", "asked_by": "script", "file": "train.py", "line": 2}]
 
 
 def test_what_is_watched_is_what_can_be_and_is_neither_pinned_nor_varied() -> None:

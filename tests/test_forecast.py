@@ -219,7 +219,7 @@ def start(lane: LaneBuilder, **switches: Any) -> None:
         "torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction": True,
     } | switches  # fmt: skip
     for name, value in first.items():
-        lane.setting(name, value, first=True)
+        lane.setting(name, value, initial=True)
 
 
 def test_what_runs_in_tf32_by_default_is_told_with_the_switch_that_allows_it(tmp_path: Path) -> None:
@@ -297,9 +297,9 @@ def test_a_switch_that_is_off_for_a_moment_in_each_step_counts_only_where_it_is_
 
 def test_an_older_torch_is_judged_by_its_older_switches(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
-        lane.setting(f"{CUDNN}.enabled", True, first=True)
-        lane.setting(f"{CUDNN}.allow_tf32", True, first=True)
-        lane.setting("torch.backends.cuda.matmul.allow_tf32", False, first=True)
+        lane.setting(f"{CUDNN}.enabled", True, initial=True)
+        lane.setting(f"{CUDNN}.allow_tf32", True, initial=True)
+        lane.setting("torch.backends.cuda.matmul.allow_tf32", False, initial=True)
         x = lane.external([2, 3], line=1)
         lane.op("aten.convolution.default", x, line=2)
         lane.op("aten.mm.default", x, x, line=3)

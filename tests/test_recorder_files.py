@@ -175,16 +175,16 @@ def test_settings_are_recorded_at_first_and_each_change_with_its_line(tmp_path: 
         print(before)
         """
     recorded = record(tmp_path, source)
-    first = {e["name"]: e["value"] for e in recorded.events("setting") if e["first"]}
-    changes = [e for e in recorded.events("setting") if not e["first"]]
+    first = {e["name"]: e["value"] for e in recorded.events("setting") if e["initial"]}
+    changes = [e for e in recorded.events("setting") if not e["initial"]]
 
     assert first["environ:OMP_NUM_THREADS"] == "1"  # set before torch was imported: it counts
     assert [first["torch.get_num_threads"]] == [int(recorded.out[0])] == [1]
     assert first["torch.get_default_dtype"] == "torch.float32"
     assert first["torch.are_deterministic_algorithms_enabled"] is False
     assert first["environ:PYTHONHASHSEED"] == os.environ.get("PYTHONHASHSEED")
-    assert all("line" not in e for e in recorded.events("setting") if e["first"])
-    assert len([e for e in recorded.events("setting") if e["first"]]) == len(first)
+    assert all("line" not in e for e in recorded.events("setting") if e["initial"])
+    assert len([e for e in recorded.events("setting") if e["initial"]]) == len(first)
 
     def changed(mark: str) -> dict[str, object]:
         return {e["name"]: e["value"] for e in changes if (e.get("file"), e.get("line")) == ("train.py", recorded.line(mark))}
@@ -244,5 +244,5 @@ def test_a_hash_seed_is_too_late_also_before_torch_and_other_variables_are_not(t
         import torch
         torch.ones(2)
         """
-    changes = [e for e in record(tmp_path, source).events("setting") if not e["first"]]
+    changes = [e for e in record(tmp_path, source).events("setting") if not e["initial"]]
     assert [(e["name"], e["value"], e["line"]) for e in changes] == [("environ:PYTHONHASHSEED", "7", 3)]

@@ -210,7 +210,7 @@ def test_optimizers_and_what_is_done_with_them_are_told(tmp_path: Path) -> None:
     ]  # fmt: skip
     back = asked(
         trace,
-        'SELECT e.line, e.first, r.op FROM events e JOIN records r ON r."row" = e.root WHERE e.kind = \'backward\' ORDER BY e."row"',
+        'SELECT e.line, e.graph, r.op FROM events e JOIN records r ON r."row" = e.root WHERE e.kind = \'backward\' ORDER BY e."row"',
     )
     assert back == [
         (line_of(source, "there"), True, "aten.sum.default"), (line_of(source, "there"), True, "aten.sum.default"),
@@ -237,7 +237,7 @@ def test_autocast_regions_are_told_entered_and_left(tmp_path: Path) -> None:
         torch.autocast("cuda", enabled=False)
         """
     trace = record_of(tmp_path, "autocast", source)
-    told = asked(trace, "SELECT op, name, value, first FROM events WHERE kind = 'autocast' ORDER BY nth")
+    told = asked(trace, "SELECT op, device, dtype, enabled FROM events WHERE kind = 'autocast' ORDER BY nth")
     assert [(op, first) for op, _, _, first in told] == [
         ("enter", True), ("enter", False), ("leave", False), ("leave", True), ("enter", True), ("leave", True),
         *([] if torch.cuda.is_available() else [("refused", False)]),

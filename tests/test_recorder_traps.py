@@ -145,7 +145,7 @@ def test_what_is_set_without_effect_is_noted_where_it_was_set(traps: Recorded) -
     drawn = traps.at("built before the seed", "draw")
     assert len(drawn) == 2
     assert all(r.row < seed["row"] for r in drawn)  # a rule can tell that the seed came too late
-    changes = [e["value"] for e in traps.events("setting") if e["name"] == "environ:PYTHONHASHSEED" and not e["first"]]
+    changes = [e["value"] for e in traps.events("setting") if e["name"] == "environ:PYTHONHASHSEED" and not e["initial"]]
     assert changes == ["12345"]
 
 

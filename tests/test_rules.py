@@ -223,7 +223,7 @@ def test_rules_are_chosen_by_name_glob_and_tag(tmp_path: Path) -> None:
 
 
 def happenings(lane: LaneBuilder) -> None:
-    lane.setting("torch.backends.cudnn.benchmark", False, first=True)
+    lane.setting("torch.backends.cudnn.benchmark", False, initial=True)
     lane.seed("torch-cpu", 3, line=1)
     x = lane.external([2], line=2)
     lane.phase = "forward"
@@ -248,7 +248,7 @@ CONDITIONS = st.recursive(
         st.sampled_from([(field, text) for field, texts in TEXTS.items() for text in texts]).map(lambda pair: {pair[0]: pair[1]}),
         st.sampled_from([{"op": ["aten.mm.default", "read"]}, {"op": {"no": "aten.*"}}, {"stream": {"no": ["numpy", "torch-*"]}}]),
         st.sampled_from([{"step": 1}, {"step": {"ge": 1}}, {"line": {"gt": 2, "lt": 6}}, {"line": {"ne": 3}}]),
-        st.sampled_from([{"first": False}, {"phase": "forward"}]),
+        st.sampled_from([{"initial": False}, {"phase": "forward"}]),
     ),
     lambda inner: st.builds(
         lambda word, some: {word: some}, st.sampled_from(["all", "any", "none"]), st.lists(inner, min_size=1, max_size=3)

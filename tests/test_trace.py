@@ -25,7 +25,7 @@ from auditor.errors import TraceError
 from auditor.trace import FORMAT, HEADER_SIZE, RECORD_SIZE, STOPPED, lane_name
 from auditor.trace.lanes import LaneKey, in_order, without_number
 from auditor.trace.reader import LaneTrace, Trace
-from auditor.trace.records import inputs_of, schema_in
+from auditor.trace.records import inputs_of, schema_in, with_todays_names
 from auditor.trace.schema import COLUMNS, EVENT_COLUMNS, EVENTS
 from auditor.trace.tables import Tables
 from auditor.trace.writer import LaneWriter, Numbers
@@ -41,7 +41,7 @@ LONG = 7000
 
 def everything(lane: LaneBuilder) -> None:
     """A short program with a record and an event of every kind."""
-    lane.setting("torch.backends.cudnn.benchmark", False, first=True)
+    lane.setting("torch.backends.cudnn.benchmark", False, initial=True)
     lane.seed("torch-cpu", 3, line=2)
     w = lane.random(
         "aten.uniform_.default", lane.op("aten.empty.memory_format", shape=[4, 2], digest=0, line=3), numbers=(-0.5, 0.5), line=3
@@ -74,12 +74,12 @@ def everything_of_today(lane: LaneBuilder) -> None:
     lane.event("optimizer", number=1, name="SGD", leaves=["w", "b"], written=[3, 0])
     lane.event("zeroed", 20, number=1)
     lane.event("autocast", 21, op="enter", name="cpu", value="bfloat16", first=True)
-    lane.event("backward", 22, root=last, first=True)
+    lane.event("backward", 22, root=last, graph=True)
     lane.event("schedule", 23, number=1, name="StepLR")
     lane.event("shared", 24)
     lane.event("measured", what="cast", values=6, changed=2, largest=0.5, absolute=0.25)
     lane.event("nonfinite", nans=1, infinities=0, given=False)
-    lane.event("entered", 25, factor="clock", function="time.time", nth=1, mode="script")
+    lane.event("entered", 25, factor="clock", function="time.time", nth=1, asked_by="script")
     lane.event("unshadowed", op="aten.sort.default", why="no such op in float64", count=3)
     lane.event("unsketched", op="aten.quantize_per_tensor.default", count=1)
     lane.event("shared-start", a="w", b="model.weight", how="copied, transposed")
@@ -191,11 +191,31 @@ def test_every_event_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert (lane.ops, lane.steps, lane.ended, lane.facts["unknown"], lane.facts["stopped"]) == (7, 1, True, 0, "")
 
 
+@pytest.mark.parametrize(
+    ("kept", "now"),
+    [
+        ({"k": "setting", "name": "a", "value": 1, "first": True}, {"k": "setting", "name": "a", "value": 1, "initial": True}),
+        ({"k": "backward", "root": 3, "first": False}, {"k": "backward", "root": 3, "graph": False}),
+        (
+            {"k": "autocast", "op": "enter", "name": "cpu", "value": "bfloat16", "first": True},
+            {"k": "autocast", "op": "enter", "device": "cpu", "dtype": "bfloat16", "enabled": True},
+        ),
+        ({"k": "entered", "factor": "clock", "mode": "library"}, {"k": "entered", "factor": "clock", "asked_by": "library"}),
+        ({"k": "file", "op": "list", "path": "d", "mode": "script"}, {"k": "file", "op": "list", "path": "d", "asked_by": "script"}),
+        ({"k": "file", "op": "read", "path": "f", "mode": "rb"}, {"k": "file", "op": "read", "path": "f", "mode": "rb"}),
+        ({"k": "optimizer", "name": "SGD"}, {"k": "optimizer", "name": "SGD"}),
+    ],
+)
+def test_fields_of_events_of_older_runs_get_the_names_that_they_have_now(kept: dict[str, Any], now: dict[str, Any]) -> None:
+    assert with_todays_names(kept) == now
+    assert with_todays_names(now) == now
+
+
 def test_what_events_say_of_records_is_said_of_their_rows(tmp_path: Path) -> None:
     with Tables(built(tmp_path / "a", everything_of_today)) as tables:
         held = tables.query("SELECT optimizer, class, leaf, row FROM held")
         assert [tuple(row.values()) for row in held] == [(1, "SGD", "w", 2), (1, "SGD", "b", -1)]
-        assert tables.query("SELECT root, first FROM events WHERE kind = 'backward'") == [{"root": 9, "first": True}]
+        assert tables.query("SELECT root, graph FROM events WHERE kind = 'backward'") == [{"root": 9, "graph": True}]
         assert tables.query("SELECT row, what, changed, largest FROM measured") == [
             {"row": 9, "what": "cast", "changed": 2, "largest": 0.5}
         ]
@@ -206,8 +226,8 @@ def test_what_events_say_of_records_is_said_of_their_rows(tmp_path: Path) -> Non
         assert tables.query("SELECT kind, optimizer, name FROM events WHERE kind = 'schedule'") == [
             {"kind": "schedule", "optimizer": 1, "name": "StepLR"}
         ]
-        assert tables.query("SELECT op, name, mode, line FROM events WHERE kind = 'entered'") == [
-            {"op": "time.time", "name": "clock", "mode": "script", "line": 25}
+        assert tables.query("SELECT op, factor, asked_by, line FROM events WHERE kind = 'entered'") == [
+            {"op": "time.time", "factor": "clock", "asked_by": "script", "line": 25}
         ]
 
 

@@ -31,7 +31,7 @@ def _facts(trace: Trace) -> dict[str, Any]:
     main = trace.main
     if main is not None:
         for event in main.events_of("setting"):
-            if event.get("first") and not event["name"].startswith("environ:"):
+            if event.get("initial") and not event["name"].startswith("environ:"):
                 facts[f"setting: {event['name']}"] = event["value"]
     return facts
 

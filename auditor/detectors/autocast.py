@@ -25,13 +25,13 @@ class Params:
 _QUESTIONS = {
     # a region that is never left has a rule of its own
     "backward-within": """WITH passes AS (
-            SELECT e.lane, e.nth, e."row", lead(e."row") OVER (PARTITION BY e.lane ORDER BY e.nth) AS until, e.first, e.file, e.line
+            SELECT e.lane, e.nth, e."row", lead(e."row") OVER (PARTITION BY e.lane ORDER BY e.nth) AS until, e.graph, e.file, e.line
             FROM events e WHERE e.kind = 'backward'),
         within AS (
             SELECT p.*, r.device, r.dtype, r.file AS at_file, r.line AS at_line
             FROM passes p ASOF JOIN autocast_changes i ON i.lane = p.lane AND p.nth > i.nth
             JOIN autocast_regions r ON r.lane = i.lane AND r.entered = i.entered AND r.enabled
-            WHERE p.first AND NOT (r."left" IS NULL AND list_contains(?, r.lane))),
+            WHERE p.graph AND NOT (r."left" IS NULL AND list_contains(?, r.lane))),
         back AS (
             SELECT b.lane, b."row", json_extract_string(b.out, '$[0][0]') AS dtype FROM records b
             JOIN records f ON f.lane = b.lane AND f."row" = b.forward_row
@@ -56,21 +56,21 @@ _QUESTIONS = {
         GROUP BY r.file, r.line, r.device, r.dtype
         HAVING bool_or(o.castable AND o.dtype IN ('float32', 'float64')) AND NOT coalesce(bool_or(o.dtype = r.dtype), false)
         UNION ALL
-        SELECT e.file, e.line, count(*) AS times, e.name, e.value, NULL, NULL, first(r.op ORDER BY r."row"),
+        SELECT e.file, e.line, count(*) AS times, e.device, e.dtype, NULL, NULL, first(r.op ORDER BY r."row"),
             first(r.dtype || ' on ' || split_part(r.device, ':', 1) ORDER BY r."row")
         FROM events e ASOF JOIN (
             SELECT *, json_extract_string(out, '$[0][0]') AS dtype, json_extract_string(out, '$[0][3]') AS device
             FROM records WHERE regexp_matches(op, ?) AND phase IN ('setup', 'forward')) r
             ON r.lane = e.lane AND r."row" >= e."row"
-        WHERE e.kind = 'autocast' AND e.op = 'refused' GROUP BY e.file, e.line, e.name, e.value""",
+        WHERE e.kind = 'autocast' AND e.op = 'refused' GROUP BY e.file, e.line, e.device, e.dtype""",
     "left-open": """SELECT r.file, r.line, count(DISTINCT r.entered) AS times, r.device, r.dtype, NULL AS at_file, NULL AS at_line,
             NULL AS op, NULL AS computed
-        FROM autocast_regions r JOIN events e ON e.lane = r.lane AND e.kind = 'backward' AND e.first AND e.nth > r.entered
+        FROM autocast_regions r JOIN events e ON e.lane = r.lane AND e.kind = 'backward' AND e.graph AND e.nth > r.entered
         WHERE r.enabled AND r."left" IS NULL AND list_contains(?, r.lane)
         GROUP BY r.file, r.line, r.device, r.dtype ORDER BY min(r.entered)""",
     # a loss that was multiplied last is scaled by hand
     "no-scaler": """WITH passes AS (
-            SELECT *, lag(nth, 1, -1) OVER (PARTITION BY lane ORDER BY nth) AS earlier FROM events WHERE kind = 'backward' AND first)
+            SELECT *, lag(nth, 1, -1) OVER (PARTITION BY lane ORDER BY nth) AS earlier FROM events WHERE kind = 'backward' AND graph)
         SELECT e.file, e.line, count(DISTINCT e.nth) AS times, r.device, r.dtype, first(r.file ORDER BY r.entered) AS at_file,
             first(r.line ORDER BY r.entered) AS at_line, NULL AS op, NULL AS computed
         FROM passes e JOIN autocast_regions r ON r.lane = e.lane AND r.entered < e.nth AND coalesce(r."left", e.nth) > e.earlier

@@ -114,14 +114,14 @@ def _changes(run: Tables, names: list[str]) -> dict[tuple[str, str], list[Change
     """The values that switches had for a lane, in order."""
     found: dict[tuple[str, str], list[Change]] = {}
     rows = run.query(
-        """SELECT lane, name, value, "row", coalesce("first", false) AS first, far = 0 AS own FROM switches
+        """SELECT lane, name, value, "row", coalesce(initial, false) AS initial, far = 0 AS own FROM switches
         WHERE list_contains(?::VARCHAR[], name) ORDER BY lane, "row", nth""",
         names,
     )
     for row in rows:
         value = "" if row["value"] in (None, "null") else str(row["value"])
         found.setdefault((row["lane"], row["name"]), []).append(
-            Change(row["row"] if row["own"] and not row["first"] else 0, value, row["first"], row["own"])
+            Change(row["row"] if row["own"] and not row["initial"] else 0, value, row["initial"], row["own"])
         )
     return found
 

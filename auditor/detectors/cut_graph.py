@@ -123,28 +123,28 @@ def _passes_without_graph(run: Tables) -> Iterator[Hit]:
             SELECT p.lane, p.nth FROM passes p JOIN gradients g ON g.lane = p.lane AND g.leaf_written = p.root AND g."row" >= p."row"
             AND g."row" < coalesce(p.until, g."row" + 1)
             WHERE (g.lane, g.leaf) NOT IN (SELECT (lane, leaf) FROM held WHERE leaf IS NOT NULL)),
-        bare AS (SELECT * FROM passes p WHERE NOT first OR root >= 0 AND (lane, nth) IN (SELECT (lane, nth) FROM leaves)),
+        bare AS (SELECT * FROM passes p WHERE NOT graph OR root >= 0 AND (lane, nth) IN (SELECT (lane, nth) FROM leaves)),
         places AS (SELECT lane, file, line, count(*) AS passes FROM passes GROUP BY lane, file, line)
         SELECT b.*, r.file AS root_file, r.line AS root_line,
             EXISTS (SELECT 1 FROM events s WHERE s.lane = b.lane AND s.kind = 'step' AND s.optimizer IS NOT NULL AND s.nth > b.nth) AS waits
         FROM (
-            SELECT lane, file, line, first, count(*) AS times, arg_min(root, nth) AS root, min(nth) AS nth FROM bare
-            GROUP BY lane, file, line, first) b
+            SELECT lane, file, line, graph, count(*) AS times, arg_min(root, nth) AS root, min(nth) AS nth FROM bare
+            GROUP BY lane, file, line, graph) b
         JOIN places p ON p.lane = b.lane AND p.file IS NOT DISTINCT FROM b.file AND p.line IS NOT DISTINCT FROM b.line
         LEFT JOIN records r ON r.lane = b.lane AND r."row" = b.root
-        WHERE NOT b.first OR b.times * 2 > p.passes ORDER BY b.lane, b.nth LIMIT ?""",
+        WHERE NOT b.graph OR b.times * 2 > p.passes ORDER BY b.lane, b.nth LIMIT ?""",
         _PASSES,
     )
     for row in passes:
         at = f"in {row['file']}:{row['line']}" if row["line"] else "in a library"
         root = row["root"] if row["root"] is not None and row["root"] >= 0 else None
-        cut, places, hint = _nearest_cut(run, row["lane"], root, row["first"]) if root is not None else (None, 0, "")
-        if row["first"] and cut is None:
+        cut, places, hint = _nearest_cut(run, row["lane"], root, row["graph"]) if root is not None else (None, 0, "")
+        if row["graph"] and cut is None:
             if not row["waits"]:
                 continue
             how = "the tensor that is made here has no graph, as one that is made of numbers"
             cut, places = _Cut(root or 0, None, False, True, how, row["root_file"], row["root_line"]), 1
-        what = "ends at the very tensor that it is called on" if row["first"] else "has no graph to go back through"
+        what = "ends at the very tensor that it is called on" if row["graph"] else "has no graph to go back through"
         values = {
             "how": cut.how if cut else "nothing that was recorded of how its tensor was made required a gradient",
             "backward": f"the backward pass {at} {what}" if cut else f"backward() {what}",
@@ -278,7 +278,7 @@ def _without_gradient(run: Tables, optimizer: dict[str, Any], of: str) -> Iterat
     for tensor in optimizer["bare"]:
         bare.setdefault(tensor["row"], []).append(tensor["leaf"])
     passes = run.query(
-        """SELECT e.root, e.first AND e.root >= 0 AND (e.lane, e.root) NOT IN (
+        """SELECT e.root, e.graph AND e.root >= 0 AND (e.lane, e.root) NOT IN (
             SELECT (lane, leaf_written) FROM gradients WHERE leaf_written IS NOT NULL) AS has_graph
         FROM events e WHERE e.lane = ? AND e.kind = 'backward' AND e."row" BETWEEN ? AND ?""",
         lane,

@@ -26,7 +26,7 @@ def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
     """
     rows = runs[0].query(
         """SELECT e.file, e.line, e.name, e.value, list(DISTINCT e.lane) AS lanes FROM events e JOIN lanes l USING (lane)
-        WHERE e.kind = 'setting' AND NOT coalesce(e."first", false) AND list_contains(?, e.name) AND e.line IS NOT NULL AND EXISTS (
+        WHERE e.kind = 'setting' AND NOT coalesce(e.initial, false) AND list_contains(?, e.name) AND e.line IS NOT NULL AND EXISTS (
             SELECT 1 FROM records r JOIN lanes o USING (lane)
             WHERE o.pid = l.pid AND r.kind = 'op' AND (r.lane <> e.lane OR r."row" >= e."row"))
         GROUP BY e.file, e.line, e.name, e.value ORDER BY min(e."row"), e.name""",

@@ -67,7 +67,7 @@ _REFUSED = (
     + """,
     passes AS (
         SELECT lane, "row", root, file, line, lead("row", 1, 9223372036854775807) OVER (PARTITION BY lane ORDER BY "row", nth) AS next
-        FROM events WHERE kind = 'backward' AND first),
+        FROM events WHERE kind = 'backward' AND graph),
     refused AS (
         SELECT p.* FROM passes p WHERE root >= 0 AND NOT EXISTS (
             SELECT 1 FROM gradients g WHERE g.lane = p.lane AND g."row" >= p."row" AND g."row" < p.next)),

@@ -39,16 +39,16 @@ def _find(runs: Sequence[Tables], _params: Params) -> Iterator[Hit]:
     run = runs[0]
     losses = run.query(
         """WITH losses AS (
-            SELECT lane, value, step, "row", count(DISTINCT step) OVER (PARTITION BY lane) AS steps,
+            SELECT lane, loss, step, "row", count(DISTINCT step) OVER (PARTITION BY lane) AS steps,
                 row_number() OVER (PARTITION BY lane ORDER BY "row", nth) AS nr
-            FROM events WHERE kind = 'step' AND value IN ('NaN', 'Infinity', '-Infinity'))
-        SELECT l.lane, l.value, l.step, l.steps, b.root, b.file, b.line FROM losses l
+            FROM events WHERE kind = 'step' AND NOT isfinite(loss))
+        SELECT l.lane, l.loss, l.step, l.steps, b.root, b.file, b.line FROM losses l
         ASOF LEFT JOIN (SELECT * FROM events WHERE kind = 'backward') b ON b.lane = l.lane AND l."row" >= b."row"
         WHERE l.nr = 1 ORDER BY l.lane <> 'main', l.lane"""
     )
     for loss in losses:
         values: dict[str, object] = {
-            "loss": {"NaN": "nan", "Infinity": "infinite", "-Infinity": "minus infinity"}[loss["value"]],
+            "loss": {"nan": "nan", "inf": "infinite", "-inf": "minus infinity"}[str(loss["loss"])],
             "step": loss["step"], "steps": "1 step" if loss["steps"] == 1 else f"{loss['steps']} steps", "origin": "",
         }  # fmt: skip
         way = run.query(_WAY, loss["lane"], loss["root"]) if loss["root"] is not None else []

@@ -35,7 +35,7 @@ def _find(runs: Sequence[Tables], _params: Params) -> Iterator[Hit]:
     rows = runs[0].query(
         """WITH switched AS (
             SELECT *, count(*) OVER (PARTITION BY lane) AS times FROM events
-            WHERE kind = 'setting' AND name = 'torch.are_deterministic_algorithms_enabled' AND NOT "first"),
+            WHERE kind = 'setting' AND name = 'torch.are_deterministic_algorithms_enabled' AND NOT initial),
         trained AS (SELECT lane, min("row") AS begins, max("row") AS ends FROM records WHERE phase = 'backward' GROUP BY lane)
         SELECT s.lane, s.value = 'true' AS is_on, s.file, s.line, s.function, s.code, s."row" <= t.begins AS is_early,
             s."row" <= t.ends AS is_in_time

@@ -36,10 +36,10 @@ class SourceTracker:
         self._once = once
         self._told: dict[tuple[int, str, str, int], int] = {}
 
-    def tell(self, function: str, frame: FrameType, mode: str = "script", **facts: object) -> None:
-        """Write that this frame, which is of the user's code, took from the factor; `mode` says whether a library did so on its behalf."""
+    def tell(self, function: str, frame: FrameType, asked_by: str = "script", **facts: object) -> None:
+        """Write that this frame, which is of the user's code, took from the factor; `asked_by`: `library` if one did so on its behalf."""
         try:
-            self._tell(function, frame, {"mode": mode, **facts})
+            self._tell(function, frame, {"asked_by": asked_by, **facts})
         except Exception as error:  # what we fail to note must not end the user's program
             if interrupts(error):
                 raise

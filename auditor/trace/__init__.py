@@ -46,7 +46,8 @@ sums of a difference are the differences of those of two tensors, and their squa
 of the difference, whichever elements differ (Alon, Matias, Szegedy: The space complexity of approximating the frequency moments, 1996;
 with the elements dealt out to the sums, Charikar, Chen, Farach-Colton: Finding frequent items in data streams, 2002).
 
-Format history. 1: the first. At first descriptors had no `schema`; where there is none, readers go by the names of ops. Sketches, shadows
+Format history. 1: the first. At first descriptors had no `schema`; where there is none, readers go by the names of ops. Some fields of
+events had other names, see `records.with_todays_names`. Sketches, shadows
 and named values came later, in files of their own, which a reader that does not know them leaves alone. At first a lane had a block of
 2**27 numbers, and all its segments were of it.
 """

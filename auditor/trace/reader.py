@@ -20,6 +20,7 @@ from auditor.trace.database import connected
 from auditor.trace.facts import INDEX, LANE, META
 from auditor.trace.going import is_going
 from auditor.trace.lanes import LaneKey
+from auditor.trace.records import with_todays_names
 from auditor.trace.schema import COLUMNS
 from auditor.trace.seal import BESIDE, is_known, newer, seal
 from auditor.trace.shapes import WrongFactError, checked, in_utf8, load
@@ -97,7 +98,7 @@ class LaneTrace:
         self.ops: int = self.facts["ops"]
         self.steps: int = self.facts["steps"]
         self.ended: bool = self.facts["ended"]
-        self.events: list[dict[str, Any]] = self.facts["events"]
+        self.events: list[dict[str, Any]] = [with_todays_names(event) for event in self.facts["events"]]
 
     def query(self, sql: str, *parameters: object) -> list[dict[str, Any]]:
         """Rows of a SELECT over the table `records`, as dicts; `sql` is ours, `parameters` may be anybody's."""

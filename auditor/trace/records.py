@@ -38,6 +38,23 @@ class Output(NamedTuple):
         return self.dtype.startswith(_ROUNDED)
 
 
+#: Fields of events that had other names at first, when some of them had a second meaning in another kind.
+_RENAMED = {
+    "setting": {"first": "initial"},
+    "backward": {"first": "graph"},
+    "autocast": {"first": "enabled", "name": "device", "value": "dtype"},
+    "entered": {"mode": "asked_by"},
+}
+
+
+def with_todays_names(event: dict[str, Any]) -> dict[str, Any]:
+    """An event of a run of any age with the names that its fields have now."""
+    renamed = _RENAMED.get(event["k"], {})
+    if event["k"] == "file" and event.get("op") == "list":
+        renamed = {"mode": "asked_by"}
+    return {renamed.get(name, name): value for name, value in event.items()} if renamed.keys() & event.keys() else event
+
+
 def schema_of(descriptor: Mapping[str, Any]) -> OpSchema:
     """What the descriptor of an op says of its arguments, or of an older one its name."""
     said = descriptor.get("schema")

@@ -83,10 +83,10 @@ _SWITCHES = """CREATE TEMP VIEW switches AS
 _AUTOCAST = (
     """CREATE TEMP VIEW autocast_regions AS
     WITH marks AS (
-        SELECT lane, nth, op, name, value, first, file, line,
+        SELECT lane, nth, op, device, dtype, enabled, file, line,
             sum(CASE op WHEN 'enter' THEN 1 ELSE -1 END) OVER (PARTITION BY lane ORDER BY nth) + CAST(op = 'leave' AS INT) AS depth
         FROM events WHERE kind = 'autocast' AND op IN ('enter', 'leave'))
-    SELECT lane, depth, nth AS entered, name AS device, value AS dtype, first AS enabled, file, line, "left" FROM (
+    SELECT lane, depth, nth AS entered, device, dtype, enabled, file, line, "left" FROM (
         SELECT *, CASE lead(op) OVER w WHEN 'leave' THEN lead(nth) OVER w END AS "left"
         FROM marks WINDOW w AS (PARTITION BY lane, depth ORDER BY nth))
     WHERE op = 'enter'""",
@@ -231,10 +231,9 @@ def _define(con: duckdb.DuckDBPyConnection, run: Trace, copied: bool, looked: Tr
         con.execute(view)
     con.execute(
         """CREATE TEMP VIEW "all" AS
-        SELECT lane, "row", kind, op, CASE kind WHEN 'draw' THEN args END AS stream, NULL AS name, NULL AS value, NULL AS path,
-            NULL AS mode, CASE kind WHEN 'draw' THEN printf('%x', digest) END AS state, NULL::BOOLEAN AS entropy,
-            NULL::BOOLEAN AS first, args, numbers, out, module, phase, step, file, line, function, code, forward_file, forward_line,
-            forward_code, NULL::BIGINT AS nth
+        SELECT lane, "row", kind, op, CASE kind WHEN 'draw' THEN args END AS stream,
+            CASE kind WHEN 'draw' THEN printf('%x', digest) END AS state, args, numbers, out, module, phase, step, file, line, function, code,
+            forward_file, forward_line, forward_code
         FROM records UNION ALL BY NAME SELECT * FROM events"""
     )
 
@@ -294,6 +293,11 @@ def _beside(lane: LaneTrace) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
+def _number(value: object) -> str | None:
+    """A number as text: an object that is nan would be taken for null."""
+    return repr(float(value)) if isinstance(value, (int, float)) else None
+
+
 def _kin(run: Trace) -> list[dict[str, Any]]:
     """The lanes that speak for a lane where it is silent itself, the nearest first."""
     by_pid: dict[object, list[LaneTrace]] = {}
@@ -314,18 +318,19 @@ def _kin(run: Trace) -> list[dict[str, Any]]:
 
 def _row(event: dict[str, Any], nth: int, lane: str) -> dict[str, Any]:
     kind = event["k"]
-    value = event.get("loss") if kind == "step" else event.get("value")
+    value = event.get("value")
     place: dict[str, Any] = {} if event.get("importing") else event
     return {
         "lane": lane, "row": event["row"], "nth": nth, "kind": kind, "op": event.get("op") or event.get("function"),
         "stream": event.get("stream"),
-        "name": event.get("factor") if kind == "entered" else event.get("name"),
+        "name": event.get("name"), "factor": event.get("factor"), "loss": _number(event.get("loss")),
         "value": value if value is None or isinstance(value, str) else json.dumps(value),
-        "path": event.get("path"), "mode": "unknown" if event.get("unknown") else event.get("mode"),
+        "path": event.get("path"), "mode": event.get("mode"), "asked_by": event.get("asked_by"), "unknown": event.get("unknown"),
         "state": f"{event['state']:x}" if isinstance(event.get("state"), int) else None,
         "content": f"{event['digest']:x}" if isinstance(event.get("digest"), int) else None, "own": event.get("own"),
         "of_step": event.get("step"),
         "optimizer": event.get("number") if kind != "step" else event.get("of"), "gradients": event.get("had"), "root": event.get("root"),
-        "entropy": event.get("entropy"), "first": event.get("first"), "file": place.get("file"), "line": place.get("line"),
-        "function": place.get("func"), "code": place.get("code"),
+        "entropy": event.get("entropy"), "initial": event.get("initial"), "graph": event.get("graph"),
+        "enabled": event.get("enabled"), "device": event.get("device"), "dtype": event.get("dtype"),
+        "file": place.get("file"), "line": place.get("line"), "function": place.get("func"), "code": place.get("code"),
     }  # fmt: skip

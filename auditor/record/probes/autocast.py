@@ -24,7 +24,7 @@ def install_torch(process: Process, torch: Any) -> None:
     def tell(what: str, region: Any) -> None:
         if process.level.sees_ops:
             dtype = str(getattr(region, "fast_dtype", ""))[6:]
-            process.lane().event("autocast", op=what, name=str(region.device), value=dtype, first=bool(region._enabled))
+            process.lane().event("autocast", op=what, device=str(region.device), dtype=dtype, enabled=bool(region._enabled))
 
     def made(_none: None, region: Any, *args: Any, **kwargs: Any) -> None:
         """Torch switches a region off, with a warning, for a device or dtype that is not there."""

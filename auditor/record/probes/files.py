@@ -93,7 +93,7 @@ def install(process: Process) -> None:
         if ours(os.path.join(where, "")):
             order = "\n".join(os.fsdecode(n) for n in names)
             process.lane().event(
-                "file", path=where, op="list", mode=_asked_by(sys._getframe(2)), size=len(names),
+                "file", path=where, op="list", asked_by=_asked_by(sys._getframe(2)), size=len(names),
                 digest=of_bytes(order.encode("utf-8", "surrogateescape")),
             )  # fmt: skip
 

@@ -41,7 +41,7 @@ def install(process: Process) -> None:
         if process.variable_set is not None:
             process.variable_set(name, value)
         elif name == "PYTHONHASHSEED" and value != at_start:
-            process.lane().event("setting", name=f"environ:{name}", value=value, first=False)  # too late since Python started
+            process.lane().event("setting", name=f"environ:{name}", value=value, initial=False)  # too late since Python started
 
     replace(os, "putenv", lambda original: telling(original, put, after=True))
 
@@ -75,7 +75,7 @@ def install_torch(process: Process, torch: Any) -> None:
         first = process.poll_settings is None
         known[name] = value
         shown = value if value is None or isinstance(value, (bool, int, str)) else str(value)
-        process.lane().event("setting", where and not first, name=name, value=shown, first=first, **more)
+        process.lane().event("setting", where and not first, name=name, value=shown, initial=first, **more)
 
     def variable_set(name: str, value: str) -> None:
         if value != known.get("environ:" + name, known):
@@ -83,7 +83,7 @@ def install_torch(process: Process, torch: Any) -> None:
 
     poll(False)
     process.lane().event(
-        "setting", False, name="torch.backends.cpu.get_cpu_capability", value=torch.backends.cpu.get_cpu_capability(), first=True
+        "setting", False, name="torch.backends.cpu.get_cpu_capability", value=torch.backends.cpu.get_cpu_capability(), initial=True
     )
     process.poll_settings = poll
     process.variable_set = variable_set

@@ -165,7 +165,7 @@ def install_torch(process: Process, torch: Any) -> None:
             root = outputs[0] if outputs else None
             if lane.core is not None and isinstance(root, torch.Tensor):
                 has_graph = any(isinstance(output, torch.Tensor) and output.requires_grad for output in outputs)
-                lane.event("backward", root=lane.core.producer_of(root), first=has_graph)
+                lane.event("backward", root=lane.core.producer_of(root), graph=has_graph)
         if state["optimizers"]:
             lane.loss = loss
         else:
