@@ -13,6 +13,7 @@ The table is that of the design, with what the house departed from it:
 from __future__ import annotations
 
 import ast
+import importlib
 import json
 import subprocess
 import sys
@@ -418,6 +419,13 @@ def test_importing_auditor_imports_nothing_else() -> None:
     source = "import sys; before = set(sys.modules); import auditor; print(sorted(set(sys.modules) - before))"
     done = start([sys.executable, "-W", "error", "-c", source], HOUSE.parent)
     assert done.out == b"['auditor']\n", done.said
+
+
+def test_each_file_of_probes_and_observers_is_one() -> None:
+    for package, constant in (("probes", "PROBE"), ("observers", "OBSERVER")):
+        names = [name for name in MODULES if name.startswith(f"auditor.record.{package}.") and name.count(".") == 3]
+        assert len(names) > 3
+        assert [name for name in names if not hasattr(importlib.import_module(name), constant)] == []
 
 
 def test_the_recorder_brings_nothing_heavy_into_a_script_that_imports_nothing(tmp_path: Path) -> None:

@@ -459,6 +459,70 @@ def test_a_level_of_steps_records_steps_and_no_op_and_a_window_the_ops_of_its_st
     assert full.events("level") == []
 
 
+def test_a_change_of_the_level_reaches_other_threads_at_their_next_module(tmp_path: Path) -> None:
+    source = """
+        import threading
+        import torch
+
+        def serve():
+            served = torch.nn.Linear(3, 2)
+            for _ in range(5):
+                turn.wait()
+                served(torch.ones(1, 3))  # served
+                torch.ones(2) * 2  # behind
+                turn.wait()
+
+        turn = threading.Barrier(2)
+        thread = threading.Thread(target=serve)
+        thread.start()
+        model = torch.nn.Linear(3, 2)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        for step in range(5):
+            turn.wait()
+            turn.wait()
+            model(torch.ones(4, 3)).sum().backward()
+            optimizer.step()
+        thread.join()
+        """
+    recorded = record(tmp_path, source, "--window", "1:3")
+
+    lane = recorded.trace.lanes["thread 1"]
+    assert [event["level"] for event in lane.events_of("level")] == ["ops", "steps"]
+    behind = lane.query("SELECT op, step FROM records WHERE line = ? AND kind = 'op' AND op GLOB 'aten.mul*'", recorded.line("behind"))
+    assert len(behind) == 2  # while the main thread is in steps 1 and 2
+    served = lane.query("SELECT count(*) AS n FROM records WHERE line = ? AND op GLOB 'aten.addmm*'", recorded.line("served"))
+    assert served == [{"n": 2}]
+
+
+def test_a_mode_that_lies_below_one_of_the_users_passes_ops_on_while_the_level_is_lower(tmp_path: Path) -> None:
+    source = """
+        import torch
+        from torch.utils._python_dispatch import TorchDispatchMode
+
+        class Counting(TorchDispatchMode):
+            ops = 0
+
+            def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+                Counting.ops += 1
+                return func(*args, **(kwargs or {}))
+
+        model = torch.nn.Linear(3, 2)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        with Counting():
+            for step in range(5):
+                model(torch.ones(4, 3)).sum().backward()
+                optimizer.step()
+        print(Counting.ops)
+        """
+    whole = record(tmp_path / "whole", source)
+    window = record(tmp_path / "window", source, "--window", "0:2")
+
+    assert window.out == whole.out
+    assert {r.step for r in window.rows()} == {0, 1}
+    assert {r.step for r in whole.rows()} == {0, 1, 2, 3, 4}
+    assert window.main.steps == 5
+
+
 def test_within_a_window_what_was_made_before_it_is_external(full: Recorded, tmp_path: Path) -> None:
     window = record(tmp_path / "window", STEADY, "--window", "2:3")
 

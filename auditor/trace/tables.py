@@ -232,8 +232,8 @@ def _define(con: duckdb.DuckDBPyConnection, run: Trace, copied: bool, looked: Tr
     con.execute(
         """CREATE TEMP VIEW "all" AS
         SELECT lane, "row", kind, op, CASE kind WHEN 'draw' THEN args END AS stream,
-            CASE kind WHEN 'draw' THEN printf('%x', digest) END AS state, args, numbers, out, module, phase, step, file, line, function, code,
-            forward_file, forward_line, forward_code
+            CASE kind WHEN 'draw' THEN printf('%x', digest) END AS state, args, numbers, out, module, phase, step, file, line, function,
+            code, forward_file, forward_line, forward_code
         FROM records UNION ALL BY NAME SELECT * FROM events"""
     )
 
