@@ -1,4 +1,4 @@
-"""Gradients that do not get where they should: the graph is cut between a backward pass and what it was made from."""
+"""Gradients that do not arrive: the graph is cut between a backward pass and the tensors that its loss was made from."""
 
 from __future__ import annotations
 
@@ -142,11 +142,11 @@ def _passes_without_graph(run: Tables) -> Iterator[Hit]:
         if row["first"] and cut is None:
             if not row["waits"]:
                 continue
-            how = "the tensor that is made here has no graph, as one that is made of numbers"
+            how = "the tensor made here has no graph, because it is made of numbers"
             cut, places = _Cut(root or 0, None, False, True, how, row["root_file"], row["root_line"]), 1
-        what = "ends at the very tensor that it is called on" if row["first"] else "has no graph to go back through"
+        what = "ends at the tensor that it is called on" if row["first"] else "has no graph to follow"
         values = {
-            "how": cut.how if cut else "nothing that was recorded of how its tensor was made required a gradient",
+            "how": cut.how if cut else "no recorded op that made its tensor required a gradient",
             "backward": f"the backward pass {at} {what}" if cut else f"backward() {what}",
             "times": f" ({row['times']} times)" if row["times"] > 1 else "",
             "others": f", and so do {places - 1} other lines" if places > 2 else ", and so does another line" if places == 2 else hint,
@@ -194,7 +194,7 @@ def _nearest_cut(run: Tables, lane: str, root: int, has_graph: bool) -> tuple[_C
     )
     data = next((row for row in made if _DATA.search(row["code"])), None)
     if data:
-        return None, 0, f"; {data['file']}:{data['line']} takes .data, which has no graph"
+        return None, 0, f"; {data['file']}:{data['line']} uses .data, which has no graph"
     if has_graph or not last or last[0]["line"] is None:
         return None, 0, ""
     return None, 0, f"; the last graph before it is that of {last[0]['file']}:{last[0]['line']}, and leads nowhere (.tolist(), .numpy()?)"
@@ -236,7 +236,7 @@ def _left_torch(run: Tables, lane: str, rows: list[int], ends: list[int]) -> lis
     )
     if not last["outside"] or last["line"] is None:
         return []
-    how = "the tensor that is made here comes from outside of torch (numbers, NumPy), without a graph"
+    how = "the tensor made here comes from outside torch (numbers, NumPy), without a graph"
     return [_Cut(last["row"], None, False, True, how, last["file"], last["line"])]
 
 
@@ -313,7 +313,7 @@ def _without_gradient(run: Tables, optimizer: dict[str, Any], of: str) -> Iterat
     made: dict[tuple[str | None, int | None, str], list[str]] = {}
     for tensor in run.query(_USED, until, lane, away):
         if not tensor["used_later"]:
-            what = "used only for what reaches no backward()" if tensor["used"] else "used in no forward pass"
+            what = "used only for values that reach no backward()" if tensor["used"] else "used in no forward pass"
             made.setdefault((tensor["file"], tensor["line"], what), []).extend(bare[tensor["row"]])
     for (file, line, what), tensors in made.items():
         yield Hit(file, line, {**_NOTHING, "how": what, **_names(tensors, total, optimizer)})
@@ -340,10 +340,10 @@ def _names(names: list[str], total: int, optimizer: dict[str, Any]) -> dict[str,
 def _exits(flow: _Flow, bare: list[int], roots: set[int], trained: set[int]) -> tuple[set[int], dict[int, _Cut]]:
     """The rows whose values reach a root, and for each of `bare` that is cut off from the roots the last cut on the way to them.
 
-    A cut is one only if nothing that has a gradient comes in: an op within a custom `autograd.Function` is cut as well, and gradients pass
-    it all the same; and beside a view that is detached, to be printed, the tensor itself may be used. Of what has a view that is cut it is
-    known that it requires a gradient, and so it is cut off whatever else comes in. What reaches a root without a cut is cut off by such a
-    view, or frozen.
+    An op counts as a cut only if none of its inputs has a gradient: an op inside a custom `autograd.Function` is cut as well, but
+    gradients still pass it; and where a view is detached to be printed, the tensor itself may still be used. A tensor with a cut view is
+    known to require a gradient, so it is cut off whatever the other inputs are. A tensor that reaches a root without a cut is cut off by
+    such a view, or frozen.
     """
     near = set(roots)
     sure = set(bare) & set(flow.aliases)
