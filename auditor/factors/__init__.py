@@ -59,7 +59,7 @@ class Factor(NamedTuple):
     """Functions whose result differs between runs because of it, as the source calls them."""
     intermittent: bool = False
     """Whether two runs may agree although it is free."""
-    changes: str = "another one changes"
+    changes: str = "varying it changes"
     """What varying it does: subject and verb before "results"."""
 
     @property
