@@ -1,6 +1,6 @@
-"""Everything is seeded and the data is the same, yet the loss differs: the rows come out of a set of strings.
+"""Everything is seeded and the data is the same, but the loss differs: a set of strings decides the order of the rows.
 
-The order of such a set changes from one Python process to the next.
+Such a set has a different order in each Python process.
 """
 
 # repro-audit:

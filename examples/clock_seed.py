@@ -1,4 +1,4 @@
-"""The seed is set, but to the time of day: two runs never share it."""
+"""The seed is set from the clock, so it differs between runs."""
 
 # repro-audit:
 #   - verdict: diverged

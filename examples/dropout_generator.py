@@ -1,4 +1,4 @@
-"""The model, its dropout and the data are seeded in torch, but Python's own `random` shuffles the batches."""
+"""The model, its dropout and the data are seeded in torch, but Python's unseeded `random` shuffles the batches."""
 
 # repro-audit:
 #   - verdict: diverged

@@ -1,6 +1,6 @@
 """FizzBuzz in NumPy: one half of "same logic in NumPy and PyTorch, but only NumPy converges".
 
-Layers 10-100-4 with sigmoids, back-propagation by hand, in float64. Its twin is fizbuz_torch.py.
+Layers 10-100-4 with sigmoids, manual backpropagation, in float64. fizbuz_torch.py is the PyTorch version.
 """
 
 # repro-audit:

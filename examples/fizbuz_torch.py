@@ -1,7 +1,7 @@
 """FizzBuzz in PyTorch: the other half of "same logic in NumPy and PyTorch, but only NumPy converges".
 
-The same NumPy weights and split as fizbuz_numpy.py, in float32, with autograd and hand-written SGD.
-One of the four gradients is never zeroed, and the loss is a sum where the twin takes a mean.
+The same NumPy weights and split as fizbuz_numpy.py, in float32, with autograd and manual SGD.
+One of the four gradients is never zeroed, and the loss is a sum where the NumPy version takes a mean.
 """
 
 # repro-audit:

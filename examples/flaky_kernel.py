@@ -1,4 +1,4 @@
-"""Seeded, same operation, same inputs, other result: column sums whose threads add up in the order they finish."""
+"""Seeded, same op, same inputs, different results: column sums whose threads add in the order in which they finish."""
 
 # repro-audit:
 #   - verdict: diverged

@@ -1,4 +1,4 @@
-"""Seeded, and still the second run is better than the first: it goes on from the checkpoint that the first one left."""
+"""Seeded, but the second run is better than the first: it resumes from the checkpoint that the first run left."""
 
 # repro-audit:
 #   - verdict: diverged

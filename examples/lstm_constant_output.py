@@ -1,6 +1,6 @@
-"""Is an LSTM regression model consistent? Too much so: it answers the same for every input.
+"""Is an LSTM regression model consistent? Too much: it returns the same output for every input.
 
-The ReLU after the head dies in the first steps of training, and the loss stands still from there on.
+The ReLU after the head dies in the first steps of training, and the loss no longer changes.
 """
 
 # repro-audit:

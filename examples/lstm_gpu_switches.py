@@ -1,8 +1,8 @@
-"""Is an LSTM regression model consistent? Seeded, but with switches set that let a GPU choose its kernels.
+"""Is an LSTM regression model consistent? Seeded, but with settings that let a GPU choose its kernels.
 
-On a CPU the runs agree; the question is what would make this script vary on a GPU. The report's forecast answers it: the LSTM, and with
-`allow_tf32` all products, would be computed in TF32, and the LSTM varies with some versions of cuDNN. Benchmark mode is on, yet decides
-about convolutions alone, of which there are none; and cuDNN is not off, because the switch is called `enabled`.
+On a CPU the runs agree. The report's CUDA forecast says what would differ on a GPU: TF32 for the LSTM and, with `allow_tf32`, for all
+products; and some versions of cuDNN are nondeterministic for the LSTM. Benchmark mode is on, but affects convolutions only, and there
+are none. cuDNN is not off, because the switch is called `enabled`.
 """
 
 # repro-audit:

@@ -1,4 +1,4 @@
-"""Is an LSTM regression model consistent? The input has its own seed, but the global one comes after the model.
+"""Is an LSTM regression model consistent? The input has its own seed, but the global seed is set after the model is built.
 
 The data is the same in every run and so is the dropout of training; the initial weights are not.
 """

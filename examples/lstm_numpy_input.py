@@ -1,6 +1,6 @@
-"""Is an LSTM regression model consistent? torch is seeded, but the input comes from NumPy's own stream.
+"""Is an LSTM regression model consistent? torch is seeded, but the input comes from NumPy's unseeded stream.
 
-The float64 array is cast to float32 on the way in.
+The float64 array is cast to float32.
 """
 
 # repro-audit:

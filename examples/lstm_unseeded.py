@@ -1,4 +1,4 @@
-"""Is an LSTM regression model consistent? Without a seed already its input differs from run to run."""
+"""Is an LSTM regression model consistent? Without a seed even its input differs from run to run."""
 
 # repro-audit:
 #   - verdict: diverged

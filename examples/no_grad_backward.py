@@ -1,6 +1,6 @@
 """Backward through a tensor made under no_grad: "why do PyTorch tensor operations give inconsistent results?"
 
-The script stops at backward(), but the line to change is the one that cut the graph.
+The script fails at backward(), but the line to change is the one that cut the graph.
 """
 
 # repro-audit:

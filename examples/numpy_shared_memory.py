@@ -1,6 +1,6 @@
-"""A tensor made by torch.from_numpy changes although no torch operation wrote to it.
+"""A tensor made by torch.from_numpy changes although no torch op writes it.
 
-The duration of each step is written into the NumPy array, and the tensor shares that memory.
+A duration is written into the NumPy array, and the tensor shares that memory.
 """
 
 # repro-audit:

@@ -1,8 +1,8 @@
 """The same product in float32 and in float64: "why do PyTorch tensor operations give inconsistent results?"
 
-How much does each operation round, and where does type promotion hide that precision was already lost? The first is answered by
-`repro-audit --shadow float64`: each product of matrices is off by 2e-7 of its norm, for sums of 256 terms; each cast, and each product with
-`scale`, by half a unit in the last place at most. What is off by thousands of units are single elements whose sums cancel.
+How much does each op round, and where does type promotion hide that precision is already lost? The first question is answered by
+`repro-audit --shadow float64`: each matrix product has an error of 2e-7 of its norm, for sums of 256 terms; each cast, and products with
+`scale`, at most half a unit in the last place. Errors of thousands of units belong to single elements whose sums cancel.
 """
 
 # repro-audit:

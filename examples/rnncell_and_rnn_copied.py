@@ -1,4 +1,4 @@
-"""The same data through RNNCell and RNN, with the cell's weights copied into the RNN: now they agree."""
+"""The same data through RNNCell and RNN, with the weights of the cell copied into the RNN: the results agree."""
 
 # repro-audit:
 #   - verdict: no-divergence-seen

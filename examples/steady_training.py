@@ -1,6 +1,6 @@
-"""A small training script that does it right: seeds, a generator for the loader, metrics written and never read.
+"""A small correct training script: seeds, a generator for the loader, metrics that are written and never read.
 
-Nothing in it may raise an alarm.
+It must produce no finding.
 """
 
 # repro-audit:

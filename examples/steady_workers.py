@@ -1,6 +1,6 @@
-"""Two data loading workers with random augmentation, done right: a seeded generator and a worker_init_fn.
+"""Two DataLoader workers with random augmentation, done correctly: a seeded generator and a worker_init_fn.
 
-Nothing in it may raise an alarm, in whatever order the workers happen to run.
+It must produce no finding, whatever the order in which the workers run.
 """
 
 # repro-audit:

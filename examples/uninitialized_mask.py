@@ -1,4 +1,4 @@
-"""A mask made by torch.empty is used before it is filled: it holds what the memory held before."""
+"""A mask made by torch.empty is used before it is filled, so it has the old content of the memory."""
 
 # repro-audit:
 #   - verdict: diverged

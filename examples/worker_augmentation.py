@@ -1,4 +1,4 @@
-"""Everything in the main process is seeded, but each worker's augmentation makes its own, unseeded NumPy generator."""
+"""The main process is seeded, but the augmentation in each worker creates its own unseeded NumPy generator."""
 
 # repro-audit:
 #   - verdict: diverged

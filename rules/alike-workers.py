@@ -1,4 +1,4 @@
-"""A generator of the dataset's own is copied into every worker; torch's stream is another one in each."""
+"""A dataset's own generator is copied into every worker; torch's stream differs in each."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""An autocast region that is entered by hand and stays open, one that is left, and one that ends by an error."""
+"""An autocast region that is entered manually and stays open, one that is left, and one that ends with an error."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""Autocast around a float64 model, which it leaves alone, around a float32 one, and around ops that it does not cast."""
+"""Autocast around a float64 model, which it does not cast, around a float32 one, and around ops that it does not cast."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""A backward pass within an autocast region, one after it, and one where autocast is off again."""
+"""A backward pass inside an autocast region, one after it, and one where autocast is off again."""
 
 import torch
 from torch import nn

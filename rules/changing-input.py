@@ -1,4 +1,4 @@
-"""A file that something else writes anew for each run, and one that stays as it is."""
+"""A file that something else writes for each run, and one that stays the same."""
 
 # runs: 2
 

@@ -1,4 +1,4 @@
-"""A checkpoint of a wrapped model, which fits none of the names; one with its prefix taken off, one of a backbone, and an adapter."""
+"""A checkpoint of a wrapped model, which matches no name; one without its prefix, one of a backbone, and an adapter."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Attention as torch computes it, by the kernel that is the same everywhere, and by hand."""
+"""Attention as torch computes it, with the kernel that is the same everywhere, and written out."""
 
 import torch
 from torch import nn

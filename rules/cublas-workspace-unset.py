@@ -1,4 +1,4 @@
-"""Matrix products with and without the switch for deterministic algorithms, and the variable that cuBLAS needs with it never set."""
+"""Matrix products with and without the switch for deterministic algorithms, and never the variable that cuBLAS needs with it."""
 
 import torch
 

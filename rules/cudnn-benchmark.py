@@ -1,4 +1,4 @@
-"""Benchmark mode on, put back on behind a moment without cuDNN, and off again."""
+"""Benchmark mode on, restored after a moment without cuDNN, and off again."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Four ways to ask the operating system for a seed, and their neighbours that do not."""
+"""Four ways to ask the operating system for a seed, and similar calls that do not."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""Features that go through a text file, and one that was there before."""
+"""Features that are written to a text file and read back, and a file that existed before."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Training under float16 autocast without a scaler, scaled by hand, and under bfloat16."""
+"""Training under float16 autocast without a scaler, scaled manually, and under bfloat16."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""A model trained towards targets as NumPy made them, and towards float32 ones."""
+"""A model trained with float64 targets from NumPy, and with float32 ones."""
 
 import numpy as np
 import torch

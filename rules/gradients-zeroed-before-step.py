@@ -1,4 +1,4 @@
-"""Gradients are zeroed between backward and step: to None, to zeros, and by the model; beside them two loops in order."""
+"""Gradients are zeroed between backward and step: to None, to zeros, and by the model; two correct loops."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Losses that are cut off from what they were computed from; the last is in order, though it is looked at on the way."""
+"""Losses that are cut off from their inputs; the last one is correct, and only inspected in between."""
 
 import contextlib
 

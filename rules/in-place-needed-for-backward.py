@@ -1,4 +1,4 @@
-"""Activations that are written before the backward pass that needs them, and writes that nobody needs."""
+"""Activations that are written before the backward pass that needs them, and writes that do not matter."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""Threads that add to one tensor in turns, and threads that hand one on."""
+"""Threads that alternately add to one tensor, and threads that pass one on."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""Networks that are evaluated after each epoch: one is forgotten in evaluation mode, one is put back, one is frozen from the start."""
+"""Networks that are evaluated after each epoch: one stays in evaluation mode, one is restored, one is frozen from the start."""
 
 import torch
 from torch import nn

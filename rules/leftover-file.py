@@ -1,4 +1,4 @@
-"""A total that goes on where the last run ended, and a note that is only written."""
+"""A total that continues where the last run ended, and a note that is only written."""
 
 import os
 from pathlib import Path

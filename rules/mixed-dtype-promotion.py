@@ -1,4 +1,4 @@
-"""What NumPy made meets what torch made, and tensors that do not promote."""
+"""NumPy's float64 meets torch's float32, and tensors that do not promote."""
 
 import numpy as np
 import torch

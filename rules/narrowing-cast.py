@@ -1,4 +1,4 @@
-"""NumPy's float64 rounded on its way into torch, rounded in NumPy already, and kept."""
+"""NumPy's float64 rounded on its way into torch, rounded in NumPy, and kept."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""A logarithm of what becomes negative; beside it a mask of infinities, which is meant."""
+"""A logarithm of numbers that become negative; and a mask of infinities, which is intended."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Ops that PyTorch lists, forward and backward, and their neighbours that it does not."""
+"""Ops that PyTorch lists, forward and backward, and similar ops that it does not list."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""An order from the operating system's generator beside one from a seeded one."""
+"""An order from the operating system's generator, and one from a seeded generator."""
 
 import random
 

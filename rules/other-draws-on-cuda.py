@@ -1,4 +1,4 @@
-"""Draws inside of modules, in their making, and outside of them."""
+"""Draws inside modules, during their construction, and outside of them."""
 
 import torch
 from torch import nn

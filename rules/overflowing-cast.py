@@ -1,4 +1,4 @@
-"""Numbers that are too large or too small for the dtype they are cast to, some that fit, and a mask that is meant to be infinite."""
+"""Numbers that are too large or too small for their new dtype, some that fit, and a mask that is meant to be infinite."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Deterministic algorithms are asked for and, by a helper, given up; a part that must do without them puts the switch back."""
+"""Deterministic algorithms are enabled and disabled by a helper; a part that needs them off restores the switch."""
 
 from contextlib import contextmanager
 

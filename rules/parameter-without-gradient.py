@@ -1,4 +1,4 @@
-"""One head is not used, the value of another is forgotten; the third is in the loss."""
+"""One head is not used, the output of another is not in the loss; the third is."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Digits that are lost on a way through float32 and back, a result that stays float32, and numbers that float32 holds."""
+"""Digits that are lost in float32 on the way back to float64, a result that stays float32, and numbers that float32 holds."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""A seed within the loop makes each step draw the same batch; the dropout mask beside it goes on."""
+"""A seed inside the loop makes each step draw the same batch; the dropout mask is not affected."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""Positions in bfloat16, which counts to 256, and ids in float32, which counts to 2 ** 24."""
+"""Positions in bfloat16, which holds whole numbers up to 256, and ids in float32, which holds them up to 2 ** 24."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""The schedule steps first in its epoch; then in order, and wound forward as where a training is resumed."""
+"""The schedule steps first in its epoch; then in the correct order, and moved forward as when training is resumed."""
 
 import torch
 

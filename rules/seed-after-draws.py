@@ -1,4 +1,4 @@
-"""The model is built above the seed; NumPy is seeded in time."""
+"""The model is built above the seed; NumPy is seeded before its draws."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""The number of threads is set before training, and once more in the middle of it; cuDNN is off for a moment in each step, and on again."""
+"""The number of threads is set before training and again during it; cuDNN is off for a moment in each step, and restored."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""A tensor that is scaled in place, and with it the array that it was made of; and tensors with memory of their own."""
+"""A tensor that is scaled in place together with its array, and tensors with memory of their own."""
 
 import numpy as np
 import torch

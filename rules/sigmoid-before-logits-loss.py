@@ -1,4 +1,4 @@
-"""A model that ends in a sigmoid, with a loss that takes logits; and with the loss that takes probabilities."""
+"""A model that ends in a sigmoid, with a loss that expects logits; and with the loss that expects probabilities."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""A classifier with a softmax at its end, trained with cross_entropy; and one that gives logits, after attention."""
+"""A classifier that ends in a softmax, trained with cross_entropy; and one that returns logits, after attention."""
 
 import torch
 from torch import nn

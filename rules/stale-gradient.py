@@ -1,4 +1,4 @@
-"""One tensor is forgotten among zeroed ones, an optimizer never zeroes; micro-batches and a critic are as they should be."""
+"""One tensor is forgotten among zeroed ones, an optimizer never zeroes; micro-batches and a critic are correct."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""step() is there twice; two optimizers take turns, gradients are accumulated, and set by hand."""
+"""step() is called twice; two optimizers alternate, gradients are accumulated, and set manually."""
 
 import torch
 

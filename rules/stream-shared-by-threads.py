@@ -1,4 +1,4 @@
-"""Threads that take turns with one generator, those that have one each, and one thread after the other."""
+"""Threads that alternate on one generator, those that have one each, and one thread after the other."""
 
 # runs: 2
 

@@ -1,4 +1,4 @@
-"""Convolutions, recurrent layers and products, with the switches of TF32 as they are at first, by both interfaces, and off."""
+"""Convolutions, recurrent layers and products, with the default TF32 switches, set by both interfaces, and off."""
 
 import torch
 from torch import nn

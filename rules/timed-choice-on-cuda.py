@@ -1,4 +1,4 @@
-"""Convolutions while benchmark mode is off, on, and on with cuDNN turned off; and a product, which has no such mode."""
+"""Convolutions while benchmark mode is off, on, and on with cuDNN off; and a product, which has no such mode."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""Tensors of torch.empty: read as they are, read through a view, and filled in several ways before they are read."""
+"""Tensors of torch.empty: read directly, read through a view, and filled in several ways before they are read."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""A switch with a letter too few, and two that there are."""
+"""A misspelt switch, and two that exist."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Hogwild: two processes train one model; and a table that is shared and that nobody trains."""
+"""Hogwild: two processes train one model; and a shared table that nothing trains."""
 
 import torch
 from torch import multiprocessing as mp

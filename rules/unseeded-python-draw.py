@@ -1,4 +1,4 @@
-"""The order of the samples comes from `random`, which nobody seeded."""
+"""The order of the samples comes from `random`, which is not seeded."""
 
 import random
 

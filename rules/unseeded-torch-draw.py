@@ -1,4 +1,4 @@
-"""Weights and data come from a stream that nobody seeded; a generator of one's own is seeded."""
+"""Weights and data come from an unseeded stream; a generator of its own is seeded."""
 
 import torch
 

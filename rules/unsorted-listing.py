@@ -1,4 +1,4 @@
-"""Files that become training data in the order of the file system, and in order."""
+"""Files that become training data in the order of the file system, and in sorted order."""
 
 import os
 import tempfile

@@ -1,4 +1,4 @@
-"""The head is made after the optimizer; in the loop below the part that is to stay is frozen."""
+"""The head is created after the optimizer; in the second loop the part that is not trained is frozen."""
 
 import torch
 

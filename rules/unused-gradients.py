@@ -1,4 +1,4 @@
-"""An optimizer holds another model, and gradients are thrown away by hand; beside them a loop in order."""
+"""An optimizer holds another model, and gradients are discarded manually; a correct loop."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""LSTMs without the variable, with cuDNN turned off, and with it; and a cell, which is not cuDNN's."""
+"""LSTMs without the variable, with cuDNN off, and with the variable; and a cell, which cuDNN does not run."""
 
 import os
 

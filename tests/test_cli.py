@@ -213,17 +213,21 @@ def test_the_command_is_installed_under_its_name(tmp_path: Path) -> None:
     assert (done.status, done.out) == (0, f"repro-audit {__version__}\n".encode())
 
 
-def _commands_of_the_readme() -> list[list[str]]:
-    lines = re.findall(r"^\$ repro-audit (.+)$|`repro-audit ([^`]+)`", README.read_text(), re.MULTILINE)
-    commands = [shlex.split((line or inline).replace(" ... ", " --x ").removesuffix(" ...")) for line, inline in lines]
-    return [words for words in commands if words != ["--version"]]
+def _commands_of(*pages: Path) -> list[list[str]]:
+    """The command lines that pages show, each once and without its comment; the bare name of a command that takes arguments is none."""
+    lines = [
+        found for page in pages for found in re.findall(r"^\$ repro-audit (.+)$|`repro-audit ([^`]+)`", page.read_text(), re.MULTILINE)
+    ]
+    commands = [shlex.split((line or inline).replace(" ... ", " --x ").removesuffix(" ..."), comments=True) for line, inline in lines]
+    whole = [words for words in commands if len(words) > 1 or words[0] not in OPTIONS or words == ["factors"]]
+    return [words for k, words in enumerate(whole) if words != ["--version"] and words not in whole[:k]]
 
 
-@pytest.mark.parametrize("words", _commands_of_the_readme(), ids=" ".join)
-def test_a_command_of_the_readme_is_understood(words: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("words", _commands_of(README, *sorted(README.parent.glob("docs/*.md"))), ids=" ".join)
+def test_a_command_of_the_readme_and_of_the_docs_is_understood(words: list[str], tmp_path: Path) -> None:
     """In an empty directory only what it names is missing."""
     done = audited(tmp_path, *words)
-    if words in (["rules", "list"], ["factors"]):
+    if words in (["rules", "list"], ["factors"], ["explain", "stale-gradient"]):
         assert done.status == 0
         return
     if words[0] == "-m":
@@ -234,7 +238,7 @@ def test_a_command_of_the_readme_is_understood(words: list[str], tmp_path: Path)
 
 
 def test_the_readme_shows_every_command() -> None:
-    shown = {words[0] if words[0] in OPTIONS else "run" for words in _commands_of_the_readme()}
+    shown = {words[0] if words[0] in OPTIONS else "run" for words in _commands_of(README)}
     assert shown == set(OPTIONS)
 
 

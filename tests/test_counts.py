@@ -39,7 +39,7 @@ def draws(tmp_path: Path, in_setup: int, in_steps: int, steps: int = 4) -> str:
     [(3, 0, ""), (0, 2, " (in 2 of 4 steps)"), (1, 2, " (in 2 of 4 steps)"), (0, 4, " (in each of 4 steps)")],
 )
 def test_what_happens_before_the_first_step_is_in_none(in_setup: int, in_steps: int, often: str, tmp_path: Path) -> None:
-    assert draws(tmp_path, in_setup, in_steps) == f"secrets.token_bytes draws from the operating system here{often}, which cannot be seeded"
+    assert draws(tmp_path, in_setup, in_steps) == f"secrets.token_bytes draws from OS entropy here{often}, which cannot be seeded"
 
 
 def test_a_place_is_named_once_however_many_findings_lie_there() -> None:

@@ -59,8 +59,8 @@ def test_a_cast_of_what_came_from_outside_is_one_finding_however_often_it_runs(t
     findings = found(tmp_path, "narrowing-cast", main=program)
     assert places(findings) == [(1, 1), (2, 5)]
     assert [f.message for f in findings] == [
-        "a float64 tensor from outside is rounded to bfloat16 [4, 3] here",
-        "a float64 tensor from outside (first seen in train.py:1) is rounded to float32 [4, 3] here",
+        "an external float64 tensor is rounded to bfloat16 [4, 3] here",
+        "an external float64 tensor (first seen in train.py:1) is rounded to float32 [4, 3] here",
     ]
     assert findings[0].evidence["op"] == "aten._to_copy.default"
 
@@ -130,7 +130,7 @@ def test_what_was_measured_of_a_narrowing_cast_is_told_and_one_that_changes_noth
     assert places(findings) == [(2, 2), (3, 1)]
     assert [f.message.partition("[4] here")[2] for f in findings] == [
         ": 4 of 4 numbers change, by up to 5.9e-08 of their size",
-        ": 3 of 4 numbers change, by up to 1.0e-08 of their size; 1 of them to 0",
+        ": 3 of 4 numbers change, by up to 1.0e-08 of their size; 1 of them become 0",
     ]  # fmt: skip
 
 
@@ -259,7 +259,7 @@ def test_a_total_in_half_precision_is_found_when_it_has_many_terms(tmp_path: Pat
     findings = found(tmp_path, "half-running-total", main=program)
     assert places(findings) == ([(3, terms)] if speaks else [])
     if speaks:
-        assert findings[0].message.startswith(f"aten.add_.Tensor adds {terms} terms on end to a total in {dtype}")
+        assert findings[0].message.startswith(f"aten.add_.Tensor adds {terms} terms in a row to a total in {dtype}")
 
 
 def test_a_total_that_begins_anew_in_time_is_none(tmp_path: Path) -> None:
@@ -316,7 +316,7 @@ def test_a_backward_op_is_told_at_the_line_of_its_forward_op_and_all_ops_of_a_li
     findings = found(tmp_path, "nondeterministic-on-cuda", main=program)
     assert places(findings) == [(2, 6)]
     assert findings[0].message == (
-        "aten.convolution_backward, aten.upsample_bicubic2d_backward: on CUDA the result varies from run to run; under "
+        "aten.convolution_backward, aten.upsample_bicubic2d_backward: on CUDA the result differs from run to run; under "
         "torch.use_deterministic_algorithms(True) aten.convolution_backward has a deterministic form (chosen among fewer algorithms) and "
         "aten.upsample_bicubic2d_backward raises an error"
     )

@@ -119,7 +119,7 @@ def test_the_line_is_found_that_cut_the_graph_of_a_failing_backward(cut: str, tm
     (finding,) = findings(tmp_path, program)
     assert (finding.rule, finding.line, finding.count) == ("graph-cut", 5, 1)
     assert finding.message.startswith(how)
-    assert finding.message.endswith("the backward pass in train.py:7 has no graph to go back through")
+    assert finding.message.endswith("the backward pass in train.py:7 has no graph to follow")
 
 
 def test_a_view_that_is_detached_is_found_between_what_it_is_of_and_what_took_it_in(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_a_line_that_takes_data_is_a_hint_because_no_op_is_recorded_of_it(tmp_pa
 
     (finding,) = findings(tmp_path, program)
     assert (finding.rule, finding.line) == ("graph-cut", 5)
-    assert "; train.py:4 takes .data, which has no graph" in finding.message
+    assert "; train.py:4 uses .data, which has no graph" in finding.message
 
 
 def made_of_numbers(t: Training, line: int, often: int, *, real: int = 0) -> None:
@@ -194,7 +194,7 @@ def made_of_numbers(t: Training, line: int, often: int, *, real: int = 0) -> Non
 def test_a_loss_that_is_made_of_numbers_and_told_to_require_a_gradient_is_found_where_it_is_made(tmp_path: Path) -> None:
     (finding,) = findings(tmp_path, lambda t: made_of_numbers(t, 6, 3))
     assert (finding.rule, finding.line, finding.count) == ("graph-cut", 5, 3)
-    assert "the backward pass in train.py:6 ends at the very tensor that it is called on (3 times)" in finding.message
+    assert "the backward pass in train.py:6 ends at the tensor that it is called on (3 times)" in finding.message
 
 
 def test_a_loss_of_zero_for_a_batch_that_has_none_is_no_fault(tmp_path: Path) -> None:
@@ -350,7 +350,7 @@ def test_what_is_frozen_is_not_named_with_what_is_cut_off_beside_it(tmp_path: Pa
 
     (finding,) = findings(tmp_path, program)
     assert (finding.rule, finding.line) == ("parameter-cut-off", 5)
-    assert finding.message.endswith("comes back to net.router, which SGD holds")
+    assert finding.message.endswith("reaches net.router, which SGD holds")
 
 
 def test_a_bias_is_cut_off_with_the_weight_of_which_that_is_seen(tmp_path: Path) -> None:
@@ -417,7 +417,7 @@ def stepping(t: Training, *digests: object, zero: bool = False, accumulate: bool
 def test_a_second_step_on_the_same_gradients_is_one_finding_in_a_loop(tmp_path: Path) -> None:
     (finding,) = findings(tmp_path, lambda t: stepping(t, 7, 7))
     assert (finding.rule, finding.line, finding.count) == ("step-without-new-gradient", 6, 3)
-    assert "since its step in train.py:5 (3 times, from step 1 on)" in finding.message
+    assert "since its previous step in train.py:5 (3 times, from step 1 on)" in finding.message
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def test_an_overlapping_write_in_a_loop_is_one_finding_that_says_how_it_overlaps
     findings = found(tmp_path, "overlapping-write", program)
     assert places(findings) == [(2, 3), (3, 1)]
     assert "shape [5, 3], stride [1, 1]" in findings[0].message
-    assert "each of its elements stands for 6" in findings[1].message
+    assert "6 elements of the view share each element of memory" in findings[1].message
 
 
 def test_what_the_backward_pass_and_the_library_by_themselves_write_is_no_overlapping_write(tmp_path: Path) -> None:
@@ -248,7 +248,7 @@ def test_a_backward_pass_that_torch_refused_names_the_write(tmp_path: Path) -> N
         tmp_path, "in-place-needed-for-backward", lambda lane: trained(lane, "aten.exp.default", "aten.add_.Tensor", goes_back=False)
     )
     assert finding.line == 3
-    assert "torch refuses" in finding.message
+    assert "torch raises an error" in finding.message
 
 
 def test_a_write_that_no_backward_pass_asks_for_is_no_finding(tmp_path: Path) -> None:
@@ -273,7 +273,7 @@ def test_threads_that_take_a_tensor_over_from_each_other_in_turns_are_found(tmp_
         x = lane.op("aten.add_.Tensor", x, line=2)
     (finding,) = judged("interleaved-thread-writes", run.sealed())
     assert finding.line == 2
-    assert "thread 1 and thread 2 write one tensor in turns" in finding.message
+    assert "thread 1 and thread 2 alternately write one tensor" in finding.message
 
 
 def test_a_tensor_that_is_handed_on_is_no_finding(tmp_path: Path) -> None:
@@ -305,7 +305,7 @@ def processes(path: Path, *, shared: bool, training: int, kind: str = "process")
 def test_processes_that_train_what_is_shared_are_found(tmp_path: Path) -> None:
     (finding,) = judged("unordered-shared-updates", processes(tmp_path / "a", shared=True, training=2).sealed())
     assert (finding.line, finding.count) == (3, 4)
-    assert "trained by process 1 and process 2 at once" in finding.message
+    assert "process 1 and process 2 train the parameters shared here" in finding.message
 
 
 def test_processes_that_only_compute_or_share_nothing_are_no_finding(tmp_path: Path) -> None:

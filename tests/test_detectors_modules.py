@@ -136,7 +136,7 @@ def test_zeros_are_the_same_in_batches_of_any_size_and_behind_a_view(tmp_path: P
         lane.op("aten.view.default", dead, shape=[5], digest=0, line=5)
 
     [finding] = found(tmp_path, "constant-output", program)
-    assert (finding.line, finding.count, finding.evidence["what"]) == (4, 6, "nothing but zeros")
+    assert (finding.line, finding.count, finding.evidence["what"]) == (4, 6, "only zeros")
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_a_worker_and_bfloat16_have_constant_outputs_too(tmp_path: Path) -> None
     zeros = xxh3_64_intdigest(bytes(2 * 8))
     program = lambda lane: trained(lane, [zeros] * 3, ["a", "b", "c"], dtype="bfloat16")  # noqa: E731
     [finding] = found(tmp_path, "constant-output", program, "worker 0")
-    assert finding.evidence["what"] == "nothing but zeros"
+    assert finding.evidence["what"] == "only zeros"
 
 
 # softmax-before-cross-entropy, sigmoid-before-logits-loss
@@ -201,7 +201,7 @@ def test_probabilities_that_go_into_log_softmax_are_found_through_views_casts_an
 
     findings = found(tmp_path, "softmax-before-cross-entropy", program)
     assert places(findings) == [(3, 3), (5, 3)]
-    assert "softmax in Net.2 gave (train.py:2)" in findings[0].message
+    assert "softmax in Net.2 (train.py:2)" in findings[0].message
 
 
 def test_attention_logits_and_what_follows_in_the_backward_pass_are_no_probabilities(tmp_path: Path) -> None:

@@ -280,7 +280,7 @@ class Net:
             self.lane.step()
 
 
-@pytest.mark.parametrize(("kind", "said"), [("norm", "Net.1 averages no longer"), ("dropout", "Net.1 drops no longer")])
+@pytest.mark.parametrize(("kind", "said"), [("norm", "Net.1 no longer averages"), ("dropout", "Net.1 no longer drops")])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_model_that_is_trained_on_in_evaluation_mode_is_one_finding(kind: str, said: str, dtype: str, tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:

@@ -299,7 +299,7 @@ def test_an_audit_looks_once_more_for_the_first_nan_and_only_then(tmp_path: Path
     assert [(run.id, run.steps) for run in bad.runs] == [("control-1", 6), ("control-2", 6), ("look-finite", 4)]
     (finding,) = [finding for finding in bad.findings if finding.level == "error"]
     assert (finding.rule, finding.line) == ("non-finite-loss", line_of(source, "# loss"))
-    assert "aten.log.default made 2 infinite values of finite ones here in step 3" in finding.message
+    assert "aten.log.default made 2 infinite values from finite inputs here in step 3" in finding.message
     good = pipeline.audit(Plan(("train.py",), cwd=str(tmp_path)), keep=tmp_path / "good", inquiry=Inquiry(effort="explain"))
     assert len(good.runs) == 2
     assert [finding for finding in good.findings if finding.level != "note"] == []

@@ -1,6 +1,6 @@
-"""Detectors: what rules find that a condition on one happening cannot say, because order matters, or more than one run.
+"""Detectors: what a rule cannot say as a condition on one event, because order matters or several runs are needed.
 
-A file here is one detector: a `Detector` constant. It reads runs and yields hits, and knows nothing of rules, levels or messages.
+Each file holds one detector, a `Detector` constant. It reads runs and yields hits. It knows nothing of rules, levels or messages.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Hit:
-    """One fault, where it is, and what a message may say of it."""
+    """One fault, where it is, and the values for its message."""
 
     file: str | None
     line: int | None
     values: dict[str, object] = field(default_factory=dict)
-    """What the message's placeholders stand for; also the finding's evidence."""
+    """Values of the placeholders in the message; also the evidence of the finding."""
     count: int = 1
-    """How often it happened, where it happened more than once."""
+    """How often it happened."""
     steps: int = 0
-    """In how many steps it happened; 0 where that is not told."""
+    """In how many steps it happened; 0: unknown."""
     lanes: tuple[str, ...] = ()
-    """The lanes in which it happened, where that is known; of what two of them did alike at one place, one finding is made."""
+    """The lanes in which it happened, if known; equal hits of two lanes at one line become one finding."""
 
 
 @dataclass(frozen=True)
 class Detector:
-    """One way to look at runs.
+    """One way to search runs.
 
-    `find(runs, params)` gets the controls, the first of which is the one to look at, and an instance of `params`, a frozen dataclass whose
-    fields are the settings that a rule file may give. `values` are the names that its hits always have.
+    `find(runs, params)` gets the controls, of which the first is searched, and an instance of `params`, a frozen dataclass whose fields
+    are the settings of a rule file. `values` are the names that all its hits have.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Detector:
 
 
 def named(names: Sequence[str], total: int, what: str) -> str:
-    """Names in a sentence: all of them if they are few, `all 12 tensors` if they are all that there are."""
+    """Names in a sentence: all of them if there are few; `all 12 tensors` if there are no others."""
     if len(names) == total and total > 3:
         return f"all {total} {what}s"
     return listed(list(names) if len(names) <= 4 else [*names[:3], f"{len(names) - 3} more"])

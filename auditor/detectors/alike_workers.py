@@ -1,4 +1,4 @@
-"""DataLoader workers whose random streams begin alike."""
+"""DataLoader workers whose random streams start in the same state."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Params:
-    """Nothing to set."""
+    """No settings."""
 
 
 def _find(runs: Sequence[Tables], _params: Params) -> Iterator[Hit]:
-    """One hit a line and stream: several workers of one process drew there for the first time in the same state."""
+    """One hit per line and stream: several workers of one process drew there for the first time in the same state."""
     rows = runs[0].query(
         """WITH firsts AS (
             SELECT lane, args AS stream, op, file, line, first(digest ORDER BY "row") AS state

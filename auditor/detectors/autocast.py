@@ -1,4 +1,4 @@
-"""Autocast regions that are used otherwise than torch means them to be."""
+"""Autocast regions that are not used as torch documents them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from auditor.detectors import Detector, Hit
 if TYPE_CHECKING:
     from auditor.trace.tables import Tables
 
-#: Ops that autocast runs in its dtype on every device.
+#: Ops that autocast runs in its own dtype on every device.
 _CAST = r"^aten\.(mm|bmm|addmm|baddbmm|addbmm|mv|addmv|linear|matmul|(\w+_)?convolution|_?scaled_dot_product\w*)\.\w+$"
 
 
 @dataclass(frozen=True)
 class Params:
-    """Which of the faults."""
+    """Which fault."""
 
     fault: Literal["backward-within", "without-effect", "left-open", "no-scaler"]
 
@@ -68,7 +68,7 @@ _QUESTIONS = {
         FROM autocast_regions r JOIN events e ON e.lane = r.lane AND e.kind = 'backward' AND e.graph AND e.nth > r.entered
         WHERE r.enabled AND r."left" IS NULL AND list_contains(?, r.lane)
         GROUP BY r.file, r.line, r.device, r.dtype ORDER BY min(r.entered)""",
-    # a loss that was multiplied last is scaled by hand
+    # a loss that was multiplied last is scaled manually
     "no-scaler": """WITH passes AS (
             SELECT *, lag(nth, 1, -1) OVER (PARTITION BY lane ORDER BY nth) AS earlier FROM events WHERE kind = 'backward' AND graph)
         SELECT e.file, e.line, count(DISTINCT e.nth) AS times, r.device, r.dtype, first(r.file ORDER BY r.entered) AS at_file,
@@ -84,10 +84,10 @@ _QUESTIONS = {
 
 
 def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
-    """One hit for each line: that goes back, or that enters the region if that is what is wrong.
+    """One hit per line: the line of backward(), or the line that enters the region if the region is the fault.
 
-    What is left open can be told only of a lane that came to its end and was recorded throughout. Backward passes that begin with what has
-    no graph raise an error, and say nothing.
+    A region can be called left open only in a lane that ended normally and was recorded completely. A backward pass without a graph
+    raises an error, and gives no hit.
     """
     run = runs[0]
     if not run.query("SELECT 1 FROM events WHERE kind = 'autocast' LIMIT 1"):

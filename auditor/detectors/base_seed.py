@@ -1,4 +1,4 @@
-"""A DataLoader that takes its base seed from the global torch stream, so that to iterate it changes what is drawn afterwards."""
+"""A DataLoader that draws its base seed from the global torch stream, so that iterating it changes later draws."""
 
 from __future__ import annotations
 
@@ -14,20 +14,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Params:
-    """Nothing to set."""
+    """No settings."""
 
 
 def _find(runs: Sequence[Tables], _params: Params) -> Iterator[Hit]:
-    """One hit for each line that iterates such a loader.
+    """One hit per line that iterates such a loader.
 
-    A base seed is one whole number without dimensions, drawn by `random_`. A sampler that shuffles draws one more of the kind and makes of
-    it a generator of its own, whose permutation is the next draw; such loaders are meant to draw, and left out, as is a line that draws
-    anything else. What is drawn afterwards must be from the same seeding of the stream, be no such seed itself, and be followed by more
-    training.
+    A base seed is one scalar integer, drawn by `random_`. A shuffling sampler draws one more and makes its own generator from it, whose
+    permutation is the next draw. Such loaders are meant to draw and give no hit, and neither does a line that draws anything else. The
+    later draw must come from the same seeding of the stream, must not be such a seed itself, and must be followed by more training.
 
-    A loader that trains is left out as well: it is no addition to the training. Its batches are seen where they are put together, in the
-    line that iterates: a backward pass takes one in, or comes between two of them. Of batches that workers put together nothing is seen
-    there; then backward ops before the next base seed are enough.
+    A loader for training gives no hit either: it is no addition to the training. Its batches are recognized on the line that iterates,
+    where they are collated: a backward pass takes one as input, or runs between two of them. Batches that workers collate are not seen
+    there; for those, backward ops before the next base seed are enough.
     """
     rows = runs[0].query(
         """WITH draws AS (

@@ -1,4 +1,4 @@
-"""A file that does not hold the same in both runs, and that is not the runs' own: what both wrote themselves is no input."""
+"""A file whose content differs between both runs, and that is an input: a file that both runs wrote is not."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _READS = """SELECT lane, path, content, coalesce(own, false) AS own, file, line,
 
 @dataclass(frozen=True)
 class Params:
-    """Nothing to set."""
+    """No settings."""
 
 
 def _find(runs: Sequence[Tables], _params: Params) -> Iterator[Hit]:
-    """One hit a file, at the first line that read other content in the second run; the n-th reading is compared with the n-th."""
+    """One hit per file, at the first line that read other content in the second run; the n-th read is compared with the n-th."""
     if len(runs) < 2:
         return
     theirs = {(row["lane"], row["path"], row["n"]): row for row in runs[1].query(_READS)}

@@ -1,4 +1,4 @@
-"""Ops that are remarkable while switches stand as they do, by a list that the rule gives."""
+"""Ops that a rule lists, reported while certain switches have certain values."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Op:
-    """An op (a glob), what the dtype of its first result may be (globs), and the switches.
+    """An op (a glob), the dtypes that its first result may have (globs), and the switches.
 
-    All switches of `when` have one of these values (globs) where the op runs, and none of `unless` has. A switch that the run does not
-    tell of has no value: an op that waits for it is left alone.
+    The op is reported if all switches of `when` have one of their values (globs) where it runs, and none of `unless` has. A switch that
+    the run did not record has no value: an op that needs it is not reported.
     """
 
     op: str
@@ -31,14 +31,14 @@ class Op:
 
 @dataclass(frozen=True)
 class Params:
-    """Which ops. `in_module`: only where a module runs, whose device is that of its parameters."""
+    """Which ops. `in_module`: only inside a module, whose device is that of its parameters."""
 
     ops: tuple[Op, ...]
     in_module: bool = False
 
 
 class Change(NamedTuple):
-    """From this row on a switch has this value; `first`: it had it when torch appeared; `own`: the lane itself tells so."""
+    """From this row on a switch has this value; `first`: the value when torch was imported; `own`: recorded in this lane."""
 
     row: int
     value: str
@@ -47,7 +47,7 @@ class Change(NamedTuple):
 
 
 def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
-    """One hit a line, for backward ops the line of the forward op, with all its ops and the switches by which they are meant."""
+    """One hit per line (for backward ops the line of the forward op), with all its ops and the switches that apply."""
     run = runs[0]
     seen = run.query("SELECT op, out FROM records WHERE kind = 'op' GROUP BY op, out")
     wanted = [(nth, row["op"], row["out"]) for nth, one in enumerate(params.ops) for row in seen if _fits(one, row["op"], row["out"])]
@@ -82,7 +82,7 @@ def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
 
 
 def _fits(one: Op, op: str, out: str | None) -> bool:
-    """Whether an op is one of those meant, by its name and the dtype of its first result."""
+    """Whether a rule lists an op of this name whose first result has this dtype."""
     if out is None or not fnmatchcase(op, one.op):
         return False
     dtype = next((output.dtype for output in outputs_of(out)), "")
@@ -90,14 +90,14 @@ def _fits(one: Op, op: str, out: str | None) -> bool:
 
 
 def _spans(run: Tables, op: Op) -> Iterator[tuple[str, int, str | None]]:
-    """From which row on the switches of a lane are as an op wants them, and what they are in words; None: from there on they are not."""
+    """From which row on the switches of a lane meet the condition of an op, and those in words; None: from there on they do not."""
     names = [*op.when, *op.unless]
     changes = _changes(run, names)
     for row in run.query("SELECT DISTINCT lane FROM lanes ORDER BY lane"):
         lane = str(row["lane"])
         own = {name: changes.get((lane, name), []) for name in names}
         if any(not of[0].own and len({change.value for change in of}) > 1 for of in own.values() if of):
-            continue  # a thread, whose own lane does not tell when its process's switch changed
+            continue  # a thread, whose lane does not record when the switch of its process changed
         rows = {name: [change.row for change in history] for name, history in own.items()}
         before: tuple[str | None, ...] = ()
         for since in sorted({0, *(row for of in rows.values() for row in of)}):

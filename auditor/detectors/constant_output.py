@@ -1,4 +1,4 @@
-"""A model that gives the same output whatever goes in."""
+"""A model whose output is the same for every input."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from auditor.trace.tables import Tables
 
 _BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
-#: More zeros than this are not looked for: they would have to be made.
+#: Larger outputs are not compared with zeros, which would have to be allocated.
 _MOST_BYTES = 1 << 28
 
 
 @dataclass(frozen=True)
 class Params:
-    """How many calls must have given the same, and of how many elements an output consists at least."""
+    """How many calls must return the same, and how many elements an output has at least."""
 
     calls: int = 3
     elements: int = 4
@@ -45,12 +45,13 @@ _CALLS = r"""WITH numbered AS (SELECT * FROM module_rows),
 
 
 def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
-    """One hit a module, where the output is computed.
+    """One hit per module, at the line that computes the output.
 
-    The output is the same in the last calls up to the end of the run, so a unit that is dead for one batch only, or a layer that begins
-    with zeros, is none; and other data went in. Data is what no optimizer wrote and the module itself did not: of weights that change it
-    is not asked whether they matter. What went in is compared among calls that took equally many values: the first call takes weights and
-    buffers as well, which later ones have from an optimizer or from the module. Outputs of other sizes are the same if all are zeros.
+    The output must be the same in the last calls up to the end of the run, so a unit that is dead for one batch only, or a layer that
+    starts with zeros, gives no hit. The input data must differ. Data is what neither an optimizer nor the module itself wrote: whether
+    changing weights matter is not asked. Inputs are compared among calls that took equally many values, because the first call also takes
+    weights and buffers, which later calls get from an optimizer or from the module. Outputs of different sizes are the same if all are
+    zeros.
     """
     run = runs[0]
     shapes = [row["out"] for row in run.query(f"{_CALLS} SELECT DISTINCT out FROM outputs")]
@@ -95,7 +96,7 @@ def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
     for row in rows:
         values = {
             "module": row["root"], "op": row["op"], "calls": row["calls"], "inputs": row["inputs"],
-            "what": "nothing but zeros" if row["dead"] else "the same output", "subject": row["root"],
+            "what": "only zeros" if row["dead"] else "the same output", "subject": row["root"],
         }  # fmt: skip
         yield Hit(row["file"], row["line"], values, row["calls"], lanes=(row["lane"],))
 

@@ -1,4 +1,4 @@
-"""CUBLAS_WORKSPACE_CONFIG, without which matrix products on CUDA have no deterministic form: never set, or set too late."""
+"""CUBLAS_WORKSPACE_CONFIG, which deterministic matrix products on CUDA need: never set, or set too late."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ if TYPE_CHECKING:
 
 _SWITCH = "torch.are_deterministic_algorithms_enabled"
 _VARIABLE = "environ:CUBLAS_WORKSPACE_CONFIG"
-#: What torch takes for deterministic (Context::checkCuBLASConfigDeterministic).
+#: Values that torch accepts as deterministic (Context::checkCuBLASConfigDeterministic).
 _GOOD = [":4096:8", ":16:8"]
 
 
 @dataclass(frozen=True)
 class Params:
-    """Which ops cuBLAS computes, and the fault: determinism is asked for and the variable never right, or right after the first product."""
+    """Ops that use cuBLAS, and the fault: determinism is enabled and the variable is never correct, or only after the first product."""
 
     ops: tuple[str, ...]
     when: Literal["unset", "late"]
 
 
 def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
-    """One hit a run, where the switch is turned on or where the variable was seen to change."""
+    """One hit per run, where the switch is turned on or where the variable was seen to change."""
     yield from (_unset if params.when == "unset" else _late)(runs[0], list(params.ops))
 
 
@@ -57,7 +57,7 @@ def _unset(run: Tables, ops: list[str]) -> Iterator[Hit]:
 
 
 def _late(run: Tables, ops: list[str]) -> Iterator[Hit]:
-    """A change without a line was seen at the end of a step: it came certainly after a product only if a step ended between the two."""
+    """A change without a line was seen at the end of a step: it came certainly after a product only if a step ended in between."""
     rows = run.query(
         """WITH firsts AS (SELECT lane, arg_min(struct_pack("row", op, file, line), "row") AS used FROM records
             WHERE list_contains(?, op) GROUP BY lane),

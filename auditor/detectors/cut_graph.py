@@ -1,4 +1,4 @@
-"""Gradients that do not get where they should: the graph is cut between a backward pass and what it was made from."""
+"""Gradients that do not arrive: the graph is cut between a backward pass and the tensors that its loss was made from."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from auditor.trace.records import outputs_of
 if TYPE_CHECKING:
     from auditor.trace.tables import Tables
 
-#: Uses of tensors that are followed, and passes that are looked at: a run may have a million records.
+#: Limits on the uses of tensors that are followed, and on the passes that are examined: a run may have a million records.
 _MOST = 200_000
 _PASSES = 20
 _DATA = re.compile(r"(?<!utils)(?<!self)\.data\b")
@@ -23,14 +23,14 @@ _DATA = re.compile(r"(?<!utils)(?<!self)\.data\b")
 
 @dataclass(frozen=True)
 class Params:
-    """What is without gradients: a `backward()`, a tensor that an optimizer holds behind a cut, or one that no backward pass comes near."""
+    """The fault: a `backward()` without a graph, a tensor of an optimizer behind a cut, or one that no backward pass reaches."""
 
     of: Literal["backward", "cut", "unreached"]
 
 
 @dataclass(frozen=True)
 class _Cut:
-    """An op that was given something that requires a gradient, and whose result does not."""
+    """An op with an input that requires a gradient and a result that does not."""
 
     row: int
     of: int | None
@@ -45,21 +45,21 @@ class _Cut:
 
 @dataclass(frozen=True)
 class _Flow:
-    """Part of a lane: what each op took in, and what cuts the graph. A view has no row that others could have taken in."""
+    """Part of a lane: the inputs of each op, and what cuts the graph. A view has no row that others could have as input."""
 
     uses: dict[int, list[int]]
     cuts: dict[int, _Cut]
-    """In-place ops are none: what they write to may well require a gradient, as a parameter does that is initialised."""
+    """Without in-place ops: their destination may require a gradient, as a parameter does that is initialized."""
     aliases: dict[int, list[_Cut]]
     """The views without a graph, by the row of which they are views."""
 
     def alias(self, used: int, row: int) -> _Cut | None:
-        """The last such view that was there when `row` took in what `used` wrote."""
+        """The last such view that existed when `row` used the result of `used`."""
         return next((cut for cut in reversed(self.aliases.get(used, ())) if cut.row < row), None)
 
 
 def _flow(run: Tables, lane: str, first: int, last: int, phases: Sequence[str]) -> _Flow | None:
-    """The flow between two rows; None if there is too much of it."""
+    """The flow between two rows; None if it is too large."""
     marks = ", ".join("?" for _ in phases)
     edges = run.query(
         f'SELECT "row", used FROM uses WHERE lane = ? AND "row" BETWEEN ? AND ? AND used >= ? AND phase IN ({marks}) LIMIT ?',
@@ -111,11 +111,11 @@ def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
 
 
 def _passes_without_graph(run: Tables) -> Iterator[Hit]:
-    """One hit for each line with a `backward()` that has no graph, or whose graph is nothing but the tensor that it begins with.
+    """One hit per line with a `backward()` that has no graph, or whose graph is only the tensor that it is called on.
 
-    The latter is what one gets who makes a loss of a number, or calls `requires_grad_()` on one that was cut off, to silence the error. It
-    is told where the cut is seen, or an optimizer waits for gradients: `x.backward()` on a tensor of one's own is no fault. Nor is a loss
-    of zero for the batches, few of them, that have none.
+    The latter happens if a loss is made of a number, or if `requires_grad_()` on a detached loss silences the error. It is reported if a
+    cut is seen, or if an optimizer waits for gradients: `x.backward()` on a leaf is no fault. Nor is a loss of zero for the batches, few
+    of them, that have none.
     """
     passes = run.query(
         """WITH passes AS (SELECT *, lead("row") OVER (PARTITION BY lane ORDER BY nth) AS until FROM events WHERE kind = 'backward'),
@@ -142,11 +142,11 @@ def _passes_without_graph(run: Tables) -> Iterator[Hit]:
         if row["graph"] and cut is None:
             if not row["waits"]:
                 continue
-            how = "the tensor that is made here has no graph, as one that is made of numbers"
+            how = "the tensor made here has no graph, because it is made of numbers"
             cut, places = _Cut(root or 0, None, False, True, how, row["root_file"], row["root_line"]), 1
-        what = "ends at the very tensor that it is called on" if row["graph"] else "has no graph to go back through"
+        what = "ends at the tensor that it is called on" if row["graph"] else "has no graph to follow"
         values = {
-            "how": cut.how if cut else "nothing that was recorded of how its tensor was made required a gradient",
+            "how": cut.how if cut else "no recorded op that made its tensor required a gradient",
             "backward": f"the backward pass {at} {what}" if cut else f"backward() {what}",
             "times": f" ({row['times']} times)" if row["times"] > 1 else "",
             "others": f", and so do {places - 1} other lines" if places > 2 else ", and so does another line" if places == 2 else hint,
@@ -155,10 +155,10 @@ def _passes_without_graph(run: Tables) -> Iterator[Hit]:
 
 
 def _nearest_cut(run: Tables, lane: str, root: int, has_graph: bool) -> tuple[_Cut | None, int, str]:
-    """The last of the ops that cut what a tensor was made from, on how many lines there are such, and a hint if there are none.
+    """The last of the ops that cut what a tensor was made from, on how many lines there are such ops, and a hint if there are none.
 
-    On a way without a cut, what an op took in required no gradient, else the op would have made a node; if it is of a tensor that does
-    require one, it was taken from a view that is cut off.
+    On a path without a cut, an op's inputs required no gradient, otherwise the op would have made a node. An input that belongs to a
+    tensor which does require one was read from a detached view.
     """
     flow = _flow(run, lane, max(0, root - _MOST // 4), root, ("setup", "forward", "backward", "optimizer"))
     if flow is None:
@@ -179,7 +179,7 @@ def _nearest_cut(run: Tables, lane: str, root: int, has_graph: bool) -> tuple[_C
                 heapq.heappush(waiting, -used)
     last = run.query('SELECT file, line FROM records WHERE lane = ? AND node AND "row" < ? ORDER BY "row" DESC LIMIT 1', lane, root)
     trained = {row["row"] for row in run.query('SELECT "row" FROM held WHERE lane = ? AND "row" >= 0', lane)}
-    if trained and last:  # a teacher may well run without gradients, if there is a graph that leads nowhere
+    if trained and last:  # a teacher may run without gradients, if there is a graph that leads nowhere
         found = [cut for cut in found if _comes_from(flow, cut, trained)]
     if not found:
         ends = [] if has_graph else sorted(row for row in seen if not flow.uses.get(row))
@@ -194,7 +194,7 @@ def _nearest_cut(run: Tables, lane: str, root: int, has_graph: bool) -> tuple[_C
     )
     data = next((row for row in made if _DATA.search(row["code"])), None)
     if data:
-        return None, 0, f"; {data['file']}:{data['line']} takes .data, which has no graph"
+        return None, 0, f"; {data['file']}:{data['line']} uses .data, which has no graph"
     if has_graph or not last or last[0]["line"] is None:
         return None, 0, ""
     return None, 0, f"; the last graph before it is that of {last[0]['file']}:{last[0]['line']}, and leads nowhere (.tolist(), .numpy()?)"
@@ -215,9 +215,9 @@ def _comes_from(flow: _Flow, cut: _Cut, sources: set[int]) -> bool:
 
 
 def _left_torch(run: Tables, lane: str, rows: list[int], ends: list[int]) -> list[_Cut]:
-    """Values that were taken out of a graph on the same line on which they, or others, came back as tensors from outside of torch.
+    """Values that left a graph on the same line on which they, or others, came back as external tensors.
 
-    Else the last of the tensors from outside, if all ways of the history (`rows`) end at such.
+    Otherwise the last external tensor, if all paths of the history (`rows`) end at one.
     """
     found = run.query(
         """SELECT c.* FROM records e JOIN records c ON c.lane = e.lane AND c.file = e.file AND c.line = e.line AND c.cut
@@ -236,7 +236,7 @@ def _left_torch(run: Tables, lane: str, rows: list[int], ends: list[int]) -> lis
     )
     if not last["outside"] or last["line"] is None:
         return []
-    how = "the tensor that is made here comes from outside of torch (numbers, NumPy), without a graph"
+    how = "the tensor made here comes from outside torch (numbers, NumPy), without a graph"
     return [_Cut(last["row"], None, False, True, how, last["file"], last["line"])]
 
 
@@ -244,10 +244,10 @@ def _left_torch(run: Tables, lane: str, rows: list[int], ends: list[int]) -> lis
 
 
 def _optimizers(run: Tables) -> list[dict[str, Any]]:
-    """The optimizers that step while tensors of theirs are without a gradient, and which those are; by name, or by what wrote them last.
+    """The optimizers that step while tensors of theirs have no gradient, and which tensors; by name, or by what wrote them last.
 
-    That so many had none at each step is asked of the optimizer itself: gradients that are set by hand, and those of
-    DistributedDataParallel, are not seen to be accumulated.
+    How many had none at each step comes from the optimizer itself: gradients that are set manually, and those of DistributedDataParallel,
+    are not seen to be accumulated.
     """
     return run.query(
         """WITH steps AS (
@@ -269,9 +269,9 @@ def _optimizers(run: Tables) -> list[dict[str, Any]]:
 
 
 def _without_gradient(run: Tables, optimizer: dict[str, Any], of: str) -> Iterator[Hit]:
-    """One hit for each line that cuts tensors off, or that made tensors whose values reach no backward pass before the first step.
+    """One hit per line that cuts tensors off, or that made tensors whose values reach no backward pass before the first step.
 
-    Those whose values reach one without a cut are silent: they are frozen, else they would have a gradient.
+    Tensors whose values reach one without a cut give no hit: they are frozen, otherwise they would have a gradient.
     """
     lane, until = optimizer["lane"], optimizer["until"]
     bare: dict[int, list[str]] = {}
@@ -287,7 +287,7 @@ def _without_gradient(run: Tables, optimizer: dict[str, Any], of: str) -> Iterat
     )
     roots = {row["root"] for row in passes}
     if not roots or not all(row["has_graph"] for row in passes):
-        return  # `of: backward` tells what is wrong with a pass that has no graph
+        return  # `of: backward` reports a pass that has no graph
     trained = run.query(
         'SELECT DISTINCT leaf_written AS "row" FROM gradients WHERE lane = ? AND leaf_written >= 0 AND "row" BETWEEN ? AND ?',
         lane,
@@ -313,18 +313,18 @@ def _without_gradient(run: Tables, optimizer: dict[str, Any], of: str) -> Iterat
     made: dict[tuple[str | None, int | None, str], list[str]] = {}
     for tensor in run.query(_USED, until, lane, away):
         if not tensor["used_later"]:
-            what = "used only for what reaches no backward()" if tensor["used"] else "used in no forward pass"
+            what = "used only for values that reach no backward()" if tensor["used"] else "used in no forward pass"
             made.setdefault((tensor["file"], tensor["line"], what), []).extend(bare[tensor["row"]])
     for (file, line, what), tensors in made.items():
         yield Hit(file, line, {**_NOTHING, "how": what, **_names(tensors, total, optimizer)})
 
 
-#: Then what the optimizer holds was replaced or belongs to another model, of which `unused_gradient.py` tells.
+#: Then the tensors of the optimizer were replaced or belong to another model, which `unused_gradient.py` reports.
 _HELD_BY_NOBODY = """SELECT 1 FROM gradients g WHERE g.lane = ? AND g.leaf NOT GLOB 'a tensor of shape*'
     AND g.leaf NOT IN (SELECT leaf FROM held WHERE leaf IS NOT NULL)
     AND g.leaf_written NOT IN (SELECT "row" FROM held WHERE "row" IS NOT NULL) LIMIT 1"""
 
-#: Whether a tensor is computed with, and whether only after the first step. A look at it, by a view, is no use.
+#: Whether a tensor is computed with, and whether only after the first step. A view of it is no use.
 _USED = """SELECT r."row", r.file, r.line, coalesce(bool_or(u."row" IS NOT NULL), false) AS used,
         coalesce(min(u."row") >= ?, false) AS used_later
     FROM records r LEFT JOIN (
@@ -340,10 +340,10 @@ def _names(names: list[str], total: int, optimizer: dict[str, Any]) -> dict[str,
 def _exits(flow: _Flow, bare: list[int], roots: set[int], trained: set[int]) -> tuple[set[int], dict[int, _Cut]]:
     """The rows whose values reach a root, and for each of `bare` that is cut off from the roots the last cut on the way to them.
 
-    A cut is one only if nothing that has a gradient comes in: an op within a custom `autograd.Function` is cut as well, and gradients pass
-    it all the same; and beside a view that is detached, to be printed, the tensor itself may be used. Of what has a view that is cut it is
-    known that it requires a gradient, and so it is cut off whatever else comes in. What reaches a root without a cut is cut off by such a
-    view, or frozen.
+    An op counts as a cut only if none of its inputs has a gradient: an op inside a custom `autograd.Function` is cut as well, but
+    gradients still pass it; and where a view is detached to be printed, the tensor itself may still be used. A tensor with a cut view is
+    known to require a gradient, so it is cut off whatever the other inputs are. A tensor that reaches a root without a cut is cut off by
+    such a view, or frozen.
     """
     near = set(roots)
     sure = set(bare) & set(flow.aliases)

@@ -1,4 +1,4 @@
-"""Casts after which the numbers are no longer what they were: infinite, 0, wrapped around, or another whole number."""
+"""Casts that destroy numbers: infinite, 0, wrapped around, or rounded to another whole number."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _HOPS = 6
 
 @dataclass(frozen=True)
 class Params:
-    """What became of the numbers. `rounded` is of whole numbers that are cast to floating point."""
+    """What became of the numbers. `rounded` concerns whole numbers that are cast to floating point."""
 
     what: tuple[Literal["infinite", "zero", "wrapped", "rounded"], ...]
 
 
 def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
-    """One hit a line.
+    """One hit per line.
 
-    A number that the program itself wrote too large, such as the smallest float32 in an attention mask, is meant to become infinite: casts
-    of what comes from such an op are left out, and those within an autocast region of a run that scales its loss, which skips a step with
-    infinite gradients. So are casts to integers of the same width, and those of what came of work on bits: there the bits count.
+    A number that the program itself wrote too large, such as the smallest float32 in an attention mask, is meant to become infinite:
+    casts of results of such an op give no hit. Neither do casts inside an autocast region of a run that scales its loss, which skips a
+    step with infinite gradients, casts to integers of the same width, and casts of results of bit operations, where the bits count.
     """
     run = runs[0]
     if not run.query("SELECT 1 FROM measured WHERE what = 'cast' AND changed > 0 LIMIT 1"):
@@ -94,8 +94,8 @@ def _damage(row: dict[str, Any]) -> str:
     if row["became"] == "infinite":
         return f"{row['overflowed']:,} {of} become infinite"
     if row["became"] == "zero":
-        return f"all {row['vanished']:,} numbers that are not 0 become 0" if row["measured"] > 1 else "the number becomes 0"
-    return f"{row['changed']:,} {of} {'wrap around' if row['became'] == 'wrapped' else 'become others'}"
+        return f"all {row['vanished']:,} nonzero numbers become 0" if row["measured"] > 1 else "the number becomes 0"
+    return f"{row['changed']:,} {of} {'wrap around' if row['became'] == 'wrapped' else 'become other numbers'}"
 
 
 DETECTOR = Detector("destroying-cast", _find, Params, frozenset({"source", "dtype", "tensor", "damage", "became"}))

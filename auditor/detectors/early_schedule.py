@@ -1,4 +1,4 @@
-"""A learning rate schedule that runs ahead of its optimizer."""
+"""A learning rate schedule that steps before its optimizer."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Params:
 
 
 def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
-    """One hit a line at which the schedule of an optimizer steps before the optimizer does, and then again after it has.
+    """One hit per line at which the schedule of an optimizer steps before the optimizer does, and then again after it has.
 
-    A line that is never come to again is left out: it winds the schedule forward in a training that is resumed, or looks at it.
+    A line that runs only once gives no hit: it moves the schedule forward when training is resumed, or only inspects it.
     """
     fits = " OR ".join("op GLOB ?" for _ in params.scalers) or "false"
     rows = runs[0].query(

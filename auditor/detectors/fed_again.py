@@ -1,4 +1,4 @@
-"""An op whose result goes into another that does the same once more: softmax into log_softmax, sigmoid into a loss of logits."""
+"""An op whose result goes into another op that does the same again: softmax into log_softmax, sigmoid into a loss of logits."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Params:
-    """Ops that make something, and ops that must not be given it."""
+    """Ops that make a result, and ops that must not get it."""
 
     made_by: tuple[str, ...]
     taken_by: tuple[str, ...]
 
 
 def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
-    """One hit for each line that takes it. Between the two there may be views, which write nothing, and one copy or cast."""
+    """One hit per line of the second op. In between there may be views, which write nothing, and one copy or cast."""
     rows = runs[0].query(
         """WITH taken AS (
             SELECT lane, "row", in0, file, line, op FROM records WHERE list_contains(?, op) AND phase <> 'backward' AND in0 IS NOT NULL),

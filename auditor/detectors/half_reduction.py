@@ -1,4 +1,4 @@
-"""Reductions in half precision whose result is far off what float64 gives, as it was measured."""
+"""Reductions in half precision whose result was measured to be far from that of float64."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Params:
 
 
 def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
-    """One hit a line: where a result became infinite, or is off by many roundings."""
+    """One hit per line: a result became infinite, or is off by many roundings."""
     rows = runs[0].query(
         """WITH found AS (
             SELECT m.lane, m."row", m.of, m.largest, m.overflowed, r.op, r.file, r.line, r.module,
@@ -38,7 +38,7 @@ def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
         params.many,
     )
     for row in rows:
-        error = "is infinite, though the numbers are not" if row["overflowed"] else f"is off by up to {row['largest']:.1%}"
+        error = "is infinite although the numbers are finite" if row["overflowed"] else f"is off by up to {row['largest']:.1%}"
         values = {
             "op": row["op"], "dtype": row["dtype"], "of": f"{row['of']:,}" if row["of"] else "many", "error": error,
             "within": f" in {row['module']}" if row["module"] else "",

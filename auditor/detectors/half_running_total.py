@@ -1,4 +1,4 @@
-"""A running total that is kept in half precision, where small terms are soon lost against what has been summed."""
+"""A running total in half precision, where a large total loses small terms."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Params:
-    """In which dtypes, and how many terms on end make a total."""
+    """Which dtypes, and how many terms in a row make a total."""
 
     dtypes: tuple[str, ...]
     terms: int
 
 
 def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
-    """One hit a line that adds to what the same line gave before, again and again.
+    """One hit per line that repeatedly adds to the result that it gave before.
 
-    A total is a tensor without dimensions, or one that is carried from step to step: `x = x + layer(x)` over the layers of a network begins
-    anew in each step. The gradients that backward passes accumulate and what optimizers do are left out.
+    A total is a tensor without dimensions, or one that is kept from step to step: `x = x + layer(x)` over the layers of a network starts
+    again in each step. Gradients that backward passes accumulate, and ops of optimizers, give no hit.
     """
     marks = ", ".join("?" for _ in params.dtypes) or "NULL"
     rows = runs[0].query(

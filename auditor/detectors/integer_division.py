@@ -1,4 +1,4 @@
-"""Counts that are divided as integers, and then used as the fraction that is no longer there."""
+"""Counts that are divided as integers, and then used as the fraction that is lost."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _WHOLE = ("int64", "int32", "int16", "int8", "uint8")
 
 @dataclass(frozen=True)
 class Params:
-    """Ops (globs): that count, that divide whole numbers to whole numbers, and that take a number for what it is worth."""
+    """Ops (globs): that count, that divide whole numbers to whole numbers, and that use a number as a number."""
 
     counts: tuple[str, ...]
     divisions: tuple[str, ...]
@@ -24,10 +24,11 @@ class Params:
 
 
 def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
-    """One hit a line.
+    """One hit per line.
 
-    Everything that uses the quotient must use it as a floating number, and as no divisor: what is compared or indexes is a position or a
-    length. `.item()` is such a use only where the quotient is always 0 or 1, and one of them 0, as an accuracy is that was rounded down.
+    Everything that uses the quotient must use it as a floating-point number, and not as a divisor: a value that is compared or used as an
+    index is a position or a length. `.item()` is such a use only if the quotient is always 0 or 1 and at least once 0, as an accuracy is
+    that was rounded down.
     """
     from xxhash import xxh3_64_intdigest
 
@@ -64,7 +65,7 @@ def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
         zero,
     )
     for row in rows:
-        what = "all that is left is 0 or 1" if row["all_or_nothing"] else "what follows computes with it in floating point"
+        what = "only 0 or 1 is left" if row["all_or_nothing"] else "later ops use it in floating point"
         yield Hit(row["file"], row["line"], {"op": row["op"], "count_op": row["count_op"], "consequence": what}, row["times"])
 
 

@@ -1,4 +1,4 @@
-"""Memory that several threads write in turns, or that several processes train at once: who comes last is a matter of timing."""
+"""Memory that several threads write alternately, or that several processes train at once: the order depends on timing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Params:
-    """`threads`: one tensor, seen to be written by two threads in turns; `processes`: parameters in shared memory, each with optimizers."""
+    """`threads`: two threads write one tensor alternately; `processes`: parameters in shared memory, each process with optimizers."""
 
     among: Literal["threads", "processes"]
 
@@ -40,10 +40,10 @@ _PROCESSES = """SELECT s.file, s.line, list(DISTINCT e.lane) AS lanes, count(*) 
 
 
 def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
-    """One hit a line.
+    """One hit per line.
 
-    That a thread hands a tensor on to the next one is an order. It is none where a thread took a tensor over from another and the other had
-    taken it over from the first: then both were at it at once, and a lock between them would change only what a turn is.
+    A thread that passes a tensor on to the next thread defines an order. There is none if a thread took a tensor over from another that
+    had taken it over from the first: then both used it at once, and a lock would change only how often they alternate.
     """
     for row in runs[0].query(_THREADS if params.among == "threads" else _PROCESSES):
         steps = f"up to {row['most']} {'step' if row['most'] == 1 else 'steps'} each" if row.get("most") else ""

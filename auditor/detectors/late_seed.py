@@ -20,7 +20,7 @@ class Params:
 
 
 def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
-    """One hit a stream, at its first seed, if a line of the user's drew before it in the same lane. Putting a state back is no seeding."""
+    """One hit per stream, at its first seed, if a line of the user's drew before it in the same lane. Restoring a state is no seeding."""
     fits = " OR ".join("stream GLOB ?" for _ in params.streams)
     rows = runs[0].query(
         f"""WITH seeds AS (

@@ -1,4 +1,4 @@
-"""An environment variable that is set after the process that needs it has read it."""
+"""An environment variable that is set after the process has read it."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Params:
 
 
 def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
-    """One hit for each line that sets such a variable to another value in a process that runs ops afterwards.
+    """One hit per line that sets such a variable to another value in a process that runs ops afterwards.
 
-    A launcher sets it for the processes that it starts: they read it, and it runs no op itself.
+    A launcher sets it for the processes that it starts: they read it, and the launcher itself runs no op.
     """
     rows = runs[0].query(
         """SELECT e.file, e.line, e.name, e.value, list(DISTINCT e.lane) AS lanes FROM events e JOIN lanes l USING (lane)

@@ -1,4 +1,4 @@
-"""A model that is evaluated in evaluation mode, and trained in it from then on."""
+"""A model that is evaluated in evaluation mode and then trained in it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Params:
-    """Ops that drop at random, ops that average, and what the `args` of those begin with in training mode."""
+    """Ops that drop at random, ops that update averages, and the start of the `args` of the latter in training mode."""
 
     dropping: tuple[str, ...]
     averaging: tuple[str, ...]
@@ -22,17 +22,17 @@ class Params:
 
 
 def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
-    """One hit a model, at the first line that trains it after the evaluation.
+    """One hit per model, at the first line that trains it after the evaluation.
 
-    A call is active if something in it drops or averages, and trained if a backward pass used it. Seen must be: trained calls that are
-    active up to the first evaluation (an inactive call that no backward pass used), and after it none that is, in two steps at least. If
-    training mode ever comes back, the mode is handled, and what is off later is off on purpose; so it is if it was never on.
+    A call is active if something in it drops or averages, and trained if a backward pass used it. A hit needs trained active calls up to
+    the first evaluation (an inactive call that no backward pass used), and none after it, in at least two steps. If training mode ever
+    returns, the script controls the mode, and inactive layers later are intended; the same holds if it was never on.
 
-    The last trained call before the evaluation and the first one after it must be of the same layers, except those that drop, of which
-    nothing is left in evaluation mode; a path of stochastic depth that is skipped takes its other layers along. And the evaluation and the
-    training after it must have taken the same weights, updated since the training before it: else they are of two models of one class.
+    The last trained call before the evaluation and the first one after it must be of the same layers, except those that drop, which leave
+    no op in evaluation mode; a skipped path of stochastic depth takes its other layers along. The evaluation and the training after it
+    must have used the same weights, updated since the training before it: otherwise these are two models of one class.
 
-    The line is that of the op behind the call, where there is one: the call's own may be in the `forward` that both have in common.
+    The line is that of the op after the call, if there is one: the line of the call itself may be in a `forward` that both share.
     """
     rows = runs[0].query(
         """WITH numbered AS (SELECT * FROM module_rows),

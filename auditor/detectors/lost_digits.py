@@ -1,4 +1,4 @@
-"""Numbers that were computed in a wide dtype, went through a narrower one, and are in the wide one again without the digits."""
+"""Numbers that were computed in a wide dtype, passed through a narrower one, and are in the wide one again without the digits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Params:
-    """The dtypes, ops that are no computing (globs), and through how many ops the way back is looked for."""
+    """The dtypes, ops that only pass numbers on (globs), and over how many ops the way back is followed."""
 
     wide: str
     narrow: tuple[str, ...]
@@ -23,11 +23,11 @@ class Params:
 
 
 def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
-    """One hit for each line that casts, with the first line where what came of it is in the wide dtype again.
+    """One hit per line that casts, with the first line where the values are in the wide dtype again.
 
-    What was not computed in the wide dtype but came from outside is left to `narrowing-cast`. Single numbers say nothing: a mean that is
-    logged in float64 is no calculation in it. Neither does what goes through a model or into a graph: models are trained in float32 on
-    data of any origin, and what they return may be averaged in float64. The casts of optimizers and backward passes are torch's own.
+    External data, which was not computed in the wide dtype, belongs to `narrowing-cast`. Single numbers give no hit: logging a mean in
+    float64 is no calculation in float64. Neither do values that pass through a model or into a graph: models are trained in float32 on
+    data of any origin, and their results may be averaged in float64. Casts by optimizers and backward passes are torch's own.
     """
     run = runs[0]
     carries = " OR ".join("r.op GLOB ?" for _ in params.carriers) or "false"

@@ -1,4 +1,4 @@
-"""Gradients that are clipped at the wrong moment: while they are scaled, after the update, or before all of them are there."""
+"""Gradients that are clipped at the wrong time: while they are scaled, after the update, or before all are accumulated."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Params:
-    """Which of the faults."""
+    """Which fault."""
 
     clips: Literal["before-unscale", "after-update", "between-accumulations"]
 
@@ -34,14 +34,14 @@ _CLIPS = r"""WITH at_lines AS (
 """
 
 _QUESTIONS = {
-    # a limit that is scaled as well is right
+    # a limit that is scaled as well is correct
     "before-unscale": r"""SELECT c.file, c.line, count(DISTINCT c.step) AS times, count(DISTINCT c.step) AS steps,
         first(u.file ORDER BY u."row") AS other_file,
             first(u.line ORDER BY u."row") AS other_line
         FROM clips c JOIN uses u ON u.lane = c.lane AND u.used = c."row" AND u.op GLOB 'aten._amp_foreach_non_finite_check_and_unscale_*'
         WHERE NOT regexp_matches(c.said, 'clip_grad_(norm|value)_\s*\([^;]*scale')
         GROUP BY c.file, c.line ORDER BY min(c."row")""",
-    # what is left of clipping by value is the second of two ops: that the second takes in what the first wrote is no use of it
+    # clipping by value is two ops: that the second reads the result of the first is no use of it
     "after-update": """SELECT c.file, c.line, count(DISTINCT b."row") AS times, count(DISTINCT c.step) AS steps, NULL AS other_file,
         NULL AS other_line
         FROM clips c LEFT JOIN used_before b ON b.lane = c.lane AND b."row" = c."row"
@@ -59,7 +59,7 @@ _QUESTIONS = {
 
 
 def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
-    """One hit for each line that clips: what it wrote is unscaled, is used by nothing after an update, or is added to before an update."""
+    """One hit per line that clips: its result is unscaled afterwards, unused after an update, or added to before an update."""
     for row in runs[0].query(_CLIPS + _QUESTIONS[params.clips]):
         other = f"in {row['other_file']}:{row['other_line']}" if row["other_line"] else "later"
         yield Hit(row["file"], row["line"], {"other_at": other}, row["times"], row["steps"])

@@ -1,4 +1,4 @@
-"""Numbers from outside torch that are cast to a narrower floating dtype, and so rounded."""
+"""External numbers that are cast to a narrower floating dtype, and so rounded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Params:
-    """From which dtype to which others; `carriers` are ops (globs) that hand on what they were given, such as collating a batch."""
+    """From which dtype to which others; `carriers` are ops (globs) that pass their inputs on, such as collating a batch."""
 
     source: str
     targets: tuple[str, ...]
@@ -23,13 +23,13 @@ class Params:
 
 
 def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
-    """One hit a line that casts what is still as it came from outside.
+    """One hit per line that casts external numbers that nothing has computed with.
 
-    What was computed with in the wide dtype is left out, for then the cast at the end is meant. So are single numbers, and backward and
-    optimizer, which take nothing from outside. The cast's source is its last input: of `copy_`, the first is what it writes to.
+    After computing in the wide dtype, the cast at the end is intended. Single numbers give no hit, nor do backward passes and optimizers,
+    which take no external data. The source of the cast is its last input: the first input of `copy_` is its destination.
 
-    A line whose casts were measured and changed no number rounds nothing. One that made numbers infinite, or all of them 0, is worse than
-    rounding and has a rule of its own.
+    A line whose casts were measured and changed no number rounds nothing. A cast that made numbers infinite, or all of them 0, is worse
+    than rounding and has its own rule.
     """
     carries = " OR ".join("op GLOB ?" for _ in params.carriers) or "false"
     casts = " OR ".join("op GLOB ?" for _ in params.casts) or "false"
@@ -72,11 +72,11 @@ def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
 
 
 def _error(row: dict[str, Any]) -> str:
-    """What was measured, for the end of a sentence; nothing if nothing was."""
+    """The measured change, for the end of a sentence; empty if nothing was measured."""
     if row["measured"] is None:
         return ""
     size = "" if row["largest"] is None else f", by up to {row['largest']:.1e} of their size"
-    lost = f"; {row['vanished']:,} of them to 0" if row["vanished"] else ""
+    lost = f"; {row['vanished']:,} of them become 0" if row["vanished"] else ""
     return f": {row['changed']:,} of {row['measured']:,} numbers change{size}{lost}"
 
 

@@ -11,7 +11,7 @@ from auditor.detectors import Detector, Hit
 if TYPE_CHECKING:
     from auditor.trace.tables import Tables
 
-#: Ops whose derivative takes their result, and ops whose derivative takes what they were given (torch's `derivatives.yaml`).
+#: Ops whose derivative uses their output, and ops whose derivative uses their inputs (torch's `derivatives.yaml`).
 _BY_RESULT = (
     "exp", "exp2", "expm1", "sqrt", "rsqrt", "tanh", "sigmoid", "relu", "_softmax", "_log_softmax", "reciprocal", "tan", "cumprod", "prod",
 )  # fmt: skip
@@ -24,7 +24,7 @@ _BY_INPUT = (
 
 @dataclass(frozen=True)
 class Params:
-    """Nothing to set."""
+    """No settings."""
 
 
 #: In-place ops of the user's own, outside of backward passes and optimizers.
@@ -93,10 +93,11 @@ _REFUSED = (
 
 
 def _find(runs: Sequence[Tables], _params: Params) -> Iterator[Hit]:
-    """One hit for each line that writes.
+    """One hit per line that writes.
 
-    Of a write that torch noticed, the run shows a backward pass which gave no leaf a gradient; of one that it did not, a backward op that
-    read what was written later than its forward op. Ops within a Python `autograd.Function` share one node and are left out.
+    A write that torch noticed shows as a backward pass that gave no leaf a gradient. A write that torch did not notice shows as a
+    backward op that read a value written later than its forward op. Ops inside a Python `autograd.Function` share one node and give no
+    hit.
     """
     told: set[tuple[str, int]] = set()
     questions = ((_SILENT, (), False), (_REFUSED, (list(_BY_RESULT), list(_BY_INPUT)), True))
@@ -106,7 +107,7 @@ def _find(runs: Sequence[Tables], _params: Params) -> Iterator[Hit]:
             if place in told:
                 continue
             told.add(place)
-            what = "torch refuses to go back through it" if refused else "its gradient is computed from the new values, and is wrong"
+            what = "torch raises an error in backward()" if refused else "its gradient is computed from the new values, and is wrong"
             values = {"op": row["op"], "needs": row["needs"], "at": f"{row['at_file']}:{row['at_line']}", "outcome": what}
             yield Hit(*place, values, row["times"])
 

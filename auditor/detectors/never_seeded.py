@@ -1,4 +1,4 @@
-"""A random stream that is drawn from and that nobody seeded."""
+"""A random stream that is drawn from and never seeded."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Params:
 
 
 def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
-    """One hit a stream, at its first draw by a line of the user's.
+    """One hit per stream, at its first draw by a line of the user's.
 
-    A seed counts for the lane that it was given in and, outside of DataLoader workers, for all lanes: threads share its streams, forks
-    inherit them. A seed from entropy that a line of the user's asked for is another fault, and so is one after the draws (`late_seed.py`).
+    A seed counts for its own lane and, outside DataLoader workers, for all lanes: threads share streams, and forks inherit them. A seed
+    from OS entropy that a line of the user's asked for is another fault, and so is a seed after the draws (`late_seed.py`).
     """
     fits = " OR ".join("stream GLOB ?" for _ in params.streams)
     draws = runs[0].query(

@@ -1,4 +1,4 @@
-"""Ops whose results vary from run to run on a GPU, by a list that the rule gives."""
+"""Ops that are nondeterministic on a GPU, by a list in the rule."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _SWITCH = "torch.are_deterministic_algorithms_enabled"
 
 @dataclass(frozen=True)
 class Op:
-    """An op (a glob), with arguments (globs, one of which must fit) that make it vary, and what strictness makes of it.
+    """An op (a glob), the arguments (globs, one must match) that make it nondeterministic, and the effect of strict determinism.
 
-    `raises`: it has no deterministic form. `switch`: a setting that alone gives it its deterministic form. `cost`: what that form costs.
-    `where`: on what it varies, if that is not all.
+    `raises`: it has no deterministic form. `switch`: a setting that alone selects the deterministic form. `cost`: the cost of that form.
+    `where`: the condition under which it is nondeterministic, if there is one.
     """
 
     op: str
@@ -32,16 +32,16 @@ class Op:
 
 @dataclass(frozen=True)
 class Params:
-    """Which ops; where several fit, the first."""
+    """Which ops; if several match, the first."""
 
     ops: tuple[Op, ...]
 
 
 def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
-    """One hit a line, for backward ops the line of the forward op.
+    """One hit per line, for backward ops the line of the forward op.
 
-    Only what has a floating result: whole numbers add up to the same in any order. Where a switch is on at the end of the run, the ops that
-    get a deterministic form by it are left out.
+    Only ops with a floating-point result: sums of whole numbers are the same in any order. If a switch is on at the end of the run, ops
+    that have a deterministic form under it give no hit.
     """
     if not params.ops:
         return
@@ -83,7 +83,7 @@ def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
 
 
 def _name(op: object) -> str:
-    """The op without its overload, which says nothing here."""
+    """The op without its overload, which does not matter here."""
     return ".".join(str(op).split(".")[:2])
 
 

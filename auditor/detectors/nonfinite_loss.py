@@ -1,4 +1,4 @@
-"""A loss that is nan or infinite, and the op that made the first such number on the way to it."""
+"""A loss that is nan or infinite, and the op that made the first such value on the way to it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Params:
-    """Nothing to set."""
+    """No settings."""
 
 
 #: The results that are not finite and went into the loss, back to the first of each branch.
@@ -35,7 +35,7 @@ _WAY = """WITH RECURSIVE way AS (
 
 
 def _find(runs: Sequence[Tables], _params: Params) -> Iterator[Hit]:
-    """One hit a lane, at the op that made the first one or, where no run looked for it, at the `backward()` of the loss."""
+    """One hit per lane, at the op that made the first such value or, if no run searched for it, at the `backward()` of the loss."""
     run = runs[0]
     losses = run.query(
         """WITH losses AS (
@@ -65,18 +65,18 @@ def _place(row: dict[str, Any]) -> tuple[str | None, int | None]:
 
 
 def _told(origin: dict[str, Any], way: list[dict[str, Any]]) -> str:
-    """What happened at the op, and where an infinity became a nan later on."""
+    """What happened at the op, and where an infinity later became a nan."""
     kind, many = ("nan", origin["nans"]) if origin["nans"] else ("infinite", origin["infinities"])
     what = f"{many} {kind} {'value' if many == 1 else 'values'}"
     when = f"in step {origin['step']}" + (", in the backward pass" if origin["phase"] == "backward" else "")
     if origin["given"]:
-        text = f": {origin['op']} was given numbers from outside that are not finite, and made {what} here {when}"
+        text = f": {origin['op']} got external values that are not finite, and made {what} here {when}"
     else:
-        text = f": {origin['op']} made {what} of finite ones here {when}"
+        text = f": {origin['op']} made {what} from finite inputs here {when}"
     turned = next((row for row in way if row["nans"] and not row["nans_before"] and row["row"] != origin["row"]), None)
     if turned is not None and not origin["nans"]:
         file, line = _place(turned)
-        text += f", of which {turned['op']} made nan" + (f" in {file}:{line}" if line is not None else "")
+        text += f", from which {turned['op']} made nan" + (f" in {file}:{line}" if line is not None else "")
     return text
 
 

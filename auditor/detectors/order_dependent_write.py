@@ -1,4 +1,4 @@
-"""Writes through an index that names one place twice with different values: which of them stays is nobody's promise."""
+"""Writes through an index that names one element twice with different values: which of them survives is undefined."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Params:
-    """Nothing to set."""
+    """No settings."""
 
 
 def _find(runs: Sequence[Tables], _params: Params) -> Iterator[Hit]:
-    """One hit a line of which a write in the opposite order had another result, by the recorder's own measurement.
+    """One hit per line where a write in reverse order gave another result, as the recorder measured.
 
-    What is taken out by the same index, changed and written back is left out: there it matters that additions are lost, and
-    `repeated-index-write` tells of that.
+    Values that are read through the same index, changed and written back give no hit: there the fault is the lost additions, which
+    `repeated-index-write` reports.
     """
     rows = runs[0].query(
         """SELECT r.file, r.line, first(r.op ORDER BY r."row") AS op, max(m."values") AS written, max(m.changed) AS changed,

@@ -1,4 +1,4 @@
-"""Writes into a view whose elements share memory, as `expand`, `unfold` and `as_strided` make it."""
+"""Writes into a view whose elements share memory, as `expand`, `unfold` and `as_strided` create it."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from auditor.trace.records import Output, outputs_of
 if TYPE_CHECKING:
     from auditor.trace.tables import Tables
 
-#: What they write is the same everywhere, so that it does not matter what is written twice.
+#: They write the same value everywhere, so writing an element twice does not matter.
 _ONE_VALUE = ("aten.fill_.", "aten.zero_.")
-#: They write one value where a mask or an index says: through overlapping windows that may be meant, through `expand` it undoes the mask.
+#: They write one value where a mask or an index says: with overlapping windows that may be intended, with `expand` it defeats the mask.
 _ONE_VALUE_HERE_AND_THERE = ("aten.masked_fill_.", "aten.index_fill_.")
 
 
 @dataclass(frozen=True)
 class Params:
-    """Nothing to set."""
+    """No settings."""
 
 
 def _find(runs: Sequence[Tables], _params: Params) -> Iterator[Hit]:
-    """One hit a line. An overlap is reported only where it is certain, so one that needs three dimensions to see is missed."""
+    """One hit per line. An overlap is reported only if it is certain, so one that only three dimensions together cause is missed."""
     rows = runs[0].query(
         r"""SELECT file, line, op, out, first(code ORDER BY lane, "row") AS code, count(*) AS writes, min("row") AS moment
         FROM records WHERE kind = 'op' AND phase <> 'backward' AND line IS NOT NULL AND contains(out, '],[')
@@ -46,7 +46,7 @@ def _find(runs: Sequence[Tables], _params: Params) -> Iterator[Hit]:
 
 
 def _overlap(op: str, output: Output) -> str | None:
-    """How the elements of a view share memory, as a clause, if they certainly do and this op makes it matter."""
+    """How the elements of a view share memory, as a clause, if they certainly do and the op makes it matter."""
     shape, stride = list(output.shape), list(output.stride or ())
     if not stride or 0 in shape or op.startswith(_ONE_VALUE):
         return None
@@ -55,14 +55,14 @@ def _overlap(op: str, output: Output) -> str | None:
     for size, step in dims:
         times *= size if step == 0 else 1
     if times > 1:
-        return f"each of its elements stands for {times} of the view's (stride 0, as expand makes it)"
+        return f"{times} elements of the view share each element of memory (stride 0, as from expand)"
     if op.startswith(_ONE_VALUE_HERE_AND_THERE):
         return None
     for (size, step), (other_size, other_step) in permutations(dims, 2):
         common = gcd(step, other_step)
         # so many steps along one dimension lead to where so many steps along the other lead
         if other_step // common < size and step // common < other_size:
-            return f"the view has elements in common with itself (shape {shape}, stride {stride}, as unfold and as_strided make it)"
+            return f"elements of the view share memory (shape {shape}, stride {stride}, as from unfold and as_strided)"
     return None
 
 

@@ -1,4 +1,4 @@
-"""Deterministic algorithms that are asked for at the start, turned off by another line, and off for the training that follows."""
+"""Deterministic algorithms that are enabled at the start, disabled by another line, and off for the training that follows."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ _SETTER = re.compile(r"(use_deterministic_algorithms|set_deterministic_debug_mod
 _OFF = re.compile(_SETTER.pattern + r"\s*((debug_)?mode\s*=\s*)?(False|0|\"default\"|'default')")
 
 
-#: Who switches more often than this means it.
+#: More switches than this are intended.
 _MOST_SWITCHES = 100
 
 
 @dataclass(frozen=True)
 class Params:
-    """Nothing to set."""
+    """No settings."""
 
 
 def _find(runs: Sequence[Tables], _params: Params) -> Iterator[Hit]:
-    """One hit a run, at the line that turns them off for the last time.
+    """One hit per run, at the line that disables them for the last time.
 
-    What is turned on or off for a part only (both in one function, a `with` line, a saved value that is put back) is no fault, and who
-    switches often does it on purpose.
+    A switch for a part only (on and off in one function, a `with` line, a saved value that is restored) is no fault, and frequent
+    switching is intended.
     """
     rows = runs[0].query(
         """WITH switched AS (
@@ -46,11 +46,11 @@ def _find(runs: Sequence[Tables], _params: Params) -> Iterator[Hit]:
         on, off = _last_switches(of_lane)
         if on and off and on["is_early"] and off["is_in_time"] and _is_overruled(on, off):
             yield Hit(off["file"], off["line"], {"on_at": f"{on['file']}:{on['line']}"})
-            return  # what other threads see of the same switch is the same fault
+            return  # the same switch seen by another thread is the same fault
 
 
 def _last_switches(rows: Iterable[dict[str, Any]]) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    """Where it was turned on, and off for good (None if it is on at the end); a function that turns it off and on again did neither."""
+    """Where it was turned on and, if it is off at the end, off; a function that turns it off and on again did neither."""
     on: dict[str, Any] | None = None
     off: dict[str, Any] | None = None
     for row in rows:
@@ -68,7 +68,7 @@ def _scope(row: dict[str, Any]) -> tuple[object, object]:
 
 
 def _is_overruled(on: dict[str, Any], off: dict[str, Any]) -> bool:
-    """Whether the second line undoes what the first meant for the whole run."""
+    """Whether the second line undoes what the first set for the whole run."""
     if on["line"] is None or off["line"] is None or (on["file"], on["line"]) == (off["file"], off["line"]):
         return False
     if off["function"] in ("__exit__", "__del__", "tearDown"):
@@ -78,7 +78,7 @@ def _is_overruled(on: dict[str, Any], off: dict[str, Any]) -> bool:
     code = off["code"] or ""
     if _SETTER.search(code):
         return _OFF.search(code) is not None
-    return _SETTER.search(on["code"] or "") is not None  # a library turned it off, on its own account
+    return _SETTER.search(on["code"] or "") is not None  # a library turned it off by itself
 
 
 DETECTOR = Detector("overruled-determinism", _find, Params, frozenset({"on_at"}))

@@ -1,4 +1,4 @@
-"""Tensors of two floating dtypes in one op, so that promotion decides in which of them it computes."""
+"""Tensors of two floating dtypes in one op, where type promotion decides in which dtype the op computes."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _FLOATING = ("float64", "float32", "float16", "bfloat16")
 
 @dataclass(frozen=True)
 class Params:
-    """The dtype that wins, the ops that promote (globs), and where to look.
+    """The dtype that wins, the ops that promote (globs), and where to search.
 
-    `training`: what a backward pass went through and came out in the wide dtype, in a run whose optimizer writes narrower ones only;
-    `elsewhere`: all other.
+    `training`: ops that a backward pass went through and whose result has the wide dtype, in a run whose optimizer writes narrower ones
+    only; `elsewhere`: all others.
     """
 
     wide: str
@@ -28,10 +28,10 @@ class Params:
 
 
 def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
-    """One hit a line.
+    """One hit per line.
 
-    An op's inputs are known by the records that wrote their memory. A tensor without dimensions does not promote, and a view may have
-    none where the record has some, or another dtype: once memory was looked at in such a way, it says nothing and is passed over.
+    The inputs of an op are known by the records that wrote their memory. A tensor without dimensions does not promote, and a view may
+    have no dimensions where the record has some, or another dtype: memory that was viewed in such a way is not judged.
     """
     fits = " OR ".join("op GLOB ?" for _ in params.ops) or "false"
     floating = ", ".join(f"'{dtype}'" for dtype in _FLOATING)

@@ -1,4 +1,4 @@
-"""Draws that give the same numbers step after step, because the stream is put back to where it was."""
+"""Draws that return the same numbers step after step, because the stream is reset to an earlier state."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Params:
 
 
 def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
-    """One hit a line: the same function drew there from the same state in several steps.
+    """One hit per line: the same function drew there from the same state in several steps.
 
-    Backward passes are left out: checkpointing puts a stream back to draw the same numbers again, and is right to. So are ops that could
-    have drawn and did not, as attention with a dropout of 0 does: the next draw finds the stream as they did. Of a generator of the
-    script's own that cannot be said, because many share the name of its stream.
+    Backward passes give no hit: checkpointing correctly resets a stream to draw the same numbers again. Neither do ops that could have
+    drawn and did not, such as attention with a dropout of 0: the next draw finds the stream in the same state. For generators of the
+    script's own this check is impossible, because many share one stream name.
     """
     fits = " OR ".join("args GLOB ?" for _ in params.streams)
     rows = runs[0].query(

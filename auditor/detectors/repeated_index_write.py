@@ -1,4 +1,4 @@
-"""`x[i] += y` where the index certainly repeats: of what is added to one element several times, all but one is lost."""
+"""`x[i] += y` with an index that certainly repeats: of several additions to one element all but one are lost."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Params:
-    """Nothing to set."""
+    """No settings."""
 
 
 def _find(runs: Sequence[Tables], _params: Params) -> Iterator[Hit]:
-    """One hit a line.
+    """One hit per line.
 
-    What an index holds is not in the trace. That it repeats is certain where it took more elements than there are; where it took fewer, it
-    may repeat as well, and nothing is said. The shape of an index is seen only by what it took, hence only this form of write.
+    The trace has no index values. An index certainly repeats if it read more elements than there are; if it read fewer, it may repeat,
+    and there is no hit. The shape of an index is known only from what it read, hence only this form of write.
     """
     rows = runs[0].query(
         """WITH puts AS (

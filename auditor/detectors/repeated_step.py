@@ -1,4 +1,4 @@
-"""An optimizer that steps again on the gradients of its step before."""
+"""An optimizer that steps again with the gradients of its previous step."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Params:
-    """Nothing to set."""
+    """No settings."""
 
 
 def _find(runs: Sequence[Tables], _params: Params) -> Iterator[Hit]:
-    """One hit a line that steps again.
+    """One hit per line that steps again.
 
-    Since the optimizer's step before, no gradient was accumulated, and its own all together are bit for bit what they were: that leaves out
-    what is set by hand or by another thread. A backward pass for other tensors counts as well: if nobody uses its gradients,
-    `unused_gradient.py` tells of it. Steps without any gradient change nothing, and of steps without a record nothing is known.
+    Since the previous step no gradient was accumulated, and all gradients of the optimizer are bit for bit the same: this excludes
+    gradients that are set manually or by another thread. A backward pass for other tensors counts as well: if its gradients are unused,
+    `unused_gradient.py` reports that. Steps without any gradient change nothing, and of unrecorded steps nothing is known.
     """
     run = runs[0]
     steps = {

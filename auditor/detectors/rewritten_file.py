@@ -1,4 +1,4 @@
-"""A file that a run reads and that the same run writes: what one run leaves, the next one finds."""
+"""A file that a run reads and also writes: the next run finds what this one left."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Params:
-    """`read-first`: it was read before this run wrote it; `written-first`: the run read back its own."""
+    """`read-first`: it was read before this run wrote it; `written-first`: the run read back its own file."""
 
     order: Literal["read-first", "written-first"]
 
 
 def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
-    """One hit a file, at the line that reads it."""
+    """One hit per file, at the line that reads it."""
     rows = runs[0].query(
         """WITH uses AS (
             SELECT path, op, own, file, line, "row" * 1000000 + nth AS moment FROM events WHERE kind = 'file' AND op IN ('read', 'write')),

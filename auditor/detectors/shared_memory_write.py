@@ -1,4 +1,4 @@
-"""In-place ops on a tensor whose memory is that of a NumPy array with a name."""
+"""In-place ops on a tensor that shares its memory with a named NumPy array."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from auditor.detectors import Detector, Hit
 if TYPE_CHECKING:
     from auditor.trace.tables import Tables
 
-#: An array that has a name of its own can be met again; `from_numpy(a.copy())` and `from_numpy(np.stack(b))` cannot.
+#: An array with a name of its own can be used again; those of `from_numpy(a.copy())` and `from_numpy(np.stack(b))` cannot.
 _SHARES = re.compile(r"\b(?:from_numpy|from_dlpack)\(\s*([A-Za-z_][\w.]*(?:\[\w+\])?)\s*\)")
 
 
 @dataclass(frozen=True)
 class Params:
-    """Nothing to set."""
+    """No settings."""
 
 
 def _find(runs: Sequence[Tables], _params: Params) -> Iterator[Hit]:
-    """One hit for each line that is the first to write into such memory.
+    """One hit per line that is the first to write into such memory.
 
-    That the memory is an array's is told by the text of the line where the tensor was first seen: memory of a list, of a checkpoint or of
-    another process looks the same in the trace. `x = from_numpy(x)` is left out, because nobody can see the array afterwards.
+    That the memory belongs to an array is known from the text of the line where the tensor was first seen: memory of a list, of a
+    checkpoint or of another process looks the same in the trace. `x = from_numpy(x)` gives no hit, because nothing can use the array
+    afterwards.
     """
     rows = runs[0].query(
         r"""SELECT w.file, w.line, w.op, e.file AS made_file, e.line AS made_line, e.code AS made, count(DISTINCT e."row") AS tensors,

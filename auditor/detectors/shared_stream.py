@@ -1,4 +1,4 @@
-"""A random stream from which several threads draw, and did so in another order in the second run."""
+"""A random stream from which several threads draw, in a different order in the second run."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Params:
-    """Nothing to set."""
+    """No settings."""
 
 
 def _find(runs: Sequence[Tables], _params: Params) -> Iterator[Hit]:
-    """One hit a line at which a thread met the state that in the second run another thread of its process met; of pools, none."""
+    """One hit per line at which a thread met a state that another thread of its process met in the second run; none for thread pools."""
     if len(runs) < 2:
         return
     lines: dict[tuple[str, int], list[Exchanged]] = {}

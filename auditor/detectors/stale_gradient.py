@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Params:
-    """Nothing to set."""
+    """No settings."""
 
 
 def _find(runs: Sequence[Tables], _params: Params) -> Iterator[Hit]:
-    """One hit a `backward()`, with the names of the leaves.
+    """One hit per `backward()`, with the names of the leaves.
 
-    A gradient is stale if its leaf was written after it was (`leaf_written > before`), and wrong if what it becomes, by this or a later
-    addition, is used again. That is what tells it from micro-batches, between which no leaf is written, and from the gradients that a
-    generator's loss leaves in a discriminator, which are zeroed before they are used.
+    A gradient is stale if its leaf was written after it (`leaf_written > before`), and wrong if its value after this or a later addition
+    is used again. This excludes micro-batches, between which no leaf is written, and the gradients that a generator's loss leaves in a
+    discriminator, which are zeroed before use.
     """
     rows = runs[0].query(
         """WITH linked AS (

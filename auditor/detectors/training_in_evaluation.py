@@ -1,4 +1,4 @@
-"""A model that is evaluated as it was trained: dropout active, or batch norm that goes on averaging."""
+"""A model that is evaluated in training mode: dropout is active, or batch norm updates its averages."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ if TYPE_CHECKING:
     from auditor.trace.tables import Tables
 
 _WORD = "eval|evaluate|evaluation|val|valid|validate|validation|accuracy"
-#: Functions that evaluate. A name that merely begins with test_ may be a unit test's, which trains.
+#: Functions that evaluate. A name that merely begins with test_ may be a unit test, which trains.
 _FUNCTION = rf"(?i)(^|_)({_WORD}|infer|inference)(_|\d*$)|^test(_(epoch|loop|model|step|one_epoch))?$|^predict$"
-#: Lines that do, in a script that has no functions: by the name that is given to what comes out.
+#: Lines that evaluate, in a script without functions: by the name that the result is assigned to.
 _CODE = rf"(?i)^(\w+_)?({_WORD}|test)_(acc|accuracy|error|logits|loss|mse|out|output|outputs|pred|preds|predictions|score)\s*=[^=]"
 
 
 @dataclass(frozen=True)
 class Params:
-    """Ops that only a module in training mode calls, and what their `args` begin with."""
+    """Ops that only a module in training mode calls, and the start of their `args`."""
 
     ops: tuple[str, ...]
     args: str = ""
 
 
 def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
-    """One hit for each line that evaluates.
+    """One hit per line that evaluates.
 
-    A call of a module is an evaluation if no backward pass used what it computed, and if the function or the line says so; one of the two
-    alone is not enough: the teacher of a student, a checkpointed block and a rollout have no backward pass either. Scripts that never train
-    are left out.
+    A call of a module is an evaluation if no backward pass used its result and the function or the line has such a name. One of the two
+    is not enough: the teacher of a student, a checkpointed block and a rollout have no backward pass either. Scripts that never train
+    give no hit.
     """
     run = runs[0]
     rows = run.query(

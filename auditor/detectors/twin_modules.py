@@ -1,4 +1,4 @@
-"""Two modules that look like one: the same inputs, parameters of the same shapes, but drawn one after the other, so with other values."""
+"""Two modules that look like one: the same inputs and parameters of the same shapes, drawn one after the other and so with other values."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _NAMES = {2: ("weight_ih", "weight_hh"), 4: ("weight_ih", "weight_hh", "bias_ih"
 
 @dataclass(frozen=True)
 class Params:
-    """Nothing to set."""
+    """No settings."""
 
 
 def _find(runs: Sequence[Tables], _params: Params) -> Iterator[Hit]:
-    """One hit a pair, at the line that made the second module.
+    """One hit per pair, at the line that created the second module.
 
-    Only modules that the user calls by themselves, of two classes: layers within a network, ensembles, Siamese networks, teachers and
-    students are of one class or lie within another module, and are meant to differ. Where there is a backward pass, only a recurrent module
-    and its cell are taken for twins: an actor and a critic of equal shapes are trained apart and meant to.
+    Only modules of two classes that the user calls directly: layers within a network, ensembles, Siamese networks, teachers and students
+    are of one class or lie within another module, and are meant to differ. If there is a backward pass, only a recurrent module and its
+    cell are compared: an actor and a critic of equal shapes are trained separately and meant to differ.
     """
     pairs = _alike(runs[0])
     if not pairs:
@@ -72,7 +72,7 @@ def _is_cell(a: str, b: str) -> bool:
 
 
 def _shared_inputs(run: Tables, a: dict[str, Any], b: dict[str, Any]) -> bool:
-    """Whether both were given the same: what only one of them took is an initial state of zeros or a parameter that was filled."""
+    """Whether both got the same input: what only one of them read is an initial state of zeros or a parameter that was filled."""
     rows = run.query(
         """WITH taken AS (
             SELECT DISTINCT split_part(r.module, '.', 1) AS root, u.used FROM records r JOIN uses u ON u.lane = r.lane AND u."row" = r."row"

@@ -1,4 +1,4 @@
-"""Memory that is read before any op has written it."""
+"""Uninitialized memory that is read: no op has written it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from auditor.detectors import Detector, Hit
 if TYPE_CHECKING:
     from auditor.trace.tables import Tables
 
-#: In-place ops that compute with what was there; all others may be filling it.
+#: In-place ops that compute with the old content; all others may fill it.
 _COMPUTES_IN_PLACE = r"^aten\.(add|sub|mul|div|pow|addcmul|addcdiv|lerp|clamp|clamp_min|clamp_max|abs|neg|exp|sqrt|relu|sigmoid|tanh)_\."
 #: They copy, take only the shape, or replace a part.
 _NO_READ = (
@@ -24,15 +24,15 @@ _SCALED_FIRST = r"^aten\.(addmm|addbmm|addmv|addr|baddbmm|_addmm_activation|spar
 
 @dataclass(frozen=True)
 class Params:
-    """Nothing to set."""
+    """No settings."""
 
 
 def _find(runs: Sequence[Tables], _params: Params) -> Iterator[Hit]:
-    """One hit for each line that makes such memory, where it is first read.
+    """One hit per line that allocates such memory, where it is first read.
 
-    Only on a CPU: on a GPU, kernels that are no ops (Triton, extensions) fill what `torch.empty` made. A tensor of which there is an alias
-    by `detach`, as `numpy()` makes it, or that DLPack looked at, may have been written through it, and so may one that was given to an op
-    that is not torch's own. Copies are no reading, and what backward passes read was read before.
+    Only on a CPU: on a GPU, kernels that are no ops (Triton, extensions) fill the memory of `torch.empty`. A tensor that has an alias by
+    `detach`, as `numpy()` makes it, or that DLPack exported, may have been written through it, and so may one that was passed to an op
+    that is not torch's own. A copy is no read, and what backward passes read was read before.
     """
     rows = runs[0].query(
         r"""WITH made AS (

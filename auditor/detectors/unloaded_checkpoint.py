@@ -1,4 +1,4 @@
-"""A checkpoint of which a module takes nothing, or next to nothing, because `strict=False` passes over names that do not fit."""
+"""A checkpoint of which a module loads nothing, or almost nothing, because `strict=False` skips names that do not match."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Params:
-    """Below which part of a checkpoint a module takes too little of it, if it also gets less than that part of its own from it."""
+    """Below which part of a checkpoint a module loads too little of it, if it also loads less than that part of its own tensors."""
 
     part: float
 
 
 def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
-    """One hit for each call.
+    """One hit per call.
 
-    A module that gets all of its own from a larger checkpoint took a part of it on purpose, and one that takes all of a small checkpoint
-    has others for the rest, as adapters do: neither is a fault.
+    A module that loads all its tensors from a larger checkpoint uses a part of it on purpose. One that loads all of a small checkpoint
+    gets the rest from others, as adapters do. Neither is a fault.
     """
     for lane in runs[0].run.lanes.values():
         for event in lane.events_of("loaded"):
@@ -48,7 +48,7 @@ def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
 
 
 def _names(event: dict[str, Any]) -> str:
-    """How the names differ, as a clause: by a prefix if they do by one, else by an example."""
+    """How the names differ, as a clause: by a prefix if there is one, else by an example."""
     missing, unexpected = event["missing_names"], event["unexpected_names"]
     if not unexpected:
         return ""

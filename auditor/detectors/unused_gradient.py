@@ -1,4 +1,4 @@
-"""A gradient that is computed step after step and that no update ever uses."""
+"""A gradient that is computed step after step and that no update uses."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ _MOST = 100_000
 
 @dataclass(frozen=True)
 class Params:
-    """`all`: none of the gradients of a backward pass is used; `some`: those of some tensors are not, and others are.
+    """`all`: no gradient of a backward pass is used; `some`: those of some tensors are not, and others are.
 
-    `zeroed`: they are not because the optimizer's next step comes after they are zeroed; those are left out of the other two.
+    `zeroed`: they are not, because they are zeroed before the optimizer's next step; those are excluded from the other two.
     """
 
     of: Literal["all", "some", "zeroed"]
 
 
 def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
-    """One hit a `backward()` whose gradients (all, or some) no op but zeroing ever takes in, in a script that has optimizer steps.
+    """One hit per `backward()` whose gradients (all, or some) only zeroing reads, in a script that has optimizer steps.
 
-    Where they are zeroed before the step that they were for, in nine of ten steps, the hit is at the zeroing.
+    If they are zeroed before their step, in nine of ten steps, the hit is at the zeroing.
 
-    A leaf whose gradient is used after another backward pass is left out: a generator's loss has gradients for the discriminator too. So
-    are leaves that nobody has a name for, such as the inputs of a checkpointed segment, those on which `backward()` itself is called, of
-    which `cut_graph.py` tells, sparse gradients, which have no storage that could be followed, and what is written by something else within
-    the backward pass, as the gradients of DistributedDataParallel are. Leaves that changed unseen, by compiled code or NumPy, have been
-    updated somehow, and the gradient of none of them is called unused. Nor is that of a pass whose other results reach an update, such as
-    the gradients of each sample that a hook computes, or that of a tensor that is no leaf. Where others are used, only parameters of
-    modules are told: a tensor of its own may be an input whose gradient is looked at.
+    A leaf whose gradient is used after another backward pass gives no hit: a generator's loss also gives the discriminator gradients.
+    Neither do unnamed leaves (such as the inputs of a checkpointed segment), those on which `backward()` itself is called (`cut_graph.py`
+    reports them), sparse gradients, which have no storage to follow, and gradients that something else writes within the backward pass,
+    as DistributedDataParallel does. Leaves that changed without a recorded op, by compiled code or NumPy, were updated somehow, and no
+    gradient of theirs is called unused. Nor is that of a pass whose other results reach an update, such as per-sample gradients that a
+    hook computes, or that of a tensor that is no leaf. If other gradients of the pass are used, only parameters of modules are reported:
+    another tensor may be an input whose gradient is inspected.
     """
     rows = runs[0].query(
         """WITH known AS (
@@ -98,7 +98,7 @@ def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
 
 
 def _reaches_an_update(run: Tables, lane: str, moment: int) -> bool:
-    """Whether anything that was computed in the backward pass around a row is taken in by the next step of an optimizer."""
+    """Whether the next step of an optimizer reads anything that the backward pass around a row computed."""
     (around,) = run.query(
         """SELECT coalesce(max("row") FILTER (WHERE phase <> 'backward' AND "row" < $2) + 1, 0) AS "begin",
             min("row") FILTER (WHERE phase <> 'backward' AND "row" > $2) AS "end",

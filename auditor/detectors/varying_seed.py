@@ -1,4 +1,4 @@
-"""A seed that is another one in each run: from the clock, the process id, `hash()`, or whatever else the script asked."""
+"""A seed that changes from run to run: from the clock, the process id, `hash()`, or another source that the script used."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _HOUR = 3600
 
 @dataclass(frozen=True)
 class Params:
-    """Nothing to set."""
+    """No settings."""
 
 
 def _find(runs: Sequence[Tables], _params: Params) -> Iterator[Hit]:
-    """One hit a place whose seeds, those of all lanes together, are others in the second run than in the first.
+    """One hit per place whose seeds, those of all lanes together, differ between the two runs.
 
-    Which thread or process of a pool gets which task is chance, and so is the order in which they seed: that is not compared. A seed that
-    may be made of numbers which were drawn differently before it, as that of a DataLoader is which shuffles, is no fault of its own: not in
-    a worker, nor behind a draw in another state of its lane or, in a thread or child, of the main one. If its value shows where it comes
-    from, it is.
+    Which thread or process of a pool gets which task is chance, and so is the order in which they seed: the order is not compared. A seed
+    that may be computed from numbers that were drawn differently before it, like that of a shuffling DataLoader, is no fault of its own:
+    not in a worker, nor after a draw in another state of its lane or, in a thread or child, of the main lane. If its value shows its
+    source, it is a fault.
     """
     if len(runs) < 2:
         return
@@ -64,7 +64,7 @@ def _at_places(seeds: Sequence[dict[str, Any]]) -> dict[tuple[object, ...], list
 
 
 def _first_differing_draws(runs: Sequence[Tables]) -> dict[str, int]:
-    """Of each lane the first row that drew from a stream in another state than the second run; under "" that of any main thread."""
+    """For each lane the first row that drew from a stream in another state than in the second run; key `""`: that of any main thread."""
     found: dict[str, int] = {}
     theirs = {(row["lane"], row["stream"]): row["states"] for row in runs[1].query(_DRAWS)}
     for row in runs[0].query(_DRAWS):
@@ -83,7 +83,7 @@ def _may_follow(seed: dict[str, Any], differing: dict[str, int]) -> bool:
 
 
 def _source(value: str, run: Tables, lane: str) -> str:
-    """Where a seed seems to come from, as a clause; empty if it looks like nothing known."""
+    """Where a seed seems to come from, as a clause; empty if its source is unknown."""
     try:
         number = float(value)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Arithmetic of narrow integers that wrapped around, as it was measured."""
+"""Arithmetic of narrow integers that was measured to wrap around."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Params:
-    """`deliberate`: ops (globs) beside which integers are meant to wrap. From `multiplier` on, a factor is one of a hash or generator."""
+    """`deliberate`: ops (globs) next to which integers are meant to wrap. A factor from `multiplier` on belongs to a hash or generator."""
 
     deliberate: tuple[str, ...]
     multiplier: int
 
 
 def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
-    """One hit a line.
+    """One hit per line.
 
-    Hashes and random generators wrap on purpose. They are known by the ops on bits before or after, and by their large factors.
+    Hashes and random generators wrap on purpose. They are recognized by bit operations before or after, and by their large factors.
     """
     bits = " OR ".join("op GLOB ?" for _ in params.deliberate) or "false"
     rows = runs[0].query(

@@ -1,10 +1,10 @@
-"""Sources of variation, one a file: each can be held still (pinned) or made to differ (varied), and is left free otherwise.
+"""Factors, one per file: sources of variation that can be pinned (the same in every run), varied, or left free.
 
-One that is free can be watched: then it does what it would do anyway, and the trace has the lines at which it entered. Those of one that is
-pinned or varied are in the trace as well.
+A free factor can be watched: it behaves as usual, and the trace has the lines where it introduces a difference. For a pinned or varied
+factor the trace has them too.
 
-A factor works from outside, on the plan of a run, or within the user's process, by a function that the recorder calls when it is armed;
-then it works in child processes and workers too. What a factor's file imports at its top is imported there, before the script runs.
+A factor works from outside, on the plan of a run, or inside the user's process, by a function that the recorder calls when it is armed;
+that also works in child processes and workers. What a factor's file imports at its top is imported there, before the script runs.
 """
 
 from __future__ import annotations
@@ -19,57 +19,57 @@ if TYPE_CHECKING:
 
 
 class Factor(NamedTuple):
-    """One source of variation. A named tuple, because the user's process has no need of what a dataclass imports."""
+    """One source of variation. A named tuple, because the user's process must not import what a dataclass needs."""
 
     name: str
-    """Kebab-case; the file's with underscores."""
+    """Kebab-case; the file has underscores."""
     because: str
-    """Why two runs differ if it is to blame, in half a sentence behind "because"."""
+    """Why two runs differ if it is the cause, as a clause after "because"."""
     why: str
-    """What varies and where it comes from, in one sentence that a user can act on."""
+    """What varies and why, in one sentence that a user can act on."""
     remedy: str
-    """What to change in the script if it is to blame."""
+    """What to change in the script if it is the cause."""
     pin: Callable[[Plan], Plan] | None = None
-    """The plan of a run in which it is held still."""
+    """The plan of a run in which it is pinned."""
     vary: Callable[[Plan], Plan] | None = None
-    """The plan of a run in which it is another one than usual; None where two runs differ by themselves."""
+    """The plan of a run in which it is varied; None if two runs differ in it anyway."""
     inside: Callable[[Any, str], None] | None = None
-    """What is done in the user's process, before the script imports anything, given a `record.process.Process` and `pin` or `vary`.
+    """Called in the user's process before the script imports anything, with a `record.process.Process` and `pin` or `vary`.
 
-    If it `watches`, it is given `watch` too, and in all three cases tells where the factor enters (`record.source_tracker`)."""
+    If it `watches`, it is also called with `watch`, and in all three cases records where the factor is read (`record.source_tracker`)."""
     unavailable: Callable[[], str | None] = lambda: None
-    """Why it can be neither pinned nor varied here; None if it can."""
+    """Why it can be neither pinned nor varied on this machine; None if it can."""
     numerical: bool = False
-    """Whether it changes how numbers are computed, and not which."""
+    """Whether it changes rounding only, and not which numbers are computed."""
     entropy: bool = False
-    """Whether it is another one in every run anyway, so that varying it would show no more than two runs do."""
+    """Whether it differs in every run anyway, so that varying it shows no more than two runs do."""
     along: tuple[str, ...] = ()
-    """Factors that are held still along with it."""
+    """Factors that are pinned together with it."""
     watches: bool = False
-    """Whether it can tell at which lines of the user's it enters; False where that is in the trace of every run, as seeds are."""
+    """Whether it can record the lines of the user that read it; False if the trace of every run has them, as for seeds."""
     each_call: bool = False
-    """Whether it then tells of each call of its functions: if it told of none, there was none."""
+    """Whether it then records each call of its functions: if none is recorded, there was none."""
     order: int = 100
-    """Where nothing else is known, factors are suspected in this order: the commonest first, what changes results last."""
+    """The order in which factors are suspected if nothing else is known: the commonest first, those that change results last."""
     kinds: Mapping[str, int] = {}
-    """Kinds of a difference that point to it where nothing else is known, and which suspect it then is, from 0."""
+    """Kinds of divergence that point to it if nothing else is known, and its place among the suspects, from 0."""
     streams: tuple[str, ...] = ()
-    """What the names of the random streams begin with that it holds still."""
+    """Prefixes of the names of the random streams that it pins."""
     calls: tuple[str, ...] = ()
-    """Functions that give another answer in each run because of it, as the source calls them."""
+    """Functions whose result differs between runs because of it, as the source calls them."""
     intermittent: bool = False
-    """Whether it may make no difference between two runs although nothing holds it still."""
-    changes: str = "another one changes"
-    """What varying it does to the results: half a clause before "results"."""
+    """Whether two runs may agree although it is free."""
+    changes: str = "varying it changes"
+    """What varying it does: subject and verb before "results"."""
 
     @property
     def common(self) -> bool:
-        """Whether two runs on one machine have it in common anyway, and holding it still changes results."""
+        """Whether two runs on one machine share its value anyway, and pinning it changes results."""
         return self.numerical and not self.entropy
 
 
 def needs_cuda() -> str | None:
-    """For `unavailable`. Torch is asked only where there is a driver: importing it takes a second or two, which every audit would pay."""
+    """For `unavailable`. Torch is imported only if there is a driver: the import takes a second or two, which every audit would pay."""
     if not _has_driver():
         return "there is no CUDA device here"
     import torch
@@ -78,7 +78,7 @@ def needs_cuda() -> str | None:
 
 
 def _has_driver() -> bool:
-    """Whether torch could find a device: NVIDIA's library, or what AMD's kernel driver makes."""
+    """Whether torch could find a device: NVIDIA's library, or the device file of AMD's kernel driver."""
     import ctypes
     import os
 
@@ -94,7 +94,7 @@ def _has_driver() -> bool:
 
 
 def plan_with(plan: Plan, factors: Mapping[str, Factor], pinned: Sequence[str], varied: Sequence[str], watched: Sequence[str] = ()) -> Plan:
-    """The plan with these factors pinned, varied and, as far as they can be, watched; raises KeyError for a name that is none."""
+    """The plan with these factors pinned, varied and, where possible, watched; raises KeyError for an unknown name."""
     for name in pinned:
         change = factors[name].pin
         plan = change(plan) if change is not None else plan

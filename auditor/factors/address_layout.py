@@ -1,4 +1,4 @@
-"""`address-layout`: where in memory things lie, by which objects without a hash of their own are ordered in sets."""
+"""`address-layout`: memory addresses, which order sets of objects without a hash of their own."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 
 def _pin(plan: Plan) -> Plan:
-    """Hash seeds are held as well: the order of a set of strings decides in which order things are allocated.
+    """Pins the hash seed too: the order of a set of strings decides in which order objects are allocated.
 
-    So is most of what unwritten memory holds, which is what lay there before, addresses among it.
+    Uninitialized memory is pinned as well: it holds old content, addresses among it.
     """
     given = plan.variable("PYTHONHASHSEED")
     return plan.with_fixed_addresses().with_environment(PYTHONHASHSEED=given if given not in (None, "", "random") else "0")
@@ -22,14 +22,14 @@ def _pin(plan: Plan) -> Plan:
 def _unavailable() -> str | None:
     import sys
 
-    return None if sys.platform == "linux" else "addresses can be held still only under Linux"
+    return None if sys.platform == "linux" else "addresses can be pinned only under Linux"
 
 
 FACTOR = Factor(
     name="address-layout",
     because="memory addresses differ",
-    why="memory addresses differ between runs, and sets of plain objects are ordered by them",
-    remedy="sorted(..., key=...) by something that is not id() or the default hash()",
+    why="memory addresses differ between runs, and they order sets of plain objects",
+    remedy="sorted(..., key=...) with a key other than id() or the default hash()",
     pin=_pin,
     unavailable=_unavailable,
     entropy=True,

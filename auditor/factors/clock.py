@@ -1,4 +1,4 @@
-"""`clock`: what the script reads from clocks. A pinned clock still moves: by a millisecond at each reading."""
+"""`clock`: the times that the script reads. A pinned clock still advances, by a millisecond per reading."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from typing import Any
 
 from auditor.factors import Factor
 
-#: 2020-09-13 12:26:40 UTC, in ns; varied, it is more than a year later.
+#: 2020-09-13 12:26:40 UTC, in ns; a varied clock is more than a year later.
 _START = 1_600_000_000_000_000_000
 _LATER = 40_000_000_000_000_000
 _TICK = 1_000_000
 
 _CLOCKS = ("time", "perf_counter", "monotonic", "process_time", "thread_time", "clock_gettime")
-#: Those that take a time, or the fields of one, and the present one if none is given; and the number of the argument that it is.
+#: Functions that take a time, or its fields, and use the present if none is given; and the position of that argument.
 _OF_A_TIME = {"localtime": 0, "gmtime": 0, "ctime": 0, "asctime": 0, "strftime": 1}
 _OF_FIELDS = ("asctime", "strftime")
-#: Those of `datetime`, and the class whose dict they lie in.
+#: Functions of `datetime`, and the class that defines them.
 _OF_CLASSES = {"now": "datetime", "utcnow": "datetime", "today": "date"}
 
 
 def _inside(process: Any, how: str) -> None:
-    """Only what the script's own code asks for is told and pinned: libraries time their waiting by the same clocks."""
+    """Only readings by the script's own code are recorded and pinned: libraries time their waiting by the same clocks."""
     from auditor.record.source_tracker import SourceTracker
 
     entering = SourceTracker(process, "clock")
@@ -74,7 +74,7 @@ def _pin(entering: Any, start: int) -> None:
         return start + readings * _TICK
 
     def asked_by_script(function: str, frame: Any) -> bool:
-        """Whether this frame is of the user's code; then it is told of."""
+        """Whether this frame is the user's code; then the reading is recorded."""
         if frame is None or not is_user_code(frame.f_code.co_filename):
             return False
         entering.tell(function, frame)
@@ -151,7 +151,7 @@ FACTOR = Factor(
     name="clock",
     because="the clock differs",
     why="the clock differs between runs, and so does anything computed from it",
-    remedy="do not compute with the time: use a constant for a seed or a name, and only print a duration",
+    remedy="do not compute with the time: use a constant seed or name, and only print a duration",
     inside=_inside,
     watches=True,
     order=6,

@@ -1,4 +1,4 @@
-"""`cpu-isa`: the instruction set that torch's, oneDNN's and MKL's kernels are taken for."""
+"""`cpu-isa`: the instruction set for which torch, oneDNN and MKL choose their kernels."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def _vary(plan: Plan) -> Plan:
 FACTOR = Factor(
     name="cpu-isa",
     because="the CPU's instruction set differs",
-    why="kernels are chosen by the CPU's instruction set, so results are rounded differently on another machine",
-    remedy="the same ATEN_CPU_CAPABILITY, ONEDNN_MAX_CPU_ISA and MKL_CBWR wherever results must be the same to the last bit",
+    why="kernels depend on the CPU's instruction set, so another machine rounds differently",
+    remedy="set the same ATEN_CPU_CAPABILITY, ONEDNN_MAX_CPU_ISA and MKL_CBWR wherever results must be equal bit for bit",
     pin=_pin,
     vary=_vary,
     numerical=True,

@@ -1,4 +1,4 @@
-"""`cuda-seed`: the state with which the generators of CUDA devices begin."""
+"""`cuda-seed`: the initial state of the generators of CUDA devices."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def _inside(process: Any, how: str) -> None:
 FACTOR = Factor(
     name="cuda-seed",
     because="the CUDA generators are seeded differently",
-    why="the generators of CUDA devices start from the operating system's entropy unless the script calls torch.manual_seed",
-    remedy="torch.manual_seed(0) before anything is built or drawn: it seeds all devices",
+    why="the generators of CUDA devices start from OS entropy unless the script calls torch.manual_seed",
+    remedy="torch.manual_seed(0) before anything is built or drawn; it seeds all devices",
     inside=_inside,
     unavailable=needs_cuda,
     entropy=True,

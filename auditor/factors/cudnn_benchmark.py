@@ -1,4 +1,4 @@
-"""`cudnn-benchmark`: cuDNN's choice among algorithms by timing them."""
+"""`cudnn-benchmark`: whether cuDNN chooses among algorithms by timing them."""
 
 from __future__ import annotations
 

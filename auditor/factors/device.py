@@ -1,4 +1,4 @@
-"""`device`: which device a script that looks for one computes on."""
+"""`device`: the device that a script computes on if it looks for one."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ if TYPE_CHECKING:
 
 
 def _pin(plan: Plan) -> Plan:
-    """The first one: which of several is taken can depend on what else is running there."""
+    """The first device: which of several is taken can depend on what else is running there."""
     visible = plan.variable("CUDA_VISIBLE_DEVICES")
     return plan.with_environment(CUDA_VISIBLE_DEVICES=visible.split(",")[0] if visible else "0")
 
 
 def _vary(plan: Plan) -> Plan:
-    """None, so that the script takes the CPU."""
+    """No device, so that the script uses the CPU."""
     return plan.with_environment(CUDA_VISIBLE_DEVICES="")
 
 
 FACTOR = Factor(
     name="device",
     because="the device differs",
-    why="a script that takes the device it finds computes on a different one elsewhere, and devices round differently",
-    remedy="say which device is meant, and compare results between devices with a tolerance",
+    why="a script that uses the device it finds computes on a different one elsewhere, and devices round differently",
+    remedy="name the device in the script, and compare results between devices with a tolerance",
     pin=_pin,
     vary=_vary,
     unavailable=needs_cuda,

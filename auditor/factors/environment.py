@@ -1,4 +1,4 @@
-"""`environment`: language, time zone and temporary folder."""
+"""`environment`: language, time zone, temporary folder and terminal width."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _vary(plan: Plan) -> Plan:
 
 
 def _inside(process: Any, _how: str) -> None:
-    """Only told of, whatever is asked for: pinned and varied it is from outside."""
+    """Only records where settings are read: they are pinned and varied from outside."""
     import sys
     import time
     from functools import partial
@@ -58,7 +58,7 @@ def _inside(process: Any, _how: str) -> None:
             watch(module, name, (lambda *given, **named: "" in (*given, *named.values())) if name == "setlocale" else None)
 
     def folders(module: Any) -> None:
-        """`mkdtemp`, `NamedTemporaryFile` and their like ask `gettempdir`, unless they are told where."""
+        """`mkdtemp`, `NamedTemporaryFile` and similar functions ask `gettempdir`, unless they are given a folder."""
 
         def tell() -> None:
             frame = caller(sys._getframe(1))
@@ -79,7 +79,7 @@ def _inside(process: Any, _how: str) -> None:
     for name in _OF_THE_ZONE:
         watch(time, name)
     watch(time, "strftime", lambda *given: len(given) == 1)
-    # not `[]`, by which whoever copies all variables reads each of them
+    # not `[]`: code that copies all variables reads each of them by it
     type(os.environ).get = telling(type(os.environ).get, read)  # type: ignore[method-assign]
     when_imported("datetime", dates)
     when_imported("locale", languages)
@@ -95,7 +95,7 @@ FACTOR = Factor(
     name="environment",
     because="locale, time zone or similar settings differ",
     why="language, time zone and similar settings differ between users",
-    remedy="say which language, time zone or encoding is meant, where it decides about data",
+    remedy="name the language, time zone or encoding in the script where data depends on it",
     pin=_pin,
     vary=_vary,
     inside=_inside,

@@ -1,4 +1,4 @@
-"""`file-order`: in which order the names in a directory come."""
+"""`file-order`: the order in which a directory is listed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from auditor.factors import Factor
 
 
 def _inside(_process: Any, how: str) -> None:
-    """Sorted if pinned, the other way round if varied; `glob`, `pathlib` and `os.walk` ask these two."""
+    """Sorted if pinned, in reverse order if varied; `glob`, `pathlib` and `os.walk` use these two."""
     import os
 
     from auditor.record.wrapping import replace, stand_in
@@ -20,7 +20,7 @@ def _inside(_process: Any, how: str) -> None:
         return stand_in(listdir, lambda *given, **named: sorted(listdir(*given, **named), reverse=backwards))
 
     class Entries:
-        """Passes for the iterator that `os.scandir` gives, which is a context manager as well."""
+        """Stands in for the iterator of `os.scandir`, which is a context manager as well."""
 
         __class__ = property(lambda self: self._class)
 
@@ -51,7 +51,7 @@ def _inside(_process: Any, how: str) -> None:
 FACTOR = Factor(
     name="file-order",
     because="a directory is listed in a different order",
-    why="the order of a directory listing depends on the file system and on how the files were created",
+    why="the order of a directory listing depends on the file system and on how its files were created",
     remedy="sorted(os.listdir(...)), sorted(path.glob(...))",
     inside=_inside,
     order=9,

@@ -1,4 +1,4 @@
-"""`hash-seed`: the key of Python's string hash, by which sets of strings are ordered."""
+"""`hash-seed`: the key of Python's string hash, which orders sets of strings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FACTOR = Factor(
     name="hash-seed",
     because="Python hashes strings differently",
     why="Python hashes strings with a different key in each process, so a set of strings has a different order in each run",
-    remedy="sorted(...) where a set, or anything made of hash(), is iterated over",
+    remedy="use sorted(...) where the script iterates over a set or computes with hash()",
     pin=_pin,
     vary=_vary,
     order=4,

@@ -1,4 +1,4 @@
-"""`kernels`: ops that have a deterministic form beside the usual one."""
+"""`kernels`: ops that have a deterministic form besides the default one."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ def _pin(plan: Plan) -> Plan:
 
 
 def _inside(_process: Any, how: str) -> None:
-    """Without the filling of memory that comes with it: else that this factor helps would name no kernel."""
+    """Leaves out the filling of memory that belongs to it: otherwise agreement would not prove that a kernel is the cause."""
     from auditor.record.imports import when_imported
 
     def install(torch: Any) -> None:
         torch.utils.deterministic.fill_uninitialized_memory = False
-        torch._C._set_deterministic_algorithms(True, warn_only=True)  # the public name imports torch's compiler: over a second
+        torch._C._set_deterministic_algorithms(True, warn_only=True)  # the public name imports torch's compiler, over a second
         torch.backends.cudnn.deterministic = True
 
     if how == "pin":
@@ -30,7 +30,7 @@ def _inside(_process: Any, how: str) -> None:
 FACTOR = Factor(
     name="kernels",
     because="an op has a nondeterministic kernel",
-    why="some ops add up in an order that varies, by atomic operations on a GPU, unless their deterministic form is asked for",
+    why="some ops sum in an order that varies (by atomic operations on a GPU) unless their deterministic form is enabled",
     remedy="torch.use_deterministic_algorithms(True)",
     pin=_pin,
     inside=_inside,

@@ -1,4 +1,4 @@
-"""`leftover-files`: what an earlier run left in the working directory."""
+"""`leftover-files`: files that an earlier run left in the working directory."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ def _pin(plan: Plan) -> Plan:
 
 
 def _vary(plan: Plan) -> Plan:
-    """In such a copy without the files that runs write anew."""
+    """In such a copy without the files that runs create."""
     return plan.with_leftovers("vary")
 
 
 FACTOR = Factor(
     name="leftover-files",
     because="an earlier run left files behind",
-    why="a run finds what an earlier one left in the working directory, such as a checkpoint or a cache, and goes on from there",
-    remedy="write to a folder that is new for each run, or remove what is there before the run begins",
+    why="a run finds files that an earlier run left in the working directory, such as a checkpoint or a cache, and continues from them",
+    remedy="write to a new folder in each run, or remove the old files before the run starts",
     pin=_pin,
     vary=_vary,
     order=5,

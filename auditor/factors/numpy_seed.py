@@ -1,4 +1,4 @@
-"""`numpy-seed`: the state with which NumPy's global stream begins, and those of generators that are made without a seed."""
+"""`numpy-seed`: the initial state of NumPy's global stream and of generators that are created without a seed."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def _inside(process: Any, how: str) -> None:
 FACTOR = Factor(
     name="numpy-seed",
     because="NumPy's generators are seeded differently",
-    why="NumPy's global stream, and each default_rng() or RandomState() without a seed, starts from the operating system's entropy",
-    remedy="np.random.seed(0) at the top of the script, and a seed for each default_rng(0)",
+    why="NumPy's global stream, and each default_rng() or RandomState() without a seed, starts from OS entropy",
+    remedy="np.random.seed(0) at the top of the script, and a seed in each default_rng(0)",
     inside=_inside,
     entropy=True,
     order=1,

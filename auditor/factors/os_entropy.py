@@ -6,7 +6,7 @@ from typing import Any
 
 from auditor.factors import Factor
 
-#: What of Python's library takes bytes for its caller; the rest of it (sockets, temporary files, child processes) takes them for itself.
+#: Modules of Python's library that take bytes for their caller; others (sockets, temporary files, child processes) use them internally.
 _BETWEEN = ("random", "secrets", "uuid")
 
 
@@ -26,16 +26,16 @@ def _inside(process: Any, how: str) -> None:
     source, holds = Source(process, "os-entropy", how), outside_workers(process)
 
     def is_between(frame: Any) -> bool:
-        """Whether it takes for its caller: those of Python's library, and code without a file, as the `__init__` of a dataclass."""
+        """Whether this frame takes bytes for its caller: it is of these modules, or of code without a file, as a dataclass's `__init__`."""
         name = frame.f_code.co_filename
         return frame.f_globals.get("__name__") in _BETWEEN or (name.startswith("<") and not name.startswith("<frozen"))
 
     def is_torch(frame: Any) -> bool:
-        """It draws its numbers elsewhere; bytes it takes for the names that Dynamo and its like give."""
+        """Whether this frame is torch's, which draws its numbers elsewhere; it takes bytes for names that Dynamo and others give."""
         return str(frame.f_globals.get("__name__")).partition(".")[0] == "torch"
 
     def tell(function: str, frame: Any) -> None:
-        """Tell of the line of the user's for which bytes are taken, if there is one."""
+        """Record the line of the user's for which bytes are taken, if there is one."""
         frame = caller(frame)
         while frame is not None and not is_user_code(frame.f_code.co_filename) and is_between(frame):
             frame = caller(frame.f_back)
@@ -67,9 +67,9 @@ def _inside(process: Any, how: str) -> None:
 
 FACTOR = Factor(
     name="os-entropy",
-    because="the operating system gives different random bytes",
-    why="os.urandom, secrets, uuid4 and random.SystemRandom give different bytes in every run, and no seed changes that",
-    remedy="a seeded generator in the place of os.urandom, secrets, uuid4 or SystemRandom",
+    because="the operating system returns different random bytes",
+    why="os.urandom, secrets, uuid4 and random.SystemRandom return different bytes in every run, and no seed changes that",
+    remedy="use a seeded generator instead of os.urandom, secrets, uuid4 or SystemRandom",
     inside=_inside,
     watches=True,
     entropy=True,

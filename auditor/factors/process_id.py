@@ -1,4 +1,4 @@
-"""`process-id`: the numbers of processes, as the script asks for them."""
+"""`process-id`: the process ids that the script reads."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _FIRST = 4242
 
 
 def _inside(process: Any, how: str) -> None:
-    """Only the script's own code is told of and gets other numbers: libraries use the real ones to tell a child from its parent."""
+    """Only the script's own code is recorded and gets other numbers: libraries need the real ones to tell a child from its parent."""
     import os
     import sys
     from functools import partial
@@ -30,11 +30,11 @@ def _inside(process: Any, how: str) -> None:
         return first + 1 + xxh3_64_intdigest(role) % 20_000 if role else first
 
     def parents() -> int:
-        """That of the process which the user started, for all that it starts."""
+        """The parent's id: that of the process which the user started, for all processes that it starts."""
         return first if role_of(process) else first - 1
 
     def asking(frame: Any) -> Any:
-        """The frame of the user's code that asks, itself or by `multiprocessing.current_process().pid`; None if a library does."""
+        """The frame of the user's code that asks, directly or by `multiprocessing.current_process().pid`; None if a library asks."""
         if frame.f_code.co_name == "ident" and frame.f_globals.get("__name__") == "multiprocessing.process":
             frame = frame.f_back
         return frame if frame is not None and is_user_code(frame.f_code.co_filename) else None
@@ -66,7 +66,7 @@ FACTOR = Factor(
     name="process-id",
     because="the process id differs",
     why="the process id differs between runs, and so does anything computed from it",
-    remedy="do not compute with os.getpid(): use a constant for a seed or a name",
+    remedy="do not compute with os.getpid(): use a constant seed or name",
     inside=_inside,
     watches=True,
     order=8,

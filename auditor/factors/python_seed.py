@@ -1,4 +1,4 @@
-"""`python-seed`: the state with which the streams of Python's `random` begin."""
+"""`python-seed`: the initial state of the streams of Python's `random`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _inside(process: Any, how: str) -> None:
         original = random.Random.seed
 
         def seed(self: Any, a: Any = None, version: int = 2) -> None:
-            """As it was, but for where a seed comes from that nobody gave."""
+            """The original, except where a seed comes from if none was given."""
             if a is None and holds() and not isinstance(self, random.SystemRandom):
                 a = source.integer(64)
             original(self, a, version)
@@ -33,8 +33,8 @@ def _inside(process: Any, how: str) -> None:
 FACTOR = Factor(
     name="python-seed",
     because="Python's random is seeded differently",
-    why="Python's random starts from the operating system's entropy unless the script calls random.seed",
-    remedy="random.seed(0) at the top of the script, and a seed for each random.Random(0)",
+    why="Python's random starts from OS entropy unless the script calls random.seed",
+    remedy="random.seed(0) at the top of the script, and a seed in each random.Random(0)",
     inside=_inside,
     entropy=True,
     order=2,

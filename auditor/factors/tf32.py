@@ -1,4 +1,4 @@
-"""`tf32`: float32 products with ten bits of mantissa, on GPUs that have them."""
+"""`tf32`: float32 products with a mantissa of ten bits, on GPUs that support it."""
 
 from __future__ import annotations
 

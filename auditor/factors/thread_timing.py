@@ -1,4 +1,4 @@
-"""`thread-timing`: which of several Python threads comes first."""
+"""`thread-timing`: the order in which Python threads run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from auditor.factors import Factor
 
 
 def _inside(process: Any, how: str) -> None:
-    """Pinned: a thread keeps running until it waits, and pools have one thread. Varied: threads take turns all the time."""
+    """Pinned: a thread runs until it waits, and pools have one thread. Varied: threads switch all the time."""
     import sys
 
     from auditor.record.imports import when_imported
@@ -28,7 +28,7 @@ def _inside(process: Any, how: str) -> None:
 
 
 def _watch(process: Any) -> None:
-    """Tell where threads are started and pools of them given work, and where their results are taken as they come."""
+    """Record where threads are started and pools get work, and where results are taken in order of completion."""
     from auditor.record.imports import when_imported
     from auditor.record.source_tracker import SourceTracker, telling_script, watch_executor
 
@@ -44,8 +44,8 @@ def _watch(process: Any) -> None:
 FACTOR = Factor(
     name="thread-timing",
     because="threads run in a different order",
-    why="the operating system schedules threads differently in each run, so what they add to one thing comes in a different order",
-    remedy="give each task a seeded generator of its own, and add up the results in the order in which the tasks were started",
+    why="the operating system schedules threads differently in each run, so results that they combine come in a different order",
+    remedy="give each task its own seeded generator, and combine results in the order in which the tasks were started",
     inside=_inside,
     watches=True,
     order=11,

@@ -1,4 +1,4 @@
-"""`threads`: how many threads an op is split among, which changes the order of sums."""
+"""`threads`: the number of threads that share the work of an op, which changes the order of sums."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _vary(plan: Plan) -> Plan:
 
 
 def _inside(_process: Any, how: str) -> None:
-    """A script's own torch.set_num_threads would undo what is pinned."""
+    """A torch.set_num_threads call by the script would undo the pinned number."""
     from auditor.record.imports import when_imported
     from auditor.record.wrapping import replace, stand_in
 
@@ -37,8 +37,8 @@ def _inside(_process: Any, how: str) -> None:
 FACTOR = Factor(
     name="threads",
     because="the number of threads differs",
-    why="the work of an op is split among as many threads as there are cores, and the order of sums depends on that",
-    remedy="torch.set_num_threads(1), or the same number of threads wherever results must be the same to the last bit",
+    why="an op splits its work among as many threads as there are cores, and the order of its sums depends on that",
+    remedy="torch.set_num_threads(1), or the same number of threads wherever results must be equal bit for bit",
     pin=_pin,
     vary=_vary,
     inside=_inside,

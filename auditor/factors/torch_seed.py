@@ -1,4 +1,4 @@
-"""`torch-seed`: the state with which torch's CPU generator begins, and what `seed()` of any CPU generator gives it."""
+"""`torch-seed`: the initial state of torch's CPU generator, and what `seed()` of any CPU generator sets."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _inside(process: Any, how: str) -> None:
 FACTOR = Factor(
     name="torch-seed",
     because="torch's CPU generator is seeded differently",
-    why="torch's CPU generator starts from the operating system's entropy unless the script calls torch.manual_seed",
+    why="torch's CPU generator starts from OS entropy unless the script calls torch.manual_seed",
     remedy="torch.manual_seed(0) before anything is built or drawn",
     inside=_inside,
     entropy=True,

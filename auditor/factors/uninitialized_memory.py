@@ -1,4 +1,4 @@
-"""`uninitialized-memory`: what is in memory that nobody has written yet."""
+"""`uninitialized-memory`: the content of memory that nothing has written yet."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def _vary(plan: Plan) -> Plan:
 def _unavailable() -> str | None:
     import platform
 
-    return None if platform.libc_ver()[0] == "glibc" else "only glibc can be told what to fill memory with"
+    return None if platform.libc_ver()[0] == "glibc" else "only glibc can fill memory with a chosen value"
 
 
 FACTOR = Factor(
     name="uninitialized-memory",
     because="uninitialized memory is read",
-    why="torch.empty and np.empty give memory that holds whatever was there before",
-    remedy="torch.zeros in the place of torch.empty, or fill it before it is read",
+    why="torch.empty and np.empty return memory with its old content",
+    remedy="torch.zeros instead of torch.empty, or fill the memory before it is read",
     pin=_pin,
     vary=_vary,
     unavailable=_unavailable,

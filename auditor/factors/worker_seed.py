@@ -1,4 +1,4 @@
-"""`worker-seed`: all streams of DataLoader workers; `torch-seed` and its like are of every process but those."""
+"""`worker-seed`: all random streams of DataLoader workers; `torch-seed` and similar factors cover every other process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def _inside(process: Any, how: str) -> None:
     from auditor.record.wrapping import position_of, replace, stand_in
 
     def begins(worker_id: int) -> int:
-        """Seed what the worker has by its number; says the base seed."""
+        """Seed the worker's streams by its number; returns the base seed."""
         import os
         import random
         import sys
@@ -49,8 +49,8 @@ def _inside(process: Any, how: str) -> None:
 FACTOR = Factor(
     name="worker-seed",
     because="DataLoader workers are seeded differently",
-    why="DataLoader workers draw from streams of their own, which are seeded from the loader's base seed or by the operating system",
-    remedy="DataLoader(..., generator=torch.Generator().manual_seed(0), worker_init_fn=...), which seeds all that the dataset draws from",
+    why="DataLoader workers draw from streams of their own, which start from the loader's base seed or from OS entropy",
+    remedy="DataLoader(..., generator=torch.Generator().manual_seed(0), worker_init_fn=...) that seeds every stream of the dataset",
     inside=_inside,
     entropy=True,
     order=3,

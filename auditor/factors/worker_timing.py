@@ -1,4 +1,4 @@
-"""`worker-timing`: which of several worker processes is done first."""
+"""`worker-timing`: the order in which worker processes finish."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _LONGEST = 0.02
 
 
 def _inside(process: Any, how: str) -> None:
-    """Pinned: loaders keep their order and pools have one process. Varied: workers take a little longer, now this one and now that."""
+    """Pinned: loaders keep their order and pools have one process. Varied: each batch of a worker is delayed by a different time."""
     from auditor.record.entropy import Source
     from auditor.record.imports import when_imported
     from auditor.record.source_tracker import with_one
@@ -56,7 +56,7 @@ def _inside(process: Any, how: str) -> None:
 
 
 def _watch(process: Any) -> None:
-    """Tell where batches of several workers are asked for, and where the results of a pool are taken as they come."""
+    """Record where batches of several workers are requested, and where results of a pool are taken in order of completion."""
     import sys
 
     from auditor.record.imports import when_imported
@@ -92,8 +92,8 @@ def _watch(process: Any) -> None:
 FACTOR = Factor(
     name="worker-timing",
     because="workers finish in a different order",
-    why="worker processes finish in a different order in each run, and results that are taken as they come are in that order",
-    remedy="in_order=True for a DataLoader, and map() in the place of imap_unordered() or as_completed()",
+    why="worker processes finish in a different order in each run, and results taken in order of completion follow it",
+    remedy="in_order=True for a DataLoader, and map() instead of imap_unordered() or as_completed()",
     inside=_inside,
     watches=True,
     order=12,
