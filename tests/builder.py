@@ -26,7 +26,7 @@ import numpy.typing as npt
 from xxhash import xxh3_64_intdigest
 
 from auditor.trace import CUT, FORMAT, MORE, MORE_LIMIT, PHASES, RECORD, RECORD_SIZE, SUMS
-from auditor.trace.reader import Trace
+from auditor.trace.reader import Trace, opened
 from auditor.trace.writer import LaneWriter, Numbers
 
 HOME = "/home/ada/work"
@@ -136,7 +136,7 @@ class TraceBuilder:
 
     def sealed(self) -> Trace:
         """Write the end marks, seal and open the run."""
-        return Trace(self.spooled(), own=True)
+        return opened(self.spooled(), own=True)
 
 
 class LaneBuilder:

@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 
-from auditor.trace.reader import Trace
+from auditor.trace.reader import Trace, opened
 
 SCRIPTS = Path(__file__).parent / "scripts"
 #: A safety net, far above what any of these takes.
@@ -138,7 +138,7 @@ def record_of(folder: Path, script: str, source: str, *words: str) -> Trace:
     write(folder, **{script: source})
     done = audited(folder, "record", "-o", "run", *words, f"{script}.py")
     assert done.status == 0, done.said
-    return Trace(folder / "run")
+    return opened(folder / "run")
 
 
 def line_of(source: str, mark: str) -> int:

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from auditor.trace.reader import LaneTrace, Trace
+from auditor.trace.reader import LaneTrace, Trace, opened
 from tests.processes import audited, write
 
 
@@ -159,4 +159,4 @@ def record(folder: Path, source: str, *words: str, status: int = 0, **modules: s
     write(folder, train=source, **modules)
     done = audited(folder, "record", "-o", "run", *words, "train.py")
     assert done.status == status, done.said
-    return Recorded(folder, source, Trace(folder / "run"))
+    return Recorded(folder, source, opened(folder / "run"))

@@ -21,7 +21,7 @@ from auditor.pipeline.reruns import Silent
 from auditor.plan import Plan
 from auditor.results import DeviceComparison, Divergence
 from auditor.tolerance import Tolerance
-from auditor.trace.reader import Trace
+from auditor.trace.reader import Trace, opened
 from tests.builder import LaneBuilder, Tensor, TraceBuilder
 from tests.processes import write
 from tests.recordings import marks_of
@@ -687,7 +687,7 @@ def recorded(folder: Path, capability: str, wrong: float) -> Trace:
     plan = Plan(("train.py",), cwd=str(folder)).with_sketches()
     plan = plan.with_device(f"cpu:{capability}", (("ATEN_CPU_CAPABILITY", capability),), {})
     launch(plan, folder / capability, capability, "device", Silent(), quiet=True)
-    trace = Trace(folder / capability)
+    trace = opened(folder / capability)
     assert trace.meta["exit"] == 0, (folder / capability / "stderr").read_text()
     return trace
 

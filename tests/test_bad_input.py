@@ -19,7 +19,7 @@ import pytest
 from auditor.launch import new_folder
 from auditor.plan import Plan
 from auditor.results import Audit
-from auditor.trace.reader import Trace
+from auditor.trace.reader import opened
 from tests.processes import Ended, audited, bare, ended_by, environment, kept, made_once, record_of, write
 
 STEADY = """
@@ -250,7 +250,7 @@ def test_what_was_recorded_before_an_ending_is_kept_and_compared(how: str, exit_
     audit, done = audit_of(tmp_path, "train.py")
     assert (audit.verdict, done.status) == (verdict, status), done.said
     assert [run.exit for run in audit.runs] == [exit_, exit_]
-    first = Trace(tmp_path / "runs" / "control-1")
+    first = opened(tmp_path / "runs" / "control-1")
     assert first.main is not None
     assert "aten.exp.default" in [row["op"] for row in first.main.rows(0, 10)]
     if "_exit(0)" in how and "fork" not in how:
@@ -435,7 +435,7 @@ def test_a_timeout_ends_a_script_that_does_not_want_to_end(tmp_path: Path) -> No
     assert ended_by(kept(tmp_path / "run").status, signal.SIGKILL)
     assert done.status == 2
     assert "run was ended after 8 s" in sentence(done, "timeout")
-    assert (Trace(tmp_path / "run").main or pytest.fail("no lane")).ops >= 2
+    assert (opened(tmp_path / "run").main or pytest.fail("no lane")).ops >= 2
 
 
 @pytest.mark.torch

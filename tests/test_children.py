@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from auditor.trace.reader import Trace
+from auditor.trace.reader import opened
 from tests.processes import audited, bare, kept, line_of, made_once, write
 
 #: Each child prints the variables that it sees; those that are not recorded end with `# unseen`.
@@ -85,6 +85,6 @@ def test_a_child_that_was_not_recorded_is_in_the_coverage_with_the_line_that_sta
 @pytest.mark.torch
 def test_a_child_with_an_environment_of_its_own_is_recorded(seen: Any) -> None:
     folder, _ = seen
-    trace = Trace(folder / "runs" / "control-1")
+    trace = opened(folder / "runs" / "control-1")
     codes = [process["argv"][-1] for process in trace.processes]
     assert sum("set(os.environ)" in code for code in codes) == 7  # and the one that replaces the child of a fork is isolated

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -13,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from auditor.compare import Comparison, compare, environment_differences
+from auditor.errors import TraceError
 from auditor.results import Divergence, Kind
-from auditor.trace.reader import Trace
+from auditor.trace.reader import Trace, opened
 from tests.builder import LaneBuilder, Tensor, TraceBuilder
 from tests.findings import judged
 
@@ -1001,6 +1003,19 @@ def test_streams_that_were_not_the_same_before_the_difference_are_listed(tmp_pat
 
 
 # environments
+
+
+def test_runs_whose_digests_are_of_two_versions_are_not_compared(tmp_path: Path) -> None:
+    a, b = (run_of(tmp_path / name, program) for name in "ab")
+    index = tmp_path / "b" / "lanes" / "index.json"
+    facts = json.loads(index.read_text())
+    facts["processes"][0]["digest"] = 2
+    index.write_text(json.dumps(facts))
+
+    with pytest.raises(TraceError, match="record them again") as caught:
+        compare(a, opened(b.path))
+    assert caught.value.slug == "digests-differ"
+    assert compare(a, a).divergence is None
 
 
 def test_environments_are_compared_by_name(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from auditor.launch import launch
 from auditor.pipeline.reruns import Silent
 from auditor.plan import Plan
 from auditor.record.digest import _BLOCK, _BLOCKS, OnDevice
-from auditor.trace.reader import LaneTrace, Trace
+from auditor.trace.reader import LaneTrace, opened
 from tests.processes import write
 
 pytestmark = pytest.mark.torch
@@ -120,7 +120,7 @@ print(sum(float(m.sum()) for m in many), model[0].weight.sum().item())
 def main_of(folder: Path, name: str, plan: Plan) -> LaneTrace:
     """The lane of a run of the plan."""
     launch(plan, folder / name, name, "control", Silent(), quiet=True)
-    return Trace(folder / name).lanes["main"]
+    return opened(folder / name).lanes["main"]
 
 
 def test_each_digest_gets_to_its_record_however_late_it_is_read(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_each_digest_gets_to_its_record_however_late_it_is_read(tmp_path: Path) 
         ], ours["op"]
     assert any(len((row["digests"] or "").split()) > 200 for row in late)
     assert list(first.compared[0]) == list(again.compared[0])
-    parted = compare(Trace(tmp_path / "first"), Trace(tmp_path / "odd")).divergence
+    parted = compare(opened(tmp_path / "first"), opened(tmp_path / "odd")).divergence
     assert parted is not None
     assert (parted.op, parted.code, odd.ops) == ("aten.addmm.default", "model(data).square().mean().backward()", first.ops)
 

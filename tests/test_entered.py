@@ -15,7 +15,7 @@ from auditor.factors import plan_with
 from auditor.launch import Progress, launch
 from auditor.listing import listing, print_listing
 from auditor.plan import Plan
-from auditor.trace.reader import Trace
+from auditor.trace.reader import opened
 from auditor.trace.tables import Tables
 from tests.processes import write
 from tests.recordings import Recorded, marks_of
@@ -47,7 +47,7 @@ def run(
     write(folder, train=source)
     plan = plan_with(Plan(("train.py",), cwd=str(folder)), FACTORS, pinned, varied, watched).with_environment(**variables)
     launch(plan, folder / name, name, "experiment", Nowhere(), quiet=True)
-    done = Recorded(folder, source, Trace(folder / name))
+    done = Recorded(folder, source, opened(folder / name))
     assert done.trace.meta["exit"] == 0, (folder / name / "stderr").read_text()
     assert {what for what in done.lost() if "torch.compile was used" not in what} == set()
     return done

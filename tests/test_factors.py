@@ -15,7 +15,7 @@ from auditor.factors import needs_cuda
 from auditor.launch import Snapshot, launch
 from auditor.plan import Plan
 from auditor.results import Audit
-from auditor.trace.reader import Trace
+from auditor.trace.reader import Trace, opened
 from tests.processes import audited, environment, write
 from tests.test_fixes import CAUSES
 
@@ -43,7 +43,7 @@ def run(
         plan = plan.with_before(str(before.folder), tuple(before.outputs(work)))
     plan = pipeline.with_factors(plan, pinned, varied)
     launch(plan, path, path.name, "experiment", pipeline.Silent(), quiet=True)
-    trace = Trace(path)
+    trace = opened(path)
     assert trace.meta["exit"] == 0, (path / "stderr").read_text()
     assert trace.meta["pinned"] == list(pinned)
     assert trace.meta["varied"] == list(varied)

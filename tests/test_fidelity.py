@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from auditor.trace.reader import Trace
+from auditor.trace.reader import opened
 from auditor.trace.tables import Tables
 from tests.processes import SCRIPTS, Ended, audited, bare, ended_by, environment, kept, made_once, recorded, start, write
 
@@ -578,7 +578,7 @@ def test_functions_that_we_watch_can_be_called_where_dynamo_compiles(tmp_path: P
     without, under = both(tmp_path, "train.py")
     assert without.status == 0, without.said
     assert (under.status, under.out) == (without.status, without.out)  # without us Dynamo warns of the C functions among them
-    (lane,) = Trace(tmp_path / "run").lanes.values()
+    (lane,) = opened(tmp_path / "run").lanes.values()
     assert [draw["op"] for draw in lane.draws] == ["random.random", "aten.randn.default"] * 2
     # Dynamo puts streams back around all that it compiles: were our functions among it, there would be dozens
     assert len(lane.events_of("seed")) <= 3
@@ -626,7 +626,7 @@ def test_objects_that_notice_being_looked_at_are_not_asked_for_the_names_of_leav
     without, under = both(tmp_path, "train.py")
     assert without.status == 0, without.said
     assert (under.status, under.out) == (without.status, without.out)
-    with Tables(Trace(tmp_path / "run")) as tables:
+    with Tables(opened(tmp_path / "run")) as tables:
         named = {row["leaf"] for row in tables.query("SELECT leaf FROM gradients")}
     assert named == {"w", "model.inner.weight", "model.inner.bias"}
 

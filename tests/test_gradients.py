@@ -11,7 +11,7 @@ import pytest
 from auditor import plugins
 from auditor.judge import judge
 from auditor.results import Finding
-from auditor.trace.reader import Trace
+from auditor.trace.reader import Trace, opened
 from auditor.trace.tables import Tables
 from tests.findings import shipped
 from tests.processes import line_of, made_once, record_of, write
@@ -155,7 +155,7 @@ def in_loops(tmp_path_factory: pytest.TempPathFactory) -> list[Finding]:
         return record_of(folder, "train", "\n".join(f"import loop_{k}" for k in range(len(CHANGED)))).path.name
 
     folder, run = made_once(tmp_path_factory, "loops", make)
-    return findings(Trace(folder / run), "stale-gradient", "unused-gradients", "untrained-parameter")
+    return findings(opened(folder / run), "stale-gradient", "unused-gradients", "untrained-parameter")
 
 
 @pytest.mark.torch

@@ -18,7 +18,7 @@ from auditor.matching import Matched, matched
 from auditor.plan import Plan
 from auditor.results import Audit, NamePair
 from auditor.trace.names import Series, named_values
-from auditor.trace.reader import Trace
+from auditor.trace.reader import opened
 from tests.processes import audited, write
 
 PAIRS = Path(__file__).parent / "pairs"
@@ -46,7 +46,7 @@ def values_of(tmp_path_factory: pytest.TempPathFactory) -> Any:
             text = text.replace(old, new)
         (folder / script.name).write_text(text)
         launch(Plan((script.name, *args), cwd=str(folder)).with_names(), folder / "run", "run", "control", _Silent(), quiet=True)
-        return named_values(Trace(folder / "run"))
+        return named_values(opened(folder / "run"))
 
     return recorded
 

@@ -19,7 +19,7 @@ from auditor.record.observers.sketches import Sketcher
 from auditor.record.probes.named_values import collected
 from auditor.trace import signs
 from auditor.trace.names import Series, named_values, told_apart
-from auditor.trace.reader import Trace
+from auditor.trace.reader import Trace, opened
 from tests.processes import bare, write
 
 
@@ -34,7 +34,7 @@ class _Silent:
 def recorded(folder: Path, script: str, run: str = "run", **how: Any) -> Trace:
     """Record the named values of a script."""
     launch(Plan((script,), cwd=str(folder)).with_names(**how), folder / run, run, "control", _Silent(), quiet=True)
-    return Trace(folder / run)
+    return opened(folder / run)
 
 
 class Names:
@@ -1095,9 +1095,9 @@ def test_numpy_and_torch_make_the_same_sums(shape: tuple[int, ...]) -> None:
 def test_a_run_recorded_without_names_has_no_series(tmp_path: Path) -> None:
     write(tmp_path, train="x = 1.5")
     launch(Plan(("train.py",), cwd=str(tmp_path)), tmp_path / "run", "run", "control", _Silent(), quiet=True)
-    assert named_values(Trace(tmp_path / "run")) == []
+    assert named_values(opened(tmp_path / "run")) == []
     with pytest.raises(TraceError):
-        Trace(tmp_path / "none")
+        opened(tmp_path / "none")
 
 
 def test_a_thread_with_too_many_values_stops_and_says_after_how_many() -> None:

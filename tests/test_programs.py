@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from auditor.results import Audit
-from auditor.trace.reader import Trace
+from auditor.trace.reader import opened
 
 PROGRAMS = sorted((Path(__file__).parent / "programs").glob("*.py"))
 #: Runs several of them in one process.
@@ -111,5 +111,5 @@ def test_a_program_of_two_ranks_under_torchrun_does_what_it_does_without_us_and_
     script = next(str(script) for script in PROGRAMS if script.stem == name)
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     hold([*launcher, script, "--save", "weights.pt"], ["weights.pt"], tmp_path, ranks=True)
-    trace = Trace(tmp_path / "runs" / "control-1")
+    trace = opened(tmp_path / "runs" / "control-1")
     assert all(trace.lanes[f"rank {rank}"].steps > 0 for rank in range(2))

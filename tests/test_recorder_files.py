@@ -222,13 +222,13 @@ def test_of_what_a_script_is_told_on_its_standard_input_a_digest_is_recorded(tmp
         lr = input("lr? ")  # asked
         torch.ones(1)
         """
-    from auditor.trace.reader import Trace
+    from auditor.trace.reader import opened
     from tests.processes import audited, write
 
     write(tmp_path, train=source)
     done = audited(tmp_path, "record", "-o", "run", "train.py", stdin=b"0.7134\n")
     assert done.status == 0, done.said
-    recorded = Recorded(tmp_path, source, Trace(tmp_path / "run"))
+    recorded = Recorded(tmp_path, source, opened(tmp_path / "run"))
 
     (asked,) = files(recorded, "asked")
     assert (asked["path"], asked["op"], asked["digest"]) == ("<stdin>", "input", xxh3_64_intdigest(b"0.7134"))

@@ -12,7 +12,7 @@ import torch
 from auditor import pipeline
 from auditor.launch import launch
 from auditor.plan import Inquiry, Plan
-from auditor.trace.reader import Trace
+from auditor.trace.reader import Trace, opened
 from auditor.trace.tables import Tables
 from tests.processes import line_of, record_of, write
 
@@ -260,7 +260,7 @@ def test_a_run_that_looks_for_them_tells_each_result_that_is_not_finite(tmp_path
         """
     write(tmp_path, finite=source)
     launch(Plan(("finite.py",), cwd=str(tmp_path)).with_finite(100), tmp_path / "run", "run", "look", pipeline.Silent())
-    trace = Trace(tmp_path / "run")
+    trace = opened(tmp_path / "run")
     told = asked(trace, 'SELECT r.line, n.nans, n.infinities, n."given" FROM nonfinite n JOIN records r USING (lane, "row") ORDER BY "row"')
     assert told == [
         (line_of(source, "made"), 0, 1, False), (line_of(source, "turned"), 1, 0, True), (line_of(source, "in place"), 1, 0, True),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from auditor.trace.reader import Trace
+from auditor.trace.reader import opened
 from tests.processes import made_once
 from tests.recordings import Recorded, record
 
@@ -427,7 +427,7 @@ STEADY = """
 def full(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     """The whole of the steady script."""
     folder, run = made_once(tmp_path_factory, "full", lambda folder: record(folder, STEADY).trace.path.name)
-    return Recorded(folder, STEADY, Trace(folder / run))
+    return Recorded(folder, STEADY, opened(folder / run))
 
 
 def test_a_level_of_steps_records_steps_and_no_op_and_a_window_the_ops_of_its_steps_alone(full: Recorded, tmp_path: Path) -> None:

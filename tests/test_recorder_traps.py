@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from xxhash import xxh3_64_intdigest
 
-from auditor.trace.reader import Trace
+from auditor.trace.reader import opened
 from tests.processes import audited, bare, environment, kept, made_once, write
 from tests.recordings import Recorded, record
 
@@ -84,7 +84,7 @@ draw = random.random
 def traps(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     """One run with most of the traps."""
     folder, run = made_once(tmp_path_factory, "traps", lambda folder: record(folder, SOURCE, helper=HELPER).trace.path.name)
-    return Recorded(folder, SOURCE, Trace(folder / run))
+    return Recorded(folder, SOURCE, opened(folder / run))
 
 
 def floats(*values: float) -> int:
@@ -187,7 +187,7 @@ def test_types_gradients_and_the_ops_that_run_are_as_without_us(tmp_path: Path) 
 
 def seen(run: Path) -> tuple[list[Any], list[Any]]:
     """All that a run's main lane says, less its clock and the one variable that was set differently."""
-    lane = Trace(run).lanes["main"]
+    lane = opened(run).lanes["main"]
     rows = [tuple(row.values()) for row in lane.query('SELECT * FROM records ORDER BY "row"')]
     return rows, [e for e in lane.events if e.get("name") != "environ:PYTHONHASHSEED"]
 
@@ -311,7 +311,7 @@ def test_a_second_run_that_reads_what_the_first_one_wrote_says_so(tmp_path: Path
         done = audited(tmp_path, "record", "-o", run, "train.py")
         assert done.status == 0, done.said
         content = xxh3_64_intdigest((tmp_path / "last.pt").read_bytes())
-        found.append(([(e["path"], e["op"], e.get("digest")) for e in Trace(tmp_path / run).lanes["main"].events_of("file")], content))
+        found.append(([(e["path"], e["op"], e.get("digest")) for e in opened(tmp_path / run).lanes["main"].events_of("file")], content))
 
     (first, left), (second, _) = found
     assert first == [("last.pt", "write", None)]

@@ -15,7 +15,7 @@ from auditor.launch import launch
 from auditor.pipeline.reruns import Silent
 from auditor.plan import Plan
 from auditor.record.redirect import draws, move
-from auditor.trace.reader import Trace
+from auditor.trace.reader import Trace, opened
 from tests.processes import Ended, bare, kept, write
 
 pytestmark = pytest.mark.torch
@@ -90,7 +90,7 @@ def on(folder: Path, within: dict[str, Any], script: str = "train.py") -> tuple[
     """How a script ended that was put on a device, and the run."""
     run = folder / "-".join(map(str, within.values()))
     launch(Plan((script,), cwd=str(folder)).with_device("other", (), within), run, "one", "device", Silent(), quiet=True)
-    return kept(run), Trace(run)
+    return kept(run), opened(run)
 
 
 def lost_in(trace: Trace) -> list[str]:

@@ -22,7 +22,7 @@ from auditor.launch import Snapshot, launch, moved, new_folder, remove, room
 from auditor.launch import tree as tree_module
 from auditor.launch.cache import slot
 from auditor.plan import Plan
-from auditor.trace.reader import Trace
+from auditor.trace.reader import Trace, opened
 from tests.processes import PATIENCE, audited, bare, environment, write
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="links and modes are those of POSIX")
@@ -570,7 +570,7 @@ def trained(work: Path, tmp_path: Path) -> Path:
 
 def made(plan: Plan, run: Path) -> Trace:
     launch(plan, run, run.name, "experiment", pipeline.Silent(), quiet=True)
-    return Trace(run)
+    return opened(run)
 
 
 def pinned(plan: Plan) -> Plan:
@@ -689,7 +689,7 @@ def test_a_package_runs_from_the_copy_as_from_its_folder(work: Path, tmp_path: P
     done = audited(work, "record", "-o", "../run", "--pin", "leftover-files", "-m", "pkg.train")
     assert done.status == 0, done.said
     assert sorted(os.listdir(work)) == ["extra.py", "pkg"]
-    run = Trace(tmp_path / "run")
+    run = opened(tmp_path / "run")
     assert run.main is not None
     assert {row["file"] for row in run.main.query("SELECT file FROM records")} == {"pkg/near.py"}
 

@@ -18,7 +18,7 @@ from auditor.pipeline.reruns import Silent
 from auditor.plan import Plan
 from auditor.record.observers.shadow import recurrent
 from auditor.tolerance import as_json
-from auditor.trace.reader import LaneTrace, Trace
+from auditor.trace.reader import LaneTrace, Trace, opened
 from tests.processes import write
 
 pytestmark = pytest.mark.torch
@@ -32,7 +32,7 @@ def run_of(folder: Path, name: str, shadow: str = "", script: str = "train.py") 
     if shadow:
         plan = plan.with_shadow(shadow, TOLERANCES)
     launch(plan, folder / name, name, "control", Silent(), quiet=True)
-    trace = Trace(folder / name)
+    trace = opened(folder / name)
     assert trace.meta["exit"] == 0, (folder / name / "stderr").read_text()
     return trace
 

@@ -15,7 +15,7 @@ from auditor.pipeline.reruns import Silent
 from auditor.plan import Plan
 from auditor.record.observers.sketches import Sketcher
 from auditor.trace import SUMS
-from auditor.trace.reader import Trace
+from auditor.trace.reader import opened
 from auditor.trace.signs import PERIOD
 from tests.processes import write
 
@@ -122,7 +122,7 @@ def test_a_run_has_a_sketch_of_all_that_is_made_written_and_met(tmp_path: Path) 
     runs = {}
     for name, plan in (("plain", usual), ("sketched", usual.with_sketches())):
         launch(plan, tmp_path / name, name, "control", Silent(), quiet=True)
-        runs[name] = Trace(tmp_path / name)
+        runs[name] = opened(tmp_path / name)
     plain, sketched = (runs[name].lanes["main"] for name in ("plain", "sketched"))
     assert (runs["plain"].path / "stdout").read_bytes() == (runs["sketched"].path / "stdout").read_bytes()
     assert [list(column) for column in plain.compared] == [list(column) for column in sketched.compared]

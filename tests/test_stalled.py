@@ -13,7 +13,7 @@ from auditor.launch import launch
 from auditor.launch.processes import Stall
 from auditor.pipeline.reruns import Silent
 from auditor.plan import Plan
-from auditor.trace.reader import Trace
+from auditor.trace.reader import opened
 from tests.processes import write
 
 
@@ -56,7 +56,7 @@ def test_a_run_that_waits_for_ever_is_ended_with_what_it_started_and_its_port_is
     )
     monkeypatch.setattr(auditor.launch, "_PATIENCE", 4.0)
     launch(Plan(("train.py",), cwd=str(tmp_path)), tmp_path / "run", "run", "experiment", Silent(), quiet=True, usual=0.5)
-    trace = Trace(tmp_path / "run")
+    trace = opened(tmp_path / "run")
     assert trace.meta["stopped"] == "stalled"
     assert trace.meta["ports"] == [f"listens {port}"]
     status = Path("/proc", (tmp_path / "run" / "stdout").read_text().strip(), "status")

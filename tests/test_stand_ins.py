@@ -12,7 +12,7 @@ from auditor import plugins
 from auditor.factors import plan_with
 from auditor.launch import launch
 from auditor.plan import Plan
-from auditor.trace.reader import Trace
+from auditor.trace.reader import opened
 from tests.processes import SCRIPTS, bare
 from tests.test_entered import Nowhere
 
@@ -35,7 +35,7 @@ def test_every_function_that_is_replaced_behaves_as_the_one_that_it_stands_in_fo
         chosen = {"pinned": INSIDE if how == "pinned" else (), "varied": INSIDE if how == "varied" else (), "watched": INSIDE}
         plan = plan_with(Plan((script, f"{how}.names", f"{how}.json"), cwd=str(tmp_path)), FACTORS, **chosen)
         launch(plan, tmp_path / how, how, "experiment", Nowhere(), quiet=True)
-        assert Trace(tmp_path / how).meta["exit"] == 0, (tmp_path / how / "stderr").read_text()
+        assert opened(tmp_path / how).meta["exit"] == 0, (tmp_path / how / "stderr").read_text()
         under[how] = json.loads((tmp_path / f"{how}.json").read_text())
         names |= {tuple(name) for name in json.loads((tmp_path / f"{how}.names").read_text())}
     (tmp_path / "all.names").write_text(json.dumps(sorted(names)))

@@ -21,7 +21,7 @@ from auditor.config import Config, read_config
 from auditor.errors import UsageError
 from auditor.judge import read_baseline
 from auditor.report.json import read
-from auditor.trace.reader import Trace
+from auditor.trace.reader import opened
 from tests.builder import TraceBuilder
 from tests.processes import Ended, audited, environment, write
 
@@ -72,7 +72,7 @@ def test_a_script_that_removes_its_folder_ends_the_audit_in_a_sentence_and_its_r
     done = audited(tmp_path / "work", "--effort", "compare", "-o", str(tmp_path / "runs"), "train.py")
     assert done.status == 2
     assert sentence(done).endswith("[folder-gone]")
-    assert Trace(tmp_path / "runs" / "control-1").main is not None
+    assert opened(tmp_path / "runs" / "control-1").main is not None
 
 
 @pytest.mark.torch
@@ -102,7 +102,7 @@ def test_a_run_goes_on_as_long_as_its_process_and_has_no_end_where_the_auditor_w
     script = int(began.read_text())
     try:
         spooled = sorted(path.name for path in (run / "spool").rglob("*"))
-        assert Trace(run).unfinished == "is still running"
+        assert opened(run).unfinished == "is still running"
         child.kill()
         child.wait(60)
         shown = audited(tmp_path, "show", "run", "--op", "aten.exp.default")  # the script goes on without its auditor

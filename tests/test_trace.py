@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from auditor.errors import TraceError
 from auditor.trace import FORMAT, HEADER_SIZE, RECORD_SIZE, STOPPED, lane_name
 from auditor.trace.lanes import LaneKey, in_order, without_number
-from auditor.trace.reader import LaneTrace, Trace
+from auditor.trace.reader import LaneTrace, Trace, opened
 from auditor.trace.records import inputs_of, schema_in, with_todays_names
 from auditor.trace.schema import COLUMNS, EVENT_COLUMNS, EVENTS
 from auditor.trace.tables import Tables
@@ -398,7 +398,7 @@ def test_many_ops_are_sealed_in_seconds(tmp_path: Path) -> None:
         x = lane.op("aten.add_.Tensor", x, digest=k, numbers=(k % 1000,), line=k % 100)
     run.spooled()
     started = time.monotonic()
-    trace = Trace(run.path)
+    trace = opened(run.path)
     assert len(what(trace)) == 200_001
     assert main(trace).rows(199_999, 199_999)[0]["digest"] == 199_998
     assert time.monotonic() - started < 20
@@ -557,7 +557,7 @@ def test_an_op_without_its_last_continuation_record_did_not_happen(tmp_path: Pat
     lane.event("lost", what="after it")
     (segment,) = run.spooled().glob("spool/*/0.0.seg")
     os.truncate(segment, HEADER_SIZE + 3 * RECORD_SIZE)
-    trace = Trace(run.path)
+    trace = opened(run.path)
     assert [row["op"] for row in rows_of(trace)] == ["aten.relu.default"]
     assert [event["row"] for event in main(trace).events] == [1]
 
@@ -567,7 +567,7 @@ def test_a_run_that_lost_its_process_file_still_has_its_lanes(tmp_path: Path) ->
     everything(run.lane())
     (process,) = run.spooled().glob("spool/*/process.json")
     process.write_text('{"format": 1, "pi')
-    assert what(Trace(run.path)) == what(built(tmp_path / "b", everything))
+    assert what(opened(run.path)) == what(built(tmp_path / "b", everything))
 
 
 def long_program(lane: LaneBuilder) -> None:
@@ -604,7 +604,7 @@ def long_run(tmp_path_factory: pytest.TempPathFactory) -> Long:
         "0.num": 8 * 2 * len(range(0, LONG, 4)),
     }
     shutil.copytree(run.path, folder / "sealed")
-    return Long(run.path, rows_of(Trace(folder / "sealed")), needed)
+    return Long(run.path, rows_of(opened(folder / "sealed")), needed)
 
 
 @settings(max_examples=30, deadline=None)
@@ -627,7 +627,7 @@ def test_of_a_lane_that_is_cut_anywhere_the_rows_before_the_cut_are_left(
     shutil.copytree(long_run.spooled, run)
     (file,) = run.glob(f"spool/*/{name}")
     os.truncate(file, size)
-    left = rows_of(Trace(run))
+    left = rows_of(opened(run))
     shutil.rmtree(run)
     whole = long_run.rows[: len(left)]
     assert (len(left) < len(long_run.rows)) == (size < needed)
@@ -649,7 +649,7 @@ def test_untouched_memory_behind_the_last_record_is_no_record(tmp_path: Path) ->
     assert segment.stat().st_size > 200_000
     with segment.open("ab") as file:
         file.write(bytes(1000))
-    assert len(rows_of(Trace(run.path))) == 10
+    assert len(rows_of(opened(run.path))) == 10
 
 
 def test_a_segment_of_something_else_ends_the_lane(tmp_path: Path) -> None:
@@ -657,7 +657,7 @@ def test_a_segment_of_something_else_ends_the_lane(tmp_path: Path) -> None:
     everything(run.lane())
     (segment,) = run.spooled().glob("spool/*/0.0.seg")
     (segment.parent / "0.1.seg").write_bytes(b"something else" * 100)
-    assert len(rows_of(Trace(run.path))) == 10
+    assert len(rows_of(opened(run.path))) == 10
 
 
 # what a version does not know
@@ -707,7 +707,7 @@ def newer_segment(run: Path) -> None:
 
 
 def newer_index(run: Path) -> None:
-    Trace(run)
+    opened(run)
     file = run / "lanes" / "index.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"format": NEWER}))
 
@@ -719,7 +719,7 @@ def test_a_newer_format_is_refused_and_left_as_it_is(change: Callable[[Path], No
     change(run.spooled())
     before = {path: path.stat().st_size for path in run.path.rglob("*") if path.is_file()}
     with pytest.raises(TraceError) as caught:
-        Trace(run.path)
+        opened(run.path)
     assert caught.value.slug == "trace-newer"
     assert f"format {NEWER}" in str(caught.value)
     assert {path: path.stat().st_size for path in run.path.rglob("*") if path.is_file()} == before
@@ -733,7 +733,7 @@ def test_a_folder_that_is_no_run_is_refused(content: str | None, tmp_path: Path)
     if content is not None:
         (tmp_path / "run.json").write_bytes(content.encode("utf-8", "surrogateescape"))
     with pytest.raises(TraceError) as caught:
-        Trace(tmp_path)
+        opened(tmp_path)
     assert caught.value.slug == "trace-foreign"
     assert str(tmp_path) in str(caught.value)
 
@@ -742,7 +742,7 @@ def test_what_is_no_folder_is_no_run(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("{}")
     for path in (tmp_path / "file", tmp_path / "gone"):
         with pytest.raises(TraceError) as caught:
-            Trace(path)
+            opened(path)
         assert caught.value.slug == "trace-missing"
 
 
@@ -762,7 +762,7 @@ def test_a_sealed_run_that_is_not_whole_is_refused(name: str, content: str | Non
     file = tmp_path / "a" / "lanes" / name
     file.unlink() if content is None else file.write_text(content)
     with pytest.raises(TraceError) as caught:
-        Trace(tmp_path / "a")
+        opened(tmp_path / "a")
     assert caught.value.slug == "trace-truncated"
 
 
@@ -793,7 +793,7 @@ def test_sealing_twice_changes_nothing(tmp_path: Path) -> None:
     before = contents(tmp_path / "a")
     assert not (tmp_path / "a" / "spool").exists()
     assert set(before) >= {"run.json", "lanes/index.json", "lanes/000.json", "lanes/000.parquet"}
-    Trace(tmp_path / "a")
+    opened(tmp_path / "a")
     assert contents(tmp_path / "a") == before
 
 
@@ -803,7 +803,7 @@ def test_sealing_that_was_cut_short_is_made_good(tmp_path: Path) -> None:
     lanes = run.spooled() / "lanes"
     lanes.mkdir()
     (lanes / "000.parquet").write_bytes(b"PAR1 and no more")
-    assert what(Trace(run.path)) == what(built(tmp_path / "b", everything))
+    assert what(opened(run.path)) == what(built(tmp_path / "b", everything))
 
 
 def test_the_remainder_of_a_spool_does_not_take_the_place_of_what_was_sealed(tmp_path: Path) -> None:
@@ -812,7 +812,7 @@ def test_the_remainder_of_a_spool_does_not_take_the_place_of_what_was_sealed(tmp
     late = TraceBuilder(tmp_path / "late")
     late.lane().op("aten.relu.default")
     shutil.move(late.spooled() / "spool", tmp_path / "a" / "spool")
-    assert what(Trace(tmp_path / "a")) == what(sealed)
+    assert what(opened(tmp_path / "a")) == what(sealed)
     assert not (tmp_path / "a" / "spool").exists()
 
 
@@ -988,7 +988,7 @@ def test_numbers_in_tables_mean_nothing(tmp_path: Path) -> None:
         if line["k"] in ("sig", "site", "module"):
             lane.number_of(line["k"], **{key: value for key, value in line.items() if key not in ("k", "id")})
     everything(lane)
-    a, b = Trace(ours.path), theirs.sealed()
+    a, b = opened(ours.path), theirs.sealed()
     numbers = [[row["site"] for row in rows_of(trace)] for trace in (a, b)]
     assert numbers[0] != numbers[1]
     assert [row | {"site": 0} for row in rows_of(a)] == [row | {"site": 0} for row in rows_of(b)]
@@ -1015,7 +1015,7 @@ def test_there_is_a_kept_run_of_every_format(number: int) -> None:
         for segment in run.spooled().glob("spool/*/*.seg"):
             os.truncate(segment, 4096)
         shutil.copytree(folder / "unsealed", folder / "sealed")
-        Trace(folder / "sealed")
+        opened(folder / "sealed")
     assert (folder / "sealed" / "lanes" / "index.json").is_file()
     assert (folder / "unsealed" / "spool").is_dir()
     assert sum(path.stat().st_size for path in folder.rglob("*")) < 200_000
@@ -1028,7 +1028,7 @@ def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def test_a_kept_run_is_read(kept: Path) -> None:
-    trace = Trace(kept / "sealed")
+    trace = opened(kept / "sealed")
     assert (trace.id, list(trace.lanes), main(trace).ops, main(trace).steps) == ("kept", ["main", "worker 1"], 7, 1)
     assert [row["op"] for row in rows_of(trace)] == [
         "aten.empty.memory_format", "aten.uniform_.default", "aten.uniform_.default", "numpy.shuffle", "external", "aten.mm.default",
@@ -1062,7 +1062,7 @@ def test_a_kept_run_is_read(kept: Path) -> None:
 
 
 def test_a_spool_that_an_older_version_left_is_sealed_as_it_sealed_it(kept: Path) -> None:
-    ours, theirs = Trace(kept / "unsealed"), Trace(kept / "sealed")
+    ours, theirs = opened(kept / "unsealed"), opened(kept / "sealed")
     for name, lane in theirs.lanes.items():
         assert as_before(rows_of(ours, name), theirs, name) == rows_of(theirs, name)
         assert ours.lanes[name].facts == {**lane.facts, "base": ours.lanes[name].facts["base"], "parent": None}
@@ -1072,7 +1072,7 @@ def test_a_run_of_today_can_be_compared_with_a_kept_one(tmp_path: Path) -> None:
     """If this fails, what is compared has changed: runs that users keep would all differ. That is another format."""
     run = TraceBuilder(tmp_path / "a")
     kept_program(run)
-    today, kept = run.sealed(), Trace(Path(shutil.copytree(KEPT / f"format-{FORMAT}" / "sealed", tmp_path / "kept")))
+    today, kept = run.sealed(), opened(Path(shutil.copytree(KEPT / f"format-{FORMAT}" / "sealed", tmp_path / "kept")))
     for name, lane in kept.lanes.items():
         assert today.lanes[name].compared[0].tolist() == lane.compared[0].tolist()
         assert as_before(rows_of(today, name), kept, name) == rows_of(kept, name)
@@ -1085,7 +1085,7 @@ def as_before(rows: list[dict[str, Any]], before: Trace, lane: str) -> list[dict
 
 
 def test_a_run_that_was_sealed_before_there_were_some_columns_can_be_asked(tmp_path: Path) -> None:
-    kept = Trace(Path(shutil.copytree(KEPT / f"format-{FORMAT}" / "sealed", tmp_path / "kept")))
+    kept = opened(Path(shutil.copytree(KEPT / f"format-{FORMAT}" / "sealed", tmp_path / "kept")))
     assert "leaf" not in rows_of(kept)[0]
     with Tables(kept) as tables:
         assert tables.query("SELECT count(*) AS n, count(leaf) AS leaves FROM records")[0]["n"] > 0
@@ -1140,7 +1140,7 @@ def test_lanes_are_sealed_with_rank_2_before_rank_10(tmp_path: Path) -> None:
 
 
 def test_what_an_op_writes_is_told_by_its_name_where_its_run_is_too_old_to_say(tmp_path: Path) -> None:
-    kept = Trace(Path(shutil.copytree(KEPT / f"format-{FORMAT}" / "sealed", tmp_path / "kept")))
+    kept = opened(Path(shutil.copytree(KEPT / f"format-{FORMAT}" / "sealed", tmp_path / "kept")))
     assert "in_place" not in rows_of(kept)[0]
     with Tables(kept) as tables:
         writes = [row["op"] for row in tables.query('SELECT op FROM writes ORDER BY "row"')]
@@ -1209,7 +1209,7 @@ def test_what_a_run_printed_is_read_from_a_file_of_its_own_alone(what: str, tmp_
     elif what == "a pipe":
         os.mkfifo(run / "stdout")
     (run / "stderr").write_bytes(b"said")
-    trace = Trace(run)
+    trace = opened(run)
     assert (trace.printed("stdout"), trace.printed("stderr")) == (None, b"said")
 
 

@@ -40,6 +40,7 @@ from auditor.compare.origin import DRAWN_FROM_OUTSIDE, TURNS, differing_files, d
 from auditor.compare.pools import differing_tasks, in_pool
 from auditor.compare.reach import next_by_itself, reached, shows_nothing
 from auditor.compare.shadowed import divergence_of_shadow, shadow_of
+from auditor.errors import TraceError
 from auditor.plan import Watch
 from auditor.results import Detail, Divergence, OpLine, Place
 from auditor.source import Flow
@@ -83,8 +84,13 @@ def compare(a: Trace, b: Trace, *, flow: Flow | None = None, training: bool = Fa
     """Compare two runs lane by lane; `flow` tells what arrives where in their source, where that is at hand.
 
     With `training`, what is shown to reach no part of it is told apart, and unwritten memory of which nothing is ever shown is no
-    difference.
+    difference. Raises TraceError `digests-differ`.
     """
+    if len(a.digests | b.digests) > 1:
+        raise TraceError(
+            "digests-differ",
+            f"{a.id} and {b.id} were recorded by versions of repro-audit that digest tensors differently: record them again",
+        )
     found: list[_Found] = []
     notes: list[str] = []
     compared = 0

@@ -34,7 +34,7 @@ from auditor.results import Role, RunOutcome
 from auditor.trace import FORMAT, HEADER, HEADER_SIZE, TYPED
 from auditor.trace.files import make_folder, write
 from auditor.trace.going import began, boot
-from auditor.trace.reader import Trace
+from auditor.trace.reader import Trace, opened
 
 __all__ = [
     "Progress", "Screen", "Snapshot", "Stdin", "cache_folder", "in_room", "launch", "moved", "new_folder", "remove", "room",
@@ -161,7 +161,7 @@ def launch(
     if not (run / "run.json").exists():  # the recorder may have made the directory anew
         raise LaunchError("run-directory-gone", f"the run directory {run} was removed while the script ran: what was recorded is gone")
     _write_meta(run, meta)
-    trace = Trace(run, own=True)
+    trace = opened(run, own=True)
     unseen = watcher.unseen({process.get("pid") for process in trace.processes})
     _write_meta(run, meta | {"written": contents_written(trace, plan), "unseen": unseen})
     if interrupted:

@@ -64,7 +64,7 @@ from auditor.results import Audit, Lost, OpLine, RunOutcome, Search
 from auditor.source import Flow
 from auditor.tolerance import Tolerance
 from auditor.trace.files import FOLDER_MODE
-from auditor.trace.reader import Trace
+from auditor.trace.reader import Trace, opened
 from auditor.trace.tables import Tables
 
 #: Steps in which devices are compared if nobody asked for it.
@@ -334,7 +334,7 @@ def one_rule(name: str, folders: Sequence[Path] = ()) -> RuleFile:
 
 def answer(run: Path, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
     """Names and rows that answer a question to a kept run. Raises `UsageError` `bad-query`."""
-    with Tables(Trace(run), held=True) as tables:
+    with Tables(opened(run), held=True) as tables:
         return tables.answer(sql)
 
 
@@ -410,7 +410,7 @@ def record(plan: Plan, run: Path, screen: Any = None) -> tuple[RunOutcome, str |
     """Make one run and keep it; also says why it is not whole, if it is not. Raises `AuditError` if nothing was recorded."""
     check_script(plan)
     launch(plan, run, run.name, "kept", screen or Silent())
-    trace = Trace(run)
+    trace = opened(run)
     _insist_on_something(trace, run)
     cut_short = why_not_whole(trace, plan)
     return outcome(trace), None if cut_short is None else str(cut_short)
@@ -421,7 +421,7 @@ def diff(a: Path, b: Path, strict: bool = False) -> Audit:
 
     Unless `strict`, a difference that is shown to reach no part of the training is told apart.
     """
-    runs = [Trace(a), Trace(b)]
+    runs = [opened(a), opened(b)]
     for run in runs:
         error = why_nothing(run)
         if error is not None:
@@ -476,7 +476,7 @@ def match(
 
 def events(run: Path, **conditions: Any) -> Listing:
     """What a kept run holds; the conditions are those of `listing`."""
-    return listing(Trace(run), **conditions)
+    return listing(opened(run), **conditions)
 
 
 def check_script(plan: Plan) -> None:

@@ -15,7 +15,7 @@ from auditor.record.callsite import is_user_code
 from auditor.record.core.protocol import Core, Level
 from auditor.record.lane import Lane
 from auditor.redaction import redacted_words
-from auditor.trace import FORMAT
+from auditor.trace import DIGEST, FORMAT
 from auditor.trace.writer import Numbers, make_folder
 
 if TYPE_CHECKING:
@@ -113,6 +113,7 @@ class Process:
         self.rank = next((os.environ[v] for v in ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK") if v in os.environ), None)
         facts = {
             "format": FORMAT,
+            "digest": DIGEST,
             "pid": os.getpid(),
             "ppid": os.getppid(),
             "started": started,

@@ -56,6 +56,10 @@ from __future__ import annotations
 
 FORMAT = 1
 
+#: Version of the formula of digests, kept in process.json. 1: xxh3-64 of the bytes in logical order, see `record/digest.py`. Runs whose
+#: digests are of different versions cannot be compared.
+DIGEST = 1
+
 #: Header of a segment: magic, format, bytes of a record, number of the first record, records and steps so far (first segment
 #: only; refreshed at step boundaries, for a progress display), why recording stopped (an index of `STOPPED`), how many records there is
 #: room for (0 in older runs).

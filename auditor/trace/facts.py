@@ -50,8 +50,9 @@ META = table(
 
 PROCESS = table(
     {
-        "format": whole, "pid": maybe(count), "ppid": maybe(count), "started": maybe(number), "began": maybe(count), "argv": many(text),
-        "executable": maybe(text), "python": maybe(text), "parent": maybe(text), "fork": maybe(count), "rank": maybe(scalar),
+        "format": whole, "digest": maybe(count), "pid": maybe(count), "ppid": maybe(count), "started": maybe(number), "began": maybe(count),
+        "argv": many(text), "executable": maybe(text), "python": maybe(text), "parent": maybe(text), "fork": maybe(count),
+        "rank": maybe(scalar),
     }
 )  # fmt: skip
 

@@ -1,4 +1,7 @@
-"""Reads runs: `Trace` is one run, `LaneTrace` one lane of it. Rows are fetched by range, never all at once."""
+"""Reads runs: `opened` seals one where that is needed, `Trace` is one run, `LaneTrace` one lane of it.
+
+Rows are fetched by range, never all at once.
+"""
 
 from __future__ import annotations
 
@@ -197,36 +200,76 @@ class LaneTrace:
         return {event["row"] - 1: event["values"] for event in self.events if event["k"] == "value"}
 
 
-class Trace:
-    """One run on disk."""
+def opened(run: Path, own: bool = False) -> Trace:
+    """Seal a run that is not sealed yet, and read it; `own`: we have just made it, and it has ended.
 
-    def __init__(self, run: Path, own: bool = False) -> None:
-        """Open a run, sealing what a killed auditor left unsealed; `own`: we have just made it, and it has ended.
+    One that is still running, or is not ours to write to, is sealed as far as it goes into a folder of ours that goes with the `Trace`.
+    Raises what `Trace` and `seal` raise.
+    """
+    meta = _meta(run)
+    going = not own and is_going(run, meta)
+    lanes, spool = run / "lanes", run / "spool"
+    for folder in (lanes, spool):
+        if folder.is_symlink():
+            raise TraceError("trace-foreign", f"{run} is not a run of repro-audit: {folder.name} is a link")
+    ours = run.stat().st_uid == os.geteuid() if hasattr(os, "geteuid") else True
+    with _alone(run) as alone:
+        whole = (lanes / "index.json").exists()
+        writable = ours and alone and not going
+        if not spool.is_dir() or whole:
+            if whole and writable:
+                shutil.rmtree(spool, ignore_errors=True)
+            return Trace(run, going=going)
+        if writable and os.access(run, os.W_OK):
+            seal(run, own=own)
+            return Trace(run)
+    beside = tempfile.mkdtemp(prefix="repro-audit-")
+    try:
+        seal(run, Path(beside))
+        found = Trace(run, Path(beside) / "lanes", going)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+    weakref.finalize(found, shutil.rmtree, beside, ignore_errors=True)
+    return found
+
+
+def _meta(run: Path) -> dict[str, Any]:
+    """What run.json says. Raises `TraceError`: `trace-missing`, `trace-foreign`, `trace-newer`."""
+    if not run.is_dir():
+        raise TraceError("trace-missing", f"there is no run at {run}")
+    try:
+        meta = load(files.read(run / "run.json"))
+        found = meta["format"]
+        if not isinstance(found, int):
+            raise ValueError
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TraceError("trace-foreign", f"{run} is not a run of repro-audit: its run.json is missing or no such file") from error
+    if not is_known(found):
+        raise newer(run, found)
+    try:
+        facts: dict[str, Any] = checked(meta, META)
+    except WrongFactError as error:
+        raise TraceError("trace-foreign", f"{run} is not a run of repro-audit: its run.json {error}") from error
+    facts["script"] = redacted_words(facts.get("script") or [])
+    facts["plan"] = {"script": facts["script"], "python": ""} | (facts.get("plan") or {})
+    facts["error"] = redacted(facts["error"]) if facts.get("error") else None
+    facts["environment"] = redacted_variables({name: str(value) for name, value in (facts.get("environment") or {}).items()})
+    return facts
+
+
+class Trace:
+    """One sealed run."""
+
+    def __init__(self, run: Path, lanes: Path | None = None, going: bool = False) -> None:
+        """Read a run that has been sealed, see `opened`; `lanes`: its sealed lanes, where they are not within it; `going`: it still runs.
 
         Raises `TraceError`: `trace-missing`, `trace-foreign`, `trace-newer`, `trace-truncated`.
         """
         self.path = run
-        if not run.is_dir():
-            raise TraceError("trace-missing", f"there is no run at {run}")
-        try:
-            meta = load(files.read(run / "run.json"))
-            found = meta["format"]
-            if not isinstance(found, int):
-                raise ValueError
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise TraceError("trace-foreign", f"{run} is not a run of repro-audit: its run.json is missing or no such file") from error
-        if not is_known(found):
-            raise newer(run, found)
-        try:
-            self.meta: dict[str, Any] = checked(meta, META)
-        except WrongFactError as error:
-            raise TraceError("trace-foreign", f"{run} is not a run of repro-audit: its run.json {error}") from error
-        self.meta["script"] = redacted_words(self.meta.get("script") or [])
-        self.meta["plan"] = {"script": self.meta["script"], "python": ""} | (self.meta.get("plan") or {})
-        self.meta["error"] = redacted(self.meta["error"]) if self.meta.get("error") else None
-        self.meta["environment"] = redacted_variables({name: str(value) for name, value in (self.meta.get("environment") or {}).items()})
-        self.going = not own and is_going(run, self.meta)
-        lanes = self._sealed(own)
+        self.meta = _meta(run)
+        self.going = going
+        lanes = lanes or run / "lanes"
         try:
             index = load(files.read(lanes / "index.json"))
             if not is_known(index["format"]):
@@ -239,29 +282,10 @@ class Trace:
         for lane in self.lanes.values():
             _check_parquet(lane.path.with_suffix(".parquet"), _NEEDED, lane.facts["records"])
 
-    def _sealed(self, own: bool) -> Path:
-        """The folder of the sealed lanes; of a run that is going on, or is not ours to write to, one of our own that goes with us."""
-        run, lanes, spool = self.path, self.path / "lanes", self.path / "spool"
-        if lanes.is_symlink() or spool.is_symlink():
-            raise TraceError(
-                "trace-foreign", f"{run} is not a run of repro-audit: {lanes.name if lanes.is_symlink() else spool.name} is a link"
-            )
-        ours = run.stat().st_uid == os.geteuid() if hasattr(os, "geteuid") else True
-        with _alone(run) as alone:
-            whole = (lanes / "index.json").exists()
-            if not spool.is_dir():
-                return lanes
-            if whole:
-                if ours and alone and not self.going:
-                    shutil.rmtree(spool, ignore_errors=True)
-                return lanes
-            if ours and alone and not self.going and os.access(run, os.W_OK):
-                seal(run, own=own)
-                return lanes
-        beside = tempfile.mkdtemp(prefix="repro-audit-")
-        weakref.finalize(self, shutil.rmtree, beside, ignore_errors=True)
-        seal(run, Path(beside))
-        return Path(beside) / "lanes"
+    @property
+    def digests(self) -> set[int]:
+        """Versions of the formula by which this run's digests were made; the first had none in its files."""
+        return {process.get("digest") or 1 for process in self.processes} or {1}
 
     @property
     def unfinished(self) -> str | None:
