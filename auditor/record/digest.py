@@ -79,6 +79,13 @@ def unseen(function: Callable[..., Result]) -> Callable[..., Result]:
 unread: dict[str, int] = {}
 
 
+def count_unread(tensor: Any) -> None:
+    """Count a tensor whose values nobody could read, so that it is told with what was lost."""
+    layout = str(getattr(tensor, "layout", ""))[6:]
+    kind = type(tensor).__qualname__ + (f" ({layout})" if layout not in ("", "strided") else "")
+    unread[kind] = unread.get(kind, 0) + 1
+
+
 def has_own_dispatch(kind: type) -> bool:
     """Whether a class of tensors answers for what is done with its tensors: they wrap others, or stand for values that are not there."""
     import torch
@@ -164,7 +171,7 @@ def _of_wrapper(tensor: Any) -> int:
     except Exception as error:  # it has none
         if interrupts(error):
             raise
-    unread[kind.__qualname__] = unread.get(kind.__qualname__, 0) + 1
+    count_unread(tensor)
     return 0
 
 

@@ -86,6 +86,7 @@ class Inputs:
         except Exception as error:  # a tensor without readable memory, or a wrapper
             if interrupts(error):
                 raise
+            digest.count_unread(tensor)
             return 0
         changed = handed is not None and handed.number > 0  # it was written by an op or read by one, and holds something else now
         number = self._emit(self._descriptor(shape, changed), value, site, rows)

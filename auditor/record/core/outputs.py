@@ -93,6 +93,7 @@ class Outputs:
                 if interrupts(error):
                     raise
                 metas[position:] = [(type(tensor).__name__, (), None, "")]
+                digest.count_unread(tensor)
                 digests.append(0)
         return self.of_metas(facts, metas, self._plain_key(key)), digests
 
