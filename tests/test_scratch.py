@@ -18,7 +18,7 @@ import pytest
 from auditor import pipeline
 from auditor.compare import compare
 from auditor.errors import LaunchError
-from auditor.launch import Snapshot, launch, moved, new_folder, remove, room
+from auditor.launch import Snapshot, launch, moved, new_folder, path_for_copy, remove
 from auditor.launch import tree as tree_module
 from auditor.launch.cache import slot
 from auditor.plan import Plan
@@ -293,7 +293,7 @@ def test_folders_too_deep_to_be_removed_are_not_copied(work: Path, tmp_path: Pat
     deep = work.joinpath(*"d" * 201)
     deep.mkdir(parents=True)
     snapshot = Snapshot.take(work, tmp_path / "before")
-    assert snapshot.unavailable == "it has more than 200 folders within each other"
+    assert snapshot.unavailable == "it has folders nested more than 200 deep"
     deep.rmdir()
     (deep.parent / "file").touch()
     copied = taken(work, tmp_path / "before").copy(tmp_path / "copy")
@@ -452,7 +452,7 @@ def test_removing_a_copy_touches_nothing_that_its_links_lead_to(work: Path, tmp_
     (work / ".git" / "HEAD").touch()
     there = held(tmp_path, times=False)
     top = tmp_path / "1.scratch"
-    taken(work, room(top, work))
+    taken(work, path_for_copy(top, work))
     assert os.readlink(top / tmp_path.name / work.name / ".git") == str(work / ".git")
     remove(top)
     assert held(tmp_path, times=False) == there
@@ -633,7 +633,7 @@ def test_every_pinned_run_begins_with_the_snapshot_and_a_kept_copy_goes_on(work:
         assert (made(held_still, tmp_path / f"pinned-{k}").path / "stdout").read_text() == "xxx\n"
     varied = pipeline.with_factors(plan.with_before(str(before.folder), tuple(before.outputs(work))), [], ["leftover-files"])
     assert (made(varied, tmp_path / "varied").path / "stdout").read_text() == "x\n"
-    pair = moved(plan, work, before.copy(room(tmp_path / "pair.scratch", work)))
+    pair = moved(plan, work, before.copy(path_for_copy(tmp_path / "pair.scratch", work)))
     for k, wanted in enumerate(("xxx\n", "xxxx\n")):
         run = made(pair, tmp_path / f"pair-{k}")
         assert (run.path / "stdout").read_text() == wanted
@@ -845,5 +845,5 @@ def test_a_bare_run_finds_in_a_copy_what_is_beside_its_folder(work: Path, tmp_pa
     write(work, show="print(open('../beside/x').read(), open('../../' + __import__('sys').argv[1] + '/beside/x').read())")
     (tmp_path / "beside").mkdir()
     (tmp_path / "beside" / "x").write_text("found")
-    to = taken(work, tmp_path / "before").copy(room(tmp_path / "1.scratch", work))
+    to = taken(work, tmp_path / "before").copy(path_for_copy(tmp_path / "1.scratch", work))
     assert bare(to, "show.py", tmp_path.name).out == b"found found\n"

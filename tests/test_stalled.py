@@ -54,7 +54,7 @@ def test_a_run_that_waits_for_ever_is_ended_with_what_it_started_and_its_port_is
         meeting.accept()
         """,
     )
-    monkeypatch.setattr(auditor.launch, "_PATIENCE", 4.0)
+    monkeypatch.setattr(auditor.launch, "_STALL_SECONDS", 4.0)
     launch(Plan(("train.py",), cwd=str(tmp_path)), tmp_path / "run", "run", "experiment", Silent(), quiet=True, usual=0.5)
     trace = Trace(tmp_path / "run")
     assert trace.meta["stopped"] == "stalled"
@@ -65,6 +65,6 @@ def test_a_run_that_waits_for_ever_is_ended_with_what_it_started_and_its_port_is
 
 def test_a_run_that_sleeps_as_long_as_whole_runs_do_is_not_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, train="import time\ntime.sleep(4)\n")
-    monkeypatch.setattr(auditor.launch, "_PATIENCE", 1.0)
+    monkeypatch.setattr(auditor.launch, "_STALL_SECONDS", 1.0)
     outcome = launch(Plan(("train.py",), cwd=str(tmp_path)), tmp_path / "run", "run", "experiment", Silent(), quiet=True, usual=4.2)
     assert (outcome.exit, outcome.stopped) == (0, None)

@@ -34,7 +34,7 @@ from auditor.judge import (
     without_baseline,
     write_baseline,
 )
-from auditor.launch import Screen, Snapshot, cache_folder, launch, new_folder, outcome, remove, why_nothing
+from auditor.launch import Screen, Snapshot, cache_folder, launch, new_folder, nothing_recorded, outcome, remove
 from auditor.listing import Listing, listing
 from auditor.mapping import mapping_of
 from auditor.pipeline.causes import Conclusion, explain
@@ -111,7 +111,7 @@ def audit(
     snapshot = _snapshot(plan, folder) if inquiry.explains else None
     try:
         a = runs.one(usual, "control-1", "control")
-        nothing = why_nothing(a)
+        nothing = nothing_recorded(a)
         if nothing is not None:
             reason = f"{nothing.message} [{nothing.slug}]"
             notes = [*filter(None, [wants_a_gpu(a)])]
@@ -423,7 +423,7 @@ def diff(a: Path, b: Path, strict: bool = False) -> Audit:
     """
     runs = [Trace(a), Trace(b)]
     for run in runs:
-        error = why_nothing(run)
+        error = nothing_recorded(run)
         if error is not None:
             raise LaunchError(error.slug, f"{run.path}: {error.message}")
     if runs[0].id == runs[1].id:
@@ -506,7 +506,7 @@ def folder_for(keep: Path | None, plan: Plan) -> Path:
 
 
 def _insist_on_something(trace: Trace, folder: Path) -> None:
-    error = why_nothing(trace)
+    error = nothing_recorded(trace)
     if error is not None:
         raise LaunchError(error.slug, f"{error.message}; what there is of the run is in {folder}")
 
