@@ -18,7 +18,7 @@ from tests.processes import write
 
 
 def test_a_run_stalls_when_nothing_is_recorded_printed_started_or_computed_for_longer_than_our_patience() -> None:
-    began = time.monotonic()
+    began = round(time.monotonic())  # whole seconds: their differences are exact
     stall = Stall(30.0)
     ticks = [began + second for second in range(200)]
     assert not any(stall.seen(now, "the same", 0.001 * k) for k, now in enumerate(ticks[:30]))
