@@ -171,7 +171,7 @@ def test_a_rule_holds_for_the_versions_that_it_names(bounds: str | None, version
 @pytest.mark.parametrize("bounds", ["", "2.6", ">=", ">=2.6;<3", "~=2.6", ">=2.6,", ">=two", ">=2.6+cpu"])
 def test_what_is_no_bound_of_versions_is_refused(bounds: str) -> None:
     data = RULES["tf32-on-cuda"].model_dump(by_alias=True, exclude_none=True)
-    with pytest.raises(ValueError, match="is no list of bounds"):
+    with pytest.raises(ValueError, match="is not a list of bounds"):
         Rule.model_validate(data | {"torch": bounds})
 
 
@@ -181,7 +181,7 @@ def test_a_wrong_bound_is_told_with_its_place_in_the_file(tmp_path: Path) -> Non
     with pytest.raises(UsageError) as caught:
         load_rules([tmp_path], plugins.detectors())
     assert caught.value.message.splitlines()[1:] == [
-        f"{tmp_path}/half-sums-on-cuda.yaml:4:1: torch: 'from 2.6 on' is no list of bounds such as '>=2.6,<2.15'"
+        f"{tmp_path}/half-sums-on-cuda.yaml:4:1: torch: 'from 2.6 on' is not a list of bounds such as '>=2.6,<2.15'"
     ]
 
 

@@ -111,8 +111,8 @@ def test_every_error_of_every_tolerance_is_told_at_once_with_its_place(tmp_path:
         "fourth.yaml:1:1", "second.yaml:6:1", "second.yaml:1:1", "third.yaml:1:1",
     ]  # fmt: skip
     said = "\n".join(told)
-    for words in ("references is missing", "there is no key colour", "what is not judged has no bound", "id is there twice",
-                  "the tolerance other belongs into other.yaml", "mapping"):  # fmt: skip
+    for words in ("references is missing", "there is no key colour", "an op that is not judged has no bound", "id occurs twice",
+                  "the tolerance other must be in a file named other.yaml", "mapping"):  # fmt: skip
         assert words in said, words
 
 
