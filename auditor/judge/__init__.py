@@ -99,11 +99,8 @@ def _merged(hits: Iterable[Hit]) -> list[Hit]:
 
 
 def _finding(rule: Rule, hit: Hit, run: Tables) -> Finding:
-    said = {
-        **hit.values,
-        "count": hit.count,
-        "often": _step_share(hit.steps, max((lane.steps for lane in run.run.lanes.values()), default=0)),
-    }
+    steps = max((lane.steps for lane in run.run.lanes.values()), default=0)
+    said = {**hit.values, "count": hit.count, "often": _step_share(hit.steps, steps)}
     message = PLACEHOLDER.sub(lambda name: str(said.get(name[1], name[0])), rule.message) + _in_lanes(hit.lanes)
     evidence = {name: value for name, value in hit.values.items() if value is not None and name not in ("file", "line", "code")}
     if set(hit.lanes) - {"main"}:
