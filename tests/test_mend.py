@@ -960,7 +960,7 @@ CASES = [
         | import torch
         |+from pathlib import Path
         |+
-        |+Path("a {b}.pt").unlink(missing_ok=True)  # each run begins anew
+        |+Path("a {b}.pt").unlink(missing_ok=True)  # every run starts without it
         |
         | state = torch.load("a {b}.pt")  # HERE
         ''',
@@ -985,7 +985,7 @@ CASES = [
         |
         | if __name__ == "__main__":
         |     # go
-        |+    Path("runs/last.pt").unlink(missing_ok=True)  # each run begins anew
+        |+    Path("runs/last.pt").unlink(missing_ok=True)  # every run starts without it
         |     main()
         """,
         leftover="runs/last.pt",
