@@ -26,9 +26,9 @@ from auditor.tolerance import (
     computed_in,
     effective_roundoff,
     from_json,
+    inherited_bound,
     matching,
-    norm_carried,
-    norm_due,
+    norm_bound,
     unit_roundoff,
 )
 
@@ -36,11 +36,11 @@ SHIPPED = load_tolerances(pipeline.shipped_rules())
 FILES = sorted((pipeline.shipped_rules() / "tolerances").glob("*.yaml"))
 
 
-def due(op: str, *inputs: np.ndarray, output: np.ndarray, dtype: str = "float32", args: tuple[object, ...] = ()) -> float | None:
-    """The norm-wise due of an op with these inputs."""
+def error_bound(op: str, *inputs: np.ndarray, output: np.ndarray, dtype: str = "float32", args: tuple[object, ...] = ()) -> float | None:
+    """The norm-wise error_bound of an op with these inputs."""
     tolerance = matching(SHIPPED, op)
     assert tolerance is not None
-    return norm_due(tolerance, dtype, [(x.shape, norm(x)) for x in inputs], (output.shape, norm(output)), args)
+    return norm_bound(tolerance, dtype, [(x.shape, norm(x)) for x in inputs], (output.shape, norm(output)), args)
 
 
 def norm(values: np.ndarray) -> float:
@@ -243,7 +243,7 @@ def test_products_added_in_any_order_differ_by_no_more_than_their_due(rows: int,
     for k in range(inner):
         forward += np.outer(a[:, k], b[k])
         backward += np.outer(a[:, inner - 1 - k], b[inner - 1 - k])
-    bound = due("aten.mm.default", a, b, output=forward)
+    bound = error_bound("aten.mm.default", a, b, output=forward)
     assert bound is not None
     assert norm(forward.astype(np.float64) - backward) <= bound
     # and it is no licence: a hundredth of the terms' magnitude is far beyond
@@ -256,7 +256,7 @@ def test_numbers_added_in_any_order_differ_by_no_more_than_their_due(elements: i
     values = (np.random.default_rng(seed).standard_normal(elements) + shift).astype(np.float32)
     one, other = np.cumsum(values, dtype=np.float32)[-1:], np.cumsum(values[::-1], dtype=np.float32)[-1:]
     for op, a, b in (("aten.sum.default", one, other), ("aten.mean.default", one / np.float32(elements), other / np.float32(elements))):
-        bound = due(op, values, output=a.reshape(()))
+        bound = error_bound(op, values, output=a.reshape(()))
         assert bound is not None
         assert abs(float(a[0]) - float(b[0])) <= bound
 
@@ -265,8 +265,8 @@ def test_what_moves_numbers_may_round_once_and_carries_a_difference_as_it_is() -
     tolerance = matching(SHIPPED, "aten.relu.default")
     assert tolerance is not None
     shape = (10, 10)
-    assert norm_due(tolerance, "float32", [(shape, 100.0)], (shape, 100.0)) == pytest.approx(2 * 2.0**-24 * 100)
-    assert norm_carried(tolerance, [(shape, 100.0, 0.5)], (shape, 100.0)) == 0.5
+    assert norm_bound(tolerance, "float32", [(shape, 100.0)], (shape, 100.0)) == pytest.approx(2 * 2.0**-24 * 100)
+    assert inherited_bound(tolerance, [(shape, 100.0, 0.5)], (shape, 100.0)) == 0.5
 
 
 #: Ops of one input of 6 x 8 numbers whose rules say that norms tell what becomes of a change of it, as NumPy or a formula has them.
@@ -309,7 +309,7 @@ def test_a_change_of_the_input_moves_a_result_by_no_more_than_is_said(op: str, s
     assert tolerance is not None
     out = CARRIED[op](x)
     moved = CARRIED[op](x + change) - out
-    carried = norm_carried(tolerance, [(x.shape, norm(x), norm(change))], (np.shape(out), norm(out)))
+    carried = inherited_bound(tolerance, [(x.shape, norm(x), norm(change))], (np.shape(out), norm(out)))
     assert carried is not None
     assert norm(moved) <= carried * (1 + 1e-9) + 1e-12
 
@@ -326,7 +326,7 @@ def test_of_ops_that_jump_repeat_or_multiply_norms_do_not_tell_what_a_change_bec
     tolerance = matching(SHIPPED, op)
     assert tolerance is not None
     assert tolerance.judged
-    assert norm_carried(tolerance, [((4, 4), 1.0, 0.1)] * 2, ((4, 4), 1.0)) is None
+    assert inherited_bound(tolerance, [((4, 4), 1.0, 0.1)] * 2, ((4, 4), 1.0)) is None
 
 
 def test_a_difference_is_carried_through_a_product_by_the_norm_of_the_other_side() -> None:
@@ -337,13 +337,13 @@ def test_a_difference_is_carried_through_a_product_by_the_norm_of_the_other_side
     tolerance = matching(SHIPPED, "aten.addmm.default")
     assert tolerance is not None
     given_ = [(x.shape, norm(x), norm(dx)) for x, dx in ((bias, dbias), (a, da), (b, db))]
-    carried = norm_carried(tolerance, given_, (out.shape, norm(out)))
+    carried = inherited_bound(tolerance, given_, (out.shape, norm(out)))
     assert carried is not None
     assert norm(moved - out) <= carried < 100 * norm(moved - out)
-    assert norm_carried(tolerance, given_, (out.shape, norm(out)), ("alpha", 3)) is None
+    assert inherited_bound(tolerance, given_, (out.shape, norm(out)), ("alpha", 3)) is None
     # operands and summand may all be square: the summand stands first, and a swap would bound something else
     square = [((8, 8), 1.0, 5.0), ((8, 8), 10.0, 0.0), ((8, 8), 10.0, 0.0)]
-    assert norm_carried(tolerance, square, ((8, 8), 100.0)) == 5.0
+    assert inherited_bound(tolerance, square, ((8, 8), 100.0)) == 5.0
 
 
 @pytest.mark.parametrize(
@@ -359,7 +359,7 @@ def test_where_norms_tell_nothing_nothing_is_said(op: str, dtype: str) -> None:
     tolerance = matching(SHIPPED, op)
     assert tolerance is not None
     shape = (4, 4)
-    assert norm_due(tolerance, dtype, [(shape, 1.0), (shape, 1.0)], (shape, 1.0)) is None
+    assert norm_bound(tolerance, dtype, [(shape, 1.0), (shape, 1.0)], (shape, 1.0)) is None
 
 
 def test_a_factor_that_the_norms_do_not_tell_takes_the_bound_away() -> None:
@@ -367,9 +367,9 @@ def test_a_factor_that_the_norms_do_not_tell_takes_the_bound_away() -> None:
     tolerance = matching(SHIPPED, "aten.add.Tensor")
     assert tolerance is not None
     inputs = [(shape, 1.0), (shape, 1.0)]
-    assert norm_due(tolerance, "float32", inputs, (shape, 2.0)) is not None
-    assert norm_due(tolerance, "float32", inputs, (shape, 2.0), ("alpha", 1000)) is None
-    assert norm_due(tolerance, "float32", inputs, (shape, 2.0), (1000.0,)) is None
+    assert norm_bound(tolerance, "float32", inputs, (shape, 2.0)) is not None
+    assert norm_bound(tolerance, "float32", inputs, (shape, 2.0), ("alpha", 1000)) is None
+    assert norm_bound(tolerance, "float32", inputs, (shape, 2.0), (1000.0,)) is None
 
 
 @given(
@@ -382,8 +382,8 @@ def test_a_due_grows_with_the_numbers_and_with_the_roundoff(dtype: str, scale: f
     assert tolerance is not None
     shape = (size, size)
     count = 1 if op in ("aten.sum.default", "aten.relu.default") else 2
-    small, large = (norm_due(tolerance, dtype, [(shape, s)] * count, (shape, s)) for s in (scale, 2 * scale))
-    exact = norm_due(tolerance, "float64", [(shape, scale)] * count, (shape, scale))
+    small, large = (norm_bound(tolerance, dtype, [(shape, s)] * count, (shape, s)) for s in (scale, 2 * scale))
+    exact = norm_bound(tolerance, "float64", [(shape, scale)] * count, (shape, scale))
     assert small is not None
     assert large is not None
     assert exact is not None
