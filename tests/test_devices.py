@@ -32,11 +32,11 @@ def test_a_list_of_devices_is_taken_apart() -> None:
 @pytest.mark.parametrize(
     ("names", "slug", "said"),
     [
-        ("gpu", "no-such-device", "no device is called gpu"),
+        ("gpu", "no-such-device", "there is no device gpu"),
         ("cude", "no-such-device", "did you mean cuda?"),
-        (",", "no-such-device", "a list is wanted"),
+        (",", "no-such-device", "expected a list"),
         ("cuda:first", "no-such-device", "a number"),
-        ("cpu:avx3", "no-such-device", "no variant of a CPU"),
+        ("cpu:avx3", "no-such-device", "not a variant of a CPU"),
         ("cpu:mkl=fast", "no-such-device", "mkl can be compatible"),
         ("cpu:threads=0", "no-such-device", "threads=N"),
         ("cpu,CPU", "device-twice", "cannot differ from itself"),
