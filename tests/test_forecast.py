@@ -1,4 +1,4 @@
-"""The forecast: what rules say of a GPU without one, where they are silent, how it is shown, and whether the list of ops is torch's own."""
+"""The CUDA forecast: what rules say about a GPU, where they find nothing, how it is shown, and that the list of ops is torch's own."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.findings import found, places
 
 RULES = {name: file.rule for name, file in pipeline.all_rules().items() if file.rule.forecast}
 
-#: What torch 2.13 documents to be nondeterministic, and as which ops it is recorded; `True`: it raises under strictness.
+#: What torch 2.13 documents as nondeterministic, and the ops in its record; `True`: it raises in deterministic mode.
 _SORTED = {"aten.index_add_.default": False}
 LISTED: dict[str, dict[str, bool]] = {
     **{f"torch.nn.Conv{n}d when called on CUDA tensor": {"aten.convolution_backward.default": False} for n in (1, 2, 3)},
@@ -50,7 +50,7 @@ LISTED: dict[str, dict[str, bool]] = {
     "torch.nn.MaxUnpool1d": {"aten.max_unpool2d.default": True},
     "torch.nn.MaxUnpool2d": {"aten.max_unpool2d.default": True},
     "torch.nn.MaxUnpool3d": {"aten.max_unpool3d.default": True},
-    # bilinear and trilinear do not raise: nn.functional.interpolate takes a deterministic formula then
+    # bilinear and trilinear do not raise: nn.functional.interpolate uses a deterministic formula then
     "torch.nn.functional.interpolate when attempting to differentiate a CUDA tensor and one of the following modes is used: "
     "- linear - bilinear - bicubic - trilinear": {
         "aten.upsample_linear1d_backward.default": True, "aten.upsample_bilinear2d_backward.default": False,
@@ -75,7 +75,7 @@ LISTED: dict[str, dict[str, bool]] = {
     "torch.Tensor.scatter_reduce when reduce='prod' and called on CUDA tensor": {"aten.scatter_reduce.two": True},
 }  # fmt: skip
 
-#: What of it the rule leaves out, and why.
+#: Documented ops that the rule leaves out, and why.
 _TWICE = "varies only where an index occurs twice: repeated-index-write and order-dependent-write find that in the run itself"
 _ON_CPU = "of CPU tensors, and so no forecast"
 LEFT_OUT = {
@@ -91,7 +91,7 @@ LEFT_OUT = {
 
 
 def documented() -> dict[str, bool]:
-    """The entries of the two lists in the docstring of the installed torch's `use_deterministic_algorithms`; `True`: it raises.
+    """The entries of both lists in the docstring of the installed torch's `use_deterministic_algorithms`; `True`: it raises.
 
     Read from the source: importing torch takes seconds.
     """
@@ -204,14 +204,14 @@ def test_a_rule_that_does_not_hold_for_the_torch_of_the_run_is_silent(version: s
     assert bool(found(tmp_path, "nondeterministic-on-cuda", program)) is speaks
 
 
-# what depends on switches
+# conditions on settings
 
 CONV, RNN, MATMUL = (f"torch.backends.{part}.fp32_precision" for part in ("cudnn.conv", "cudnn.rnn", "cuda.matmul"))
 CUDNN = "torch.backends.cudnn"
 
 
 def start(lane: LaneBuilder, **switches: Any) -> None:
-    """The switches as torch 2.13 has them at first, but for these."""
+    """The initial settings of torch 2.13, except for these."""
     first = {
         f"{CUDNN}.enabled": True, f"{CUDNN}.benchmark": False, f"{CUDNN}.allow_tf32": True, "torch.backends.cuda.matmul.allow_tf32": False,
         CONV: "tf32", RNN: "tf32", MATMUL: "none", "environ:NVIDIA_TF32_OVERRIDE": None, "environ:CUBLAS_WORKSPACE_CONFIG": None,
@@ -379,7 +379,7 @@ def test_draws_are_told_of_modules_alone(tmp_path: Path) -> None:
     assert places(found(tmp_path, "other-draws-on-cuda", program)) == [(4, 1)]
 
 
-# how it is shown
+# reports
 
 
 def foretold(line: int, message: str, rule: str = "tf32-on-cuda", count: int = 1) -> Finding:

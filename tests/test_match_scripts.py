@@ -1,4 +1,4 @@
-"""Matching real pairs of scripts: what the recorder saw of each, held against the other."""
+"""Matching real pairs of scripts, recorded and compared with each other."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 class _Silent:
     def output(self, stream: int, data: bytes) -> None:
-        """Leave it out."""
+        """Drop it."""
 
     def progress(self, progress: object) -> None:
-        """Leave it out."""
+        """Drop it."""
 
 
 @pytest.fixture(scope="module")
 def values_of(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """What a script gave to names, each script run once; `changed` are pieces of its text that are replaced first."""
+    """The named values of a script; each script runs once. `changed` are replacements in its text."""
 
     @cache
     def recorded(script: Path, *changed: tuple[str, str], args: tuple[str, ...] = ()) -> list[Series]:
@@ -196,7 +196,7 @@ def test_a_refactoring_agrees_and_one_whose_schedule_is_a_step_late_does_not(val
     assert pair_of(other, "weights").follows == "velocity"
 
 
-#: A fault of adam_library.py or adam_by_hand.py: which, what is replaced by what, the name where it comes from, and what is said.
+#: Faults of adam_library.py or adam_by_hand.py: the replacement, the name that it comes from, and the expected report.
 FAULTS = [
     ("adam_library", "eps=1e-8", "eps=1e-2", "w1", "the update of `w1`", "another epsilon in a denominator"),
     (
@@ -245,7 +245,7 @@ def test_two_callables_are_matched_in_a_notebook_or_a_test() -> None:
 
     x, w = np.arange(6.0).reshape(2, 3), np.ones((3, 4))
     np.random.seed(3)
-    match: Any = auditor.match  # loaded when it is asked for
+    match: Any = auditor.match  # loaded on demand
     audit = match(by_numpy, by_torch, x, w)
     (h,) = [pair for pair in audit.names if pair.a == "h"]
     assert (audit.verdict, h.agrees, h.relation and h.relation.kind) == ("diverged", False, "sign")

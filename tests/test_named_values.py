@@ -1,4 +1,4 @@
-"""The values that a script gives to names: which are recorded, under which name, in which step; and that the script does not notice."""
+"""The values that a script assigns to names: which are recorded, under which name, in which step; and that the script does not notice."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from tests.processes import bare, write
 
 class _Silent:
     def output(self, stream: int, data: bytes) -> None:
-        """Leave it out."""
+        """Drop it."""
 
     def progress(self, progress: object) -> None:
-        """Leave it out."""
+        """Drop it."""
 
 
 def recorded(folder: Path, script: str, run: str = "run", **how: Any) -> Trace:
@@ -64,7 +64,7 @@ class Names:
 
 
 def values(series: Series) -> list[Any]:
-    """All values of a name, as Python's own."""
+    """All values of a name, as Python numbers."""
     found = [series.value(k) for k in range(len(series.order))]
     assert all(one is not None for one in found)
     return [one.tolist() for one in found if one is not None]
@@ -1042,7 +1042,7 @@ def test_what_two_callables_return_and_the_parameters_of_modules_are_compared() 
         def forward(self, x: Any) -> Any:
             return self.lin(x)
 
-    match: Any = auditor.match  # loaded when it is asked for
+    match: Any = auditor.match  # loaded on demand
     x = torch.arange(6.0).reshape(2, 3)
     same = match(Net(0), Net(0), x)
     assert [(pair.a, pair.agrees) for pair in same.names] == [(name, True) for name in ("module.lin.weight", "module.lin.bias", "return")]

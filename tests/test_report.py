@@ -1,6 +1,6 @@
-"""Every report, over every audit of `audits.py`, against the files in `reports/`.
+"""Every report, over every audit of `audits.py`, compared with the files in `reports/`.
 
-After a change that is meant, write them anew and look at the difference: `UPDATE_GOLDEN=1 pytest tests/test_report.py`.
+After an intended change, write them again and review the difference: `UPDATE_GOLDEN=1 pytest tests/test_report.py`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from tests.audits import AUDITS, PINNED, VARIED
 
 GOLDEN = Path(__file__).parent / "reports"
 REPORTS = reports()
-#: What the names of verbose reports end with.
+#: Suffix of the names of verbose reports.
 VERBOSE = ".verbose.txt"
 NAMES = [pytest.param(report, id=name) for name, report in REPORTS.items()]
 FIXTURES = list(AUDITS)
@@ -43,7 +43,7 @@ each_audit = pytest.mark.parametrize("fixture", FIXTURES)
 
 
 class Terminal(io.StringIO):
-    """A stream that says that it is a terminal."""
+    """A stream that claims to be a terminal."""
 
     def isatty(self) -> bool:
         """Say so."""
@@ -52,14 +52,14 @@ class Terminal(io.StringIO):
 
 @pytest.fixture(autouse=True)
 def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of the terminal in which the tests run."""
+    """An environment without the settings of the terminal in which the tests run."""
     for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "COLORTERM"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM", "xterm-256color")
 
 
 def rendered(name: str, audit: Audit, out: TextIO | None = None) -> str:
-    """What a report writes."""
+    """The output of a report."""
     stream = out or io.StringIO()
     REPORTS[name].render(audit, stream)
     stream.seek(0)
@@ -151,7 +151,7 @@ def test_json_is_read_back_as_it_was(fixture: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
 def test_json_is_json_whatever_the_script_is_called(encoding: str, tmp_path: Path) -> None:
-    """A name that is no text in any encoding is held as lone surrogates, which JSON does not have."""
+    """A name that is not text in any encoding is kept as lone surrogates, which JSON does not have."""
     out = io.TextIOWrapper(io.BytesIO(), encoding=encoding, newline="\n")
     path = tmp_path / "audit.json"
     path.write_text(rendered("json", made("hostile"), out), encoding=encoding)
@@ -387,7 +387,7 @@ def test_plain_text_is_one_short_line_of_what_can_be_printed(value: str, most: i
 
 
 def alike(name: str, numbers: Iterable[int], pinned: Iterable[str] = (), varied: Iterable[str] = ()) -> list[RunOutcome]:
-    """Runs made alike; controls if they are named so."""
+    """Runs made in the same way; controls if named so."""
     role: Literal["control", "experiment"] = "control" if name == "control" else "experiment"
     return [RunOutcome(id=f"{name}-{k}", role=role, pinned=list(pinned), varied=list(varied), exit=0) for k in numbers]
 

@@ -1,4 +1,4 @@
-"""Rules: how their files are read, what they find, what the user may accept, and the script beside each of them."""
+"""Rules: how their files are read, what they find, what the user may accept, and their test scripts."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ WHOLE: dict[str, Any] = {
 
 
 def rule_of(**changes: Any) -> Rule:
-    """A rule that is like the one above but for these keys; None takes a key out."""
+    """A rule like the one above with these keys changed; None removes a key."""
     return Rule.model_validate({key: value for key, value in (WHOLE | changes).items() if value is not None}, strict=True)
 
 
@@ -49,13 +49,13 @@ def folder_of(path: Path, **files: str) -> Path:
 
 
 def write_beside(folder: Path, **sources: str) -> None:
-    """Scripts beside rules, whose names have hyphens."""
+    """Test scripts of rules, whose names have hyphens."""
     for name, source in sources.items():
         (folder / f"{name.replace('_', '-')}.py").write_text(textwrap.dedent(source).lstrip("\n"))
 
 
 def faults(folder: Path) -> list[str]:
-    """What is said of the rules of a folder, each without the folder's name."""
+    """The errors in the rules of a folder, each without the folder's name."""
     with pytest.raises(UsageError) as caught:
         load_rules([folder], plugins.detectors())
     assert caught.value.slug == "bad-rule"
@@ -65,7 +65,7 @@ def faults(folder: Path) -> list[str]:
 
 
 def found(tmp_path: Path, program: Callable[[LaneBuilder], None], rule: Rule, **facts: Any) -> list[Finding]:
-    """The findings of a rule in a run that was written by hand."""
+    """The findings of a rule in a hand-written run."""
     run = TraceBuilder(tmp_path / "run", **facts)
     program(run.lane())
     with Tables(run.sealed()) as tables:
@@ -258,7 +258,7 @@ CONDITIONS = st.recursive(
 
 
 def fits(row: dict[str, Any], match: dict[str, Any]) -> bool | None:
-    """What a condition means, said once more without SQL; None where a value is missing."""
+    """The meaning of a condition, restated without SQL; None where a value is missing."""
     parts: list[bool | None] = []
     for field, wanted in match.items():
         if field in ("all", "any"):
@@ -345,7 +345,7 @@ def test_an_interrupt_within_a_question_is_no_rule_that_fails(happened: Tables) 
         runs[0]._ask(interrupted)
         yield from ()
 
-    def interrupted() -> None:  # what DuckDB makes of the exception of a signal's handler; whether it looks in time is chance
+    def interrupted() -> None:  # DuckDB's error for an exception in a signal handler; whether it notices in time is chance
         raise RuntimeError("Query interrupted")
 
     long = Detector("long", asks, plugins.detectors()["varying-seed"].params, frozenset())
@@ -353,7 +353,7 @@ def test_an_interrupt_within_a_question_is_no_rule_that_fails(happened: Tables) 
         judge([happened], [rule_of(match=None, detector="long", message="m")], {"long": long})
 
 
-# what the user accepts
+# allowances
 
 
 def script_with(tmp_path: Path, source: str) -> tuple[Path, list[int]]:
@@ -363,7 +363,7 @@ def script_with(tmp_path: Path, source: str) -> tuple[Path, list[int]]:
 
 
 def judged(tmp_path: Path, source: str) -> list[tuple[str, int | None]]:
-    """Findings of a rule on every line that calls rand, less those that the source allows."""
+    """Findings of a rule on every line that calls rand, except those that the source allows."""
     cwd, lines = script_with(tmp_path, source)
     run = TraceBuilder(tmp_path / "run", cwd=str(cwd))
     lane = run.lane()

@@ -1,4 +1,4 @@
-"""Copies of the working directory: what they hold, what they leave alone, and that a run in one is the run that would be made in place."""
+"""Copies of the working directory: their content, that the original is untouched, and that a run in a copy equals a run in place."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Held = dict[str, tuple[object, ...]]
 
 
 def held(folder: Path, *, times: bool = True) -> Held:
-    """All that a folder holds: kind, mode, time and content by path."""
+    """Everything in a folder: kind, mode, time and content by path."""
     found: Held = {}
     for at, folders, files in os.walk(folder):
         for name in (*folders, *files):
@@ -62,7 +62,7 @@ def work(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def copying(work: Path, tmp_path: Path) -> None:
-    """For what a file system does not show in which copies share their blocks."""
+    """For file systems that do not show which copies share their blocks."""
     probe = work / "probe"
     probe.write_bytes(b"x" * 4096)
     if tree_module._can_share(probe, tmp_path):
@@ -72,7 +72,7 @@ def copying(work: Path, tmp_path: Path) -> None:
 
 @pytest.fixture
 def somebody() -> Iterator[Path]:
-    """A folder of a user who is not allowed everything."""
+    """A folder of a user without root's permissions."""
     with tempfile.TemporaryDirectory() as folder:
         if os.geteuid() != 0:
             yield Path(folder)
@@ -85,7 +85,7 @@ def somebody() -> Iterator[Path]:
             os.seteuid(0)
 
 
-# What a snapshot holds
+# The content of a snapshot
 
 
 def test_a_copy_of_a_snapshot_holds_what_the_folder_held(work: Path, tmp_path: Path) -> None:
@@ -339,7 +339,7 @@ def test_a_snapshot_within_the_folder_holds_neither_itself_nor_the_runs(work: Pa
     assert sorted(os.listdir(again.copy(tmp_path / "copy"))) == ["file", "latest"]
 
 
-# What has changed since
+# Changes since the snapshot
 
 
 def test_what_is_new_gone_or_other_has_changed_and_what_was_there_before_is_an_output(work: Path, tmp_path: Path) -> None:
@@ -395,7 +395,7 @@ def test_a_file_that_is_only_linked_has_changed_if_it_was_written(work: Path, tm
     assert snapshot.outputs(work) == ["large"]
 
 
-# Copies that are other than the snapshot
+# Copies that differ from the snapshot
 
 
 def test_a_copy_can_be_without_files_and_have_others_of_another_text(work: Path, tmp_path: Path) -> None:
@@ -415,7 +415,7 @@ def test_a_copy_can_be_without_files_and_have_others_of_another_text(work: Path,
     assert (copied / "fixed").read_bytes() == b"text\r\n\xff"
     assert (copied / "fixed").stat().st_mode & 0o777 == 0o444
     assert (copied / "keep").read_text() == "k"
-    assert os.readlink(copied / "to-gone") == "out/a"  # which leads nowhere now, and not to the snapshot
+    assert os.readlink(copied / "to-gone") == "out/a"  # which dangles now, and does not lead to the snapshot
     assert held(work) == before
     assert held(snapshot.copy(tmp_path / "plain")) == before
 

@@ -1,4 +1,4 @@
-"""Runs that meet at a port, and runs that wait for ever: seen from outside, and ended with all that they started."""
+"""Runs that meet at a port, and runs that hang: observed from outside, and ended with all their processes."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_run_that_waits_for_ever_is_ended_with_what_it_started_and_its_port_is
     assert trace.meta["stopped"] == "stalled"
     assert trace.meta["ports"] == [f"listens {port}"]
     status = Path("/proc", (tmp_path / "run" / "stdout").read_text().strip(), "status")
-    assert not status.exists() or "State:\tZ" in status.read_text()  # nobody may have reaped it yet
+    assert not status.exists() or "State:\tZ" in status.read_text()  # it may not have been reaped yet
 
 
 def test_a_run_that_sleeps_as_long_as_whole_runs_do_is_not_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Tolerances: how their files are read, and the bounds that follow from them, held against arithmetic that is done."""
+"""Tolerances: how their files are read, and their bounds, tested against real arithmetic."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ FILES = sorted((pipeline.shipped_rules() / "tolerances").glob("*.yaml"))
 
 
 def error_bound(op: str, *inputs: np.ndarray, output: np.ndarray, dtype: str = "float32", args: tuple[object, ...] = ()) -> float | None:
-    """The norm-wise error_bound of an op with these inputs."""
+    """The norm-wise error bound of an op with these inputs."""
     tolerance = matching(SHIPPED, op)
     assert tolerance is not None
     return norm_bound(tolerance, dtype, [(x.shape, norm(x)) for x in inputs], (output.shape, norm(output)), args)
@@ -246,7 +246,7 @@ def test_products_added_in_any_order_differ_by_no_more_than_their_due(rows: int,
     bound = error_bound("aten.mm.default", a, b, output=forward)
     assert bound is not None
     assert norm(forward.astype(np.float64) - backward) <= bound
-    # and it is no licence: a hundredth of the terms' magnitude is far beyond
+    # and the bound is not too loose: a hundredth of the terms' magnitude is far beyond
     assert bound < 0.01 * norm(np.abs(a) @ np.abs(b)) + 1e-30
 
 
@@ -269,7 +269,7 @@ def test_what_moves_numbers_may_round_once_and_carries_a_difference_as_it_is() -
     assert inherited_bound(tolerance, [(shape, 100.0, 0.5)], (shape, 100.0)) == 0.5
 
 
-#: Ops of one input of 6 x 8 numbers whose rules say that norms tell what becomes of a change of it, as NumPy or a formula has them.
+#: Ops with one input of 6 x 8 numbers whose rules bound the effect of a change from norms, computed by NumPy or a formula.
 CARRIED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "aten.relu.default": lambda x: np.maximum(x, 0),
     "aten.abs.default": np.abs,
@@ -303,7 +303,7 @@ def test_a_change_of_the_input_moves_a_result_by_no_more_than_is_said(op: str, s
     stream = np.random.default_rng(seed)
     x = stream.standard_normal((6, 8)) * 2
     change = size * stream.standard_normal((6, 8))
-    if alone:  # all of the change in the element that counts most often, if one does
+    if alone:  # all of the change in the element that counts most often, if there is one
         change *= np.arange(48).reshape(6, 8) == x.argmax()
     tolerance = matching(SHIPPED, op)
     assert tolerance is not None
@@ -341,7 +341,7 @@ def test_a_difference_is_carried_through_a_product_by_the_norm_of_the_other_side
     assert carried is not None
     assert norm(moved - out) <= carried < 100 * norm(moved - out)
     assert inherited_bound(tolerance, given_, (out.shape, norm(out)), ("alpha", 3)) is None
-    # operands and summand may all be square: the summand stands first, and a swap would bound something else
+    # operands and summand may all be square: the summand comes first, and exchanging them would bound something else
     square = [((8, 8), 1.0, 5.0), ((8, 8), 10.0, 0.0), ((8, 8), 10.0, 0.0)]
     assert inherited_bound(tolerance, square, ((8, 8), 100.0)) == 5.0
 
