@@ -202,7 +202,7 @@ def _any(known: _Known, factors: list[str], enough: list[str], current: Seen) ->
         return None, everything
     for name in _smallest(left, partial(_makes_go, known, current)):
         known.found.append(Found(name, current, trial))
-    trial = known.of(known.names, "holds", "are these factors sufficient", current) if len(known.names) < len(everything) else trial
+    trial = known.of(known.names, "holds", "do they suffice", current) if len(known.names) < len(everything) else trial
     start = len(known.found) - sum(found.seen is current for found in known.found)
     known.found[start:] = [replace(found, held=trial) for found in known.found[start:]]
     return trial, everything
@@ -212,7 +212,7 @@ def _all(known: _Known, everything: list[str]) -> Trial:
     """Pin all factors except those that break the script."""
     while True:
         rest = [name for name in everything if name not in known.aside]
-        trial = known.of(rest, "holds", "is it any of the factors")
+        trial = known.of(rest, "holds", "is it any of them")
         if not trial.failed or not rest:
             return trial
         known.aside += _unbearable(known, rest, trial, "fails")
@@ -222,29 +222,29 @@ def _unbearable(known: _Known, names: list[str], failed: Trial, purpose: Purpose
     """A smallest set of factors that breaks the script; a blamed factor alone, if a trial confirms it."""
 
     def fails(some: list[str]) -> bool:
-        return known.of(some, purpose, "which factors break the script").failed
+        return known.of(some, purpose, "which of them can the script not bear").failed
 
     blamed = [name for name in failed.blamed if name in names][:_SUSPECTS]
     return next(([name] for name in blamed if fails([name])), []) or _smallest(names, fails)
 
 
 def _makes_go(known: _Known, current: Seen, names: list[str]) -> bool:
-    trial = known.of([*known.names, *names], "holds", "which factor is it", current)
+    trial = known.of([*known.names, *names], "holds", "which of them is it", current)
     return not trial.failed and _gone(current, trial.seen)
 
 
 def _returns(known: _Known, rest: list[str], found: Found) -> Found:
     """Free this factor alone and pin the rest; if the difference does not return, free its fellow suspects too."""
-    trial = known.of(rest, "returns", f"does it return when only {found.factor} is free", found.seen)
+    trial = known.of(rest, "returns", f"does it come back with {found.factor} alone let go", found.seen)
     while trial.failed and rest:
         known.aside += _unbearable(known, rest, trial, "fails")
         rest = [name for name in rest if name not in known.aside]
-        trial = known.of(rest, "returns", f"does it return when only {found.factor} is free", found.seen)
+        trial = known.of(rest, "returns", f"does it come back with {found.factor} alone let go", found.seen)
     if trial.seen is not None and not trial.failed:
         return replace(found, returned=trial)
     beside = [name for name in found.seen.suspects if name in rest and name not in known.names]
     if beside:
-        why = f"does it return when only {' and '.join([found.factor, *beside])} are free"
+        why = f"does it come back with {' and '.join([found.factor, *beside])} let go"
         together = known.of([name for name in rest if name not in beside], "returns", why, found.seen)
         if together.seen is not None and not together.failed:
             return replace(found, returned=together, beside=tuple(beside))
@@ -257,7 +257,7 @@ def _varied(known: _Known, factors: list[str], chancy: Collection[str]) -> Seen 
         rest = [name for name in factors if name not in known.names and name not in known.aside]
         if not rest:
             return None
-        everything = known.of(rest, "varies", "does any of the factors make a difference")
+        everything = known.of(rest, "varies", "does any of them make a difference")
         if everything.failed:
             known.aside += _unbearable(known, rest, everything, "varies")
             continue
@@ -271,7 +271,7 @@ def _varied(known: _Known, factors: list[str], chancy: Collection[str]) -> Seen 
         does = partial(_makes_differ, known, current, chancy)
         names = next(([name] for name in suspects if does([name])), [])
         names = names or _smallest(sorted(rest, key=partial(_rank, seen=current)), does)
-        trial = known.of(names, "varies", "which factor is it", current)
+        trial = known.of(names, "varies", "which of them is it", current)
         known.found += [Found(name, trial.seen or current, trial) for name in names]
 
 
@@ -282,7 +282,7 @@ def _is_by_chance(trial: Trial, chancy: Collection[str]) -> bool:
 
 
 def _makes_differ(known: _Known, current: Seen, chancy: Collection[str], names: list[str]) -> bool:
-    trial = known.of(names, "varies", "which factor is it", current)
+    trial = known.of(names, "varies", "which of them is it", current)
     return trial.seen is not None and not trial.failed and not _is_by_chance(trial, chancy)
 
 
