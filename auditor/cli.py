@@ -587,7 +587,7 @@ def _window(window: str | None) -> tuple[int, int] | None:
 def _check(fail_on: str, *outputs: Path | None) -> None:
     """Refuse what would only fail after the runs."""
     if fail_on not in _FAIL_ON:
-        raise UsageError("bad-fail-on", f"--fail-on {fail_on}: expected one of {', '.join(_FAIL_ON)}")
+        raise UsageError("bad-fail-on", f"--fail-on {fail_on}: one of {', '.join(_FAIL_ON)} is wanted")
     named = [output for output in outputs if output is not None]
     if len({os.path.abspath(output) for output in named}) < len(named):  # noqa: PTH100  # not through links: what was typed twice
         raise UsageError("same-output", f"two reports cannot both be written to {'stdout' if str(named[0]) == '-' else named[0]}")

@@ -6,7 +6,7 @@ from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
 
-#: The options of an audit by topic; options without a group come last.
+#: The options of an audit by what they are about; what is in no group comes last.
 GROUPS = {
     "How far an audit goes": ("--effort", "--runs", "--steps", "--timeout", "--strict", "--pin", "--vary", "--self-check"),
     "Other devices": ("--devices", "--shadow"),

@@ -700,7 +700,7 @@ def test_among_the_rounding_of_two_instruction_sets_a_wrong_kernel_alone_is_foun
     assert (divergence.kind, divergence.op, divergence.step, divergence.phase) == ("arithmetic", "aten.mm.default", 2, "forward")
     assert (divergence.file, divergence.line) == ("train.py", marks_of(SCRIPT)["the product"])
     assert "cpu:avx2 and cpu:default differ here" in divergence.sentence
-    # nothing before it and nothing after it is reported as wrong, though all of it differs
+    # nothing before it and nothing behind it is taken for wrong, though all of it differs
     assert [(error.op, error.line) for error in found.most if (error.excess or 0) > 1] == [(divergence.op, divergence.line)]
     early = [point.drift for point in found.curve if point.index < divergence.index]
     assert 0 < np.median(early) < 1e-4  # gradients that would be zero without rounding consist of rounding errors

@@ -221,7 +221,7 @@ def _commands_of_the_readme() -> list[list[str]]:
 
 @pytest.mark.parametrize("words", _commands_of_the_readme(), ids=" ".join)
 def test_a_command_of_the_readme_is_understood(words: list[str], tmp_path: Path) -> None:
-    """In an empty directory the only error is that the named files are missing."""
+    """In an empty directory only what it names is missing."""
     done = audited(tmp_path, *words)
     if words in (["rules", "list"], ["factors"]):
         assert done.status == 0

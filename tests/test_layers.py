@@ -127,7 +127,7 @@ TABLE: dict[str, Allowed] = {
     ),
     "auditor.report.words*": Allowed(("auditor.report.words.*", "auditor.results")),
     "auditor.report": Allowed(("auditor.report.words.*", "auditor.results")),
-    # an audit that cannot be read gives our own error, made from pydantic's
+    # reading an audit back fails in a sentence of ours, made of what pydantic says
     "auditor.report.json": Allowed(
         ("auditor.report", "auditor.results", "auditor.errors", "auditor.trace", "auditor.trace.files"), ("pydantic",)
     ),
@@ -301,7 +301,7 @@ def test_only_the_api_and_what_finds_members_of_sets_import_by_name_and_the_name
 
 
 def test_nothing_is_unpickled_or_evaluated() -> None:
-    """The recorder recompiles the source of one torch function, with our calls before and after it."""
+    """The recorder compiles the source of one function of torch anew, with a call of ours before and after it."""
     assert callers_of("eval", "exec") == {"auditor.record.probes.wrapping"}
     takers = [str(found) for module in MODULES for found in imports_of(module) if found.name in ("pickle", "marshal", "shelve", "dill")]
     assert takers == []
