@@ -79,9 +79,9 @@ def _check_known(what: str, given: str, known: tuple[str, ...], where: str = "")
 
 
 def _of_lane(
-    lane: LaneTrace, step: int | None, op: str | None, phase: str | None, file: str | None, kinds: Sequence[str] | None, room: int
+    lane: LaneTrace, step: int | None, op: str | None, phase: str | None, file: str | None, kinds: Sequence[str] | None, limit: int
 ) -> tuple[list[Event], int]:
-    """At most `room` rows of one lane, and the number of all matches."""
+    """At most `limit` rows of one lane, and the number of all matches."""
     conditions, values = ["list_contains(?, kind)"], [[kind for kind in RECORDS if not kinds or kind in kinds]]
     parameters: list[object] = list(values)
     for condition, value in (("step = ?", step), ("op GLOB ?", op), ("phase = ?", phase)):
@@ -97,14 +97,14 @@ def _of_lane(
     rows = lane.query(
         f'SELECT * FROM records WHERE {where} ORDER BY "row" LIMIT ?',  # as above
         *parameters,
-        max(room, 0),
+        max(limit, 0),
     )
     # a rare event comes before the record that follows it
     indexes = _indexes(lane, [row for row, _ in rare])
     merged = [((row, 0), event._replace(index=index)) for (row, event), index in zip(rare, indexes, strict=True)]
     merged += [((row["row"], 1), _record(lane.name, row)) for row in rows]
     merged.sort(key=lambda entry: entry[0])
-    return [event for _, event in merged[: max(room, 0)]], count + len(rare)
+    return [event for _, event in merged[: max(limit, 0)]], count + len(rare)
 
 
 def _rare(lane: LaneTrace, step: int | None, op: str | None, file: str | None, kinds: Sequence[str] | None) -> list[tuple[int, Event]]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from auditor.errors import TraceError
 from auditor.judge.acceptance import Allowance, allowances, read_baseline, without_allowed, without_baseline, write_baseline
-from auditor.judge.conditions import FIELDS, Match, where
+from auditor.judge.conditions import FIELDS, Match, sql_condition
 from auditor.judge.rule_script import read_rule_script
 from auditor.judge.rules import PLACEHOLDER, Explains, Rule, RuleFile, chosen, load_rules, params_of, schema
 from auditor.judge.tolerances import load_tolerances
@@ -72,7 +72,7 @@ def _matching(match: Match, run: Tables) -> Iterator[Hit]:
     """The matching events: one hit for each place in the user's code, described by its first event."""
     from auditor.detectors import Hit
 
-    condition, given = where(match)
+    condition, given = sql_condition(match)
     firsts = ", ".join(f'first("{name}" ORDER BY "row", nth NULLS LAST) AS "{name}"' for name in FIELDS if name not in ("file", "line"))
     for row in run.query(
         "SELECT file, line, count(*) AS count, count(DISTINCT step) FILTER (WHERE phase IS DISTINCT FROM 'setup') AS steps, "

@@ -92,7 +92,7 @@ class Match(Fields):  # made above, from the same table as the SQL
         return self
 
 
-def where(match: Match) -> tuple[str, list[object]]:
+def sql_condition(match: Match) -> tuple[str, list[object]]:
     """The condition as the text after WHERE, and its parameters in order."""
     parts: list[str] = []
     given: list[object] = []
@@ -104,24 +104,24 @@ def where(match: Match) -> tuple[str, list[object]]:
     for name in FIELDS:
         wanted = getattr(match, name)
         if wanted is not None:
-            add(_test(f'"{name}"', wanted))
+            add(_field_condition(f'"{name}"', wanted))
     for word, joined in (("all", " AND "), ("any", " OR ")):
         if (inner := getattr(match, word)) is not None:
-            tests = [where(one) for one in inner]
+            tests = [sql_condition(one) for one in inner]
             add(("(" + joined.join(sql for sql, _ in tests) + ")", [value for _, values in tests for value in values]))
     for one in match.none or ():
-        sql, values = where(one)
+        sql, values = sql_condition(one)
         add((f"NOT coalesce({sql}, false)", values))
     return "(" + " AND ".join(parts) + ")", given
 
 
-def _test(field: str, wanted: Any) -> tuple[str, list[object]]:
+def _field_condition(field: str, wanted: Any) -> tuple[str, list[object]]:
     """The test of one field."""
     if isinstance(wanted, Not):
-        sql, given = _test(field, wanted.no)
+        sql, given = _field_condition(field, wanted.no)
         return f"NOT coalesce({sql}, false)", given
     if isinstance(wanted, list):
-        tests = [_test(field, one) for one in wanted]
+        tests = [_field_condition(field, one) for one in wanted]
         return "(" + " OR ".join(sql for sql, _ in tests) + ")", [value for _, values in tests for value in values]
     if isinstance(wanted, Compare):
         chosen = {word: getattr(wanted, word) for word in _OPERATORS if getattr(wanted, word) is not None}

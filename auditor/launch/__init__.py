@@ -113,7 +113,7 @@ def launch(
     }  # fmt: skip
     _write_meta(run, meta)
     source = stdin or Stdin()
-    asks = stdin is not None and source.asks
+    interactive = stdin is not None and source.interactive
     output = Output(run, screen, quiet)
     started = time.monotonic()
     stopped: str | None = None
@@ -121,7 +121,8 @@ def launch(
     closed = closed_streams()
     try:
         child = subprocess.Popen(
-            plan.command, cwd=plan.cwd, env=_environment(plan, run, asks), stdin=source.open(), stdout=output.stdout, stderr=output.stderr,
+            plan.command, cwd=plan.cwd, env=_environment(plan, run, interactive), stdin=source.open(),
+            stdout=output.stdout, stderr=output.stderr,
             preexec_fn=partial(_prepare, closed, plan.fixed_addresses) if closed or plan.fixed_addresses else None,
         )  # fmt: skip
     except OSError as error:
@@ -162,7 +163,7 @@ def launch(
         output.close()
         if stopped or child.returncode < 0:
             _end_orphans(run)
-        if asks:
+        if interactive:
             source.typed = _typed(run / "spool" / TYPED)
     meta |= {"exit": child.returncode, "seconds": round(seconds, 3), "pid": child.pid, "stopped": stopped}
     meta["ports"] = sorted(watcher.ports)
@@ -241,7 +242,7 @@ def _write_meta(run: Path, meta: dict[str, Any]) -> None:
         raise LaunchError("run-unwritable", f"cannot write to {run}: {error.strerror}") from error
 
 
-def _environment(plan: Plan, run: Path, asks: bool) -> dict[str, str]:
+def _environment(plan: Plan, run: Path, interactive: bool) -> dict[str, str]:
     environment = dict(os.environ)
     environment.update(plan.variables)
     if plan.level == "off":
@@ -250,7 +251,7 @@ def _environment(plan: Plan, run: Path, asks: bool) -> dict[str, str]:
     environment["PYTHONPATH"] = os.pathsep.join([str(_BOOT), *([inherited] if inherited else [])])
     settings = plan.recorder_settings() | {
         "run": str(run.resolve()), "spool": str((run / "spool").resolve()), "launcher": os.getpid(),
-        **({"typed": True} if asks else {}),
+        **({"typed": True} if interactive else {}),
     }  # fmt: skip
     environment["REPRO_AUDIT"] = json.dumps(settings)
     return environment

@@ -83,7 +83,7 @@ def slot(runs: Path, cwd: Path) -> Iterator[Path]:
 
 @contextmanager
 def _held(top: Path) -> Iterator[bool]:
-    """Lock the folder of a copy, clear what a killed auditor left in it, and remove it at the end; yields whether the lock was free."""
+    """Lock the folder of a copy, clear what a killed auditor left in it, and remove it at the end; yields whether it is ours and empty."""
     try:
         fd = os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:  # just removed, or not a folder

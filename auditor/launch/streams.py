@@ -161,7 +161,7 @@ class Stdin:
         self.typed = b""
 
     @property
-    def asks(self) -> bool:
+    def interactive(self) -> bool:
         """Whether the next run reads from a terminal, so that its input is recorded for later runs."""
         return self._kind == "terminal" and not self._runs
 
