@@ -331,7 +331,7 @@ def test_a_script_in_a_folder_that_cannot_be_written_is_audited(read_only: Path,
     assert done.status == 0, done.said
     assert b"NO DIVERGENCE SEEN" in done.out
     (kept,) = tmp_path.glob("repro-audit-*")
-    assert str(kept).encode() in done.out, "where the runs are when the cache cannot be written"
+    assert str(kept).encode() in done.out, "runs go elsewhere if the cache is not writable"
     refused = audited(read_only, "record", "-o", "run", "train.py")
     assert refused.status == 2
     assert "Read-only" in sentence(refused, "run-unwritable")

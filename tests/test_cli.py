@@ -187,7 +187,7 @@ def test_help_is_shown_on_stdout_and_names_every_option(command: str, tmp_path: 
     named = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", said.partition("\nUsage:" if "\nUsage:" in said else "\n")[2]))
     assert OPTIONS.get(command, {"--version", *OPTIONS["run"]}) <= named
     assert all(name in said for name in (OPTIONS if not command else [command]))
-    assert "..." not in said.replace("]...", "").replace("train.py ...", ""), "nothing is cut"
+    assert "..." not in said.replace("]...", "").replace("train.py ...", ""), "nothing is truncated"
     assert audited(tmp_path, *([command] if command else []), "-h").out == done.out
 
 
@@ -833,7 +833,7 @@ class Screen:
             elif token.endswith("m") and token.startswith("\x1b"):
                 self.colours += 1
             else:
-                assert not token.startswith("\x1b"), f"an escape code that this screen does not know: {token!r}"
+                assert not token.startswith("\x1b"), f"unknown escape code: {token!r}"
                 line = self.lines[-1].ljust(self.column)
                 self.lines[-1] = line[: self.column] + token + line[self.column + 1 :]
                 self.column += 1

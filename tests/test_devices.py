@@ -120,7 +120,7 @@ def test_cpus_that_can_do_less_are_compared_and_rounding_alone_is_no_divergence(
     assert comparison.end < 1e-5
     assert all(one.excess is None or one.excess <= 1 for one in comparison.most)
     assert audit.shadow is not None
-    assert audit.shadow.run == "device-cpu-default", "a run that has what is wanted is not made twice"
+    assert audit.shadow.run == "device-cpu-default", "a run that already qualifies is not repeated"
     assert audit.shadow.first is None
     assert {one.op for one in audit.shadow.most} >= {"aten.addmm.default", "aten.mm.default"}
 

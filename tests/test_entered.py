@@ -194,7 +194,7 @@ def test_each_question_for_a_process_number_is_told_in_forked_and_spawned_childr
     done = run(tmp_path, NUMBERS, **chosen)
     assert marks(done, "process-id") == [("os.getpid", "own"), ("os.getppid", "the parent's"), ("os.getpid", "by its process")]
     children = [lane for lane in done.trace.lanes if lane.startswith("process") and entered(done, "process-id", lane)]
-    assert len(children) == 2, "a forked and a spawned one"
+    assert len(children) == 2, "one forked and one spawned process"
     for lane in children:
         assert marks(done, "process-id", lane) == [("os.getpid", "in a child")] * 2
     assert (int(done.out[0]) == done.trace.meta["pid"]) == (how == "watched")

@@ -276,7 +276,7 @@ def test_what_differs_by_chance_is_not_laid_to_what_was_varied(others: dict[int,
 
     assert factors_of(state) == [memory]
     assert [wanted.factors for wanted in asked] == [{*FACTORS, memory}, {memory}, set(FACTORS)]
-    assert state.beyond is not None, "whether something else differs behind it cannot be told as long as it differs"
+    assert state.beyond is not None, "a later difference cannot be seen while this one exists"
 
 
 def test_where_chance_alone_makes_the_difference_nothing_is_found() -> None:

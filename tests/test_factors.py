@@ -76,7 +76,7 @@ def test_what_a_script_leaks_is_named_proved_and_placed_and_nothing_else_is(name
     (cause,) = [cause for cause in (*logical, *numerical) if cause.factor == name]
     entered = {number for number, line in enumerate(script.read_text().splitlines(), 1) if line.endswith("# <- enters")}
     assert cause.proved
-    assert not factor.numerical or ", there by at most " in cause.message, "how large the difference is"
+    assert not factor.numerical or ", there by at most " in cause.message, "the size of the difference"
     assert (cause.file, cause.line in entered) == ("train.py", True), f"{cause.line}: {cause.message}"
     assert set(cause.proof) <= {run.id for run in audit.runs}
     # controls may agree by chance: then varying shows the factor, and further controls diverge
@@ -94,13 +94,13 @@ def test_what_a_run_leaves_is_seen_by_the_next_in_its_folder_and_by_none_that_is
     first = run(tmp_path / "first", script, others, work=work)
     before = Snapshot.take(work, tmp_path / "before")
     second = run(tmp_path / "second", script, others, work=work)
-    assert compare(first, second).divergence is not None, "all others are pinned, and nothing differs"
+    assert compare(first, second).divergence is not None, "all other factors are pinned, and nothing differs"
     pinned = [run(tmp_path / f"pinned-{k}", script, [*others, name], work=work, before=before) for k in range(2)]
     assert compare(*pinned).divergence is None
-    assert compare(pinned[0], second).divergence is None, "the second run began with what the snapshot holds"
+    assert compare(pinned[0], second).divergence is None, "the second run started from the content of the snapshot"
     varied = run(tmp_path / "varied", script, others, [name], work=work, before=before)
     assert compare(varied, pinned[0]).divergence is not None
-    assert compare(varied, first).divergence is None, "what runs write anew was there"
+    assert compare(varied, first).divergence is None, "the files that runs write again existed"
 
 
 def test_a_factor_that_is_none_is_named_with_what_is_near() -> None:

@@ -113,7 +113,7 @@ def test_every_op_that_the_installed_torch_documents_as_nondeterministic_is_in_t
     assert sum(not raises for raises in there.values()) >= 20
     assert sum(there.values()) >= 20
     unknown = [entry for entry in there if entry not in LISTED and entry not in LEFT_OUT]
-    assert not unknown, "new in the documentation of this torch: add them to rules/nondeterministic-on-cuda.yaml, or say why not"
+    assert not unknown, "new in this torch: add them to rules/nondeterministic-on-cuda.yaml, or exclude them with a reason"
     gone = [entry for entry in [*LISTED, *LEFT_OUT] if entry not in there]
     assert not gone, "no longer in the documentation of this torch"
     assert not set(LISTED) & set(LEFT_OUT)

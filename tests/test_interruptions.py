@@ -237,7 +237,7 @@ def test_every_exception_of_a_storm_of_signals_arrives_and_the_trace_reads_whole
     rows = main.query('SELECT "row", op, in0, in1, code FROM records ORDER BY "row"')
     assert all(row["in0"] is None or row["in0"] < row["row"] for row in rows)
     interrupted = main.events_of("interrupted")
-    assert interrupted, "most signals come while an op runs, and it has no record then"
+    assert interrupted, "most signals arrive while an op runs, which then has no record"
     assert {event["file"] for event in interrupted} == {"train.py"}
     assert all(event["op"].startswith("aten.") for event in interrupted)
     last = {row["op"].partition(".")[2].partition(".")[0]: row for row in rows}

@@ -242,7 +242,7 @@ def forbidden(found: Import, allowed: Allowed) -> bool:
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_imports_only_what_the_table_has_for_it(module: str) -> None:
     allowed = entry_of(module)
-    assert allowed is not None, f"{module} has no place in the house: give it an entry in the table"
+    assert allowed is not None, f"{module} has no entry in the table"
     assert [str(found) for found in imports_of(module) if forbidden(found, allowed)] == []
 
 
@@ -427,6 +427,6 @@ def test_the_recorder_brings_nothing_heavy_into_a_script_that_imports_nothing(tm
     done = audited(tmp_path, "record", "-o", "run", "train.py")
     assert "[torch-never-imported]" in done.said
     under = set((tmp_path / "run" / "stdout").read_text().split())
-    assert "mmap" in under, "the recorder was not there"
+    assert "mmap" in under, "the recorder was not active"
     brought = {name.split(".")[0] for name in under - bare}
     assert sorted(brought & set(NEVER_IN_THE_CHILD)) == []

@@ -220,7 +220,7 @@ def test_two_thousand_steps_in_float32_and_float64_agree() -> None:
 
 def test_a_chaotic_training_that_parts_for_good_is_drift_and_where_it_reaches_one_percent_is_said() -> None:
     found = match(trained(np.float64, 800, 0.3, layers=6), trained(np.float32, 800, 0.3, layers=6))
-    assert max(error for _, error in pair_of(found, "w").errors) > 0.1, "it has to be chaotic to show anything"
+    assert max(error for _, error in pair_of(found, "w").errors) > 0.1, "only a chaotic training shows this"
     assert_agrees(found)
     w = pair_of(found, "w").relation
     holds(w, "rounding", says=["1 %", "step"])
@@ -257,7 +257,7 @@ def test_a_tie_that_rounding_turns_over_is_no_difference_and_another_count_is_on
     assert_agrees(match(program(np.float64, 0), program(np.float32, 0)))
     assert_agrees(match(program(np.float64, 0), program(np.float32, 1)))
     assert origins(match(program(np.float64, 0), program(np.float32, 20)))[:1] == ["chosen"]
-    assert match(program(np.float32, 0), program(np.float32, 1)).answer == "differ", "without rounding there is nothing to turn it over"
+    assert match(program(np.float32, 0), program(np.float32, 1)).answer == "differ", "without rounding nothing flips it"
 
 
 def test_what_cancellation_left_has_no_digits_to_compare_but_a_rule_in_it_is_seen() -> None:
@@ -393,7 +393,7 @@ def test_many_occurrences_are_matched_in_a_bounded_time_and_said_in_two_hundred_
     assert len(pair.errors) <= 200
     assert pair.occurrences == 8000
     assert pair.first is not None
-    assert 5000 <= pair.first.occurrence <= 5004, "a rest of many is looked at now and then"
+    assert 5000 <= pair.first.occurrence <= 5004, "most of the many occurrences are only sampled"
     assert pair.digits is not None
     assert pair.digits > 6
 
@@ -858,7 +858,7 @@ def test_occurrences_that_only_one_program_has_are_left_out(where: str) -> None:
     faulty = Program(steps=False)
     for k, one in enumerate(more):
         faulty.let("h", one * (3 if k >= 9 else 1))
-    assert match(p, faulty).answer == "differ", "what is behind a fault is not left out for it"
+    assert match(p, faulty).answer == "differ", "values after a fault are still compared"
 
 
 # Different code with the same meaning
@@ -917,7 +917,7 @@ def test_a_batch_is_not_taken_for_what_a_layer_has_made_of_it_under_the_same_nam
     assert_agrees(found)
     assert paired(found) == {"x": "inputs", "loss": "objective"}
     alone = match(program_of(x=batch, train__loss=loss), program_of(Block_forward__x=normalized, fit__loss=[2 * one for one in loss]))
-    assert paired(alone) == {"loss": "loss"}, "what could mean something else stays alone"
+    assert paired(alone) == {"loss": "loss"}, "ambiguous entries stay unpaired"
     assert origins(alone) == ["loss"]
 
 
@@ -1010,7 +1010,7 @@ def test_a_parameter_that_rounding_alone_moves_is_no_difference_and_a_fault_in_t
     holds(pair_of(found, "b").relation, "rounding", says=["zero but for rounding"])
     assert "drift" not in found.sentence
     assert origins(match(biased(np.float64), biased(np.float32, faulty=True))) == ["b"]
-    assert match(biased(np.float64), biased(np.float32, noise=1e4)).answer == "differ", "a gradient that is there is no noise"
+    assert match(biased(np.float64), biased(np.float32, noise=1e4)).answer == "differ", "a real gradient is not noise"
 
 
 def test_noise_that_is_a_multiple_of_one_array_has_some_factor_each_time_and_that_is_no_rule() -> None:
@@ -1103,7 +1103,7 @@ def test_the_same_name_in_another_layout_agrees() -> None:
     faulty = match(program_of(h=values), program_of(forward__h=[one.transpose(1, 0, 2) for one in later]))
     first = pair_of(faulty, "h").first
     assert first is not None
-    assert first.step == 2, "not the layout is the fault"
+    assert first.step == 2, "the layout is not the fault"
 
 
 def test_parameters_of_modules_that_differ_only_in_the_name_of_the_whole_are_counterparts() -> None:
@@ -1299,7 +1299,7 @@ def test_what_is_masked_is_the_same_whatever_number_stands_for_it(fill: float) -
     assert_agrees(match(scores_of(-1e9), scores_of(fill, dtype=np.float32)))
     assert_agrees(match(scores_of(fill), scores_of(-1e9, dtype=np.float32)))
     along_the_other = match(scores_of(-1e9), scores_of(fill, axis=0, dtype=np.float32))
-    assert origins(along_the_other) == ["att"], "a mask is far larger than all that it hides, and does not make that noise"
+    assert origins(along_the_other) == ["att"], "a mask is far larger than the masked values, but does not make them noise"
 
 
 def test_a_mask_that_is_shifted_by_one_differs() -> None:

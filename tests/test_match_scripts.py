@@ -151,7 +151,7 @@ def test_a_block_by_hand_and_its_training_agree_with_the_library_s(values_of: An
     }  # fmt: skip
     bias = pair_of(found, "layer.self_attn.in_proj_bias").relation
     assert bias is not None
-    assert "zero but for rounding" in bias.meaning, "the loss does not depend on that of the keys"
+    assert "zero but for rounding" in bias.meaning, "the loss does not depend on the bias of the keys"
     faulty = matched(theirs, values_of(PAIRS / "block_by_hand.py", ("m.lerp_(p.grad, 0.1)", "m.lerp_(p.grad, 0.2)")))
     assert faulty.answer == "differ"
     assert origins(faulty) == ["layer.self_attn.in_proj_weight"]
@@ -249,7 +249,7 @@ def test_two_callables_are_matched_in_a_notebook_or_a_test() -> None:
     audit = match(by_numpy, by_torch, x, w)
     (h,) = [pair for pair in audit.names if pair.a == "h"]
     assert (audit.verdict, h.agrees, h.relation and h.relation.kind) == ("diverged", False, "sign")
-    assert [pair.agrees for pair in audit.names if pair.a == "noise"] == [True], "both begin with the same random stream"
+    assert [pair.agrees for pair in audit.names if pair.a == "noise"] == [True], "both start with the same random stream"
     assert x[0, 0] == 0.0
     again = match(by_numpy, by_numpy, x, w)
     assert again.verdict == "no-divergence-seen"
@@ -284,7 +284,7 @@ def test_the_command_answers_with_its_status_its_report_and_its_json(tmp_path: P
     assert (7, "    step = np.sin(x * (k + 1)).sum()") in origin.around_b
     assert any("as asked" in note for note in audit.notes)
     half = audited(tmp_path, "match", "old.py", "same.py", "--b-args", "fail")
-    assert half.status == 2, "that it agrees up to where one of them fails is no agreement"
+    assert half.status == 2, "agreement up to a failure is not agreement"
     assert b"b ended with RuntimeError: as asked, and the other did not" in half.out
     assert b"Traceback" not in done.err.replace(b'Traceback (most recent call last):\n  File "' + str(tmp_path).encode(), b"")
     for words, slug in (

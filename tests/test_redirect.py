@@ -120,7 +120,7 @@ def test_a_training_script_for_cuda_ends_on_the_cpu_with_the_weights_of_the_same
     assert lost_in(trace) == []
     assert len(trace.lanes) > 2, "the workers were not recorded"
     ops = {row["op"] for row in trace.lanes["main"].query("SELECT DISTINCT op FROM records")}
-    assert any(op.startswith("aten._foreach_") for op in ops if op), "the optimizer chose as for the CPU"
+    assert any(op.startswith("aten._foreach_") for op in ops if op), "the optimizer chose its CPU implementation"
     # batches are unpacked in the order in which workers send them, which is not part of what the script does
     source = (tmp_path / "train.py").read_text().splitlines()
     at = next(line for line, text in enumerate(source, 1) if "in loader:" in text)

@@ -87,7 +87,7 @@ def test_a_report_is_as_its_golden_file(report: Report, fixture: str) -> None:
     if os.environ.get("UPDATE_GOLDEN"):
         golden.parent.mkdir(exist_ok=True)
         golden.write_text(found, encoding="utf-8", newline="\n")
-    assert golden.is_file(), f"{golden.name} is missing: look at the report, then UPDATE_GOLDEN=1"
+    assert golden.is_file(), f"{golden.name} is missing: review the report, then run with UPDATE_GOLDEN=1"
     assert found == golden.read_text(encoding="utf-8")
 
 
@@ -97,7 +97,7 @@ def test_the_verbose_report_is_as_its_golden_file(fixture: str) -> None:
     found = rendered_verbose(made(fixture))
     if os.environ.get("UPDATE_GOLDEN"):
         golden.write_text(found, encoding="utf-8", newline="\n")
-    assert golden.is_file(), f"{golden.name} is missing: look at the report, then UPDATE_GOLDEN=1"
+    assert golden.is_file(), f"{golden.name} is missing: review the report, then run with UPDATE_GOLDEN=1"
     assert found == golden.read_text(encoding="utf-8")
 
 
@@ -338,7 +338,7 @@ def test_every_kind_has_a_meaning() -> None:
 def test_markdown_is_short(fixture: str) -> None:
     found = rendered("markdown", made(fixture))
     most = 125 if fixture == "hostile" else 60
-    assert len(found[: found.index("<details>")].splitlines()) < most, "what is not folded"
+    assert len(found[: found.index("<details>")].splitlines()) < most, "the part that is not folded"
     assert len(found.splitlines()) < most + 35, "with the evidence and the runs"
 
 
@@ -523,7 +523,7 @@ def test_a_cause_that_does_not_explain_all_is_not_said_to() -> None:
     found = " ".join(rendered("terminal", audit).split())
     assert "(hash-seed at train.py:9); another cause remains that was not found" in found
     assert "also with all 17 factors pinned, reruns still differ" in found
-    assert "2 reruns no longer differ there;" in found, "they may differ behind it"
+    assert "2 reruns no longer differ there;" in found, "they may differ after it"
 
 
 def test_a_cause_that_is_proved_stands_before_one_that_is_not() -> None:

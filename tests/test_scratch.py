@@ -788,7 +788,7 @@ def test_copies_of_one_folder_lie_at_one_place_in_every_audit(work: Path, tmp_pa
             assert again == first
     assert tops[0] == tops[1]
     with slot(tmp_path / "runs", work) as among:
-        assert among == tmp_path / "runs" / "1.scratch", "the user has said where"
+        assert among == tmp_path / "runs" / "1.scratch", "the user has chosen the folder"
 
 
 def test_what_a_killed_auditor_left_in_a_copy_is_removed_and_what_a_living_one_holds_is_not(
@@ -838,7 +838,7 @@ def test_what_is_cached_elsewhere_by_the_path_of_the_folder_is_made_anew_once_an
         assert "leftover-files" in done.said
         entries.append(sorted(os.listdir(tmp_path / "elsewhere")))
     assert entries[0] == entries[1]
-    assert 2 <= len(entries[0]) <= 3, "the folder itself, and copies of it, of which two are made at a time"
+    assert 2 <= len(entries[0]) <= 3, "the folder itself, and copies of it, two at a time"
 
 
 def test_a_bare_run_finds_in_a_copy_what_is_beside_its_folder(work: Path, tmp_path: Path) -> None:

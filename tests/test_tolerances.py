@@ -64,7 +64,7 @@ def test_a_shipped_tolerance_has_all_that_one_needs(path: Path) -> None:
     rule, faults = read_tolerance(path)
     assert faults == []
     assert rule is not None
-    assert len(rule.why) > 80, "the analysis is not told"
+    assert len(rule.why) > 80, "the error analysis is missing"
 
 
 def test_no_two_shipped_tolerances_have_the_same_glob() -> None:
@@ -167,7 +167,7 @@ def test_the_order_of_the_files_decides_nothing(order: list[Tolerance]) -> None:
 def test_tolerances_go_through_the_settings_unchanged() -> None:
     text = json.dumps(as_json(SHIPPED))
     assert from_json(json.loads(text)) == SHIPPED
-    assert len(text) < 60_000, "settings travel in a variable of the environment, which holds 128 KB"
+    assert len(text) < 60_000, "settings are passed in an environment variable, which holds 128 KB"
     later = [{**one, "of-a-later-version": 1} for one in json.loads(text)]
     assert from_json(later) == SHIPPED
 

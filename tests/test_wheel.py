@@ -31,7 +31,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [*command, "-w", str(folder), str(REPOSITORY)], capture_output=True, env=environment(), timeout=240, check=False, cwd=folder
     )
     assert done.returncode == 0, done.stderr.decode()
-    assert set(REPOSITORY.iterdir()) == before, "building leaves something behind"
+    assert set(REPOSITORY.iterdir()) == before, "building leaves files behind"
     (built,) = folder.iterdir()
     return built
 
@@ -64,7 +64,7 @@ def _tracked(*folders: str) -> list[str]:
         check=False,
     )
     if listed.returncode:
-        pytest.skip("this is no clone")
+        pytest.skip("not a git clone")
     return sorted(name for name in listed.stdout.decode().split("\0") if name and (REPOSITORY / name).exists())
 
 
