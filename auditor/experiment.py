@@ -234,7 +234,7 @@ def _makes_go(known: _Known, current: Seen, names: list[str]) -> bool:
 
 
 def _returns(known: _Known, rest: list[str], found: Found) -> Found:
-    """Free this factor alone and pin the rest; if the difference does not return, free its fellow suspects too."""
+    """Let the factor alone go and hold the rest; if that brings nothing back, let its fellow suspects go with it."""
     trial = known.of(rest, "returns", f"does it come back with {found.factor} alone let go", found.seen)
     while trial.failed and rest:
         known.aside += _unbearable(known, rest, trial, "fails")

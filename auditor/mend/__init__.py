@@ -41,9 +41,9 @@ _ZEROS = {
 
 
 def mended(cause: Cause, source: str, *, lane: str = "main", leftover: str | None = None) -> list[str]:
-    """Changed texts of the file of the cause, most likely fix first, at most three; none where a few lines cannot fix it.
+    """New texts of the file that the cause names, best first, at most three; none where a few lines cannot cure it.
 
-    `lane` is the lane in which the cause showed; `leftover` the file that was read and should not have existed, relative to the working
+    `lane` is that in which the cause showed; `leftover` the file that was read and should not have been there, as seen from the working
     directory.
     """
     code = parsed(source)
