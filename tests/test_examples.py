@@ -90,7 +90,7 @@ def test_an_example_gets_the_verdict_of_its_header(script: Path, stated: dict[st
         assert {"hash-seed", "uninitialized-memory", "file-order", "threads"} <= set(audit.search.varied)
         assert "worker-timing" in audit.search.varied or script.stem != "steady_workers"
         assert [cause.message for cause in audit.causes if cause.grade == "logical"] == []
-        assert "control-3" not in {run.id for run in audit.runs}, "a numerical difference does not change the verdict of the controls"
+        assert "control-3" not in {run.id for run in audit.runs}, "that numerics differ is no reason to doubt the controls"
     if stated["verdict"] != "diverged":
         assert audit.divergence is None
         return
@@ -117,7 +117,7 @@ def _hold_the_causes(audit: Audit, script: Path, stated: dict[str, Any], cwd: Pa
     for cause in audit.causes:
         assert (cwd / (cause.file or "")).resolve() == script
         assert cause.line in (marked_lines(script, args, "enters") or marked_lines(script, args)), f"{cause.line}: {cause.message}"
-        assert len(cause.proof) >= 6, "two that differ, two that agree with it pinned, two that differ with only it free"
+        assert len(cause.proof) >= 6, "two that differ, two that agree with it held still, two that differ with it alone free"
         assert set(cause.proof) <= {run.id for run in audit.runs}
 
 

@@ -76,7 +76,7 @@ def test_what_a_script_leaks_is_named_proved_and_placed_and_nothing_else_is(name
     (cause,) = [cause for cause in (*logical, *numerical) if cause.factor == name]
     entered = {number for number, line in enumerate(script.read_text().splitlines(), 1) if line.endswith("# <- enters")}
     assert cause.proved
-    assert not factor.numerical or ", there by at most " in cause.message, "the size of the difference"
+    assert not factor.numerical or ", there by at most " in cause.message, "how large the difference is"
     assert (cause.file, cause.line in entered) == ("train.py", True), f"{cause.line}: {cause.message}"
     assert set(cause.proof) <= {run.id for run in audit.runs}
     # controls may agree by chance: then varying shows the factor, and further controls diverge

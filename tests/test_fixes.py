@@ -93,7 +93,7 @@ def test_a_common_fault_ends_in_a_patch_with_which_the_script_does_the_same_each
     assert (cause["file"], cause["line"]) == (script, line_of(source, "# <- enters"))
     check_patch(cause, audit)
     assert not cause["patch"]["applied"]
-    assert (tmp_path / script).read_text() == source, "the script is changed only on request"
+    assert (tmp_path / script).read_text() == source, "the script is changed on request only"
     assert any(f"{name}-fix.patch" in note for note in audit["notes"])
     assert (tmp_path / f"{name}-fix.patch").read_text().endswith(cause["patch"]["diff"])
 
