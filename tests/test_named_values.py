@@ -13,7 +13,7 @@ from xxhash import xxh3_64_intdigest
 
 import auditor
 from auditor.errors import TraceError
-from auditor.launch import launch, nothing_recorded
+from auditor.launch import launch, why_nothing
 from auditor.plan import Plan
 from auditor.record.probes.named_values import collected
 from auditor.record.probes.sketches import Sketcher
@@ -994,10 +994,10 @@ def test_a_run_begins_with_values_of_another(tmp_path: Path) -> None:
 
 def test_a_run_without_a_numeric_name_says_so_and_one_with_a_name_needs_no_torch(tmp_path: Path, numpy_run: Names) -> None:
     write(tmp_path, train="print('nothing to see')")
-    error = nothing_recorded(recorded(tmp_path, "train.py"))
+    error = why_nothing(recorded(tmp_path, "train.py"))
     assert error is not None
     assert error.slug == "no-names"
-    assert nothing_recorded(numpy_run.trace) is None
+    assert why_nothing(numpy_run.trace) is None
 
 
 def test_a_callable_of_this_process_gives_the_same_series() -> None:

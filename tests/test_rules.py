@@ -19,7 +19,7 @@ from auditor.detectors import Detector, Hit
 from auditor.errors import UsageError
 from auditor.judge import Rule, accepted, chosen, judge, load_rules, read_baseline, schema, without_baseline, write_baseline
 from auditor.judge.conditions import FIELDS, Match
-from auditor.judge.rule_script import read_rule_script
+from auditor.judge.rule_script import read_neighbour
 from auditor.results import Finding
 from auditor.trace.tables import Tables
 from tests.builder import LaneBuilder, TraceBuilder
@@ -81,7 +81,7 @@ def test_a_shipped_rule_has_all_that_a_rule_needs(path: Path) -> None:
     rule = rules[path.stem].rule
     assert rule.title[-1] not in ".!"
     assert rule.message[-1] not in ".!"
-    script = read_rule_script(path.with_suffix(".py"))
+    script = read_neighbour(path.with_suffix(".py"))
     assert any(name == rule.id for name, _ in script.finds)
     assert any(name == rule.id for name, _ in script.silent)
 

@@ -29,12 +29,12 @@ from auditor.judge import (
     load_rules,
     load_tolerances,
     read_baseline,
-    read_rule_script,
+    read_neighbour,
     schema,
     without_baseline,
     write_baseline,
 )
-from auditor.launch import Screen, Snapshot, cache_folder, launch, new_folder, nothing_recorded, outcome, remove
+from auditor.launch import Screen, Snapshot, cache_folder, launch, new_folder, outcome, remove, why_nothing
 from auditor.listing import Listing, listing
 from auditor.mapping import mapping_of
 from auditor.pipeline.causes import Conclusion, explain
@@ -111,7 +111,7 @@ def audit(
     snapshot = _snapshot(plan, folder) if inquiry.explains else None
     try:
         a = runs.one(usual, "control-1", "control")
-        nothing = nothing_recorded(a)
+        nothing = why_nothing(a)
         if nothing is not None:
             reason = f"{nothing.message} [{nothing.slug}]"
             notes = [*filter(None, [wants_a_gpu(a)])]
@@ -391,7 +391,7 @@ def try_rules(folders: Sequence[Path], screen: Any = None) -> dict[str, list[str
 def complaints_of(file: RuleFile, screen: Any = None) -> list[str]:
     """What a rule finds otherwise than the script beside it is marked, in a real run of it; empty if all is well."""
     screen = screen or Silent()
-    neighbour = read_rule_script(file.path.with_suffix(".py"))
+    neighbour = read_neighbour(file.path.with_suffix(".py"))
     screen.say(f"{file.rule.id}: {neighbour.path}")
     with TemporaryDirectory(prefix="repro-audit-") as work, ExitStack() as open_tables:
         plan = Plan((str(neighbour.path.absolute()),), cwd=work)
@@ -423,7 +423,7 @@ def diff(a: Path, b: Path, strict: bool = False) -> Audit:
     """
     runs = [Trace(a), Trace(b)]
     for run in runs:
-        error = nothing_recorded(run)
+        error = why_nothing(run)
         if error is not None:
             raise LaunchError(error.slug, f"{run.path}: {error.message}")
     if runs[0].id == runs[1].id:
@@ -506,7 +506,7 @@ def folder_for(keep: Path | None, plan: Plan) -> Path:
 
 
 def _insist_on_something(trace: Trace, folder: Path) -> None:
-    error = nothing_recorded(trace)
+    error = why_nothing(trace)
     if error is not None:
         raise LaunchError(error.slug, f"{error.message}; what there is of the run is in {folder}")
 

@@ -18,7 +18,7 @@ from auditor.compare import Comparison
 from auditor.diagnose import Suspicion, entered_at, entries_of, suspicion
 from auditor.experiment import Found, Seen, Trial, Wanted, runs_needed
 from auditor.factors import Factor, plan_with
-from auditor.launch import Snapshot, folder_for_copy, moved, outcome, remove
+from auditor.launch import Snapshot, in_room, moved, outcome, remove
 from auditor.pipeline.reruns import Reruns, Wish
 from auditor.pipeline.verdict import compared, parting, raised_at, rate
 from auditor.plan import Plan
@@ -124,7 +124,7 @@ class Laboratory:
             if self.snapshot is None or not self.changed or plan.leftovers:
                 here = here.with_patches(*in_copy.items()) if in_copy else here
                 return self.runs.several([Wish(here, name, role) for name in names], why)
-            with folder_for_copy(self.runs.folder, Path(plan.cwd)) as to:
+            with in_room(self.runs.folder, Path(plan.cwd)) as to:
                 here = moved(here, Path(plan.cwd), self.snapshot.copy(to, replaced=in_copy))
                 return [trace for name in names for trace in self.runs.several([Wish(here, name, role)], why)]
 
@@ -141,7 +141,7 @@ class Laboratory:
         try:
             taken = Snapshot.take(home, before, without=(self.runs.folder,))
             replaced = {os.path.relpath(file, home): text for file, text in outside.items()}
-            with folder_for_copy(self.runs.folder, home) as to:
+            with in_room(self.runs.folder, home) as to:
                 yield moved(plan, home, taken.copy(to, replaced=replaced)), inside
         finally:
             remove(before)

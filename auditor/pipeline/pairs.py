@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import auditor
-from auditor.launch import nothing_recorded, outcome
+from auditor.launch import outcome, why_nothing
 from auditor.mapping import mapping_of
 from auditor.matching import Matched, matched
 from auditor.pipeline.reruns import Reruns
@@ -34,7 +34,7 @@ def match_programs(a: Plan, b: Plan, runs: Reruns, mapping: Mapping[str, str], s
     first = runs.one(a.with_names(first_whole=share), "a", "program")
     second = runs.one(b.with_names(), "b", "program")
     for run in (first, second):
-        nothing = nothing_recorded(run)
+        nothing = why_nothing(run)
         if nothing is not None:
             reason = f"{run.id}: {nothing.message} [{nothing.slug}]"
             return _audit(a, b, runs, Matched(), [], reason)

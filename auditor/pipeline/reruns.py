@@ -75,7 +75,7 @@ class Reruns:
         return traces
 
     def _some(self, wishes: Sequence[Wish]) -> list[Trace]:
-        others = [self._stdin.for_concurrent_run() for _ in wishes[1:]]
+        others = [self._stdin.twin() for _ in wishes[1:]]
         if len(wishes) == 1 or None in others or not self.may_be_together or (os.cpu_count() or 1) < _AT_ONCE:
             return [self._launched(wish, self.screen, self._stdin) for wish in wishes]
         traces = self._at_once(wishes, [self._stdin, *others])

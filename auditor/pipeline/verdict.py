@@ -11,7 +11,7 @@ from typing import NamedTuple
 import auditor
 from auditor.compare import Comparison, before_the_end, compare
 from auditor.experiment import wilson
-from auditor.launch import outcome, with_original_paths
+from auditor.launch import outcome, told_of_originals
 from auditor.plan import Plan
 from auditor.report.words.text import counted, listed
 from auditor.results import Audit, Coverage, Divergence, Intermittent, Lost, Place
@@ -131,7 +131,7 @@ def raised_at(a: Trace, b: Trace) -> Place | None:
     printed = bad.printed("stderr")
     if printed is None:
         return None
-    said = with_original_paths(printed.decode(errors="replace"), (bad.meta.get("plan") or {}).get("copies") or ()) or ""
+    said = told_of_originals(printed.decode(errors="replace"), (bad.meta.get("plan") or {}).get("copies") or ()) or ""
     cwd, code = str(bad.meta.get("cwd")), said[said.rfind(_TRACEBACK) :].splitlines() if _TRACEBACK in said else []
     for k in range(len(code) - 1, -1, -1):
         frame = _FRAME.match(code[k])
