@@ -49,7 +49,7 @@ def measured(lane: LaneBuilder, what: str, **facts: object) -> None:
 
 
 def autocast(lane: LaneBuilder, line: int, what: str = "enter", device: str = "cpu", dtype: str = "bfloat16", enabled: bool = True) -> None:
-    """Entering or leaving a region."""
+    """A region that is entered or left."""
     lane.event("autocast", line, op=what, name=device, value=dtype, first=enabled)
 
 

@@ -62,7 +62,7 @@ def commit(folder: Path) -> None:
 
 
 def mending(folder: Path, *script: str, **files: str) -> Mending:
-    """Changes to files of a folder, by name without `.py`: from the first text to the second, which is to be `changed`."""
+    """Changes of files of a folder, by their names without `.py`: the second text of each is to be `changed`."""
     work = Mending(Laboratory(Plan(script or ("train.py",), cwd=str(folder)), {}, Reruns(folder / "runs", pipeline.Silent()), []))
     for name, old in files.items():
         work.texts[f"{name}.py"] = old, "changed\n"
