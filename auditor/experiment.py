@@ -139,8 +139,8 @@ def search(
 def search_varied(factors: Sequence[str], trials: Sequence[Trial], chancy: Collection[str] = ()) -> Search:
     """State of the search for the factors that make a run differ from the control when all of them are varied.
 
-    `chancy`: intermittent factors, which may differ between runs although nobody varies them. A difference that points to one of them says
-    nothing about the varied factors; if only such a difference is left, it is `beyond`.
+    `chancy`: factors that may differ between runs even if they are not varied. A difference that points to one of them says nothing
+    about the varied factors; if only such a difference is left, it is `beyond`.
     """
     return _searched(lambda known: _varied(known, list(factors), chancy), trials)
 
