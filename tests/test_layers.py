@@ -1,6 +1,6 @@
-"""Who may import what: the table of the house, held by reading every module; and what importing one really brings along.
+"""Which module may import which: a table, checked against every import statement, and what importing a module really loads.
 
-The table is that of the design, with what the house departed from it:
+Notes on the table:
 
 * `trace`, `launch` and `compare` are packages. Their parts may import one another, and only `trace` itself, its `writer` and
   its `ops` come into the user's process, so these three are held to the standard library.
