@@ -1,4 +1,4 @@
-"""The command line: parses it, calls the pipeline, chooses a report and the exit status. Contains no other logic."""
+"""The command line: parse, call the pipeline, choose a report, exit status. No logic."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ app = typer.Typer(
 )  # fmt: skip
 
 rules_app = typer.Typer(
-    cls=Group, help="List, explain, check and test rules.", no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False
+    cls=Group, help="What risky runs are judged by.", no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False
 )
 app.add_typer(rules_app, name="rules")
 
-#: The base class of typer's usage errors, which typer exports only through this subclass.
+#: What typer raises for a command line that it does not understand; typer exports only this child of it.
 _WrongUsage: Any = typer.BadParameter.__base__
 
-#: Everything after the script belongs to the script.
+#: Everything behind the script is the script's own.
 _SCRIPT = {"allow_interspersed_args": False, "ignore_unknown_options": False}
 
 Script = Annotated[
@@ -114,7 +114,7 @@ Python = Annotated[
 
 
 @app.callback(invoke_without_command=True)
-def _main(context: typer.Context, version: Annotated[bool, typer.Option("--version", help="show the version and exit")] = False) -> None:
+def _main(context: typer.Context, version: Annotated[bool, typer.Option("--version", help="print the version and end")] = False) -> None:
     if version:
         from auditor import __version__
 
@@ -123,7 +123,7 @@ def _main(context: typer.Context, version: Annotated[bool, typer.Option("--versi
     if context.invoked_subcommand is None:
         print(context.get_help(), end="\n\n", file=sys.stderr)
         with _plain_errors():
-            raise UsageError("no-script", "no script was given; try repro-audit train.py ...")
+            raise UsageError("no-script", "no script was given: repro-audit train.py ...")
 
 
 @app.command(cls=AuditCommand, context_settings=_SCRIPT)
@@ -136,26 +136,28 @@ def run(
         Path | None,
         typer.Option("-o", "--out", metavar="DIR", help="keep the runs here (default: in your cache directory)", show_default=False),
     ] = None,
-    runs: Annotated[int, typer.Option("--runs", min=2, metavar="N", help="runs to compare; more runs show intermittent differences")] = 2,
+    runs: Annotated[
+        int, typer.Option("--runs", min=2, metavar="N", help="runs to compare; more of them show what happens now and then")
+    ] = 2,
     effort: Effort = "full",
     pin: Pin = None,
     vary: Annotated[
         list[str] | None,
         typer.Option(
-            "--vary", metavar="FACTOR", help="vary this factor if the runs agree, instead of all (repeatable)", show_default=False
+            "--vary", metavar="FACTOR", help="vary this if the runs agree, instead of all that can be (repeatable)", show_default=False
         ),
     ] = None,
-    fix: Annotated[bool, typer.Option("--fix", help="write a patch that fixes the cause, verified by a rerun")] = False,
-    apply: Annotated[bool, typer.Option("--apply", help="apply the patch; keeps a backup unless git tracks the file")] = False,
+    fix: Annotated[bool, typer.Option("--fix", help="write a patch for what a few lines cure, after running it")] = False,
+    apply: Annotated[bool, typer.Option("--apply", help="change the script so; as it was it stays in git or in a backup")] = False,
     self_check: Annotated[
-        bool, typer.Option("--self-check", help="run twice more to check that recording does not change the script")
+        bool, typer.Option("--self-check", help="run twice more to see whether being recorded changes the script")
     ] = False,
     devices: Annotated[
         str | None,
         typer.Option(
             "--devices",
             metavar="A,B",
-            help="compare runs on these: cpu, cuda, cuda:1, or a reduced CPU such as cpu:avx2 or cpu:threads=1",
+            help="compare runs on these: cpu, cuda, cuda:1, or a CPU that can do less, such as cpu:avx2 or cpu:threads=1",
             show_default=False,
         ),
     ] = None,
@@ -177,7 +179,7 @@ def run(
     write_baseline: WriteBaseline = None,
     python: Python = None,
 ) -> None:
-    """Run a script twice, find the first op where the runs diverge and why, and check the run against the rules (the default command)."""
+    """Run a script twice, name the first op at which the runs differ, and judge the run by the rules (the default command)."""
     with _plain_errors():
         plan = _plan(script, module, steps, timeout, python)
         config = _config()
@@ -213,15 +215,17 @@ def record(
     pin: Pin = None,
     vary: Annotated[
         list[str] | None,
-        typer.Option("--vary", metavar="FACTOR", help="vary this factor (repeatable)", show_default=False),
+        typer.Option("--vary", metavar="FACTOR", help="make one another than usual (repeatable)", show_default=False),
     ] = None,
     device: Annotated[
         str | None,
-        typer.Option("--device", metavar="NAME", help="run on this device, to compare with a run on another", show_default=False),
+        typer.Option(
+            "--device", metavar="NAME", help="run there, so that it can be compared with a run on another device", show_default=False
+        ),
     ] = None,
     python: Python = None,
 ) -> None:
-    """Record one run and keep it, with factors pinned or varied on request (`repro-audit factors` lists them)."""
+    """Make one run and keep it, with factors held still or varied if so asked (`repro-audit factors` lists them)."""
     with _plain_errors():
         plan = _plan(script, module, steps, timeout, python).with_level(_level(level), _window(window))
         from auditor import pipeline, progress
@@ -246,12 +250,12 @@ def record(
 @app.command()
 def match(
     a: Annotated[Path, typer.Argument(metavar="A.py", help="a script")],
-    b: Annotated[Path, typer.Argument(metavar="B.py", help="another script that should compute the same")],
-    a_args: Annotated[str, typer.Option("--a-args", metavar="WORDS", help="arguments of A.py, as one word", show_default=False)] = "",
-    b_args: Annotated[str, typer.Option("--b-args", metavar="WORDS", help="arguments of B.py, as one word", show_default=False)] = "",
+    b: Annotated[Path, typer.Argument(metavar="B.py", help="another that is to compute the same")],
+    a_args: Annotated[str, typer.Option("--a-args", metavar="WORDS", help="arguments of the first, in one word", show_default=False)] = "",
+    b_args: Annotated[str, typer.Option("--b-args", metavar="WORDS", help="arguments of the second", show_default=False)] = "",
     map_: Annotated[
         list[str] | None,
-        typer.Option("--map", metavar="A=B", help="names that correspond, or a YAML file of them (repeatable)", show_default=False),
+        typer.Option("--map", metavar="A=B", help="names that are counterparts, or a YAML file of them (repeatable)", show_default=False),
     ] = None,
     copy_initial_weights: Annotated[
         bool, typer.Option("--copy-initial-weights", help="give the second program the first values of the first one's weights")
@@ -266,7 +270,7 @@ def match(
     verbose: Verbose = False,
     python: Python = None,
 ) -> None:
-    """Run two programs and compare the values of their variables: an old loop and its refactoring, a NumPy and a torch version."""
+    """Run two programs and compare the values that they give to names: an old loop and its refactoring, a NumPy and a torch version."""
     with _plain_errors():
         _check("error", json, markdown)
         plans = [_plan([str(script), *shlex.split(words)], False, None, timeout, python) for script, words in ((a, a_args), (b, b_args))]
@@ -291,7 +295,7 @@ def diff(
     verbose: Verbose = False,
     fail_on: FailOn = None,
 ) -> None:
-    """Compare two kept runs, also from different days or machines."""
+    """Compare two kept runs, also ones made on different days or machines."""
     with _plain_errors():
         config = _config()
         fail_on = config.fail_on if fail_on is None else fail_on
@@ -318,9 +322,9 @@ def show(
             "--kind", help="only these: op, external, draw, seed, setting, step, file, thread, lost (repeatable)", show_default=False
         ),
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="at most this many rows")] = 200,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="at most so many lines")] = 200,
 ) -> None:
-    """Show the contents of a run in order: ops, draws, seeds, settings, steps and files."""
+    """Print what a run holds: ops, draws, seeds, settings, steps and files, in order."""
     with _plain_errors():
         from auditor import pipeline
         from auditor.listing import print_listing
@@ -352,7 +356,7 @@ def explain(
     rule: Annotated[str, typer.Argument(metavar="RULE", help="name of a rule")],
     rules: Rules = None,
 ) -> None:
-    """Explain what a rule finds, why it matters, and what to do instead."""
+    """Say what a rule finds, why it matters, and what to do instead."""
     with _plain_errors():
         from auditor import pipeline
         from auditor.rulebook import print_rule
@@ -367,7 +371,7 @@ def query(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="a kept run")],
     sql: Annotated[str, typer.Argument(metavar="SQL", help='a SELECT over the tables records, events and "all"')],
 ) -> None:
-    """Query a kept run in SQL."""
+    """Ask a kept run a question of your own, in SQL."""
     with _plain_errors():
         from auditor import pipeline
 
@@ -380,7 +384,7 @@ def query(
 
 @app.command()
 def factors() -> None:
-    """List the sources of variation that can be pinned or varied, and whether this machine supports it."""
+    """Print the sources of variation that can be held still or varied, and whether they can be here."""
     with _plain_errors():
         from auditor import plugins
         from auditor.rulebook import print_factors
@@ -391,7 +395,7 @@ def factors() -> None:
 
 @rules_app.command("list")
 def list_rules(rules: Rules = None) -> None:
-    """List the name, level, tags and title of each rule."""
+    """Print the name, level, tags and title of each rule."""
     with _plain_errors():
         from auditor import pipeline
         from auditor.rulebook import print_rules
@@ -403,19 +407,19 @@ def list_rules(rules: Rules = None) -> None:
 
 @rules_app.command("check")
 def check_rules(folders: Annotated[list[Path] | None, typer.Argument(metavar="[DIR]...", help="folders of rules")] = None) -> None:
-    """Check rule files and report all errors in them."""
+    """Read rule files and say all that is wrong with them."""
     with _plain_errors():
         from auditor import pipeline
 
         found = pipeline.all_rules(folders or ())
-        print(f"{len(found)} rules, no errors")
+        print(f"{len(found)} rules, and nothing wrong with them")
 
 
 @rules_app.command("test")
 def try_rules(
     folders: Annotated[list[Path] | None, typer.Argument(metavar="[DIR]...", help="folders of rules (default: the shipped ones)")] = None,
 ) -> None:
-    """Run the test script of each rule and check that the rule finds exactly the marked lines."""
+    """Run the script beside each rule and see that it is found where it is marked, and nowhere else."""
     with _plain_errors():
         from auditor import pipeline, progress
 
@@ -450,7 +454,7 @@ def _folders(rules: list[Path] | None) -> list[Path]:
     return [*_config().rules, *(rules or ())]
 
 
-#: Signals that ended this process; a failure after one is a consequence of it.
+#: Signals that ended us; what fails behind one fails because of it.
 _ended_by: list[int] = []
 
 
@@ -459,13 +463,13 @@ def main() -> None:
     _hold_closed_streams()
     _end_cleanly()
     users = {Path(entry).resolve() for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep)}
-    sys.path.sort(key=lambda entry: Path(entry).resolve() in users)  # a `yaml.py` of the user's is for the script alone
+    sys.path.sort(key=lambda entry: Path(entry).resolve() in users)  # an own `yaml.py` of the user's is for the script alone
     try:
         ended = app(standalone_mode=False)
     except KeyboardInterrupt:
         ended = _interrupted()
     except Exception as error:  # noqa: BLE001  # whatever it is: a traceback of ours explains nothing to a user
-        if _ended_by:  # as typer and DuckDB report a signal
+        if _ended_by:  # what typer and DuckDB make of a signal
             ended = _interrupted()
         elif isinstance(error, _WrongUsage):
             ended = _wrong_usage(error)
@@ -476,7 +480,7 @@ def main() -> None:
 
 
 def _end_cleanly() -> None:
-    """Treat a request to end as Ctrl-C: child processes are ended, copies are removed, and what was recorded is kept."""
+    """Treat a request to end as Ctrl-C: what was started is ended, copies are removed, and what was recorded is kept."""
 
     def asked(number: int, _frame: object) -> None:
         _ended_by.append(number)
@@ -484,12 +488,12 @@ def _end_cleanly() -> None:
 
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):  # not under nohup
+        if number is not None and signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):  # not below nohup
             signal.signal(number, asked)
 
 
 def _interrupted() -> int:
-    """Report that the process was asked to end; returns the status that a shell would give."""
+    """Say that we were asked to end; returns the status that a shell would give."""
     number = _ended_by[0] if _ended_by else signal.SIGINT
     _say("interrupted: what was recorded is kept [interrupted]")
     return 128 + number
@@ -504,10 +508,7 @@ def _wrong_usage(error: Any) -> int:
 
 
 def _internal(error: Exception) -> str:
-    """Report an unexpected error in one sentence that names a file with its details.
-
-    Only its owner can read that file, and it holds no credentials.
-    """
+    """One sentence on what should not happen, with where its details are: a file of its owner's alone, without credentials."""
     import tempfile
     import traceback
 
@@ -525,18 +526,18 @@ def _internal(error: Exception) -> str:
 
 
 def _say(text: str) -> None:
-    """Write one line of ours on stderr."""
+    """One line of ours on stderr."""
     said = f"repro-audit: {printable(text)}\n"
     encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
     try:
         sys.stderr.write(said.encode(encoding, "backslashreplace").decode(encoding))
         sys.stderr.flush()
     except OSError:
-        pass  # the reader is gone
+        pass  # nobody reads on
 
 
 def printable(text: str) -> str:
-    """A text safe to print on a terminal: control characters and the like are escaped, credentials removed."""
+    """A text in which nothing acts on a terminal and no credential stands: control characters and the like are escapes."""
     from auditor.redaction import redacted
 
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in redacted(text))
@@ -563,7 +564,7 @@ def _plan(script: list[str] | None, module: bool, steps: int | None, timeout: fl
 
 def _level(level: str) -> str:
     if level not in ("ops", "steps"):
-        raise UsageError("no-such-level", f"--level {level}: expected ops or steps")
+        raise UsageError("no-such-level", f"--level {level}: the levels are ops and steps")
     return level
 
 
@@ -571,7 +572,7 @@ def _effort(effort: str) -> str:
     from auditor.plan import EFFORTS
 
     if effort not in EFFORTS:
-        raise UsageError("no-such-effort", f"--effort {effort}: expected one of {', '.join(EFFORTS)}")
+        raise UsageError("no-such-effort", f"--effort {effort}: it is one of {', '.join(EFFORTS)}")
     return effort
 
 
@@ -580,7 +581,7 @@ def _window(window: str | None) -> tuple[int, int] | None:
         return None
     first, colon, last = window.partition(":")
     if not colon or not first.isdigit() or not last.isdigit() or int(first) >= int(last):
-        raise UsageError("bad-window", f"--window {window}: expected two step numbers A:B with A < B")
+        raise UsageError("bad-window", f"--window {window}: two step numbers A:B with A < B are wanted")
     return int(first), int(last)
 
 
@@ -631,7 +632,7 @@ def _finish(audit: Audit, json: Path | None, markdown: Path | None, fail_on: str
 
 
 def status(audit: Audit, fail_on: str) -> int:
-    """0: no divergence seen and no finding at or above the level; 1: a divergence or such a finding; 2: inconclusive."""
+    """0: no divergence seen and no finding at or above the level; 1: one of them; 2: could not tell."""
     if fail_on != "never":
         levels = _FAIL_ON[: _FAIL_ON.index(fail_on) + 1]
         if audit.verdict == "diverged" or any(finding.level in levels for finding in audit.findings):
@@ -657,7 +658,7 @@ def _writing() -> Iterator[None]:
 
 @contextmanager
 def _plain_errors() -> Iterator[None]:
-    """Report an error of ours as one sentence with its slug."""
+    """An error of ours is one sentence with its slug."""
     try:
         yield
     except AuditError as error:
