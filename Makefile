@@ -1,4 +1,4 @@
-# `make demo` and `make test` do all the set-up from a clean clone.
+# `make demo` and `make test` set up everything from a clean clone.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -8,39 +8,39 @@ CASES ?= 10000
 
 .DEFAULT_GOAL := help
 
-help:  ## what can be made
+help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/:.*  ## /\t/' | expand -t 12
 
 demo: $(VENV)/.installed  ## audit an example that diverges and show the report
 	@echo "+ repro-audit examples/numpy_shared_memory.py"
 	@$(BIN)/repro-audit examples/numpy_shared_memory.py; status=$$?; \
-	  [ $$status -eq 1 ] || { echo "the demo should end with status 1 (diverged), it ended with $$status"; exit 1; }
+	  [ $$status -eq 1 ] || { echo "the demo should end with status 1 (diverged), but it ended with $$status"; exit 1; }
 
 test: $(VENV)/.tools  ## style, types and all tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	@# where Python is told to write no bytecode, each of some thousand starts would compile our sources anew
+	@# with PYTHONDONTWRITEBYTECODE, each of a few thousand process starts would compile the sources again
 	$(BIN)/python -m compileall -q auditor
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal
 
 quick: $(VENV)/.tools  ## the tests that start no training script
 	$(BIN)/pytest -m "not torch" -n $(WORKERS)
 
-fuzz: $(VENV)/.tools  ## ten thousand damaged runs, rules, configurations and audits; CASES=n for another number
+fuzz: $(VENV)/.tools  ## ten thousand damaged runs, rules, configurations and audits; CASES=n sets the number
 	$(BIN)/python -m tests.fuzz $(CASES)
 
-bench: $(VENV)/.installed  ## what recording, judging and a search for causes cost, and what is said of devices; writes bench/results
+bench: $(VENV)/.installed  ## cost of recording, judging and searching for causes, and accuracy of device comparison; writes bench/results
 	$(BIN)/python bench/recorder.py
 	$(BIN)/python bench/judging.py
 	$(BIN)/python bench/causes.py
 	$(BIN)/python bench/devices.py
 	$(BIN)/python bench/fidelity.py
 
-docs: $(VENV)/.installed  ## the reference of the trace, from its one description
+docs: $(VENV)/.installed  ## generate the reference of the trace format from its schema
 	$(BIN)/python docs/reference.py
 
-picture: $(VENV)/.installed  ## the terminal picture of the README, from a real audit
+picture: $(VENV)/.installed  ## make the terminal picture of the README from a real audit
 	$(BIN)/python docs/picture.py
 
 clean:  ## remove what the other targets made

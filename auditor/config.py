@@ -1,4 +1,4 @@
-"""`[tool.repro-audit]` in the pyproject.toml of the user's project: the options that a team wants for every audit."""
+"""Reads `[tool.repro-audit]` in the pyproject.toml of the user's project: options that a team wants for every audit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from auditor.errors import UsageError
 from auditor.trace.files import read
 
-#: Bytes of a pyproject.toml that is read.
+#: Largest pyproject.toml that is read, in bytes.
 _LARGEST = 1 << 22
 
 

@@ -1,7 +1,7 @@
-"""What `--devices` can name: a `torch.device`, or a CPU that does less than the one that is here.
+"""What `--devices` can name: a `torch.device`, or a CPU with fewer features than this one.
 
-A CPU variant stands for another machine: which instructions torch, oneDNN and MKL may use, among how many threads an op is split, whether
-oneDNN is used at all. It is set from outside, before torch is imported, because each library asks only once.
+A CPU variant stands for another machine: which instructions torch, oneDNN and MKL may use, the number of threads, whether oneDNN is used at
+all. Environment variables set it before torch is imported, because each library reads them only once.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from pathlib import Path
 from auditor.errors import UsageError
 from auditor.plan import Plan
 
-#: An instruction set as each library calls it. oneDNN has no kernels below SSE4.1, and MKL's `COMPATIBLE` is what runs everywhere.
+#: An instruction set as each library calls it. oneDNN has no kernels below SSE4.1; MKL's `COMPATIBLE` runs everywhere.
 _MACHINES = {
     "default": {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_CBWR": "COMPATIBLE"},
     "avx2": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_CBWR": "AVX2"},
     "avx512": {"ATEN_CPU_CAPABILITY": "avx512", "ONEDNN_MAX_CPU_ISA": "AVX512_CORE", "MKL_CBWR": "AVX512"},
 }
-#: One library alone: its variable, and the values that it knows.
+#: Settings of one library alone: its variable, and the values that it accepts.
 _LIBRARIES = {
     "aten": ("ATEN_CPU_CAPABILITY", ("default", "avx2", "avx512")),
     "onednn": ("ONEDNN_MAX_CPU_ISA", ("sse41", "avx", "avx2", "avx2_vnni", "avx512_core", "avx512_core_vnni", "avx512_core_bf16", "all")),
     "mkl": ("MKL_CBWR", ("compatible", "sse4_2", "avx", "avx2", "avx512", "auto", "off")),
 }
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-#: What a CPU must say of itself (in /proc/cpuinfo) to run code for an instruction set: running it elsewhere ends the process.
+#: Flags that a CPU must list in /proc/cpuinfo to run code for an instruction set; without them the process is killed.
 _FLAGS = {"avx2": ("avx2", "fma"), "avx512": ("avx512f", "avx512bw", "avx512vl", "avx512dq")}
 _KINDS = ("cpu", "cuda", "xpu", "mps", "hpu", "privateuseone")
 _EXAMPLES = "cpu, cuda, cuda:1, cpu:avx2, cpu:default, cpu:threads=1, cpu:mkldnn=off, cpu:mkl=compatible, cpu:avx2+threads=1"
@@ -55,23 +55,23 @@ def parse(names: str) -> list[Device]:
     """The devices of a list such as `cpu,cuda` or `cpu,cpu:avx2`. Raises `UsageError`: `no-such-device`, `device-twice`."""
     devices = [_device(name.strip()) for name in names.split(",") if name.strip()]
     if not devices:
-        raise UsageError("no-such-device", f"--devices {names}: a list is wanted, such as cpu,cuda; there are {_EXAMPLES}")
+        raise UsageError("no-such-device", f"--devices {names}: expected a list such as cpu,cuda; the devices are {_EXAMPLES}")
     for k, device in enumerate(devices):
         if any(replace(device, name="") == replace(other, name="") for other in devices[:k]):
-            raise UsageError("device-twice", f"--devices {names}: {device.name} is there twice, and cannot differ from itself")
+            raise UsageError("device-twice", f"--devices {names}: {device.name} is listed twice, and cannot differ from itself")
     return devices
 
 
 def plan_on(plan: Plan, device: Device, available: bool) -> Plan:
-    """The plan of a run on a device. `available`: what a script that asks whether there is a GPU is told."""
+    """The plan of a run on a device. `available`: the answer to a script that asks whether there is a GPU."""
     within = {"kind": device.kind, "index": device.index, "mkldnn": device.mkldnn, "available": available}
     return plan.with_device(device.name, (*device.variables, *_own_cache(device)), within)
 
 
 def _own_cache(device: Device) -> tuple[tuple[str, str], ...]:
-    """Where Inductor keeps what it compiles for other instructions than this machine's.
+    """A separate Inductor cache for each instruction set other than this machine's.
 
-    torch 2.13 takes what it compiled for one instruction set for another's too (ATEN_CPU_CAPABILITY is no part of its key): the compiler
+    torch 2.13 reuses code compiled for one instruction set for another (ATEN_CPU_CAPABILITY is not part of the cache key): the compiler
     then fails, or the process ends with SIGSEGV.
     """
     capability = dict(device.variables).get("ATEN_CPU_CAPABILITY")
@@ -82,7 +82,7 @@ def _own_cache(device: Device) -> tuple[tuple[str, str], ...]:
 
 
 def missing_instructions(device: Device) -> str | None:
-    """Why this CPU cannot stand for that one; None if it can, or does not say what it can do."""
+    """Why this CPU cannot stand for that device; None if it can, or if its features are unknown."""
     wanted = dict(device.variables).get("ATEN_CPU_CAPABILITY", "")
     try:
         described = Path("/proc/cpuinfo").read_text()
@@ -100,11 +100,11 @@ def _device(name: str) -> Device:
     if kind not in _KINDS:
         near = get_close_matches(kind, _KINDS, 1)
         raise UsageError(
-            "no-such-device", f"no device is called {name}{f'; did you mean {near[0]}?' if near else f': there are {_EXAMPLES}'}"
+            "no-such-device", f"there is no device {name}{f'; did you mean {near[0]}?' if near else f'; the devices are {_EXAMPLES}'}"
         )
     if kind != "cpu":
         if rest and not rest.isdigit():
-            raise UsageError("no-such-device", f"{name}: behind {kind}: stands a number, as in {kind}:1")
+            raise UsageError("no-such-device", f"{name}: after {kind}: comes a number, as in {kind}:1")
         return Device(name, kind, int(rest) if rest else None)
     variables: dict[str, str] = {}
     mkldnn = True
@@ -119,11 +119,11 @@ def _device(name: str) -> Device:
         elif key == "mkldnn" and value in ("on", "off"):
             mkldnn = value == "on"
         else:
-            raise UsageError("no-such-device", f"{name}: {part} is no variant of a CPU; {_variants(key)}")
+            raise UsageError("no-such-device", f"{name}: {part} is not a variant of a CPU; {_variants(key)}")
     return Device(name, "cpu", None, tuple(sorted(variables.items())), mkldnn)
 
 
 def _variants(key: str) -> str:
     if key in _LIBRARIES:
         return f"{key} can be {', '.join(_LIBRARIES[key][1])}"
-    return f"there are {', '.join(_MACHINES)}, {'=..., '.join(_LIBRARIES)}=..., threads=N, mkldnn=on and mkldnn=off"
+    return f"the variants are {', '.join(_MACHINES)}, {'=..., '.join(_LIBRARIES)}=..., threads=N, mkldnn=on and mkldnn=off"

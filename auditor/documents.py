@@ -1,4 +1,4 @@
-"""Reads YAML of anybody's as a tree that takes no longer to go through than its text: aliases can make a few lines a terabyte."""
+"""Reads untrusted YAML into a tree whose traversal takes no longer than its text: a few lines of aliases can expand to a terabyte."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import yaml
 
 from auditor.trace.files import read
 
-#: Bytes of a file, and mappings and lists within each other.
-_LARGEST, _DEEPEST = 1 << 18, 40
+#: Largest file in bytes, and deepest nesting of mappings and lists.
+_MAX_BYTES, _MAX_DEPTH = 1 << 18, 40
 
 
 class _Bounded:
-    """Composes nodes within nodes down to a depth."""
+    """Composes nested nodes up to a depth limit."""
 
     depth = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         self.depth += 1
-        if self.depth > _DEEPEST:
+        if self.depth > _MAX_DEPTH:
             raise _refused("it is nested too deeply", self.peek_event().start_mark)  # type: ignore[attr-defined]  # of the loader
         try:
             return super().compose_node(parent, index)  # type: ignore[misc]
@@ -30,13 +30,13 @@ class _Bounded:
 
 
 class _Loader(_Bounded, yaml.SafeLoader):
-    """Says best what is wrong with a text."""
+    """Gives the best error messages."""
 
 
 if yaml.__with_libyaml__:
 
     class _FastLoader(_Bounded, yaml.composer.Composer, yaml.CSafeLoader):
-        """Seven times as fast: libyaml scans and parses, and only the nodes are made here. Every audit reads the shipped rules."""
+        """Seven times as fast: libyaml scans and parses, and only the nodes are made in Python. Every audit reads the shipped rules."""
 
         def __init__(self, text: str) -> None:
             yaml.CSafeLoader.__init__(self, text)
@@ -48,7 +48,7 @@ def _refused(why: str, at: yaml.Mark | None) -> yaml.MarkedYAMLError:
 
 
 def _size(node: yaml.Node, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
-    """How many nodes there are and how deep they lie, with each alias written out; each node is looked at once."""
+    """Number and depth of the nodes with aliases expanded; each node is visited once."""
     if id(node) in known:
         if known[id(node)] == (0, 0):
             raise _refused("an alias (*name) contains itself", node.start_mark)
@@ -57,7 +57,7 @@ def _size(node: yaml.Node, known: dict[int, tuple[int, int]]) -> tuple[int, int]
     parts = node.value if isinstance(node, yaml.SequenceNode) else [part for pair in node.value for part in pair]
     sizes = [_size(part, known) if isinstance(part, yaml.CollectionNode) else (1, 1) for part in parts]
     nodes, depth = 1 + sum(n for n, _ in sizes), 1 + max((d for _, d in sizes), default=0)
-    if depth > _DEEPEST:
+    if depth > _MAX_DEPTH:
         raise _refused("it is nested too deeply", node.start_mark)
     known[id(node)] = nodes, depth
     return nodes, depth
@@ -65,10 +65,10 @@ def _size(node: yaml.Node, known: dict[int, tuple[int, int]]) -> tuple[int, int]
 
 def tree_of(file: Path) -> yaml.Node | None:
     """The tree of a file. Raises OSError, UnicodeDecodeError and yaml.YAMLError."""
-    text = read(file.resolve(), _LARGEST).decode("utf-8")
+    text = read(file.resolve(), _MAX_BYTES).decode("utf-8")
     root = _root_of(text)
     if isinstance(root, yaml.CollectionNode) and _size(root, {})[0] > len(text):
-        raise _refused("its aliases (*name) expand to more nodes than the file has characters: write them out", root.start_mark)
+        raise _refused("its aliases (*name) expand to more nodes than the file has characters; write them out", root.start_mark)
     return root
 
 
@@ -82,7 +82,7 @@ def _root_of(text: str) -> yaml.Node | None:
 def _composed(loader: Any) -> yaml.Node | None:
     try:
         root: yaml.Node | None = loader.get_single_node()
-    except RecursionError:  # the parser calls itself, too
+    except RecursionError:  # the parser recurses too
         raise yaml.YAMLError("it is nested too deeply") from None
     finally:
         loader.dispose()

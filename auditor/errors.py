@@ -1,10 +1,10 @@
-"""What can go wrong, as one sentence with a slug; each error knows the exit status of the command that ends with it."""
+"""Errors as one sentence with a slug; each class knows the exit status of the command that ends with it."""
 
 from __future__ import annotations
 
 
 class AuditError(Exception):
-    """Something that the user can act on: what was seen, where, and the next step, behind a stable slug."""
+    """An error that the user can act on: what was seen, where, and the next step, with a stable slug."""
 
     exit_status = 2
 
@@ -18,7 +18,7 @@ class AuditError(Exception):
 
 
 class UsageError(AuditError):
-    """The command line or a file that the user named is not usable."""
+    """The command line, or a file that the user named, is not usable."""
 
 
 class LaunchError(AuditError):
@@ -26,4 +26,4 @@ class LaunchError(AuditError):
 
 
 class TraceError(AuditError):
-    """A run on disk cannot be read: foreign, newer, truncated or gone."""
+    """A run on disk cannot be read: of unknown format, of a newer version, truncated or deleted."""

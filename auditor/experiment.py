@@ -1,16 +1,15 @@
-"""Which runs to make next, given what those made so far have shown. Pure: a search that was interrupted goes on where it was.
+"""Decides which runs to make next, given the results so far. Pure: an interrupted search continues from its results.
 
-**When the controls differ**, each difference has *suspects*: factors in the order in which its kind points to them. The first suspects
-are held still one by one, because most faults have one cause and it is that. If none of them makes the difference go away, all factors
-are held still; if that does, delta debugging (Zeller and Hildebrandt, Simplifying and Isolating Failure-Inducing Input, IEEE TSE 28,
-2002) finds a set of which none can be left out. What was found stays held, and the search goes on with the next difference behind it,
-until the runs agree: so causes that are independent of one another are found one after the other, each with the difference that it made.
-Last comes the converse: all factors held still but one, and the runs must differ again. Where two factors hold the same thing still (a
-loader's base seed is drawn from torch's stream, and the workers' streams are seeded from it), none of them alone brings it back; then
-they are let go together.
+**When the controls differ**, each difference has *suspects*: factors in the order in which its kind points to them. The first suspects are
+pinned one at a time, because most faults have one cause and it is among them. If none of them removes the difference, all factors are
+pinned; if that does, delta debugging (Zeller and Hildebrandt, Simplifying and Isolating Failure-Inducing Input, IEEE TSE 28, 2002) finds a
+minimal sufficient set. Proved factors stay pinned, and the search continues with the next difference until the runs agree, so independent
+causes are found one after another, each with the difference that it causes. The last step is the converse: all factors pinned but one, and
+the runs must differ again. Where pinning either of two factors has the same effect (a loader's base seed is drawn from torch's stream, and
+the workers' streams are seeded from it), neither alone brings the difference back; then both are left free together.
 
-**When the controls agree**, one run varies what should make no difference. If it differs, the suspects are varied one by one, and then all
-but those.
+**When the controls agree**, one run varies all factors that should not matter. If it differs, the suspects are varied one at a time; if
+none of them makes a difference alone, delta debugging finds a minimal set that does.
 """
 
 from __future__ import annotations
@@ -22,18 +21,18 @@ from typing import Literal
 
 Purpose = Literal["holds", "fails", "returns", "varies"]
 
-#: Suspects that are tried alone before all factors are.
+#: Suspects that are tried alone before all factors are tried together.
 _SUSPECTS = 2
-#: Chance that runs agree by luck, above which a factor is not proved to be what makes them agree.
+#: Highest chance of accidental agreement at which a factor still counts as proved.
 LUCK = 0.05
 
 
 @dataclass(frozen=True)
 class Seen:
-    """The first difference between two runs, as far as a search must know it.
+    """The first difference between two runs, as far as the search needs it.
 
-    `places`: for each lane that differs the index of the op where it first does. `origin` tells differences at one op apart: the random
-    stream, or the line. `suspects`: factors, the likeliest first.
+    `places`: for each lane that differs, the index of the first op that does. `origin` distinguishes differences at one op: the random
+    stream, or the line. `suspects`: factors, most likely first.
     """
 
     lane: str
@@ -44,10 +43,11 @@ class Seen:
 
 @dataclass(frozen=True)
 class Wanted:
-    """Runs to be made: with these factors, and what for.
+    """Runs to make: with which factors, and which question they answer.
 
-    `holds`: do runs with these held still agree; `fails`: does a run with them end otherwise than the controls; `returns`: do runs with
-    these held still differ; `varies`: does a run with these varied differ from the control. `around`: the difference that it is about.
+    `holds`: do runs with these factors pinned agree; `fails`: does a run with them end differently from the controls; `returns`: do runs
+    with these factors pinned still differ; `varies`: does a run with these factors varied differ from the control. `around`: the difference
+    in question.
     """
 
     factors: frozenset[str]
@@ -58,9 +58,9 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Trial:
-    """What the runs of a `Wanted` showed; `runs` are their names. `failed`: all of them ended otherwise than the controls did.
+    """Result of the runs of a `Wanted`; `runs` are their names. `failed`: all of them ended differently from the controls.
 
-    `blamed`: if they failed, the factors that may be why, the likeliest first.
+    `blamed`: if they failed, the factors that may be the reason, most likely first.
     """
 
     factors: frozenset[str]
@@ -73,19 +73,22 @@ class Trial:
 
 @dataclass(frozen=True)
 class Found:
-    """A factor, the difference that goes away with it, and the runs that show it; `returned`: without it alone they differ again."""
+    """A factor, the difference that disappears when it is pinned, and the runs that prove it.
+
+    `returned`: the runs in which all factors but it were pinned, and the difference came back.
+    """
 
     factor: str
     seen: Seen
     held: Trial
     returned: Trial | None = None
     beside: tuple[str, ...] = ()
-    """Factors that hold the same thing still: it came back when they were let go together."""
+    """Factors with the same effect when pinned: the difference came back only when all of them were left free."""
 
 
 @dataclass(frozen=True)
 class Search:
-    """Where a search stands. `wanted` is what to try next, None when it is over; `beyond`: what no factor makes go away."""
+    """State of a search. `wanted` is what to try next, None when it is over; `beyond`: the difference that no factor explains."""
 
     wanted: Wanted | None
     found: tuple[Found, ...] = ()
@@ -101,7 +104,7 @@ class _Open(Exception):  # noqa: N818  # no error: the search cannot go on witho
 
 @dataclass
 class _Known:
-    """The trials made, and what has been found so far."""
+    """The trials made, and what they have proved so far."""
 
     trials: Mapping[tuple[frozenset[str], Purpose], Trial]
     found: list[Found] = field(default_factory=list)
@@ -125,20 +128,19 @@ def search(
     last: Collection[str] = (),
     along: Mapping[str, Sequence[str]] | None = None,
 ) -> Search:
-    """Where the search for what makes the controls differ stands.
+    """State of the search for the factors that make the controls differ.
 
-    `factors` in the order in which they are suspected where nothing else is known, `first` the difference between the controls; `last`:
-    factors that two runs on one machine have in common and that change results if they are held still, so that they are held last;
-    `along`: for a factor those that are held along with it.
+    `factors`: in their default order of suspicion. `first`: the difference between the controls. `last`: factors that are equal in two runs
+    on one machine but change results when pinned, so they are pinned last. `along`: for a factor, those that are pinned with it.
     """
     return _searched(lambda known: _held(known, list(factors), first, last, along or {}), trials)
 
 
 def search_varied(factors: Sequence[str], trials: Sequence[Trial], chancy: Collection[str] = ()) -> Search:
-    """Where the search for what makes a run differ from the control stands, if all these factors are varied in it.
+    """State of the search for the factors that make a run differ from the control when all of them are varied.
 
-    `chancy`: factors that may differ from run to run although nobody varies them. A difference that points to such a one says nothing
-    about those that were varied; if nothing but it is left, it is `beyond`.
+    `chancy`: factors that may differ between runs even if they are not varied. A difference that points to one of them says nothing
+    about the varied factors; if only such a difference is left, it is `beyond`.
     """
     return _searched(lambda known: _varied(known, list(factors), chancy), trials)
 
@@ -154,7 +156,7 @@ def _searched(go: Callable[[_Known], Seen | None], trials: Sequence[Trial]) -> S
 
 
 def _held(known: _Known, factors: list[str], first: Seen, last: Collection[str], along: Mapping[str, Sequence[str]]) -> Seen | None:
-    """Find what makes the differences go away; returns the one that nothing does."""
+    """Pin factors until the differences are gone; returns the difference that no factor removes."""
     current: Seen | None = first
     enough = [name for name in factors if name not in last]
     beyond = None
@@ -173,7 +175,7 @@ def _held(known: _Known, factors: list[str], first: Seen, last: Collection[str],
 
 
 def _suspect(known: _Known, factors: list[str], current: Seen) -> Trial | None:
-    """Try the suspects of a difference one by one; the trial in which it is gone."""
+    """Pin the suspects of a difference one by one; returns the trial without the difference."""
     suspects = [name for name in current.suspects if name in factors and name not in known.names]
     for name in suspects[:_SUSPECTS]:
         if name in known.aside:
@@ -188,7 +190,7 @@ def _suspect(known: _Known, factors: list[str], current: Seen) -> Trial | None:
 
 
 def _any(known: _Known, factors: list[str], enough: list[str], current: Seen) -> tuple[Trial | None, list[str]]:
-    """Hold all still, and then as few as will do; also returns what "all" is."""
+    """Pin all factors, then find a smallest set that suffices; also returns the set that "all" stands for."""
     for everything in [enough] if len(enough) == len(factors) else [enough, factors]:
         trial = _all(known, everything)
         if _gone(current, trial.seen) and not trial.failed:
@@ -207,7 +209,7 @@ def _any(known: _Known, factors: list[str], enough: list[str], current: Seen) ->
 
 
 def _all(known: _Known, everything: list[str]) -> Trial:
-    """Hold all still, without those that the script cannot bear."""
+    """Pin all factors except those that break the script."""
     while True:
         rest = [name for name in everything if name not in known.aside]
         trial = known.of(rest, "holds", "is it any of them")
@@ -217,7 +219,7 @@ def _all(known: _Known, everything: list[str]) -> Trial:
 
 
 def _unbearable(known: _Known, names: list[str], failed: Trial, purpose: Purpose) -> list[str]:
-    """Of factors with which the script fails, as few as make it fail: one that is blamed for it, if that is seen to be right."""
+    """A smallest set of factors that breaks the script; a blamed factor alone, if a trial confirms it."""
 
     def fails(some: list[str]) -> bool:
         return known.of(some, purpose, "which of them can the script not bear").failed
@@ -250,7 +252,7 @@ def _returns(known: _Known, rest: list[str], found: Found) -> Found:
 
 
 def _varied(known: _Known, factors: list[str], chancy: Collection[str]) -> Seen | None:
-    """Find what makes a run differ from the control if it is varied."""
+    """Find the factors that make a run differ from the control when varied."""
     while True:
         rest = [name for name in factors if name not in known.names and name not in known.aside]
         if not rest:
@@ -274,7 +276,7 @@ def _varied(known: _Known, factors: list[str], chancy: Collection[str]) -> Seen 
 
 
 def _is_by_chance(trial: Trial, chancy: Collection[str]) -> bool:
-    """Whether a varied run differs in what was not varied in it, because that may be another one in each run."""
+    """Whether a varied run differs in an intermittent factor that was not varied in it."""
     suspects = trial.seen.suspects if trial.seen is not None and not trial.failed else ()
     return bool(suspects) and suspects[0] in chancy and suspects[0] not in trial.factors
 
@@ -285,9 +287,9 @@ def _makes_differ(known: _Known, current: Seen, chancy: Collection[str], names: 
 
 
 def _gone(before: Seen, now: Seen | None) -> bool:
-    """Whether a difference is no longer there: its lane does not differ, or later and for another reason, or there for another reason.
+    """Whether a difference is gone: its lane agrees, or the lane differs later and for another reason, or here for another reason.
 
-    One that has only moved, with the same origin, is still there: a fault that comes at random shows now earlier and now later.
+    A difference that only moved, with the same origin, is still there: an intermittent fault shows earlier in one run and later in another.
     """
     if now is None or before.lane not in now.places:
         return True
@@ -301,7 +303,7 @@ def _rank(name: str, seen: Seen) -> int:
 
 
 def _smallest(names: list[str], does: Callable[[list[str]], bool]) -> list[str]:
-    """ddmin: of names that do it together, some of which none can be left out."""
+    """ddmin: a subset of names that suffices together, and from which none can be left out."""
     current, parts = names, 2
     while len(current) > 1:
         for candidate, then in _candidates(current, parts):
@@ -316,7 +318,7 @@ def _smallest(names: list[str], does: Callable[[list[str]], bool]) -> list[str]:
 
 
 def _candidates(names: list[str], parts: int) -> Iterator[tuple[list[str], int]]:
-    """Each part, and then each rest; with the number of parts to go on with."""
+    """Each part, then each complement; with the number of parts to continue with."""
     size = -(-len(names) // parts)
     chunks = [names[k : k + size] for k in range(0, len(names), size)]
     yield from ((chunk, 2) for chunk in chunks)
@@ -325,10 +327,10 @@ def _candidates(names: list[str], parts: int) -> Iterator[tuple[list[str], int]]
 
 
 def chance_of_luck(apart: int, others: int, runs: int) -> float:
-    """Chance that so many further runs all agree with the first, if `apart` of `others` did not and nothing has changed.
+    """Chance that `runs` further runs all agree with the first although nothing has changed, if `apart` of `others` differed.
 
-    The predictive probability under a uniform prior of the rate (Laplace's rule of succession): prod over i = 0..apart of
-    (others - apart + 1 + i) / (others - apart + 1 + runs + i).
+    The predictive probability under a uniform prior of the rate (Laplace's rule of succession): prod over i = 0..apart of (others - apart +
+    1 + i) / (others - apart + 1 + runs + i).
     """
     chance = 1.0
     for i in range(apart + 1):
@@ -337,7 +339,7 @@ def chance_of_luck(apart: int, others: int, runs: int) -> float:
 
 
 def runs_needed(apart: int, others: int) -> int:
-    """How many runs must agree before luck is ruled out: one more than the least with `chance_of_luck` of `LUCK` or less."""
+    """How many runs must agree to rule out chance: one more than the smallest number with `chance_of_luck` at most `LUCK`."""
     runs = 1
     while chance_of_luck(apart, others, runs) > LUCK:
         runs += 1

@@ -1,4 +1,4 @@
-"""What `--help` prints: the options in groups, the descriptions of commands in full, examples, exit statuses, and what an audit costs."""
+"""The text of `--help`: options in groups, full descriptions of commands, examples, exit statuses, and the cost of an audit."""
 
 from __future__ import annotations
 
@@ -40,31 +40,31 @@ class AuditCommand(TyperCommand):
 
 
 class Group(TyperGroup):
-    """Commands whose descriptions are not cut."""
+    """Commands whose descriptions are not truncated."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # the name is that of the parent's
-        """Write each with the first paragraph of what it does."""
+        """Write each command with the first paragraph of its description."""
         self.write_commands(formatter, "Commands")
 
     def write_commands(self, formatter: Any, title: str, without: str = "") -> None:
-        """The same under another title, without one of them."""
+        """Write the commands under another title, without one of them."""
         with formatter.section(title):
             rows = [(name, command.help or "") for name, command in self.commands.items() if name != without]
             formatter.write_dl([(name, " ".join(said.split("\n\n")[0].split())) for name, said in rows])
 
 
 class AuditByDefault(Group):
-    """`repro-audit train.py` is `repro-audit run train.py`: the first word that is no command and no option of the group is a script."""
+    """`repro-audit train.py` means `repro-audit run train.py`: a first word that is neither a command nor an option is a script."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put the command `run` where there is none."""
+        """Insert the command `run` where no command is given."""
         first = args[0] if args else None
         if first is not None and first not in self.commands and first not in ("--help", "-h", "--version"):
             args = ["run", *args]
         return super().parse_args(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Write the help of the main job, and what else there is."""
+        """Write the help of the main command, then the other commands."""
         run = self.commands["run"]
         formatter.write_usage(ctx.command_path, "[OPTIONS] SCRIPT [ARGS]...", "Usage: ")
         self.format_help_text(ctx, formatter)

@@ -1,7 +1,7 @@
-"""Tells an exception of the script's from one that our own code met: the first must arrive where it would have arrived without us.
+"""Distinguishes an exception that interrupts our code from one that our code raised: the script must see the first as without us.
 
-A signal handler can raise between any two calls, also within a `try` of ours, and so can a trace function or another thread
-(`PyThreadState_SetAsyncExc`). So each `except` in the user's process that does not end with `raise` asks first.
+A signal handler can raise between any two calls, also inside a `try` of ours, and so can a trace function or another thread
+(`PyThreadState_SetAsyncExc`). So every `except` in the user's process that does not end with `raise` asks here first.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from types import CodeType, FrameType
 
 _AUDITOR = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
-#: Where the classes are defined that code raises which we call.
+#: Modules that define the exceptions of the code that we call.
 _OURS = {"builtins", "torch", "numpy", "auditor", *sys.stdlib_module_names}
 _RAISING = {opmap[name] for name in ("RAISE_VARARGS", "RERAISE") if name in opmap}
 
 
 def interrupts(error: BaseException) -> bool:
-    """Whether an exception is none of the code that is guarded and has to go on; if so, our frames are off its traceback.
+    """Whether an exception does not come from the guarded code and must propagate; if so, our frames are removed from its traceback.
 
-    Python gives a signal handler and a trace function the frame that they interrupted. What another thread raises here is raised by no
-    statement, and it is a bare class, where a function of C says what is wrong.
+    Python passes a signal handler and a trace function the frame that they interrupt. An exception from another thread is not raised by a
+    statement here, and it is a bare class, whereas a C function gives its exception a message.
     """
     last = trace = error.__traceback__
     while trace is not None:
@@ -44,7 +44,7 @@ def interrupts(error: BaseException) -> bool:
 
 
 def hide_us(error: BaseException) -> None:
-    """Take our innermost frames off a traceback; for an `except` that ends with a bare `raise`, which adds none (3.11 and later)."""
+    """Remove our innermost frames from a traceback; for an `except` that ends with a bare `raise`, which adds none (3.11 and later)."""
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_AUDITOR):
         trace = trace.tb_next
@@ -62,7 +62,7 @@ def _interrupted(frame: FrameType, code: CodeType) -> bool:
 
 
 def _handlers() -> list[object]:
-    """The code of all handlers that are set: one that deletes its arguments can only be told by it."""
+    """The code of all signal handlers: one that deletes its arguments can only be recognized by its code."""
     found = []
     for number in _signal.valid_signals():
         handler = _signal.getsignal(number)

@@ -1,4 +1,4 @@
-"""What one run holds, as rows in the order in which it happened, and as a table of them: `repro-audit show`."""
+"""The contents of one run as rows in execution order, and as a table: `repro-audit show`."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from auditor.trace.reader import LaneTrace, Trace
 from auditor.trace.records import outputs_of
 from auditor.trace.schema import EVENTS
 
-#: What can be asked for: the kinds of records, then those of rare events.
+#: Kinds of records; the other kinds of rows are rare events.
 RECORDS = (OP, EXTERNAL, DRAW)
-#: Widest a column becomes.
+#: Largest width of a column.
 _WIDEST = {"op": 44, "detail": 72, "module": 32, "code": 80}
 
 
 class Event(NamedTuple):
-    """One row: a record or a rare event. `index` counts the lane's ops; a rare event has the index of the op that follows it."""
+    """One row: a record or a rare event. `index` counts the lane's ops; a rare event has the index of the next op."""
 
     lane: str
     index: int  # type: ignore[assignment]  # the word of the trace; nobody looks a row up by value
@@ -36,7 +36,7 @@ class Event(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """The rows that were asked for, how many more there are, and why the run may hold less than will be, or was, done."""
+    """The requested rows, the number of further matches, and why the run may be incomplete."""
 
     events: list[Event]
     more: int
@@ -53,16 +53,16 @@ def listing(
     kinds: Sequence[str] | None = None,
     limit: int = 200,
 ) -> Listing:
-    """The rows of a run that satisfy all conditions, lane after lane; `op` and `file` are globs.
+    """The rows of a run that satisfy all conditions, lane by lane; `op` and `file` are globs.
 
-    A condition on the phase leaves out rare events, which have none. Raises `UsageError`: `no-such-kind`, `no-such-phase`, `no-such-lane`.
+    A condition on the phase excludes rare events, which have none. Raises `UsageError`: `no-such-kind`, `no-such-phase`, `no-such-lane`.
     """
     for kind in kinds or ():
-        _insist("kind", kind, (*RECORDS, *EVENTS))
+        _check_known("kind", kind, (*RECORDS, *EVENTS))
     if phase is not None:
-        _insist("phase", phase, PHASES)
+        _check_known("phase", phase, PHASES)
     if lane is not None:
-        _insist("lane", lane, tuple(trace.lanes), f" in {trace.path}")
+        _check_known("lane", lane, tuple(trace.lanes), f" in {trace.path}")
     found: list[Event] = []
     total = 0
     for name, records in trace.lanes.items():
@@ -73,15 +73,15 @@ def listing(
     return Listing(found, total - len(found), f"{trace.id} {trace.unfinished}" if trace.unfinished else None)
 
 
-def _insist(what: str, given: str, known: tuple[str, ...], where: str = "") -> None:
+def _check_known(what: str, given: str, known: tuple[str, ...], where: str = "") -> None:
     if given not in known:
         raise UsageError(f"no-such-{what}", f"--{what} {given}: there is no such {what}{where}; there are {', '.join(known)}")
 
 
 def _of_lane(
-    lane: LaneTrace, step: int | None, op: str | None, phase: str | None, file: str | None, kinds: Sequence[str] | None, room: int
+    lane: LaneTrace, step: int | None, op: str | None, phase: str | None, file: str | None, kinds: Sequence[str] | None, limit: int
 ) -> tuple[list[Event], int]:
-    """At most `room` rows of one lane, and how many there are."""
+    """At most `limit` rows of one lane, and the number of all matches."""
     conditions, values = ["list_contains(?, kind)"], [[kind for kind in RECORDS if not kinds or kind in kinds]]
     parameters: list[object] = list(values)
     for condition, value in (("step = ?", step), ("op GLOB ?", op), ("phase = ?", phase)):
@@ -92,28 +92,28 @@ def _of_lane(
         conditions.append("(file GLOB ? OR file GLOB ?)")
         parameters += [file, f"*/{file}"]
     where = " AND ".join(conditions)
-    count = lane.query(f"SELECT count(*) AS n FROM records WHERE {where}", *parameters)[0]["n"]  # made of our own words
+    count = lane.query(f"SELECT count(*) AS n FROM records WHERE {where}", *parameters)[0]["n"]  # built from constants only
     rare = [] if phase is not None else _rare(lane, step, op, file, kinds)
     rows = lane.query(
         f'SELECT * FROM records WHERE {where} ORDER BY "row" LIMIT ?',  # as above
         *parameters,
-        max(room, 0),
+        max(limit, 0),
     )
-    # a rare event lies before the record that follows it
+    # a rare event comes before the record that follows it
     indexes = _indexes(lane, [row for row, _ in rare])
     merged = [((row, 0), event._replace(index=index)) for (row, event), index in zip(rare, indexes, strict=True)]
     merged += [((row["row"], 1), _record(lane.name, row)) for row in rows]
     merged.sort(key=lambda entry: entry[0])
-    return [event for _, event in merged[: max(room, 0)]], count + len(rare)
+    return [event for _, event in merged[: max(limit, 0)]], count + len(rare)
 
 
 def _rare(lane: LaneTrace, step: int | None, op: str | None, file: str | None, kinds: Sequence[str] | None) -> list[tuple[int, Event]]:
-    """The rare events that satisfy the conditions, each with the row that follows it."""
+    """The rare events that satisfy the conditions, each with the row of the next record."""
     found = []
     now = 0
     for event in lane.events:
         kind = event["k"]
-        name, detail = _said(event)
+        name, detail = _name_and_detail(event)
         row = Event(
             lane.name, 0, kind, name, detail, now, "", "", event.get("file") or "", event.get("line"), event.get("code") or ""
         )  # fmt: skip
@@ -132,7 +132,7 @@ def _rare(lane: LaneTrace, step: int | None, op: str | None, file: str | None, k
 
 
 def _indexes(lane: LaneTrace, rows: list[int]) -> list[int]:
-    """Index of the op at each of these rows; that of the next op for the row behind the last."""
+    """Index of the op at each of these rows; for the row after the last, that of the next op."""
     if not rows:
         return []
     found = lane.query('SELECT "row", "index" FROM records WHERE list_contains(?, "row")', sorted(set(rows)))
@@ -144,7 +144,7 @@ def _is_listed(kind: str) -> bool:
     return kind in EVENTS and EVENTS[kind].listed
 
 
-def _said(event: dict[str, Any]) -> tuple[str, str]:
+def _name_and_detail(event: dict[str, Any]) -> tuple[str, str]:
     """Name and detail of a rare event."""
     kind = event["k"]
     if kind == "seed":
@@ -165,7 +165,7 @@ def _said(event: dict[str, Any]) -> tuple[str, str]:
         others = "  ".join(f"{key} {value}" for key, value in event.items() if key in ("asked_by", "nth", "thread"))
         return event.get("function") or kind, f"{event['factor']}  {others}"
     if kind == "interrupted":
-        return event["op"], "interrupted by an exception: it may have run, and there is no record of it"
+        return event["op"], "interrupted by an exception: it may have run, but it has no record"
     if kind == "lost":
         return "lost", f"{event['what']} ({event.get('count', 1)})"
     return kind, "  ".join(f"{key} {value}" for key, value in event.items() if key not in ("k", "row", "file", "line", "func", "code"))
@@ -186,7 +186,7 @@ def _record(lane: str, row: dict[str, Any]) -> Event:
 
 
 def print_listing(found: Listing, out: TextIO) -> None:
-    """Write the rows as a table of plain text, one line each: made to be read, cut and searched."""
+    """Write the rows as a plain-text table, one line each, suitable for cut and grep."""
     lanes = len({event.lane for event in found.events}) > 1
     titles = [*(["lane"] if lanes else []), "op", "step", "phase", "kind", "name", "detail", "module", "where", "code"]
     rows = [titles]
@@ -202,6 +202,6 @@ def print_listing(found: Listing, out: TextIO) -> None:
     encoding = getattr(out, "encoding", None) or "utf-8"
     out.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
     if found.more:
-        out.write(f"and {found.more:,} more: --limit shows more, --step, --op, --phase, --file, --lane and --kind show fewer\n")
+        out.write(f"and {found.more:,} more: --limit shows more; --step, --op, --phase, --file, --lane and --kind show fewer\n")
     if found.unfinished:
         out.write(f"{plain(found.unfinished)}\n")

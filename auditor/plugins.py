@@ -1,6 +1,6 @@
-"""Finds the members of a set: one file, one member; refuses files without one and two members of one name.
+"""Finds the members of a set: each file of a package defines one. Refuses a file without a member, and duplicate names.
 
-A set is a package whose `__init__` defines the type of its members; its files are imported when they are asked for.
+A set is a package whose `__init__` defines the type of its members; its files are imported on demand.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Member(Protocol):
 
     @property
     def name(self) -> str:
-        """What users call it, in kebab-case."""
+        """The name that users write, in kebab-case."""
 
 
 M = TypeVar("M", bound=Member)
@@ -36,14 +36,14 @@ def members(kind: type[M]) -> dict[str, M]:
     package = import_module(kind.__module__)
     found: dict[str, M] = {}
     files: dict[str, str] = {}
-    # a folder within a set is no member: it has what they share
+    # a subfolder of a set holds what its members share, and is not a member
     modules = (info for info in pkgutil.iter_modules(package.__path__, f"{package.__name__}.") if not info.ispkg)
     for file in sorted(info.name for info in modules):
         constants = [value for value in vars(import_module(file)).values() if isinstance(value, kind)]
         if not constants:
-            raise AuditError("plugin-empty", f"{file} has no {kind.__name__}: each file of {package.__name__} is one")
+            raise AuditError("plugin-empty", f"{file} has no {kind.__name__}: each file of {package.__name__} must define one")
         if len(constants) > 1:
-            raise AuditError("plugin-crowded", f"{file} has {len(constants)} of type {kind.__name__}: one a file")
+            raise AuditError("plugin-crowded", f"{file} has {len(constants)} of type {kind.__name__}; a file must define exactly one")
         member = constants[0]
         if member.name in found:
             raise AuditError("plugin-duplicate", f"{files[member.name]} and {file} are both named {member.name}")

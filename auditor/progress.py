@@ -1,4 +1,4 @@
-"""What the auditor shows while runs are being made: one status line on a terminal, plain lines elsewhere; always on stderr."""
+"""Progress display while runs are made: one status line on a terminal, plain lines elsewhere; always on stderr."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from auditor.launch import Progress
 
 
 class PlainScreen:
-    """One line when a run begins, and one a minute."""
+    """One line when a run starts, and one per minute."""
 
     _EVERY = 60.0
 
     def __init__(self) -> None:
         self._last = time.monotonic()
         self._lock = threading.Lock()
-        self._open: set[int] = set()  # streams on which the script is in the middle of a line
+        self._open: set[int] = set()  # streams on which the script's last line is not finished
 
     def output(self, stream: int, data: bytes) -> None:
         """Pass on what the script wrote."""
@@ -28,30 +28,30 @@ class PlainScreen:
             (self._open.discard if data.endswith(b"\n") else self._open.add)(stream)
 
     def progress(self, progress: Progress) -> None:
-        """Say now and then how far the run is."""
+        """Report from time to time how far the run is."""
         if time.monotonic() - self._last > self._EVERY:
             self._last = time.monotonic()
             self.say(status(progress))
 
     def say(self, text: str) -> None:
-        """A line on stderr."""
+        """Write a line on stderr."""
         with self._lock:
             self._end_line(2)
             write_all(2, f"repro-audit: {text}\n".encode(errors="backslashreplace"))
 
     def close(self) -> None:
-        """Leave stderr at the beginning of a line: an error may follow."""
+        """End an unfinished line on stderr, as an error message may follow."""
         with self._lock:
             self._clear()
             self._end_line(2)
 
     def make_room(self) -> None:
-        """Begin a line on stdout: a report follows. What is only passed on stays as it is, with or without an end of its last line."""
+        """End an unfinished line on stdout before a report. Output without a report is passed on exactly, unfinished last line included."""
         with self._lock:
             self._end_line(1)
 
     def _clear(self) -> None:
-        """Take away what is shown between the script's lines."""
+        """Erase what is shown between the script's lines."""
 
     def _end_line(self, stream: int) -> None:
         if stream in self._open:
@@ -60,7 +60,7 @@ class PlainScreen:
 
 
 class LiveScreen(PlainScreen):
-    """A status line below the script's output, taken away before the script writes and while it is in the middle of a line."""
+    """A status line below the script's output, erased before the script writes and while its line is unfinished."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,19 +73,19 @@ class LiveScreen(PlainScreen):
             if self._open & self._here:
                 return
             self._clear()
-            width = os.get_terminal_size(2).columns or 80  # some terminals do not know theirs
+            width = os.get_terminal_size(2).columns or 80  # some terminals report a width of 0
             write_all(2, _dim(f"repro-audit  {status(progress)}"[: width - 1]).encode(errors="backslashreplace"))
             self._shown = True
 
     def say(self, text: str) -> None:
-        """A line of its own."""
+        """Write a line of its own."""
         with self._lock:
             self._clear()
             self._end_line(2)
             write_all(2, (_dim(f"repro-audit  {text}") + "\n").encode(errors="backslashreplace"))
 
     def _end_line(self, stream: int) -> None:
-        """On one terminal, a line that the script left open on either stream is the same one."""
+        """On one terminal, an unfinished line of the script on either stream is the same line."""
         together = self._here if stream in self._here else {stream}
         if self._open & together:
             write_all(stream, b"\n")
@@ -109,12 +109,12 @@ def status(progress: Progress) -> str:
 
 
 def screen() -> PlainScreen:
-    """The screen that fits stderr."""
+    """The screen for this stderr."""
     return LiveScreen() if sys.stderr.isatty() and os.environ.get("TERM") != "dumb" else PlainScreen()
 
 
 def write_all(fd: int, data: bytes) -> None:
-    """Write everything; a reader that went away is no error of ours."""
+    """Write everything; a closed reader is not an error."""
     view = memoryview(data)
     while view:
         try:

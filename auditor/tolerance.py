@@ -1,7 +1,7 @@
-"""How much a correct implementation of an op may be off: one rule of `rules/tolerances/` as data, and the bounds that follow from it.
+"""Error bounds for correct implementations of ops: one rule of `rules/tolerances/` as data, and the bounds that follow from it.
 
-The essay is docs/tolerances.md. Used in the user's process too, so nothing is imported here that a script could notice, and nothing here
-knows torch: shapes are sequences of sizes, dtypes are names (`float32`), a norm is the Euclidean one of all elements.
+docs/tolerances.md explains the analysis. This module is also used in the user's process, so it imports nothing that a script could notice
+and does not need torch: shapes are sequences of sizes, dtypes are names (`float32`), a norm is the Euclidean norm of all elements.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-#: Bits of the significand, the implicit one among them, and the smallest exponent of a normal number (IEEE 754-2019; bfloat16 and the
-#: 8-bit formats as in the Open Compute Project's specification, revision 1.0).
+#: Bits of the significand including the implicit one, and the smallest exponent of a normal number (IEEE 754-2019; bfloat16 and the 8-bit
+#: formats as in the Open Compute Project's specification, revision 1.0).
 FORMATS = {
     "float64": (53, -1022),
     "float32": (24, -126),
@@ -23,27 +23,27 @@ FORMATS = {
     "complex32": (11, -14),
 }
 
-#: What narrower formats are computed in, before the result is rounded to them.
+#: The dtype that narrower formats are computed in, before the result is rounded.
 _COMPUTED_IN = {
     "bfloat16": "float32", "float16": "float32", "float8_e4m3fn": "float32", "float8_e5m2": "float32", "complex32": "complex64",
 }  # fmt: skip
 
-#: By how much the part of a bound is widened that is no documented or proved maximum but an estimate: constants count the roundings of one
-#: algorithm, and its sensitivity is the largest of some samples. Of 0.5 million results of correct kernels that were measured
-#: (docs/tolerances.md) none needed it. The one correct kernel known to have exceeded its estimate did so by 1.18: oneDNN's gelu for
-#: AVX-512, of which 4 million arguments were tried. Twice is as if one more algorithm of the same error came in between.
+#: Factor on the part of a bound that is an estimate, not a documented or proved maximum: constants count the roundings of one algorithm,
+#: and the sensitivity is the largest of a few samples. None of 0.5 million measured results of correct kernels (docs/tolerances.md) needed
+#: it. One correct kernel is known to exceed its estimate, by a factor of 1.18: oneDNN's gelu for AVX-512, of which 4 million arguments were
+#: tried. A factor of 2 allows for one more algorithm with the same error.
 MARGIN = 2.0
 
-#: Significand of a product in a reduced precision: TensorFloat-32 has 10 + 1 bits, bfloat16 7 + 1.
+#: Unit roundoff of products in reduced precision: TensorFloat-32 has 10 + 1 significant bits, bfloat16 7 + 1.
 REDUCED = {"tf32": 2.0**-11, "bf16": 2.0**-8}
 
 Shape = Sequence[int]
 
 
 class Tolerance(NamedTuple):
-    """One rule: by how much the results of some ops may be off, and why is said in its file.
+    """One rule: an error bound for the results of some ops; its file gives the error analysis.
 
-    The due of an element y of the result is
+    The error bound of an element y of the result is
 
         ulps * ulp(y)  +  MARGIN * sqrt(length) * u * (growth * (S + |y|)  +  floor * |x|  +  absolute)
 
@@ -53,36 +53,36 @@ class Tolerance(NamedTuple):
 
     id: str
     ops: tuple[str, ...]
-    """Globs over names of ops: a whole name (`aten.mm.default`), or one without overload and trailing underscore (`aten.add`)."""
+    """Globs over op names: a whole name (`aten.mm.default`), or one without overload and trailing underscore (`aten.add`)."""
     judged: bool = True
     """Whether there is a bound at all."""
     ulps: float = 0.5
-    """Rounding of the result, in units of its last place: 0.5 is a correctly rounded one."""
+    """Rounding error of the result, in units in the last place: 0.5 for a correctly rounded result."""
     growth: float = 0.0
     """Backward error in units of u for an accumulation of length 1."""
     length: str = "one"
-    """Along what the op accumulates: see `accumulation_length`."""
+    """The length over which the op accumulates: see `accumulation_length`."""
     sensitivity: str = "spread"
-    """How S is found: `magnitudes` (the op of the inputs' absolute values) or `spread` (the op of inputs that are changed at random)."""
+    """How S is computed: `magnitudes` (the op of the inputs' absolute values) or `spread` (the op of randomly perturbed inputs)."""
     floor: float = 0.0
     floor_of: int | None = None
-    """Which floating input the floor is a part of; None: the largest."""
+    """Index of the floating input for the floor; None: the largest."""
     absolute: float = 0.0
-    """Rounding of an intermediate result of size one, in units of u."""
+    """Rounding error of an intermediate result of size one, in units of u."""
     stored: str = "once"
-    """What is rounded to a half format before the result: `none`, a number of intermediate results (`once`), or `each` partial sum."""
+    """What is rounded to a half-width format before the result: `none`, some intermediate results (`once`), or `each` partial sum."""
     reduced: str | None = None
-    """Whose reduced precisions count when they are on: `matmul`, `convolution` or `rnn`."""
+    """The ops whose reduced-precision settings apply: `matmul`, `convolution` or `rnn`."""
     norms: str | None = None
-    """What is known from norms alone: `elementwise`, `sum`, `mean`, `products`, `quotient`; None: nothing."""
+    """What the norms alone tell: `elementwise`, `sum`, `mean`, `products`, `quotient`; None: nothing."""
     lipschitz: float = 1.0
-    """With `elementwise`: by how much the function can enlarge a change of its inputs."""
+    """With `elementwise`: the largest factor by which the function amplifies a change of its inputs."""
     rank: int = 0
-    """Of several folders of rules, which one this is from: the lowest goes before."""
+    """Index of the folder of rules that it is from: the lowest takes precedence."""
 
 
 def unit_roundoff(dtype: str) -> float:
-    """Largest relative error of rounding to nearest, 2**-p for p significant bits; 0.0 for a dtype of whole numbers.
+    """Largest relative error of rounding to nearest, 2**-p for p significant bits; 0.0 for an integer dtype.
 
     Higham, Accuracy and Stability of Numerical Algorithms (2nd ed., 2002), section 2.1.
     """
@@ -91,12 +91,12 @@ def unit_roundoff(dtype: str) -> float:
 
 
 def computed_in(dtype: str) -> str:
-    """The dtype in which kernels compute a result of this one: float32 for the half-width formats."""
+    """The dtype in which kernels compute a result of this dtype: float32 for the half-width formats."""
     return _COMPUTED_IN.get(dtype, dtype)
 
 
 def matching(tolerances: Iterable[Tolerance], op: str) -> Tolerance | None:
-    """The tolerance for an op by its name (`aten.mm.default`), None if none fits: the user's before ours, then the most exact name."""
+    """The tolerance for an op name (`aten.mm.default`), or None: the user's before the shipped ones, then the most specific glob."""
     base = base_name(op)
     fitting = [
         (one.rank, -len(glob.replace("*", "")), order, one)
@@ -108,14 +108,14 @@ def matching(tolerances: Iterable[Tolerance], op: str) -> Tolerance | None:
 
 
 def base_name(op: str) -> str:
-    """An op's name without overload and in-place underscore: `aten.add_.Tensor` is `aten.add`."""
+    """An op's name without overload and in-place underscore: `aten.add_.Tensor` gives `aten.add`."""
     parts = op.split(".")
     name = ".".join(parts[:2]) if len(parts) > 2 else op
     return name[:-1] if name.endswith("_") and not name.endswith("__") else name
 
 
 def _fits(name: str, glob: str) -> bool:
-    """Whether a glob whose only special character is `*` fits; the module fnmatch would bring `re` into a script that has none."""
+    """Whether a glob matches; `*` is its only special character. fnmatch would import `re` into a script that has not loaded it."""
     first, *rest = glob.split("*")
     if not rest:
         return name == glob
@@ -139,11 +139,11 @@ def elements(shape: Shape) -> int:
 
 
 def accumulation_length(kind: str, inputs: Sequence[Shape], outputs: Sequence[Shape]) -> int:
-    """How many terms an op adds up for one element of its (first) output, from shapes alone; at least 1.
+    """Number of terms that an op adds up per element of its (first) output, from shapes alone; at least 1.
 
-    `last-of-k`: last dimension of input k (a matrix product); `reduced`: elements of the first input to one of the output; `longest`: the
-    longest dimension; `kernel`: of a convolution, the longest of the sums of itself and its gradients; `rows`: of a normalisation, the
-    longer of a row and the number of rows; `elements`: of the largest input; `logarithm`: its binary logarithm (fast transforms, trees);
+    `last-of-k`: last dimension of input k (a matrix product); `reduced`: elements of the first input per element of the output; `longest`:
+    the longest dimension; `kernel`: for a convolution, the longest sum in it and its gradients; `rows`: for a normalisation, the longer of
+    a row and the number of rows; `elements`: of the largest input; `logarithm`: its binary logarithm (fast transforms, trees);
     `coordinates`: the square of the longest dimension, because a position is only known to u times that.
     """
     if kind == "one" or not inputs:
@@ -172,7 +172,11 @@ def accumulation_length(kind: str, inputs: Sequence[Shape], outputs: Sequence[Sh
 
 
 def effective_roundoff(tolerance: Tolerance, dtype: str, length: int) -> float:
-    """sqrt(length) u of the dtype computed in, plus the output's u for results between; only the output's if each sum is rounded to it."""
+    """sqrt(length) u for accumulation over `length` terms, in the precision that the tolerance says.
+
+    u is that of the dtype computed in, plus the output's u if intermediate results are stored in it; only the output's u if each partial
+    sum is rounded to it.
+    """
     inner, narrow, root = unit_roundoff(computed_in(dtype)), unit_roundoff(dtype), float(length**0.5)
     if tolerance.stored == "each":
         return root * narrow
@@ -180,7 +184,7 @@ def effective_roundoff(tolerance: Tolerance, dtype: str, length: int) -> float:
 
 
 def _kernel(inputs: Sequence[Shape], outputs: Sequence[Shape]) -> int:
-    """The longest sum of a convolution or its backward: over a kernel and its channels, or over the batch and all places."""
+    """The longest sum in a convolution or its backward: over a kernel and its channels, or over the batch and all positions."""
     images = [shape for shape in inputs if len(shape) > 2]
     if len(images) < 2:
         return max(map(elements, inputs))
@@ -191,17 +195,17 @@ def _kernel(inputs: Sequence[Shape], outputs: Sequence[Shape]) -> int:
     return max(*(elements(weight) // max(1, size) for size in weight[:2]), *(elements(one) // max(1, one[1]) for one in (gradient, image)))
 
 
-def norm_due(
+def norm_bound(
     tolerance: Tolerance,
     dtype: str,
     inputs: Sequence[tuple[Shape, float]],
     output: tuple[Shape, float],
     args: Sequence[object] = (),
 ) -> float | None:
-    """Bound on the norm of the difference between what two correct implementations make of equal inputs.
+    """Bound on the norm of the difference between the results of two correct implementations for equal inputs.
 
-    `inputs`: shape and norm of each floating input in order; `output`: those of the result; `args`: the other arguments as the trace has
-    them. None where no bound follows from norms alone. Twice the due of one implementation, summed over the elements: |ulp(y)| <= 2 u |y|.
+    `inputs`: shape and norm of each floating input in order; `output`: those of the result; `args`: the other arguments as in the trace.
+    None where no bound follows from norms alone. Twice the bound of one implementation, summed over the elements: |ulp(y)| <= 2 u |y|.
     """
     if not tolerance.judged or dtype not in FORMATS:
         return None
@@ -212,28 +216,29 @@ def norm_due(
     rounding = 2 * tolerance.ulps * u * size + (narrow * size if inner != dtype else 0.0)
     rounding += (2.0 ** FORMATS[dtype][1]) * 2 * narrow * elements(shape) ** 0.5  # results below the smallest normal number
     grown = MARGIN * effective_roundoff(tolerance, dtype, accumulation_length(tolerance.length, shapes, [shape]))
-    due: float = rounding + tolerance.absolute * grown * elements(shape) ** 0.5
+    bound: float = rounding + tolerance.absolute * grown * elements(shape) ** 0.5
     if tolerance.floor:
         spread = [norm * _repeats(one, shape) for one, norm in inputs]
-        due += tolerance.floor * grown * (max(spread, default=0.0) if tolerance.floor_of is None else sum(spread))
+        bound += tolerance.floor * grown * (max(spread, default=0.0) if tolerance.floor_of is None else sum(spread))
     if tolerance.growth:
         sensitivity = _sensitivity(tolerance, inputs, output, args)
         if sensitivity is None:
             return None
-        due += tolerance.growth * grown * (sensitivity + size)
-    return 2 * due
+        bound += tolerance.growth * grown * (sensitivity + size)
+    return 2 * bound
 
 
-def norm_carried(
+def inherited_bound(
     tolerance: Tolerance,
     inputs: Sequence[tuple[Shape, float, float]],
     output: tuple[Shape, float],
     args: Sequence[object] | None = None,
 ) -> float | None:
-    """Bound on the norm of the difference of the results that differences of the inputs explain; None where norms do not tell.
+    """Bound on the norm of the inherited error: the difference of the results that differences of the inputs explain.
 
-    `inputs`: shape, norm and norm of the difference of each floating input in order. Sums of products: ||A|| ||dB|| + ||dA|| ||B|| +
-    ||dA|| ||dB||; sums: a change of one term counts once; functions: their Lipschitz constant. `args` as for `norm_due`.
+    `inputs`: shape, norm and norm of the difference of each floating input in order. Sums of products: ||A|| ||dB|| + ||dA|| ||B|| + ||dA||
+    ||dB||; sums: a change of one term counts once; functions: their Lipschitz constant. `args` as for `norm_bound`. None where no
+    bound follows from norms alone.
     """
     if not tolerance.judged or tolerance.norms is None or _scaled(args):
         return None
@@ -258,9 +263,9 @@ def norm_carried(
 def _sensitivity(
     tolerance: Tolerance, inputs: Sequence[tuple[Shape, float]], output: tuple[Shape, float], args: Sequence[object]
 ) -> float | None:
-    """Bound on the norm of S, the sensitivity to relative changes of the inputs; None if there is none from norms."""
+    """Bound on the norm of S, the sensitivity to relative changes of the inputs; None where none follows from norms."""
     shape, size = output
-    if tolerance.norms == "quotient":  # products and quotients of elements: a relative change of a factor is one of the result
+    if tolerance.norms == "quotient":  # elementwise products and quotients: a relative change of a factor is one of the result
         return len(inputs) * size
     if tolerance.norms is None or _scaled(args):
         return None
@@ -281,11 +286,11 @@ def _sensitivity(
 def _factors(
     inputs: Sequence[tuple[Shape, float, float]], output: Shape
 ) -> tuple[list[tuple[Shape, float, float]], list[tuple[Shape, float, float]]]:
-    """The two operands of a product, and what is added to it: of three inputs, the one that can be stretched to the output."""
+    """The two operands of a product and the summand: of three inputs, the summand is one that broadcasts to the output."""
     if len(inputs) != 3:
         return list(inputs), []
     fitting = [one for one in inputs if _stretches(one[0], output)]
-    # a bias; where an operand has the shape of a summand too (all square), what stands first in addmm is the summand
+    # a bias; where an operand has the shape of the summand too (all square), the first argument of addmm is the summand
     added = min(fitting, key=lambda one: (len(one[0]), inputs.index(one)), default=None)
     if added is None:
         return [], []
@@ -300,17 +305,17 @@ def _stretches(shape: Shape, output: Shape) -> bool:
 
 
 def _repeats(shape: Shape, output: Shape) -> float:
-    """By what a norm grows when a tensor is stretched to the output's shape."""
+    """Factor by which a norm grows when a tensor is broadcast to the output's shape."""
     return float(max(1.0, elements(output) / max(1, elements(shape))) ** 0.5)
 
 
 def _scaled(args: Sequence[object] | None) -> bool:
-    """Whether an op was given factors that its norms do not tell: `alpha`, `beta`, any number that is no whole one."""
+    """Whether an op has scale factors that its norms do not tell: `alpha`, `beta`, any float."""
     return any(isinstance(value, float) or value in ("alpha", "beta") for value in args or ())
 
 
 def as_json(tolerances: Iterable[Tolerance]) -> list[dict[str, Any]]:
-    """What goes into the settings of a recorder; of each rule only what is not as usual."""
+    """The tolerances for the settings of a recorder; of each rule only the fields that differ from their defaults."""
     usual = Tolerance._field_defaults
     return [
         {key: list(value) if isinstance(value, tuple) else value for key, value in one._asdict().items() if usual.get(key, ...) != value}
@@ -319,7 +324,7 @@ def as_json(tolerances: Iterable[Tolerance]) -> list[dict[str, Any]]:
 
 
 def from_json(data: Iterable[Mapping[str, Any]]) -> list[Tolerance]:
-    """The inverse of `as_json`; keys that this version does not know are skipped."""
+    """The inverse of `as_json`; unknown keys are skipped."""
     found = []
     for one in data:
         fields: dict[str, Any] = {key: tuple(value) if key == "ops" else value for key, value in one.items() if key in Tolerance._fields}

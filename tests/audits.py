@@ -1,4 +1,4 @@
-"""Audits to render, as the pipeline makes them: one for each thing that a report must be able to say."""
+"""Audits to render, built as the pipeline builds them: one for each kind of result that a report can show."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ NO_CUDA = dict.fromkeys(("cuda-seed", "cudnn-benchmark", "tf32"), "there is no C
 
 
 def cause(factor: str, **facts: Any) -> Cause:
-    """A cause, with what its factor says of itself."""
+    """A cause, with the texts of its factor."""
     return Cause(factor=factor, because=FACTORS[factor].because if factor in FACTORS else "", **facts)
 
 
 def draw_in_setup() -> Audit:
-    """A model built before anything was seeded: the first op that draws is the origin itself."""
+    """A model built before anything is seeded: the op that diverges is the root cause itself."""
     line = {"file": "lstm_unseeded.py", "line": 12, "code": "x = torch.randn(10, 1, 5)"}
     sentence = "the random stream that it draws from was in another state"
     return Audit(
@@ -115,7 +115,7 @@ def draw_in_setup() -> Audit:
 
 
 def seed_from_the_clock() -> Audit:
-    """A seed that differs, the op that shows it later, the cause with its proof, and findings."""
+    """A seed that differs, the later op that diverges, the cause with its proof, and findings."""
     audit = draw_in_setup()
     audit.script = ["clock_seed.py", "--lr", "0.1"]
     seed = {"file": "clock_seed.py", "line": 13, "code": "torch.manual_seed(time.time_ns() % 2**31)"}
@@ -183,7 +183,7 @@ def seed_from_the_clock() -> Audit:
 
 
 def on_a_gpu() -> Audit:
-    """Runs that agree on a CPU, and what is known of a GPU: a finding, and the forecast."""
+    """Runs that agree on a CPU, and the CUDA forecast: a finding and what may diverge."""
     audit = no_divergence()
     audit.script = ["lstm_gpu_switches.py"]
     at = {"file": "lstm_gpu_switches.py", "line": 14, "code": "torch.backends.cudnn.benchmark = True"}
@@ -205,7 +205,7 @@ def on_a_gpu() -> Audit:
 
 
 def kernel_in_backward() -> Audit:
-    """A kernel whose result is not always the same, in the backward pass of a later step."""
+    """A nondeterministic kernel in the backward pass of a later step."""
     code = "loss.backward()"
     return Audit(
         verdict="diverged",
@@ -318,7 +318,7 @@ def kernel_in_backward() -> Audit:
 
 
 def data_order() -> Audit:
-    """The same rows in another order, first seen in a worker; all workers differ."""
+    """The same rows in another order, first seen in a worker; all workers diverge."""
     code = "x = torch.tensor([readings[name] for name in names])"
     permuted = {
         "dtype": "float32",
@@ -373,7 +373,7 @@ def data_order() -> Audit:
 
 
 def argument() -> Audit:
-    """A number that an op was given differs, and far more tensors than can be listed."""
+    """A number passed to an op differs, and far more tensors are reached than can be listed."""
     code = "x = nn.functional.dropout(x, p=schedule(time.monotonic()))"
     side = {"op": "aten.native_dropout.default", "file": "dropout.py", "line": 44, "digest": "66ba432abaee8861"}
     start = "[[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20],"
@@ -407,7 +407,7 @@ def argument() -> Audit:
 
 
 def failed() -> Audit:
-    """One run goes on where the other one ended: there is no second side, no line and no code."""
+    """One run continues where the other ended: there is no second side, no line and no code."""
     return Audit(
         verdict="diverged",
         script=["train.py"],
@@ -454,7 +454,7 @@ def no_divergence() -> Audit:
 
 
 def findings_alone() -> Audit:
-    """Two runs that agree on doing something wrong, although the hash seed was varied."""
+    """Two runs that agree on the same fault, although the hash seed was varied."""
     audit = no_divergence()
     audit.runs[1].role = "experiment"
     audit.runs[1].varied = ["hash-seed"]
@@ -463,7 +463,7 @@ def findings_alone() -> Audit:
 
 
 def inconclusive() -> Audit:
-    """The script failed alike in both runs."""
+    """The script failed in the same way in both runs."""
     error = "RuntimeError: element 0 of tensors does not require grad and does not have a grad_fn"
     runs = _runs(ops=3, steps=0)[:2]
     for run in runs:
@@ -479,7 +479,7 @@ def inconclusive() -> Audit:
 
 
 def environments_differ() -> Audit:
-    """Two kept runs of two machines."""
+    """Two kept runs from two machines."""
     audit = kernel_in_backward()
     assert audit.divergence is not None
     audit.runs = [
@@ -539,7 +539,7 @@ def proved_by_pinning() -> Audit:
 
 
 def with_patch() -> Audit:
-    """A cause whose remedy was run and seen to work."""
+    """A cause with a verified fix."""
     audit = proved_by_pinning()
     audit.causes[0].patch = Patch(
         file="train.py",
@@ -566,7 +566,7 @@ def with_patch() -> Audit:
 
 
 def two_causes() -> Audit:
-    """Two causes that have nothing to do with each other, one with a patch that was applied; so many runs that they are folded."""
+    """Two independent causes, one with an applied patch; so many runs that the report folds them."""
     audit = with_patch()
     audit.runs = [
         *_runs(ops=392, steps=12),
@@ -603,7 +603,7 @@ def two_causes() -> Audit:
 
 
 def not_proved() -> Audit:
-    """A suspect that too few runs speak for."""
+    """A suspect with too few runs for a proof."""
     audit = kernel_in_backward()
     audit.causes = [
         cause(
@@ -626,7 +626,7 @@ def not_proved() -> Audit:
 
 
 def beyond_all_factors() -> Audit:
-    """Controls that differ whatever is held still."""
+    """Controls that diverge whatever is pinned."""
     audit = data_order()
     audit.others = []
     audit.runs += _reruns("pin-all", PINNED)
@@ -640,7 +640,7 @@ def beyond_all_factors() -> Audit:
 
 
 def varied_numerical() -> Audit:
-    """Controls that agree, and results that are rounded otherwise with other threads or instructions."""
+    """Controls that agree, and results that are rounded differently with other threads or instructions."""
     audit = no_divergence()
     audit.runs += [
         _varied("vary-all", [name for name in VARIED if name not in ("threads", "cpu-isa")]),
@@ -677,7 +677,7 @@ def varied_numerical() -> Audit:
 
 
 def varied_and_alike() -> Audit:
-    """Controls that agree, also with all that was varied."""
+    """Controls that agree, also when all factors are varied."""
     audit = no_divergence()
     audit.runs.append(_varied("vary-all", VARIED))
     audit.search = Search(varied=VARIED, left_out={**NO_CUDA, "address-layout": "it is another one in each run anyway"})
@@ -685,7 +685,7 @@ def varied_and_alike() -> Audit:
 
 
 def varied_logical() -> Audit:
-    """Controls that agree, and a run with everything varied that does something else."""
+    """Controls that agree, and a run with all factors varied that makes a logical difference."""
     audit = data_order()
     assert audit.divergence is not None
     audit.others = []
@@ -727,7 +727,7 @@ def varied_logical() -> Audit:
 
 
 def intermittent_with_interval() -> Audit:
-    """A fault that shows in two of nine runs, and a proof with as many runs as that needs."""
+    """A fault in two of nine runs, and a proof with the number of runs that such a rate needs."""
     audit = kernel_in_backward()
     assert audit.divergence is not None
     audit.script = ["train.py"]
@@ -767,7 +767,7 @@ def intermittent_with_interval() -> Audit:
 
 
 def devices_agree() -> Audit:
-    """A CPU and one that can do less: rounding, which the model enlarges."""
+    """A CPU and a reduced variant of it: rounding errors that the model amplifies."""
     runs = [*_runs(ops=5096, steps=10)[:2], *(_on_device(name) for name in ("cpu", "cpu:avx2"))]
     most = [
         _error(157, "aten.mm.default", 18, "loss.backward()", 1.5e-7, 1.2, 2100.0, 0.16, 3.1e-7, 610, forward=12),
@@ -789,7 +789,7 @@ def devices_agree() -> Audit:
 
 
 def device_off() -> Audit:
-    """An op that is off on one of two devices, by more than the rules allow; and a shadow that says so too."""
+    """An op that exceeds its error bound on one of two devices, confirmed by a shadow."""
     audit = devices_agree()
     first = _error(3161, "aten.tanh.default", 12, "y = model(x)", 1.2e-6, 10.1, 20.5, 3.42, 1.0e-6, 300).model_copy(
         update={"run": "device-cpu-avx2", "step": 6, "phase": "forward", "module": "Sequential.35"}
@@ -811,7 +811,7 @@ def device_off() -> Audit:
 
 
 def programs_differ() -> Audit:
-    """Two programs with three faults that have nothing to do with one another, and names that follow from them."""
+    """Two programs with three independent faults, and names that follow from them."""
     sides = {"file_a": "fizbuz_numpy.py", "file_b": "fizbuz_torch.py"}
     factor = Relation(kind="factor", value=256.0, meaning="256: a sum in the second where the first takes a mean over the 256 elements")
     twice = Relation(kind="factor", value=2.0, meaning="twice: a one half that is missing in the first")
@@ -848,7 +848,7 @@ def programs_agree() -> Audit:
 
 
 def hostile() -> Audit:
-    """Whatever a script may print, contain or be named: markup of every kind, escape codes, and no end of it."""
+    """Whatever a script may print, contain or be called: markup of every kind, escape codes, unlimited lengths."""
     evil = "[red]|`</code></details><script>alert(1)</script> **b** _i_ [x](http://e.vil) \x1b[31m\r\n# h\u202e\udcff"
     audit = draw_in_setup()
     assert audit.divergence is not None
@@ -977,7 +977,7 @@ AUDITS: dict[str, Callable[[], Audit]] = {
 
 
 def _runs(ops: int, steps: int, seconds: float = 1.25) -> list[RunOutcome]:
-    """Two controls, and two looks that were ended when they had seen enough."""
+    """Two controls, and two value-capture reruns that ended early."""
     controls = [RunOutcome(id=f"control-{k}", exit=0, seconds=seconds, ops=ops, steps=steps, path=f"{FOLDER}/control-{k}") for k in (1, 2)]
     looks = [
         RunOutcome(
@@ -996,7 +996,7 @@ def _runs(ops: int, steps: int, seconds: float = 1.25) -> list[RunOutcome]:
 
 
 def _reruns(name: str, pinned: list[str], first: int = 1, role: Literal["experiment", "check"] = "experiment") -> list[RunOutcome]:
-    """A pair of runs made alike."""
+    """Two runs made in the same way."""
     return [
         RunOutcome(id=f"{name}-{k}", role=role, pinned=pinned, exit=0, seconds=1.25, ops=392, steps=12, path=f"{FOLDER}/{name}-{k}")
         for k in (first, first + 1)
@@ -1009,7 +1009,7 @@ def _programs(a: str, b: str) -> list[RunOutcome]:
 
 
 def _on_device(name: str) -> RunOutcome:
-    """The run that is compared with those on other devices."""
+    """The reference run of a device comparison."""
     run = f"device-{name.replace(':', '-')}"
     return RunOutcome(id=run, role="device", device=name, exit=0, seconds=3.75, ops=5096, steps=10, path=f"{FOLDER}/{run}")
 

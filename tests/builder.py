@@ -1,4 +1,4 @@
-"""Runs written by hand: a few lines of a test stand for a program that was recorded.
+"""Builds runs by hand: a few lines in a test stand for a recorded program.
 
     run = TraceBuilder(tmp_path / "a")
     lane = run.lane()
@@ -6,10 +6,9 @@
     y = lane.op("aten.relu.default", x, line=2)
     trace = run.sealed()
 
-Records pass the real writer into a spool, the spool passes the real seal, and what comes back is the real reader's `Trace`. What a test
-does not say is made up and the same in every run: the digest of a result follows from the op, its arguments and what went in, so that a
-difference that is planted in one place is carried on as a program would carry it on. Lines have the shapes in which the probes write
-them.
+Records go through the real writer into a spool and through the real seal, and come back as the real reader's `Trace`. Whatever a test does
+not set is filled in and the same in every run: the digest of a result follows from the op, its arguments and its inputs, so a difference
+that is planted in one place propagates as in a real program. Lines have the form in which the probes write them.
 """
 
 from __future__ import annotations
@@ -31,19 +30,19 @@ from auditor.trace.writer import LaneWriter, Numbers
 
 HOME = "/home/ada/work"
 
-#: A digest, or any word that stands for a value: another word, another digest.
+#: A digest, or any word that stands for a value: different words give different digests.
 Digest = int | str
 Array = npt.NDArray[Any]
 
 
 def digest_of(value: object) -> int:
-    """The digest that stands for a value; a number stands for itself."""
+    """The digest for a value; a number is its own digest."""
     return value if isinstance(value, int) else xxh3_64_intdigest(repr(value).encode())
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """What an op gave: the number of the record that wrote it, and what is in it."""
+    """An output of an op: the number of the record that wrote it, and its digest."""
 
     number: int
     digest: int
@@ -53,7 +52,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Kept:
-    """A tensor that the second look kept. `data` None: its digest alone; `digest` None: that of the bytes."""
+    """A tensor kept by value capture. `data` None: only its digest; `digest` None: the digest of the bytes."""
 
     data: bytes | None
     shape: tuple[int, ...]
@@ -62,14 +61,17 @@ class Kept:
 
     @classmethod
     def of(cls, array: Any, dtype: str | None = None) -> Kept:
-        """An array as torch would keep it. For bfloat16 give float32 numbers: their upper halves are kept."""
+        """An array as torch would keep it. For bfloat16 pass float32 numbers: their upper halves are kept."""
         values = np.asarray(array)
         data = values.astype(np.float32).view(np.uint32) >> 16 if dtype == "bfloat16" else values
         return cls(data.astype(np.uint16).tobytes() if dtype == "bfloat16" else data.tobytes(), values.shape, dtype or str(values.dtype))
 
 
 def sketch_of(values: Any) -> tuple[float, ...]:
-    """`elements, nonfinite, norm, largest, *sums` of an array, with signs of its own: all that two sketches must share."""
+    """`elements, nonfinite, norm, largest, *sums` of an array.
+
+    The signs differ from the recorder's; two sketches only need the same ones.
+    """
     flat = np.asarray(values, np.float64).reshape(-1)
     finite = np.isfinite(flat)
     kept = np.where(finite, flat, 0.0)
@@ -79,7 +81,7 @@ def sketch_of(values: Any) -> tuple[float, ...]:
 
 
 class TraceBuilder:
-    """One run. `facts` are those of run.json, beside what every run has."""
+    """One run. `facts` are added to those that every run.json has."""
 
     def __init__(self, path: Path, *, pid: int = 1000, started: float = 1e9, cwd: str = HOME, **facts: Any) -> None:
         self.path = path
@@ -142,7 +144,7 @@ class TraceBuilder:
 class LaneBuilder:
     """One lane; records and events come in the order of the calls.
 
-    `phase` and `module` are those of the records to come; `file` is that of their lines.
+    `phase` and `module` apply to the records that follow; `file` is the file of their lines.
     """
 
     def __init__(
@@ -176,7 +178,7 @@ class LaneBuilder:
         stride: Sequence[int] | None = None,
         line: int | None = None,
     ) -> Tensor:
-        """First sight of a tensor that no op made; `rows` stands for its rows as a set."""
+        """First use of an external tensor; `rows` is the digest of its rows as a set."""
         self._externals += 1
         value = digest_of(("external", self._externals) if digest is None else digest)
         sig = self.number_of("sig", kind="external", out=[[dtype, list(shape), stride and list(stride), "cpu"]])
@@ -202,9 +204,9 @@ class LaneBuilder:
         cut: bool = False,
         **unheard_of: object,
     ) -> Tensor:
-        """One op. `more` are the digests of further outputs, `node` is the number of the autograd node that it made or runs for.
+        """One op. `more` are the digests of further outputs, `node` is the number of the autograd node that it created or runs for.
 
-        `cut`: an input required a gradient, and it made no node.
+        `cut`: an input required a gradient, and the op created no node.
         """
         like = next((tensor for tensor in inputs if tensor is not None), None)
         out = list(shape if shape is not None else like.shape if like else (3,))
@@ -223,22 +225,22 @@ class LaneBuilder:
         return Tensor(number, value, tuple(out), dtype)
 
     def random(self, name: str, *inputs: Tensor | None, stream: str = "torch-cpu", state: Digest = "seeded", **how: Any) -> Tensor:
-        """An op that draws from a stream in this state: the draw, and the op."""
+        """A random op with this generator state: the draw, then the op."""
         self.draw(stream, name, state, line=how.get("line"))
         return self.op(name, *inputs, drawn=digest_of(state), **how)
 
     def draw(self, stream: str, function: str, state: Digest, *, line: int | None = None) -> None:
-        """Taking from a random stream in this state."""
+        """A draw from a random stream in this state."""
         self._record(self.number_of("sig", kind="draw", stream=stream, function=function), digest_of(state), self._site(line))
 
     def sketched(self, *values: Any) -> None:
-        """Sketches of what the last op made, slot by slot; None for a tensor without one."""
+        """Sketches of the last op's outputs, slot by slot; None for a tensor without one."""
         for slot, value in enumerate(values):
             if value is not None:
                 self.writer.sketch(self.number, slot, *sketch_of(value))
 
     def shadowed(self, *, excess: float, error: float = 1e-7, norm: float = 1.0, ulps: float = 1.0, slot: int = 0) -> None:
-        """What a shadow of the last op found."""
+        """What the shadow of the last op measured."""
         self.writer.shadow(self.number, slot, 0, ulps, ulps / 4, error, norm, excess)
 
     # events
@@ -253,7 +255,7 @@ class LaneBuilder:
         entropy: bool = False,
         line: int | None = None,
     ) -> None:
-        """Setting a random stream; the state that follows is made of the value."""
+        """Seed a random stream; its next state follows from the value."""
         seeded = digest_of(("seeded", stream, value) if state is None else state)
         self.event("seed", line, stream=stream, function=function, value=repr(value), entropy=entropy, state=seeded)
 
@@ -262,14 +264,14 @@ class LaneBuilder:
         self.event("setting", line, name=name, value=value, initial=initial)
 
     def step(self, **facts: object) -> None:
-        """The end of a step; what is a digest may be given as any value."""
+        """The end of a step; digests may be given as any value."""
         self.writer.steps += 1
         facts |= {key: digest_of(facts[key]) for key in ("parameters", "gradients", "state") if isinstance(facts.get(key), str)}
         self.event("step", None, step=self.writer.steps - 1, **facts)
         self.writer.progress(self.last)
 
     def read(self, path: str, content: Digest, *, op: str = "read", line: int | None = None) -> None:
-        """A file that was opened to be read, or with `op="list"` a folder."""
+        """A file that was opened for reading, or with `op="list"` a folder that was listed."""
         self.event("file", line, path=path, op=op, mode="r", digest=digest_of(content), size=1, partial=False)
 
     def event(self, kind: str, line: int | None = None, **facts: object) -> None:
@@ -278,7 +280,7 @@ class LaneBuilder:
         self.line({"k": kind, "at": self.last, **facts, **place})
 
     def kept(self, **tensors: Kept | Array | float | list[Any]) -> None:
-        """What the second look kept of the last op: `kept(in0=..., birth0=..., out0=...)`."""
+        """What value capture kept of the last op: `kept(in0=..., birth0=..., out0=...)`."""
         entries = []
         for slot, given in tensors.items():
             tensor = given if isinstance(given, Kept) else Kept.of(given)
@@ -302,13 +304,13 @@ class LaneBuilder:
     # the bytes
 
     def define(self, table: str, **entry: object) -> int:
-        """A new line of a table, even if it has an equal one."""
+        """Write a new line of a table, even if the table has an equal one."""
         number = self._ids[table] = self._ids.get(table, 0) + 1
         self.line({"k": table, "id": number, **entry})
         return number
 
     def number_of(self, table: str, **entry: object) -> int:
-        """The number of a line of a table; the line is written if there is none."""
+        """The number of a line of a table; the line is written if it is missing."""
         key = table, repr(entry)
         if key not in self._tables:
             self._tables[key] = self.define(table, **entry)

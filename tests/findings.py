@@ -1,4 +1,4 @@
-"""What a shipped rule finds in a run that was written by hand."""
+"""What a shipped rule finds in a run that was built by hand."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.builder import LaneBuilder, TraceBuilder
 
 
 def found(tmp_path: Path, rule: str, program: Callable[[LaneBuilder], object], lane: str = "main") -> list[Finding]:
-    """The findings of a rule in a run of this lane, beside an empty one."""
+    """The findings of a rule in a run of this lane, compared with an empty run."""
     run = TraceBuilder(tmp_path / "run")
     program(run.lane(lane))
     run.lane("thread 7")
@@ -25,7 +25,7 @@ def found(tmp_path: Path, rule: str, program: Callable[[LaneBuilder], object], l
 
 @cache
 def shipped(rule: str) -> Rule:
-    """A shipped rule, read once: reading them all takes longer than judging a short run."""
+    """A shipped rule, read once: reading all rules takes longer than judging a short run."""
     return pipeline.one_rule(rule).rule
 
 

@@ -1,8 +1,9 @@
-"""Damages what the auditor reads from disk, and sees that it says so in a sentence: `python -m tests.fuzz 10000`, `--case N` for one.
+"""Damages the files that the auditor reads and checks that each is reported in one sentence.
 
-One case is one thing that is read (a kept run, sealed or not, an audit, a rule, a tolerance, a configuration, a baseline, a mapping of
-names) with one to three damages of a generator that the number of the case seeds. The outcome is a normal result or an `AuditError`; never
-another exception, a hang, a control character in what is printed, or a change of a file that is not the run's.
+`python -m tests.fuzz 10000` runs that many cases, `--case N` one. A case takes one input (a kept run, sealed or not, an audit, a rule, a
+tolerance, a configuration, a baseline, a mapping of names) and damages it in one to three places, chosen by a generator seeded with the
+case's number. The outcome must be a normal result or an `AuditError`; never another exception, a hang, a control character in the output,
+or a change of a file outside the run.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from auditor.report import markdown, terminal
 from auditor.rulebook import print_rules
 from tests.builder import TraceBuilder
 
-#: Seconds that one case may take.
+#: Longest time of one case, in seconds.
 PATIENCE = 60
 _HOSTILE = (
     "\x1b[31mred\x1b[0m",
@@ -59,7 +60,7 @@ class Hang(BaseException):
 
 
 def make_originals(folder: Path) -> None:
-    """One whole thing of each kind."""
+    """Make one intact input of each kind."""
     for name, value in (("sealed", 1), ("other", 2), ("spooled", 1)):
         built = TraceBuilder(folder / name)
         main = built.lane()
@@ -196,7 +197,7 @@ def _nodes(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 def _with(chance: random.Random, value: Any) -> Any:
-    """The value with something else, or nothing, in one place."""
+    """The value with one part replaced or removed."""
     paths = list(_nodes(value))
     path = chance.choice(paths)
     if not path:
@@ -227,7 +228,7 @@ def _text_of(value: Any) -> str:
 
 
 def damage_json(chance: random.Random, file: Path) -> None:
-    """Another value, key or nest in a file of JSON, or of lines of JSON."""
+    """Change a value, a key or the nesting in a file of JSON or JSON lines."""
     try:
         text = file.read_text()
         if file.suffix == ".jsonl":
@@ -242,7 +243,7 @@ def damage_json(chance: random.Random, file: Path) -> None:
 
 
 def damage_bytes(chance: random.Random, file: Path) -> None:
-    """Flipped bits, a missing part, a part twice, zeros, or nothing at all."""
+    """Flip bits, remove a part, repeat a part, write zeros, or empty the file."""
     data = bytearray(file.read_bytes())
     at = chance.randrange(len(data) + 1)
     match chance.randrange(6):
@@ -270,7 +271,7 @@ _YAML = (
 
 
 def damage_lines(chance: random.Random, file: Path) -> None:
-    """Another line in a text, a line less, or another text."""
+    """Add, remove or change a line of a text, or replace the text."""
     try:
         lines = file.read_text().splitlines()
     except ValueError:
@@ -295,7 +296,7 @@ def damage_lines(chance: random.Random, file: Path) -> None:
 
 
 def damage_place(chance: random.Random, file: Path, top: Path) -> None:
-    """Something else where a file is expected: a link, a pipe, a folder, a file of another name, a file with a hole."""
+    """Replace a file by a link, a pipe, a folder, another file name, or a file with a hole."""
     others = [path for path in top.rglob("*") if path.is_file() and not path.is_symlink() and path != file] or [file]
     how = chance.randrange(7)
     if how == 0:
@@ -319,7 +320,7 @@ def damage_place(chance: random.Random, file: Path, top: Path) -> None:
 
 
 def damage(chance: random.Random, thing: Path) -> None:
-    """One damage, anywhere in the thing."""
+    """Damage a random part of the input."""
     files = sorted(path for path in thing.rglob("*") if path.is_file() and not path.is_symlink()) if thing.is_dir() else [thing]
     files = [path for path in files if path.lstat().st_size < 1 << 30]
     if not files:
@@ -344,12 +345,12 @@ def damage(chance: random.Random, thing: Path) -> None:
 
 @contextmanager
 def limited() -> Iterator[None]:
-    """Raise `Hang` where it takes too long."""
+    """Raise `Hang` where the time limit is exceeded."""
 
     def late(*_: object) -> None:
         raise Hang
 
-    # of its own time, which does not depend on what else the machine does, and of all time where it waits for somebody
+    # CPU time does not depend on other load on the machine; elapsed time catches a case that waits
     timers = ((signal.SIGPROF, signal.ITIMER_PROF, PATIENCE), (signal.SIGALRM, signal.ITIMER_REAL, 20 * PATIENCE))
     before = [signal.signal(number, late) for number, _, _ in timers]
     for _, timer, seconds in timers:
@@ -366,7 +367,7 @@ _opened: list[str] = []
 
 
 def _watch_opened() -> None:
-    """From now on note what Python opens that nobody should: devices, and what only a path of a damaged file leads to."""
+    """From now on, note files that Python opens but should not: devices, and targets that only a damaged file names."""
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open" and isinstance(arguments[0], (str, bytes)):
@@ -378,7 +379,7 @@ def _watch_opened() -> None:
 
 
 def run_case(number: int, originals: Path, work: Path) -> str | None:
-    """Make and read one case; what went wrong, or None."""
+    """Make and read one case; returns what went wrong, or None."""
     chance = random.Random(number)
     name = chance.choice(_OFTEN)
     shutil.rmtree(work, ignore_errors=True)
@@ -414,7 +415,7 @@ def run_case(number: int, originals: Path, work: Path) -> str | None:
 
 
 def run_cases(numbers: range, say: Callable[[str], None] = lambda _: None) -> list[str]:
-    """What went wrong in each of the cases in which something did."""
+    """The cases that went wrong, and how."""
     found = []
     _watch_opened()
     with tempfile.TemporaryDirectory(prefix="repro-audit-fuzz-") as folder:
@@ -432,7 +433,7 @@ def run_cases(numbers: range, say: Callable[[str], None] = lambda _: None) -> li
 
 
 def main() -> None:
-    """Run some cases; the exit status says whether all went well."""
+    """Run some cases; the exit status says whether all passed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("cases", type=int, nargs="?", default=10_000)
     parser.add_argument("--case", type=int, help="only this one")

@@ -25,13 +25,13 @@ import pytest
 from auditor.trace.reader import Trace, opened
 
 SCRIPTS = Path(__file__).parent / "scripts"
-#: A safety net, far above what any of these takes.
+#: Safety limit in seconds, far above what any test needs.
 PATIENCE = 240.0
 
 
 @dataclass(frozen=True)
 class Ended:
-    """What is seen of a process from outside."""
+    """The visible result of a process."""
 
     status: int
     out: bytes
@@ -44,7 +44,7 @@ class Ended:
 
 
 def environment(**changes: str | None) -> dict[str, str]:
-    """The tests' own environment without what pytest and its plug-ins put there; None takes a variable out."""
+    """The tests' own environment without what pytest and its plug-ins add; None removes a variable."""
     found = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "COV_", "REPRO_AUDIT"))}
     for name, value in changes.items():
         if value is None:
@@ -63,12 +63,12 @@ def start(command: list[str], cwd: Path, stdin: Any = subprocess.DEVNULL, env: d
 
 
 def bare(cwd: Path, *script: str, **how: Any) -> Ended:
-    """Run a script as if there were no auditor."""
+    """Run a script without the auditor."""
     return start([sys.executable, *script], cwd, **how)
 
 
 def audited(cwd: Path, *words: str, env: dict[str, str] | None = None, **how: Any) -> Ended:
-    """Run `repro-audit` with these words: in a fork of a process that has its imports behind it, if it needs no streams of its own."""
+    """Run `repro-audit` with these words: in a fork of a process that has done the imports, unless it needs its own streams."""
     if how:
         return start([sys.executable, "-m", "auditor", *words], cwd, env=env, **how)
     return _warm().run(cwd, words, environment() if env is None else env)
@@ -80,7 +80,7 @@ def _warm() -> _Warm:
 
 
 class _Warm:
-    """The process of `tests.warm`, and how to ask it."""
+    """The process of `tests.warm`, and how to send it requests."""
 
     def __init__(self) -> None:
         root = Path(__file__).parent.parent
@@ -106,20 +106,20 @@ class _Warm:
             return Ended(int(self._process.stdout.readline()), out.read_bytes(), err.read_bytes())
 
     def end(self) -> None:
-        """End it, and what it runs: a request to end goes to the whole group."""
+        """End it and the command that it runs: the signal goes to the whole process group."""
         _warm.cache_clear()
         os.killpg(self._process.pid, signal.SIGTERM)
         self._process.wait()
 
 
 def kept(run: Path) -> Ended:
-    """How the script of a kept run ended, and the output that was kept of it."""
+    """How the script of a kept run ended, and its kept output."""
     meta = json.loads((run / "run.json").read_text())
     return Ended(meta["exit"], (run / "stdout").read_bytes(), (run / "stderr").read_bytes())
 
 
 def recorded(cwd: Path, run: Path, *script: str, **how: Any) -> Ended:
-    """Record a script; what is returned is the script's, not ours."""
+    """Record a script; returns the result of the script, not of the auditor."""
     done = audited(cwd, "record", "-o", str(run), *script, **how)
     assert (run / "run.json").exists(), done.said
     return kept(run)
@@ -134,7 +134,7 @@ def write(folder: Path, **sources: str) -> Path:
 
 
 def record_of(folder: Path, script: str, source: str, *words: str) -> Trace:
-    """Record one script, given as text, and open the run; the script must end well."""
+    """Record one script, given as text, and open the run; the script must exit with 0."""
     write(folder, **{script: source})
     done = audited(folder, "record", "-o", "run", *words, f"{script}.py")
     assert done.status == 0, done.said
@@ -142,7 +142,7 @@ def record_of(folder: Path, script: str, source: str, *words: str) -> Trace:
 
 
 def line_of(source: str, mark: str) -> int:
-    """Number of the only line of a script that has this text."""
+    """Number of the only line of a script that contains this text."""
     lines = [number for number, line in enumerate(textwrap.dedent(source).lstrip("\n").splitlines(), 1) if mark in line]
     assert len(lines) == 1, f"{mark!r} is on lines {lines}"
     return lines[0]
@@ -154,10 +154,10 @@ def ended_by(status: int, how: signal.Signals) -> bool:
 
 
 def made_once(temporary: pytest.TempPathFactory, name: str, make: Callable[[Path], Any]) -> tuple[Path, Any]:
-    """The folder of this name, and what `make` returned of it: called once, by whichever of the processes that run the tests came first.
+    """The folder of this name and the result of `make`, which is called once, by the first of the test processes to arrive.
 
-    What is returned has been through JSON. A fixture alone is made once for each of those processes, and one of a module again whenever a
-    process is given tests of that module anew.
+    The result passes through JSON. A plain fixture is made once per test process, and a module's fixture again whenever a process gets
+    tests of that module again.
     """
     base = temporary.getbasetemp()
     base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base

@@ -1,4 +1,4 @@
-"""What the recorder wrote of one script, by the marks in its source: a line that ends in `# the sum` has the mark `the sum`."""
+"""What the recorder wrote about one script, addressed by marks in its source: a line that ends in `# the sum` has the mark `the sum`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.processes import audited, write
 
 @dataclass(frozen=True)
 class Row:
-    """One record, with its lists taken apart."""
+    """One record, with its lists split up."""
 
     row: int
     index: int
@@ -61,7 +61,7 @@ class Row:
 
 
 def row_of(found: dict[str, Any]) -> Row:
-    """A record as the reader gives it, taken apart."""
+    """A record as the reader returns it, split up."""
     if found["inputs"] is None:
         inputs = [found[name] for name in ("in0", "in1", "in2") if found[name] is not None]
     else:
@@ -113,21 +113,21 @@ class Recorded:
         return self._rows[lane]
 
     def at(self, mark: str, kind: str = "op", lane: str = "main", file: str = "train.py") -> list[Row]:
-        """Records of one kind that came from the marked line of the script."""
+        """Records of one kind from the marked line of the script."""
         return [r for r in self.rows(lane) if (r.kind, r.file, r.line) == (kind, file, self.line(mark))]
 
     def names(self, mark: str, lane: str = "main") -> list[str]:
-        """Names of the ops that came from the marked line, without `aten.`."""
+        """Names of the ops from the marked line, without `aten.`."""
         return [r.op.removeprefix("aten.") for r in self.at(mark, lane=lane)]
 
     def op(self, mark: str, name: str = "", lane: str = "main") -> Row:
-        """The only op of the marked line, or the only one there with this name (without `aten.`)."""
+        """The only op of the marked line, or the only one with this name (without `aten.`)."""
         found = [r for r in self.at(mark, lane=lane) if not name or r.op in (name, "aten." + name)]
         assert len(found) == 1, f"{mark}: {[r.op for r in found or self.at(mark, lane=lane)]}"
         return found[0]
 
     def inputs(self, row: Row, lane: str = "main") -> list[Row]:
-        """The records that last wrote what an op was given, those of the same lane."""
+        """The records of the same lane that last wrote the inputs of an op."""
         return [self.rows(lane)[k] for k in row.inputs if k >= 0]
 
     def events(self, *kinds: str, lane: str = "main") -> list[dict[str, Any]]:
@@ -139,7 +139,7 @@ class Recorded:
         return [r for r in self.rows(lane) if r.kind == "draw"]
 
     def lost(self) -> list[str]:
-        """What the recorder says that it missed, in any lane."""
+        """What the recorder reports as missed, in any lane."""
         return [event["what"] for lane in self.trace.lanes.values() for event in lane.events_of("lost")]
 
 
@@ -155,7 +155,7 @@ def marks_of(source: str) -> dict[str, int]:
 
 
 def record(folder: Path, source: str, *words: str, status: int = 0, **modules: str) -> Recorded:
-    """Record `train.py` with this source, other modules beside it."""
+    """Record `train.py` with this source and other modules beside it."""
     write(folder, train=source, **modules)
     done = audited(folder, "record", "-o", "run", *words, "train.py")
     assert done.status == status, done.said

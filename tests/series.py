@@ -1,4 +1,4 @@
-"""Named values made by hand: a program is a function that gives names to numbers, as the recorder would see it do."""
+"""Builds series of named values by hand: a program is a function that assigns values to names, as the recorder would see it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from auditor.trace import SUMS
 
 Array = NDArray[Any]
 
-#: As the recorder's: each element with its sign goes into one of the sums. Any fixed signs will do, as long as both programs have them.
+#: As in the recorder, each element is added with its sign to one of the sums. Any fixed signs work if both programs use them.
 _SIGNS = np.where(np.random.default_rng(7).random(1 << 16) < 0.5, -1.0, 1.0)
 
 
@@ -94,7 +94,7 @@ class Named:
 
 
 class Frozen:
-    """A `Named` whose facts were worked out once, as those of a recording are."""
+    """A `Named` whose facts are computed once, like those of a recording."""
 
     def __init__(self, named: Named) -> None:
         for fact in ("name", "scope", "file", "kind", "order", "step", "line", "dtype", "shape", "digest", "norm", "total", "nonfinite"):
@@ -109,7 +109,7 @@ class Frozen:
 
 
 class Program:
-    """What a script did: `p.let("w1", w1)` is the assignment of a name; `p.tick()` is a step."""
+    """A script's assignments: `p.let("w1", w1)` assigns a name; `p.tick()` ends a step."""
 
     def __init__(self, *, keep: bool = True, steps: bool = True) -> None:
         self._known: dict[tuple[str, str], Named] = {}
@@ -118,7 +118,7 @@ class Program:
         self._keep, self._steps = keep, steps
 
     def let(self, name: str, value: Any, scope: str = "<module>", kind: str = "variable", line: int = 0) -> Any:
-        """Records a value under a name and gives it back."""
+        """Record a value under a name and return it."""
         kept = np.array(value)
         found = self._known.setdefault((name, scope), Named(name, scope, kind=kind, keep=self._keep or kept.size == 1))
         found.values.append(kept)
@@ -129,9 +129,9 @@ class Program:
         return value
 
     def tick(self) -> None:
-        """The step is over."""
+        """End the step."""
         self._step += 1
 
     def series(self) -> list[Any]:
-        """All that was recorded."""
+        """Everything recorded."""
         return [Frozen(named) for named in self._known.values()]

@@ -1,4 +1,4 @@
-"""Two devices compared: which ops are each other's, how far results are apart, and which op added more than its due."""
+"""Device comparison: which ops correspond, how far results differ, and which op exceeds its error bound first."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from tests.recordings import marks_of
 
 Array = npt.NDArray[Any]
 
-#: The dues that hand-written traces are held to; those that are shipped are for real ones.
+#: Error bounds for hand-written traces; the shipped ones are for real ops.
 DUES = [
     Tolerance("products", ("aten.mm", "aten.addmm"), growth=1.0, length="last-of-0", sensitivity="magnitudes", norms="products"),
     Tolerance("exact", ("aten.relu", "aten.add", "aten.copy", "aten.cat", "aten._to_copy"), norms="elementwise"),
     Tolerance("draws", ("aten.normal",), ulps=4.0),
-    Tolerance("norms", ("aten.native_layer_norm",), growth=1.0),  # of these norms alone tell nothing
+    Tolerance("norms", ("aten.native_layer_norm",), growth=1.0),  # their norms alone tell nothing
     Tolerance("functions", ("aten.exp", "aten.threshold_backward", "aten.native_batch_norm", "aten.cudnn_batch_norm"), ulps=4.0),
 ]
 U = 2.0**-24
@@ -43,7 +43,7 @@ U = 2.0**-24
 
 
 def keyed(keys: Sequence[tuple[int, int, int]], exactly: Sequence[int] = ()) -> align.Sequence:
-    """A lane of ops given by step, phase and what they are for; `exactly` tells apart what is for the same."""
+    """A lane of ops given by step, phase and purpose; `exactly` distinguishes ops with the same purpose."""
     ordered = sorted(keys, key=lambda key: key[0])
     columns = np.array(ordered, np.int64).reshape(-1, 3)
     loose = columns[:, 2].astype(np.uint64) * np.uint64(4) + columns[:, 1].astype(np.uint64)
@@ -76,7 +76,7 @@ def test_of_an_edited_copy_all_that_was_left_in_place_is_found(keys: list[tuple[
     original = keyed(keys)
     kept = [k for k in range(len(original)) if data.draw(st.integers(0, 5))]
     copy = align.Sequence(original.exact[kept], original.loose[kept], original.step[kept], original.phase[kept])
-    # removing ops makes a subsequence of each step, so all that is left has a partner
+    # removing ops leaves a subsequence of each step, so every remaining op has a partner
     assert len(aligned(original, copy)[0]) == len(kept)
     everything = aligned(original, original)
     assert everything[0].tolist() == everything[1].tolist() == list(range(len(original)))
@@ -115,7 +115,7 @@ def test_counterparts_are_of_one_family_and_all_others_of_their_own() -> None:
 
 
 class Device:
-    """Writes a lane as a device would compute it: every result a little off, by noise of its own."""
+    """Writes a lane as a device would compute it: every result with a small error from the device's own noise."""
 
     def __init__(self, lane: LaneBuilder, seed: int, noise: float = 1.0) -> None:
         self.lane = lane
@@ -123,19 +123,19 @@ class Device:
         self.stream = np.random.default_rng(seed)
 
     def given(self, values: Array, line: int = 1, **how: Any) -> tuple[Tensor, Array]:
-        """A tensor from outside."""
+        """An external tensor."""
         tensor = self.lane.external(values.shape, repr(values.tobytes()), line=line, **how)
         self.lane.sketched(values)
         return tensor, values
 
     def rounded(self, values: Array, wrong: float = 0.0) -> Array:
-        """Values as this device has them."""
+        """Values as rounded on this device."""
         return np.asarray(values * (1 + self.noise * U * self.stream.uniform(-1, 1, values.shape)) * (1 + wrong))
 
     def does(
         self, op: str, exact: Array, *inputs: Tensor, wrong: float = 0.0, line: int = 1, shape: Sequence[int] | None = None, **how: Any
     ) -> tuple[Tensor, Array]:
-        """One op, whose result would be this if it were exact."""
+        """One op whose exact result would be this."""
         values = self.rounded(exact, wrong)
         tensor = self.lane.op(op, *inputs, shape=shape or values.shape, digest=repr(values.tobytes()), line=line, **how)
         self.lane.sketched(values)
@@ -143,13 +143,13 @@ class Device:
 
 
 def matrices(seed: int, many: int, size: int = 64) -> list[Array]:
-    """Matrices that keep a norm about as it is."""
+    """Matrices that roughly preserve norms."""
     stream = np.random.default_rng(seed)
     return [stream.standard_normal((size, size)) / size**0.5 for _ in range(many)]
 
 
 def deep(wrong: float = 0.0, at: int = 30, layers: int = 50) -> Callable[[Device], None]:
-    """A deep network, in whose layer `at` the second device's product is off."""
+    """A deep network; the second device's product in layer `at` is wrong."""
 
     def program(device: Device) -> None:
         x, values = device.given(np.random.default_rng(7).standard_normal((32, 64)))
@@ -172,7 +172,7 @@ def run_of(path: Path, device: str, program: Callable[[Device], None], seed: int
 def compared(
     path: Path, ours: Callable[[Device], None], theirs: Callable[[Device], None], noise: float = 1.0, **facts: Any
 ) -> tuple[DeviceComparison, Divergence | None]:
-    """Two devices, and what is their divergence; the other way round it is the same."""
+    """The divergence of two devices; it is the same with the devices exchanged."""
     a, b = run_of(path / "a", "cpu", ours, 1, noise), run_of(path / "b", "cuda", theirs, 2, noise, **facts)
     found, mirrored = compare_devices(a, b, DUES), compare_devices(b, a, DUES)
     one, other = divergence_of(found), divergence_of(mirrored)
@@ -259,7 +259,7 @@ def test_what_is_made_of_narrow_results_is_as_far_apart_as_they_and_not_enlarged
     assert "enlarges" not in found.sentence
 
 
-# from where an op's own error is known
+# how an op's own error is known
 
 
 def test_what_a_shadow_says_is_believed_of_the_run_that_it_was_made_in(tmp_path: Path) -> None:
@@ -414,7 +414,7 @@ def test_a_view_that_repeats_elements_makes_the_norm_of_the_input_larger(tmp_pat
 
         return ops
 
-    # off by a few units in the last place everywhere: nothing for 4096 rows, 20 times what one row would be allowed
+    # off by a few units in the last place everywhere: nothing for 4096 rows, 20 times the bound for one row
     assert compared(tmp_path / "due", program(0.0), program(3 * U))[1] is None
     assert compared(tmp_path / "more", program(0.0), program(1e-2))[1] is not None
 
@@ -509,7 +509,7 @@ def test_what_is_not_finite_in_both_runs_is_not_judged_and_said(tmp_path: Path) 
     assert "losses are not finite" in found.sentence
 
 
-# other than arithmetic
+# divergences other than arithmetic
 
 
 def test_other_data_is_data_and_rounding_that_came_in_from_code_that_is_not_seen_is_not(tmp_path: Path) -> None:
@@ -593,7 +593,7 @@ def test_a_run_that_ended_early_is_compared_up_to_there(tmp_path: Path) -> None:
     assert (divergence.kind, divergence.step, found.aligned, found.unaligned) == ("failed", 4, 4, 5)
     assert "cuda ended in step 4 with MemoryError" in divergence.sentence
     ended = run_of(tmp_path / "long", "cpu", longer, 1), run_of(tmp_path / "short", "cuda", program(1), 2, exit=1, error="MemoryError")
-    # in the step in which one run failed the other goes on for long: that is no branch
+    # in the step in which one run failed the other continues for long: that is not a branch
     failed = divergence_of(compare_devices(*ended, DUES))
     assert failed is not None
     assert (failed.kind, failed.line) == ("failed", 7)
@@ -628,7 +628,7 @@ def test_the_end_is_how_far_parameters_are_apart_after_the_last_step(tmp_path: P
                 device.does("aten.sum.default", values.sum().reshape(1), parameter, line=2)
                 device.lane.event("backward", 3, root=device.lane.number, graph=True)
                 device.lane.phase = "optimizer"
-                # the moments are written too, and are no parameters
+                # the moments are written too, and are not parameters
                 device.does("aten.mul_.Tensor", values * (1 + 7 * off), device.lane.op("aten.empty.default", shape=[64], digest=0), line=4)
                 parameter, values = device.does("aten.add_.Tensor", np.full(64, 1 + off * (k + 1)), parameter, line=4)
                 device.lane.event("optimizer", None, number=0, name="SGD", leaves=["w"], written=[written])
@@ -677,7 +677,7 @@ for step in range(4):
 
 @pytest.fixture(scope="module")
 def shipped() -> list[Tolerance]:
-    """The tolerances that a user has."""
+    """The shipped tolerances."""
     return load_tolerances(Path(__file__).parent.parent / "rules")
 
 
@@ -703,7 +703,7 @@ def test_among_the_rounding_of_two_instruction_sets_a_wrong_kernel_alone_is_foun
     # nothing before it and nothing behind it is taken for wrong, though all of it differs
     assert [(error.op, error.line) for error in found.most if (error.excess or 0) > 1] == [(divergence.op, divergence.line)]
     early = [point.drift for point in found.curve if point.index < divergence.index]
-    assert 0 < np.median(early) < 1e-4  # gradients that would be zero without rounding have nothing but it in common
+    assert 0 < np.median(early) < 1e-4  # gradients that would be zero without rounding consist of rounding errors
     assert (found.unaligned, found.other) == (0, None)
     assert found.end is not None
     assert 0 < found.end < 0.1

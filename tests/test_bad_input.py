@@ -1,4 +1,4 @@
-"""Input that is bad, scripts that end badly, traces that are broken: one clear sentence with a slug, the right status, nothing lost."""
+"""Bad input, failing scripts and broken traces: each gives one clear sentence with a slug and the right status, and loses nothing."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ STEADY = """
 
 
 def sentence(done: Ended, slug: str) -> str:
-    """The one sentence that stderr ends with; it carries the slug and no traceback of ours stands before it."""
+    """The sentence at the end of stderr; it has the slug, and no traceback of ours precedes it."""
     ours = [line for line in done.said.splitlines() if line.startswith("repro-audit: ")]
     assert ours, done.said
     assert ours[-1].endswith(f"[{slug}]"), done.said
@@ -45,7 +45,7 @@ def sentence(done: Ended, slug: str) -> str:
 
 
 def audit_of(folder: Path, *words: str, **how: Any) -> tuple[Audit, Ended]:
-    """Audit a script in a folder without asking for causes; the runs are kept in `runs` beside it."""
+    """Audit a script in a folder without a search for causes; the runs are kept in `runs` beside it."""
     out = folder / "audit.json"
     done = audited(folder, "--effort", "compare", "-o", "runs", "--json", str(out), *words, **how)
     return Audit.model_validate_json(out.read_text()), done
@@ -53,7 +53,7 @@ def audit_of(folder: Path, *words: str, **how: Any) -> tuple[Audit, Ended]:
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A whole run of a steady script."""
+    """A complete run of a steady script."""
     folder, name = made_once(tmp_path_factory, "steady", lambda folder: record_of(folder, "train", STEADY).path.name)
     return folder / str(name)
 
@@ -63,7 +63,7 @@ def copied(run: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(run, tmp_path / "copy"))
 
 
-# What is typed
+# Bad command lines
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_another_interpreter_without_the_auditor_runs_the_script_and_is_no_pass(
     assert kept(tmp_path / "runs" / "control-1") == Ended(0, f"ran {tmp_path / 'other'}\n".encode(), b"")
 
 
-# The script ends badly
+# The script fails
 
 
 @pytest.mark.torch
@@ -246,7 +246,7 @@ def test_what_was_recorded_before_an_ending_is_kept_and_compared(how: str, exit_
     (tmp_path / "train.py").write_text(
         f"import os, signal, sys, torch\nx = torch.arange(1000.0).exp().sum()\nprint('x', flush=True)\n{how}\n"
     )
-    # that they are those of plain Python is held in test_fidelity
+    # test_fidelity checks that they are those of plain Python
     audit, done = audit_of(tmp_path, "train.py")
     assert (audit.verdict, done.status) == (verdict, status), done.said
     assert [run.exit for run in audit.runs] == [exit_, exit_]
@@ -302,7 +302,7 @@ def small_disk(tmp_path: Path) -> Any:
 
 @pytest.fixture
 def read_only(tmp_path: Path) -> Any:
-    """A folder in which nobody can write, with a script that trains."""
+    """A read-only folder with a script that trains."""
     folder = tmp_path / "given"
     folder.mkdir()
     source = """
@@ -331,7 +331,7 @@ def test_a_script_in_a_folder_that_cannot_be_written_is_audited(read_only: Path,
     assert done.status == 0, done.said
     assert b"NO DIVERGENCE SEEN" in done.out
     (kept,) = tmp_path.glob("repro-audit-*")
-    assert str(kept).encode() in done.out, "where the runs are when the cache cannot be written"
+    assert str(kept).encode() in done.out, "runs go elsewhere if the cache is not writable"
     refused = audited(read_only, "record", "-o", "run", "train.py")
     assert refused.status == 2
     assert "Read-only" in sentence(refused, "run-unwritable")
@@ -370,7 +370,7 @@ def test_a_disk_that_is_full_from_the_start_is_said(small_disk: Path, tmp_path: 
     assert "Traceback" not in done.said
 
 
-# Ended early
+# Interrupted runs
 
 
 @pytest.mark.torch
@@ -542,7 +542,7 @@ def test_a_killed_auditor_leaves_a_run_that_can_be_read(tmp_path: Path) -> None:
     assert b"float32[4321]" in shown.out
 
 
-# Traces
+# Broken traces
 
 
 @pytest.mark.torch

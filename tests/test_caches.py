@@ -1,4 +1,4 @@
-"""Code that is compiled for another way to compute has a cache of its own."""
+"""Code compiled for another instruction set has a cache of its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The search for causes where a script makes it hard: whole audits, of scripts that go wrong in ways of their own."""
+"""The search for causes in difficult scripts: whole audits of scripts that fail in their own ways."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.processes import PATIENCE, audited, environment, line_of, write
 
 pytestmark = pytest.mark.torch
 
-#: Number of the run, counted in a folder outside of the working directory; two runs at once have two numbers.
+#: Number of the run, counted in a folder outside the working directory; two concurrent runs get two numbers.
 COUNTED = """
 import itertools, os, random, torch
 for number in itertools.count(1):
@@ -35,7 +35,7 @@ x = torch.ones(4)
 
 
 def searched(folder: Path, source: str, *words: str, **variables: str) -> tuple[Audit, str]:
-    """The audit of a script in a folder of its own, and what was said on stderr."""
+    """The audit of a script in a folder of its own, and its stderr."""
     write(folder / "work", train=source)
     env = environment(PYTHONHASHSEED=None, COUNT=str(folder / "count"), **variables)
     done = audited(folder / "work", "--json", "../a.json", *words, "train.py", env=env)
@@ -44,7 +44,7 @@ def searched(folder: Path, source: str, *words: str, **variables: str) -> tuple[
 
 
 def names(audit: Audit, stem: str) -> list[str]:
-    """The runs of a kind."""
+    """The names of the runs of a kind."""
     return [run.id for run in audit.runs if run.id.rpartition("-")[0] == stem]
 
 

@@ -1,4 +1,4 @@
-"""Processes that a script starts: recorded where they can be, in the coverage where not, and as they are without us."""
+"""Child processes of a script: recorded where possible, listed in the coverage otherwise, and behaving as without the auditor."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _SCRIPT = """
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The folder of an audit of the script, how it ended, and what it printed without us."""
+    """The folder of an audit of the script, its exit, and the output of the script without the auditor."""
 
     def make(folder: Path) -> Any:
         write(folder, train=_SCRIPT)
@@ -67,7 +67,7 @@ def test_children_print_what_they_print_without_us(seen: Any) -> None:
     under = kept(folder / "runs" / "control-1")
     assert (under.status, under.out.decode()) == (status, out)
     assert status == 0
-    assert out.count("['A']") == 2  # neither variable of ours among them
+    assert out.count("['A']") == 2  # none of the auditor's variables is among them
     assert "REPRO_AUDIT" not in out
 
 

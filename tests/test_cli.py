@@ -74,7 +74,7 @@ PARTS = """
     def build():
         return Body()
     """
-#: Says what it was given; there is no torch in it, so it is run once, which takes no time.
+#: Prints its arguments; it never imports torch, so it runs only once, which takes no time.
 ECHO = "import os, sys\nprint('words', sys.argv[1:], os.environ.get('MARK'))"
 
 needs_terminals = pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs pseudo-terminals")
@@ -87,7 +87,7 @@ def folder_with_the_script(folder: Path) -> Path:
 
 
 def sentence(done: Ended) -> tuple[str, str]:
-    """The one sentence with which a command ends that could not be obeyed, and its slug."""
+    """The one sentence, with its slug, of a command that could not be carried out."""
     ours = re.findall(r"^repro-audit: (.+) \[([a-z0-9-]+)\]$", done.said, re.MULTILINE)
     assert len(ours) == 1, done.said
     assert done.said.endswith(f"[{ours[0][1]}]\n")
@@ -97,7 +97,7 @@ def sentence(done: Ended) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class Audited:
-    """A finished audit: where it was made, what was seen of it, what it concluded."""
+    """A finished audit: its folder, its visible output, its conclusion."""
 
     folder: Path
     done: Ended
@@ -130,14 +130,14 @@ def _shared(temporary: pytest.TempPathFactory, name: str, *words: str) -> Audite
 
 @pytest.fixture(scope="session")
 def agreeing(tmp_path_factory: pytest.TempPathFactory) -> Audited:
-    """An audit of a script that does the same twice."""
+    """An audit of a deterministic script."""
     words = ("--json", "x.json", "--help", "--", "-o", "y", "--steps", "1")
     return _shared(tmp_path_factory, "agreeing", "--effort", "compare", *OUTPUTS, "train.py", *words)
 
 
 @pytest.fixture(scope="session")
 def differing(tmp_path_factory: pytest.TempPathFactory) -> Audited:
-    """An audit of a script that does not."""
+    """An audit of a script that differs from run to run."""
     return _shared(tmp_path_factory, "differing", "run", "--effort", "explain", *OUTPUTS, "train.py", "--differ")
 
 
@@ -147,7 +147,7 @@ def kept(agreeing: Audited) -> Path:
     return agreeing.folder / "runs" / "control-1"
 
 
-# Which options there are
+# All options
 
 
 OPTIONS = {
@@ -169,7 +169,7 @@ OPTIONS = {
 
 
 def test_every_option_is_known_to_these_tests_and_explained() -> None:
-    """An option that is added is added here, with a test of what it does."""
+    """A new option must be added here, with a test of its effect."""
     commands: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]  # a group
     found = {}
     for name, command in commands.items():
@@ -187,7 +187,7 @@ def test_help_is_shown_on_stdout_and_names_every_option(command: str, tmp_path: 
     named = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", said.partition("\nUsage:" if "\nUsage:" in said else "\n")[2]))
     assert OPTIONS.get(command, {"--version", *OPTIONS["run"]}) <= named
     assert all(name in said for name in (OPTIONS if not command else [command]))
-    assert "..." not in said.replace("]...", "").replace("train.py ...", ""), "nothing is cut"
+    assert "..." not in said.replace("]...", "").replace("train.py ...", ""), "nothing is truncated"
     assert audited(tmp_path, *([command] if command else []), "-h").out == done.out
 
 
@@ -242,7 +242,7 @@ def test_the_readme_shows_every_command() -> None:
     assert shown == set(OPTIONS)
 
 
-# Which words are whose
+# The script's words and the auditor's
 
 
 @pytest.mark.parametrize(
@@ -292,7 +292,7 @@ def test_python_chooses_the_interpreter(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "kept" / "run.json").read_text())["plan"]["python"] == str(wrapper)
 
 
-# What cannot be understood
+# Usage errors
 
 
 @pytest.mark.parametrize(
@@ -347,7 +347,7 @@ def test_a_command_that_cannot_be_understood_is_answered_in_one_sentence(words: 
     assert {path.name for path in tmp_path.iterdir()} == {"train.py"}
 
 
-# What an audit writes, and where
+# The outputs of an audit
 
 
 @pytest.mark.torch
@@ -398,7 +398,7 @@ def test_an_audit_that_is_told_no_directory_keeps_its_runs_in_the_cache(tmp_path
 
 @pytest.mark.torch
 def test_the_reports_of_an_audit_agree(differing: Audited, tmp_path: Path) -> None:
-    """The first op that differs is the tensor that holds the process id; its line, code and kind are in all of them."""
+    """The first divergent op is the tensor of the process id; all reports have its line, code and kind."""
     found = differing.audit.divergence
     assert found is not None
     code = 'start = torch.tensor([1.0, 2.0, float(os.getpid()) if "--differ" in sys.argv else 3.0])'
@@ -411,7 +411,7 @@ def test_the_reports_of_an_audit_agree(differing: Audited, tmp_path: Path) -> No
         assert "data" in text
     assert code[:60] in terminal
     assert len(differing.markdown) < 4000  # short enough for a chat
-    # and they can be had again from the JSON
+    # and the JSON gives the same reports again
     again = audited(differing.folder, "report", "audit.json", "--markdown", str(tmp_path / "again.md"))
     assert (again.status, again.out.decode(), again.err) == (1, terminal, b"")
     assert (tmp_path / "again.md").read_text() == differing.markdown
@@ -444,7 +444,7 @@ def test_the_effort_compare_makes_two_runs_only(differing: Audited, tmp_path: Pa
 
 @pytest.mark.torch
 def test_runs_pin_and_vary_choose_which_runs_are_made(tmp_path: Path) -> None:
-    """With the process id held still nothing is left to be explained, and nothing to be applied."""
+    """With the process id pinned there is nothing to explain and nothing to apply."""
     asked = _audited(tmp_path, "--runs", "3", "--pin", "process-id", "--vary", "hash-seed", "--apply", *OUTPUTS, "train.py", "--differ")
     assert [(run.id, run.role, run.pinned, run.varied) for run in asked.audit.runs] == [
         ("control-1", "control", ["process-id"], []), ("control-2", "control", ["process-id"], []),
@@ -616,7 +616,7 @@ def test_a_window_is_shown_and_said_when_it_is_compared(kept: Path, tmp_path: Pa
     assert done.status == 0, done.said
     shown = audited(tmp_path, "show", "kept", "--lane", "main", "--kind", "op", "--limit", "10000")
     assert {line.split()[1] for line in shown.out.decode().splitlines()[1:]} == {"1"}
-    # what was not recorded alike is compared by what both have, and no verdict rests on ops that one of them lacks
+    # runs recorded at different levels are compared by what both have, and no verdict rests on ops that one of them lacks
     diff = audited(tmp_path, "diff", "kept", str(kept), "--json", "diff.json")
     audit = Audit.model_validate_json((tmp_path / "diff.json").read_text())
     assert [(fact.name, fact.a, fact.b) for fact in audit.environment] == [("recorded", "ops in steps 1 to 2", "ops")]
@@ -686,7 +686,7 @@ def test_runs_of_other_directories_and_environments_are_compared_and_what_differ
     assert facts["environment: PYTHONHASHSEED"] == (os.environ.get("PYTHONHASHSEED"), "7")
     assert facts["script content"][0] != facts["script content"][1]
     assert not [name for name in facts if "cwd" in name or "path" in name]
-    # the lines, paths and process are others, the ops are the same
+    # the lines, paths and process differ, the ops are the same
     assert (audit.verdict, diff.status) == ("no-divergence-seen", 0)
     assert [(run.id, run.role) for run in audit.runs] == [("control-1", "control"), ("other", "kept")]
     assert audit.script == words
@@ -706,7 +706,7 @@ LINES = {name: text.count("\n", 0, text.index(mark)) for name, text, mark in (
 
 
 def shown(run: Path, *conditions: str) -> list[dict[str, str]]:
-    """The rows that `show` prints, by the titles of their columns."""
+    """The rows that `show` prints, by column title."""
     done = audited(run.parent, "show", str(run), "--limit", "10000", *conditions)
     assert (done.status, done.err) == (0, b"")
     titles, *lines = done.out.decode().splitlines()
@@ -772,7 +772,7 @@ def test_show_prints_ops_draws_seeds_settings_steps_and_files_in_order(everythin
 def test_show_prints_the_rows_that_are_asked_for_and_no_other(
     conditions: tuple[str, ...], wanted: Callable[[dict[str, str]], bool], kept: Path, everything: list[dict[str, str]]
 ) -> None:
-    # a file that was opened is met by --file whether it is named as the place or as what was opened
+    # --file matches an opened file as the path and as the file of the line that opened it
     found = [(row["op"], row["kind"], row["name"]) for row in shown(kept, *conditions)]
     assert found == [(row["op"], row["kind"], row["name"]) for row in everything if wanted(row)]
     assert bool(found) == (conditions != ("--step", "99"))
@@ -813,7 +813,7 @@ def test_show_names_what_there_is_where_something_else_was_asked_for(condition: 
 
 
 class Screen:
-    """What a person sees of what is written to a terminal: enough of one for lines, returns, erased lines and colours."""
+    """What a person sees on a terminal: enough of one for lines, carriage returns, erased lines and colours."""
 
     def __init__(self) -> None:
         self.lines = [""]
@@ -823,7 +823,7 @@ class Screen:
         self._rest = b""
 
     def write(self, data: bytes) -> None:
-        """Act on what arrives; remember each state of the last line."""
+        """Process output; remember each state of the last line."""
         data = self._rest + data
         whole = len(data) - len(re.search(rb"(\x1b\[?[0-9;]*|[\xc0-\xff][\x80-\xbf]{0,2})?$", data)[0])  # type: ignore[index]
         self._rest = data[whole:]
@@ -837,7 +837,7 @@ class Screen:
             elif token.endswith("m") and token.startswith("\x1b"):
                 self.colours += 1
             else:
-                assert not token.startswith("\x1b"), f"an escape code that this screen does not know: {token!r}"
+                assert not token.startswith("\x1b"), f"unknown escape code: {token!r}"
                 line = self.lines[-1].ljust(self.column)
                 self.lines[-1] = line[: self.column] + token + line[self.column + 1 :]
                 self.column += 1
@@ -846,7 +846,7 @@ class Screen:
 
 @dataclass
 class Terminal:
-    """A child on a terminal of its own, at which one can type."""
+    """A child process on its own terminal, with keyboard input."""
 
     child: subprocess.Popen[bytes]
     master: int
@@ -854,13 +854,13 @@ class Terminal:
     raw: bytearray
 
     def read(self, until: Callable[[], bool] = lambda: False) -> None:
-        """Read on until something is true, or to the end."""
+        """Read on until a condition holds, or to the end."""
         deadline = time.monotonic() + PATIENCE
         while not until():
             assert time.monotonic() < deadline, bytes(self.raw)
             try:
                 data = os.read(self.master, 1 << 16)
-            except OSError:  # the last one has let go of it
+            except OSError:  # the last user has closed it
                 return
             if not data:
                 return
@@ -877,7 +877,7 @@ class Terminal:
 
 @pytest.fixture
 def terminal(tmp_path: Path) -> Iterator[Callable[..., Terminal]]:
-    """Starts `repro-audit` on a terminal of so many columns."""
+    """Starts `repro-audit` on a terminal with this number of columns."""
     import fcntl
     import struct
     import termios
@@ -949,7 +949,7 @@ def test_on_a_terminal_progress_is_live_and_leaves_no_trace(terminal: Callable[.
     assert "Next: repro-audit " in " ".join(lines[9:])
     assert lines[-1] == ""
     assert max(map(len, lines)) <= 70
-    # what was the script's is to the byte what it is without us, where nothing stands in between
+    # the script's output is the same to the byte as without the auditor, where nothing lies in between
     for part in (b"\rat step 0\rat step 1\rat step 2\r\n", "\x1b[31mred\x1b[0m ä→\r\n".encode()):
         assert part in without.raw
         assert part in under.raw
@@ -966,7 +966,7 @@ def test_on_a_terminal_progress_is_live_and_leaves_no_trace(terminal: Callable[.
 def test_colours_and_moving_lines_are_left_out_where_they_are_not_wanted(
     variables: dict[str, str], terminal: Callable[..., Terminal], tmp_path: Path
 ) -> None:
-    # there is no torch in it, so it is run once
+    # it never imports torch, so it runs only once
     write(tmp_path, train="import time\ntime.sleep(0.8)\nprint('done')")
     under = terminal("--effort", "compare", "train.py", columns=0, **variables)
     assert under.finish() == 2
@@ -984,7 +984,7 @@ def test_what_is_typed_reaches_the_script_in_both_runs(terminal: Callable[..., T
     under = terminal("--effort", "compare", "--json", "audit.json", "-o", "runs", "train.py")
     under.read(lambda: under.raw.endswith(b"name? "))
     time.sleep(0.3)
-    assert under.raw.endswith(b"name? ")  # nothing is drawn into a line that the script has begun
+    assert under.raw.endswith(b"name? ")  # nothing is drawn into an unfinished line of the script
     under.type(b"Ada\n")
     assert under.finish() == 0
     assert "hello Ada" in under.screen.lines
@@ -1029,7 +1029,7 @@ def test_elsewhere_a_line_is_said_now_and_then(capfd: pytest.CaptureFixture[str]
     screen = Impatient()
     screen.progress(Progress("control-1", 61.2, 1, 1234))
     screen.progress(Progress("control-1", 122.0, 2000, 1_234_567))
-    PlainScreen().progress(Progress("control-2", 3.0))  # it is too early
+    PlainScreen().progress(Progress("control-2", 3.0))  # too early
     out, err = capfd.readouterr()
     assert out == ""
     assert err == "repro-audit: control-1  61 s  1 step  1,234 events\nrepro-audit: control-1  122 s  2,000 steps  1,234,567 events\n"
@@ -1052,7 +1052,7 @@ def test_a_screen_takes_output_and_words_from_two_threads(capfd: pytest.CaptureF
     assert sorted(lines) == ["repro-audit: and we say so"] * 300 + ["the script says so"] * 300
 
 
-# Python
+# Python API
 
 
 API = """

@@ -1,4 +1,4 @@
-"""Digests of files: each state of a file is read once in a run, and no run reads more for them than its bound."""
+"""Digests of files: a run reads each state of a file once, and never reads more than its limit."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _ENTRY = 24
 
 
 def readings(spool: Path) -> int:
-    """How often a file was read for its digest, by all that share this folder."""
+    """How often a file was read for its digest, by all processes that share this folder."""
     return (spool / "contents").stat().st_size // _ENTRY
 
 
 def old(path: Path, data: bytes) -> Path:
-    """A file whose times lie in the past, as far as a program may set them."""
+    """A file with timestamps in the past, as far as a program may set them."""
     path.write_bytes(data)
     os.utime(path, (1, 1))
     return path
@@ -31,7 +31,7 @@ def old(path: Path, data: bytes) -> Path:
 
 @pytest.fixture
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that was only just written is taken for one that will not change again within a tick of the clock."""
+    """A file that was just written can only change again at a later clock tick."""
     monkeypatch.setattr(contents, "_SETTLED", -1_000_000_000)
 
 
@@ -59,7 +59,7 @@ def test_a_file_that_changed_is_read_again_and_one_under_another_name_is_not(tmp
     assert first is not None
     assert second is not None
     assert (first.digest, second.digest) == (xxh3_64_intdigest(b"one"), xxh3_64_intdigest(b"two"))
-    os.link(tmp_path / "a", tmp_path / "c")  # a link changes when the file was last touched, not what it holds
+    os.link(tmp_path / "a", tmp_path / "c")  # a link changes the status time of the file, not its content
     third = known.of(str(tmp_path / "c"))
     assert third is not None
     assert third.digest == second.digest
@@ -110,11 +110,11 @@ def test_what_has_no_content_that_stays_has_no_digest(tmp_path: Path) -> None:
     assert [known.of(str(path)) for path in (tmp_path, tmp_path / "pipe", tmp_path / "missing", Path("/dev/null"))] == [None] * 4
 
 
-# what a run wrote itself
+# files that a run wrote itself
 
 
 def run_of(tmp_path: Path, name: str, content: str, changed_at: int, *, elsewhere: bool = False) -> TraceBuilder:
-    """A run that writes a file, in its main lane or another, reads it, and makes a tensor of what it read."""
+    """A run that writes a file, in its main lane or another, reads it, and makes a tensor of its content."""
     run = TraceBuilder(tmp_path / name)
     main = run.lane("main")
     writer = run.lane("thread 1") if elsewhere else main
@@ -160,7 +160,7 @@ def test_a_reading_without_a_digest_is_not_compared(tmp_path: Path) -> None:
 def test_a_file_was_left_by_an_earlier_run_unless_this_one_had_written_it_before(
     writer: str, opened_at: int, rule: str, tmp_path: Path
 ) -> None:
-    """In another thread that is told by when it was opened, and in the same one by the order, however coarse the clocks."""
+    """Between threads the time of opening decides; within a thread the order does, however coarse the clocks."""
     for name in ("file-read-back", "leftover-file"):
         run = TraceBuilder(tmp_path / name)
         main = run.lane("main")

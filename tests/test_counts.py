@@ -1,4 +1,4 @@
-"""What is counted as users count: steps are turns of the loop, and what is said of a count is so."""
+"""Counts match what users count: a step is an iteration of the training loop, and reported numbers are exact."""
 
 from __future__ import annotations
 

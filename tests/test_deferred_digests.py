@@ -1,6 +1,6 @@
-"""Digests that are made where a tensor is and read later, as those on a GPU: what they tell apart, and that each gets to its record.
+"""Digests computed where a tensor is and read later, as on a GPU: what they distinguish, and that each reaches its record.
 
-The arithmetic is that of any device, so most is held here on the CPU; what only a GPU shows has the mark `gpu`.
+The arithmetic is that of any device, so most tests run on the CPU; those that need a GPU have the mark `gpu`.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def test_a_digest_is_of_memory_as_it_lies_and_of_any_kind_of_tensor() -> None:
     image = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
     assert sum_of(image.contiguous(memory_format=torch.channels_last)) != sum_of(image)
     assert sum_of(image[:, :, ::2]) == sum_of(image[:, :, ::2].clone())
-    assert sum_of(torch.randn(3).bfloat16()[1:]) is not None  # begins between two words
+    assert sum_of(torch.randn(3).bfloat16()[1:]) is not None  # starts between two words
     value = torch.tensor([1 + 2j, 3 - 4j])
     assert sum_of(value.conj()) == sum_of(value.conj().resolve_conj()) != sum_of(value)
     assert sum_of(torch.empty(0)) is None
@@ -87,7 +87,7 @@ def test_a_digest_is_of_memory_as_it_lies_and_of_any_kind_of_tensor() -> None:
 
 @dataclass(frozen=True)
 class Deferring(Plan):
-    """A run in which the tensors of the CPU, too, are digested as those of a device are."""
+    """A run in which CPU tensors are digested like those of a GPU."""
 
     def recorder_settings(self) -> dict[str, Any]:
         """Say so."""

@@ -1,4 +1,4 @@
-"""Detectors of dtypes and devices, on runs written by hand: where they must speak, and where they must be silent."""
+"""Detectors of dtypes and devices, on hand-written runs: where they must find something, and where they must not."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.findings import places
 
 SHIPPED = load_rules([pipeline.shipped_rules()], plugins.detectors())
 
-#: What writes the lanes of a run.
+#: Writes the lanes of a run.
 Program = Callable[[LaneBuilder], object]
 
 
@@ -30,19 +30,19 @@ def found(tmp_path: Path, rule: str, **programs: Program) -> list[Finding]:
 
 
 def view(lane: LaneBuilder, tensor: Tensor, *shape: int, dtype: str | None = None) -> Tensor:
-    """Look at a tensor's memory in another way; its memory stays that of its record."""
+    """View a tensor's memory in another way; the memory stays that of its record."""
     lane.op("aten.select.int", tensor, shape=shape, dtype=dtype or tensor.dtype, digest=0)
     return Tensor(tensor.number, tensor.digest, shape, dtype or tensor.dtype)
 
 
 def train(lane: LaneBuilder, loss: Tensor, dtype: str = "float32") -> None:
-    """A backward pass through the autograd node 1, and an update of parameters of this dtype."""
+    """A backward pass through autograd node 1, and an update of parameters of this dtype."""
     lane.phase = "backward"
     lane.op("aten.mse_loss_backward.default", loss, shape=[8], line=90, node=1)
     lane.phase = "optimizer"
     parameter = lane.op("aten.ones.default", shape=[8], dtype=dtype, line=91)
     lane.op("aten.add_.Tensor", parameter, shape=[8], dtype=dtype, line=91)
-    lane.op("aten.add_.Tensor", parameter, shape=[], dtype="float64", line=91)  # a counter of steps
+    lane.op("aten.add_.Tensor", parameter, shape=[], dtype="float64", line=91)  # a step counter
     lane.phase = "forward"
 
 

@@ -1,4 +1,4 @@
-"""Gradients that do not arrive: graphs that are cut, steps without new gradients, gradients that are zeroed too early."""
+"""Missing gradients: cut graphs, steps without new gradients, gradients zeroed too early."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Training:
         self._gradients: dict[str, Tensor] = {}
 
     def parameter(self, name: str, line: int = 1) -> Tensor:
-        """A leaf, initialised in place as those of modules are: cut, and no cut of a graph."""
+        """A leaf, initialised in place like those of modules: a cut that is not a graph cut."""
         phase, self.lane.phase = self.lane.phase, "setup"
         made = self.lane.op("aten.uniform_.default", self.lane.op("aten.empty.memory_format", line=line), cut=True, digest=name, line=line)
         self.leaves[name] = made
@@ -39,7 +39,7 @@ class Training:
         return made
 
     def optimizer(self, *names: str, number: int = 1) -> None:
-        """An optimizer that is met, with these leaves."""
+        """The first use of an optimizer with these leaves."""
         written = [self.leaves[name].number for name in names]
         self.lane.event("optimizer", number=number, name="SGD", leaves=list(names), written=written)
 
@@ -62,7 +62,7 @@ class Training:
         self.lane.event("zeroed", line, number=number)
 
     def step(self, *names: str, line: int, had: int | None = None, digest: object = None, number: int = 1) -> None:
-        """A step that takes in the gradients of these leaves and writes the leaves."""
+        """A step that uses the gradients of these leaves and writes the leaves."""
         phase, self.lane.phase = self.lane.phase, "optimizer"
         for name in names:
             new = self.lane.op("aten.add_.Tensor", self.leaves[name], self._gradients[name], digest=f"{name} {self.lane.last}", line=line)
@@ -72,7 +72,7 @@ class Training:
 
 
 def found(tmp_path: Path, program: Callable[[Training], object], *rules: str) -> list[tuple[str, int | None, int]]:
-    """Rule, line and count of what is found in a run that was written by hand, beside an empty lane."""
+    """Rule, line and count of the findings in a hand-written run with an otherwise empty lane."""
     return [(finding.rule, finding.line, finding.count) for finding in findings(tmp_path, program, *rules)]
 
 
@@ -138,7 +138,7 @@ def test_a_view_that_is_detached_is_found_between_what_it_is_of_and_what_took_it
 def test_where_nothing_required_a_gradient_the_finding_is_at_the_backward(tmp_path: Path) -> None:
     def program(t: Training) -> None:
         for _ in range(3):
-            w = t.parameter("w")  # initialising is no cut
+            w = t.parameter("w")  # initialisation is not a cut
             t.backward(t.lane.op("aten.sum.default", w, shape=[], line=6), line=7, graph=False)
         t.backward(None, line=9, graph=False)
 
@@ -539,7 +539,7 @@ def test_gradients_that_nobody_zeroes_and_no_update_uses_are_another_fault(tmp_p
 
 @pytest.mark.parametrize(("where", "stepped"), [("a hook", True), ("the gradient of no leaf", True), ("a hook", False)])
 def test_gradients_are_used_where_what_was_computed_with_them_reaches_the_update(where: str, stepped: bool, tmp_path: Path) -> None:
-    """The gradients of each sample are clipped, and their mean is what the optimizer is given; or their norm is only printed."""
+    """Per-sample gradients are clipped and their mean goes to the optimizer; or their norm is only printed."""
 
     def program(t: Training) -> None:
         t.parameter("net.w")

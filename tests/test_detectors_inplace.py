@@ -1,4 +1,4 @@
-"""In-place writes: on memory that overlaps itself, that NumPy shares, and through an index that repeats."""
+"""In-place writes: on memory that overlaps itself, on memory shared with NumPy, and through a repeated index."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WRITES: list[tuple[str, list[int], list[int] | None, bool]] = [
     ("aten.zero_.default", [4, 3], [1, 1], False),
     # through windows, a value where a mask says so
     ("aten.masked_fill_.Scalar", [4, 3], [1, 1], False),
-    # no overlap: a transpose, a diagonal, a column, windows side by side, one row repeated once, nothing at all
+    # no overlap: a transpose, a diagonal, a column, adjacent windows, one row repeated once, nothing at all
     ("aten.add_.Tensor", [4, 3], [1, 4], False),
     ("aten.add_.Tensor", [4], [5], False),
     ("aten.add_.Tensor", [2, 2], [2, 3], False),
@@ -87,7 +87,7 @@ def test_what_the_backward_pass_and_the_library_by_themselves_write_is_no_overla
 
 
 def shared(lane: LaneBuilder, cwd: Path, code: str) -> Tensor:
-    """A tensor that the script makes in this line."""
+    """A tensor that the script creates at this line."""
     source = cwd / "train.py"
     lines = source.read_text().splitlines() if source.exists() else []
     source.write_text("\n".join([*lines, code]) + "\n")
@@ -102,7 +102,7 @@ TENSORS: list[tuple[str, str, str | None]] = [
     ("return torch.from_numpy(self.data[i]), 1", "aten.copy_.default", "self.data[i]"),
     ("x = torch.from_dlpack(array)", "aten.__ior__.Tensor", "array"),
     ("array_t = from_numpy(array)", "aten.add_.Tensor", "array"),
-    # nobody has another name for it
+    # no other name refers to it
     ("x = torch.from_numpy(x)", "aten.add_.Tensor", None),
     ("self.x = torch.from_numpy(x)", "aten.add_.Tensor", None),
     ("x = torch.from_numpy(array.copy())", "aten.add_.Tensor", None),
@@ -143,7 +143,7 @@ def test_a_copy_of_an_array_has_memory_of_its_own_and_a_loop_over_arrays_is_one_
 
 
 def added(lane: LaneBuilder, there: list[int], took: list[int], op: str = "aten.add_.Tensor", line: int = 2, args: object = (1,)) -> None:
-    """`x[i] += 1` as torch does it."""
+    """`x[i] += 1` as torch executes it."""
     x, index = lane.external(there, line=1), lane.external(dtype="int64", line=1)
     taken = lane.op("aten.index.Tensor", x, index, shape=took, line=line)
     total = lane.op(op, taken, line=line)
@@ -220,7 +220,7 @@ def test_additions_that_are_lost_are_not_told_as_a_matter_of_order_too(tmp_path:
 
 
 def trained(lane: LaneBuilder, op: str, write: str | None, *, goes_back: bool, reads: str = "written") -> None:
-    """`a = op(w); a.write(); a.sum().backward()`, of which torch refuses the last or does not notice the write."""
+    """`a = op(w); a.write(); a.sum().backward()`; torch refuses the backward pass or does not notice the write."""
     w = lane.external([3], line=1)
     lane.phase = "forward"
     a = lane.op(op, w, line=2, node=1)
@@ -287,7 +287,7 @@ def test_a_tensor_that_is_handed_on_is_no_finding(tmp_path: Path) -> None:
 
 
 def processes(path: Path, *, shared: bool, training: int, kind: str = "process") -> TraceBuilder:
-    """A run whose main process shares a tensor and starts three more, of which some train."""
+    """A run whose main process shares a tensor and starts three more, some of which train."""
     run = TraceBuilder(path)
     main = run.lane()
     if shared:

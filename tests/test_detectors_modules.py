@@ -1,4 +1,4 @@
-"""Modules: twins, outputs that stay the same, what is fed twice to a softmax, and training mode in evaluation."""
+"""Modules: two with the same weights, constant outputs, double softmax, and training mode during evaluation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def drawn(lane: LaneBuilder, what: str, line: int, shapes: tuple[tuple[int, ...]
 
 
 def call(lane: LaneBuilder, module: str, weights: list[Tensor], *data: Tensor, line: int) -> Tensor:
-    """A module takes data, then each of its weights."""
+    """A module reads data, then each of its weights."""
     lane.module, before = module, lane.module
     lane.phase = "forward"
     out = lane.op("aten.addmm.default", *data, line=line)
@@ -99,7 +99,7 @@ FEW_ZEROS = xxh3_64_intdigest(bytes(4 * 5))
 def model(
     lane: LaneBuilder, weight: Tensor, data: Tensor, gives: int | str, name: str = "Net", op: str = "aten.relu.default", **how: object
 ) -> None:
-    """A call of a model whose last op gives this."""
+    """A call of a model whose last op returns this."""
     lane.phase, lane.module = "forward", f"{name}.head"
     hidden = lane.op("aten.addmm.default", data, weight, line=3)
     lane.module = name
@@ -144,7 +144,7 @@ def test_zeros_are_the_same_in_batches_of_any_size_and_behind_a_view(tmp_path: P
     [
         # the same data, though the weights change
         (["same"] * 5, ["x"] * 5, {}),
-        # dead for a while, and alive again at the end
+        # constant for a while, and alive again at the end
         ([ZEROS, ZEROS, ZEROS, ZEROS, "a"], [f"x{k}" for k in range(5)], {}),
         # too few
         (["a", "b", "c", "same", "same"], [f"x{k}" for k in range(5)], {}),

@@ -1,4 +1,4 @@
-"""Detectors of what ops did to the numbers, and of autocast, on runs written by hand: where they must speak, and where they must not."""
+"""Detectors of numerical effects of ops and of autocast, on hand-written runs: where they must find something, and where not."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RULES = [
     "backward-under-autocast", "autocast-without-effect", "autocast-left-open", "float16-without-scaler",
 ]  # fmt: skip
 
-#: What writes the lanes of a run.
+#: Writes the lanes of a run.
 Program = Callable[[LaneBuilder], object]
 
 
@@ -37,7 +37,7 @@ def found(tmp_path: Path, rule: str, killed: bool = False, **programs: Program) 
 
 
 def cast(lane: LaneBuilder, source: Tensor, dtype: str, line: int, values: int = 4, **facts: object) -> Tensor:
-    """A cast that was measured; `facts` are what it did to the numbers."""
+    """A measured cast; `facts` are its effects on the numbers."""
     out = lane.op("aten._to_copy.default", source, dtype=dtype, line=line)
     measured(lane, "cast", values=values, **facts)
     return out
@@ -239,7 +239,7 @@ def test_hashes_and_random_generators_may_wrap(tmp_path: Path) -> None:
 
 
 def divided(lane: LaneBuilder, line: int, digest: int | str | None = None, shape: tuple[int, ...] = ()) -> Tensor:
-    """A count that is divided as an integer."""
+    """A count divided as an integer."""
     right = lane.op("aten.eq.Tensor", lane.external([50]), dtype="bool", line=line)
     count = lane.op("aten.sum.default", right, shape=shape, dtype="int64", line=line)
     return lane.op("aten.floor_divide.default", count, args=[50], shape=shape, dtype="int64", line=line, digest=digest)
@@ -483,7 +483,10 @@ def test_odd_dtypes_and_unknown_inputs_are_passed_over(tmp_path: Path, rule: str
 
 
 def losing(lane: LaneBuilder, *, told: bool = True, outside: bool = False) -> None:
-    """Two good steps and two of nan: a logarithm gives an infinity, and a product with 0 makes nan of it. A mask of infinities is meant."""
+    """Two good steps and two with nan: a logarithm gives an infinity, and multiplied by 0 it gives nan.
+
+    A mask of infinities is intended.
+    """
 
     def tell(nans: int, infinities: int, given: bool = False) -> None:
         if told:

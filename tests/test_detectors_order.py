@@ -1,4 +1,4 @@
-"""Order: loaders that draw, switches that overrule one another, modes left on, memory read too early, clipping at the wrong moment."""
+"""Order: loaders that draw, conflicting settings, forgotten evaluation mode, memory read too early, clipping at the wrong time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def script(lane: LaneBuilder, cwd: Path, *lines: str) -> None:
 
 
 def gradient(lane: LaneBuilder, leaf: str, written: Tensor, made: Tensor, before: Tensor | None = None, line: int = 1) -> Tensor:
-    """A backward pass sets the gradient of a leaf to what it made, or adds that to what was there before."""
+    """A backward pass sets the gradient of a leaf to its result, or adds the result to the old gradient."""
     lane.phase = "backward"
     op = "aten.add_.Tensor" if before else "aten.detach.default"
     sig = lane.number_of("sig", kind="op", op=op, out=[["float32", [3], None, "cpu"]], args=None)
@@ -45,7 +45,7 @@ def backward(lane: LaneBuilder, *saved: Tensor, line: int = 1) -> Tensor:
 
 
 def base_seed(lane: LaneBuilder, line: int, stream: str = "torch-cpu") -> None:
-    """What a loader does when it is iterated."""
+    """The draw of a loader when it is iterated."""
     lane.op("aten.empty.memory_format", shape=(), dtype="int64", line=line, digest=0)
     seed = lane.random("aten.random_.default", stream=stream, state=lane.last, shape=(), dtype="int64", line=line)
     lane.op("aten._local_scalar_dense.default", seed, shape=(), dtype="int", line=line)
@@ -382,7 +382,7 @@ def test_every_way_to_get_unwritten_memory_counts_and_a_view_is_no_reading(op: s
     def program(lane: LaneBuilder) -> None:
         made = empty(lane, op=op)
         lane.op("aten.view.default", made, digest=0, line=2)
-        lane.op("aten.exp.default", made, line=3)  # the view has the storage that `made` was the last to write
+        lane.op("aten.exp.default", made, line=3)  # the last writer of the view's storage was `made`
         lane.op("aten.sin.default", made, line=4)
 
     assert places(found(tmp_path, "uninitialized-read", program)) == [(3, 2)]
@@ -414,7 +414,7 @@ def test_memory_that_something_else_may_have_filled_is_left_alone(tmp_path: Path
         lane.op("aten.add.Tensor", empty(lane, device="cuda:0"), line=4)
         lane.op("aten.cat.default", empty(lane, shape=[0]), empty(lane, shape=[2, 0, 3]), line=5)
         lane.op("aten.add.Tensor", lane.op("aten.fill_.Scalar", empty(lane), line=6), line=7)
-        lane.op("aten.add.Tensor", empty(lane))  # nobody's line
+        lane.op("aten.add.Tensor", empty(lane))  # no line of the user's
         backward(lane, empty(lane), line=8)
 
     assert found(tmp_path, "uninitialized-read", program) == []
@@ -437,7 +437,7 @@ RULES = ["clipping-before-unscale", "clipping-without-effect", "clipping-between
 
 
 class Loop:
-    """A training loop over one weight, made of the parts that the tests put in order."""
+    """A training loop over one weight, built from parts that the tests put in order."""
 
     def __init__(self, lane: LaneBuilder, cwd: Path) -> None:
         script(lane, cwd, *CLIPPING)
@@ -474,7 +474,7 @@ class Loop:
 
 
 def loops(tmp_path: Path, *parts: str, line: int = 2, to: float = 1.0) -> dict[str, list[tuple[int | None, int]]]:
-    """What each of the rules finds in three rounds of these parts."""
+    """The findings of each rule in three rounds of these parts."""
 
     def program(lane: LaneBuilder) -> None:
         loop = Loop(lane, tmp_path)

@@ -1,4 +1,4 @@
-"""`--devices` and `--shadow`: what they can name, and what real audits on several of them say and do not say."""
+"""`--devices` and `--shadow`: the names that they accept, and what real audits on several devices report."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def test_a_list_of_devices_is_taken_apart() -> None:
 @pytest.mark.parametrize(
     ("names", "slug", "said"),
     [
-        ("gpu", "no-such-device", "no device is called gpu"),
+        ("gpu", "no-such-device", "there is no device gpu"),
         ("cude", "no-such-device", "did you mean cuda?"),
-        (",", "no-such-device", "a list is wanted"),
+        (",", "no-such-device", "expected a list"),
         ("cuda:first", "no-such-device", "a number"),
-        ("cpu:avx3", "no-such-device", "no variant of a CPU"),
+        ("cpu:avx3", "no-such-device", "not a variant of a CPU"),
         ("cpu:mkl=fast", "no-such-device", "mkl can be compatible"),
         ("cpu:threads=0", "no-such-device", "threads=N"),
         ("cpu,CPU", "device-twice", "cannot differ from itself"),
@@ -55,7 +55,7 @@ def test_a_variant_is_no_longer_set_in_the_plan_of_the_next_and_a_factor_goes_be
     first, second = devices.parse("cpu:avx2+threads=1,cpu")
     one = devices.plan_on(plan, first, available=False)
     assert (one.variable("ATEN_CPU_CAPABILITY"), one.variable("OMP_NUM_THREADS")) == ("avx2", "3")
-    # torch finds again what it compiled for other instructions, and that ends the process
+    # torch would reuse code compiled for other instructions, which kills the process
     assert (one.variable("TORCHINDUCTOR_CACHE_DIR") or "").endswith("-avx2")
     other = devices.plan_on(one, second, available=False)
     assert not {"ATEN_CPU_CAPABILITY", "TORCHINDUCTOR_CACHE_DIR"} & set(other.variables)
@@ -97,7 +97,7 @@ print(loss.item())
 
 
 def audit_of(folder: Path, *words: str, status: int, **variables: str) -> Audit:
-    """What the command wrote with --json."""
+    """The audit that the command wrote with --json."""
     done = audited(folder, "--json", "a.json", *words, env=environment(**variables))
     assert done.status == status, done.said
     return Audit.model_validate(json.loads((folder / "a.json").read_text()))
@@ -120,7 +120,7 @@ def test_cpus_that_can_do_less_are_compared_and_rounding_alone_is_no_divergence(
     assert comparison.end < 1e-5
     assert all(one.excess is None or one.excess <= 1 for one in comparison.most)
     assert audit.shadow is not None
-    assert audit.shadow.run == "device-cpu-default", "a run that has what is wanted is not made twice"
+    assert audit.shadow.run == "device-cpu-default", "a run that already qualifies is not repeated"
     assert audit.shadow.first is None
     assert {one.op for one in audit.shadow.most} >= {"aten.addmm.default", "aten.mm.default"}
 
@@ -155,7 +155,7 @@ def test_what_makes_the_controls_differ_is_held_still_while_devices_are_compared
 
 
 def diff_of_two_capabilities(folder: Path, source: str, status: int) -> Audit:
-    """The audit of two kept runs of a script, on a CPU that can do less and on one that can do more."""
+    """The comparison of two kept runs of a script, on a reduced CPU variant and on a better one."""
     write(folder, train=source)
     for name, device in (("a", "cpu:default"), ("b", "cpu:avx2")):
         done = audited(folder, "record", "--device", device, "-o", name, "train.py")

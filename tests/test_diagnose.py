@@ -1,4 +1,4 @@
-"""What a difference points to and where it entered, for differences written by hand and sources given as text."""
+"""The factors and the source line of a difference, for hand-written differences and sources given as text."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def differs(kind: Kind, line: int | None = 3, lane: str = "main", file: str | No
 
 
 def stream(name: str, what: str = "draw by random.random", entropy: bool = False, line: int | None = 3) -> Stream:
-    """A stream that was in another state."""
+    """A stream in another state."""
     how, _, function = what.partition(" by ")
     return Stream(name=name, how=how, function=function or None, what=what, file="train.py", line=line, entropy=entropy)
 
 
 def read_at(factor: str, row: int, line: int, function: str = "time.time") -> Entry:
-    """A reading in train.py."""
+    """A read in train.py."""
     return Entry(factor, function, row, "train.py", line, f"code of line {line}")
 
 

@@ -1,4 +1,4 @@
-"""Where a factor enters: the trace has the line of the user's that read the clock, asked for a number, listed a folder."""
+"""Uses of factors: the trace has the user's line that read the clock, drew a number or listed a folder."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Nowhere:
     """A screen that shows nothing."""
 
     def output(self, stream: int, data: bytes) -> None:
-        """Drop it: it is kept in the run."""
+        """Drop it: the run keeps it."""
 
     def progress(self, progress: Progress) -> None:
         """Drop it."""
@@ -43,7 +43,7 @@ def run(
     name: str = "run",
     **variables: str,
 ) -> Recorded:
-    """One run of `train.py` with this source, in which these factors are watched, pinned and varied."""
+    """One run of `train.py` with this source, with these factors watched, pinned and varied."""
     write(folder, train=source)
     plan = plan_with(Plan(("train.py",), cwd=str(folder)), FACTORS, pinned, varied, watched).with_environment(**variables)
     launch(plan, folder / name, name, "experiment", Nowhere(), quiet=True)
@@ -59,7 +59,7 @@ def entered(done: Recorded, factor: str, lane: str = "main") -> list[dict[str, A
 
 
 def marks(done: Recorded, factor: str, lane: str = "main") -> list[tuple[str, str]]:
-    """The functions by which a factor entered, with the mark of the script's line; the source of the line is checked as well."""
+    """The functions through which a factor was used, with the mark of the script's line; the source of the line is checked as well."""
     source = (done.folder / "train.py").read_text()
     mark_of, lines = {line: mark for mark, line in marks_of(source).items()}, source.splitlines()
     found = []
@@ -194,7 +194,7 @@ def test_each_question_for_a_process_number_is_told_in_forked_and_spawned_childr
     done = run(tmp_path, NUMBERS, **chosen)
     assert marks(done, "process-id") == [("os.getpid", "own"), ("os.getppid", "the parent's"), ("os.getpid", "by its process")]
     children = [lane for lane in done.trace.lanes if lane.startswith("process") and entered(done, "process-id", lane)]
-    assert len(children) == 2, "a forked and a spawned one"
+    assert len(children) == 2, "one forked and one spawned process"
     for lane in children:
         assert marks(done, "process-id", lane) == [("os.getpid", "in a child")] * 2
     assert (int(done.out[0]) == done.trace.meta["pid"]) == (how == "watched")
@@ -381,7 +381,7 @@ def test_lines_that_start_threads_and_that_take_results_as_they_come_are_told_on
 def test_a_thread_that_runs_no_op_has_no_lane_because_it_reads_the_clock(tmp_path: Path) -> None:
     watched = run(tmp_path, THREADS, ["clock"])
     plain = run(tmp_path, THREADS, (), name="plain")
-    # how many threads of a pool there are is chance: one that is done takes the next task
+    # the number of threads of a pool is chance: a thread that is done takes the next task
     lanes = [[name for name, lane in one.trace.lanes.items() if not lane.events_of("task")] for one in (watched, plain)]
     assert lanes[0] == lanes[1]
     assert marks(watched, "clock") == [("time.time", "in a thread")] * 3
@@ -589,6 +589,6 @@ def test_memory_that_nobody_wrote_leads_back_to_the_line_that_made_it(tmp_path: 
     assert (made.op, made.file, made.line, made.function) == ("aten.empty.memory_format", "train.py", done.line("made"), "buffer")
     (made,) = done.inputs(done.op("made and read", "add.Tensor"))
     assert (made.op, made.line) == ("aten.empty_like.default", done.line("made and read"))
-    # NumPy's is met as a tensor from outside: no op made it, and whether anybody wrote it cannot be known
+    # NumPy's is recorded as an external tensor: no op made it, and whether it was written cannot be known
     (made,) = done.inputs(done.op("read of numpy's", "sum.default"))
     assert (made.kind, made.inputs, made.line) == ("external", [], done.line("made by numpy"))

@@ -1,4 +1,4 @@
-"""Every example states its verdict, kind, cause and lines in its header and marks, and is held to that."""
+"""Every example states its verdict, kind, cause and lines in its header and marks; the audit must agree with them."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from tests.test_fixes import CAUSES
 EXAMPLES = Path(__file__).parent.parent / "examples"
 _HEADER = re.compile(r"^# repro-audit:\n((?:#   .*\n)+)", re.MULTILINE)
 _KEYS = {"verdict", "kind", "op", "cause", "finds", "later", "args", "reason"}
-#: Correct scripts that use much of what could vary: nothing that is varied may make a difference of more than rounding.
+#: Correct scripts that use many factors: varying them may change nothing beyond rounding.
 _VARIED = {"steady_training", "steady_workers"}
-#: Examples and the script of the same cause, in which a test searches for it to the end (a search is six to ten runs): here only whether
-#: they diverge, how, where and with which findings.
+#: Examples whose cause is already searched for to the end in another test with the same script (a search takes six to ten runs). Here only
+#: whether they diverge, how, where and with which findings.
 _SEARCHED_AS = {
     "batch_order": "faults/label_ids",
     "clock_seed": "leaks/clock",
@@ -37,15 +37,15 @@ _SEARCHED_AS = {
 
 
 def expectations(script: Path) -> list[dict[str, Any]]:
-    """What the header of an example says."""
+    """What the header of an example states."""
     header = _HEADER.search(script.read_text())
-    assert header is not None, f"{script.name} does not say what is expected of it"
+    assert header is not None, f"{script.name} does not state what is expected"
     stated: list[dict[str, Any]] = yaml.safe_load("".join(line[2:] for line in header.group(1).splitlines(keepends=True)))
     return stated
 
 
 def marked_lines(script: Path, args: list[str], mark: str = "diverges") -> set[int]:
-    """Lines that carry the mark `# <- diverges`, or `# <- diverges (--args)` for these arguments; likewise another mark."""
+    """Lines with the mark `# <- diverges`, or `# <- diverges (--args)` for these arguments; other marks likewise."""
     marks = [f"# <- {mark} ({' '.join(args)})"] if args else []
     marks.append(f"# <- {mark}")
     lines = script.read_text().splitlines()
@@ -82,7 +82,7 @@ def test_an_example_gets_the_verdict_of_its_header(script: Path, stated: dict[st
     loud, quiet = ({finding.rule for finding in audit.findings if (finding.level == "note") is note} for note in (False, True))
     named = set(stated.get("finds", []))
     assert loud <= named <= loud | quiet, [finding.message for finding in audit.findings]
-    assert not set(stated.get("later", [])) & set(pipeline.all_rules()), "there is a rule for it by now"
+    assert not set(stated.get("later", [])) & set(pipeline.all_rules()), "a rule exists for it now"
     if "reason" in stated:
         assert f"[{stated['reason']}]" in (audit.reason or "")
     if script.stem in _VARIED:
@@ -107,7 +107,7 @@ def test_an_example_gets_the_verdict_of_its_header(script: Path, stated: dict[st
 
 
 def _hold_the_causes(audit: Audit, script: Path, stated: dict[str, Any], cwd: Path) -> None:
-    """The stated cause is the only one, is proved by runs of the audit and points at its line; where none is stated, none is made up."""
+    """The stated cause is the only one, is proved by runs of the audit and points at its line; without a stated cause there is none."""
     args = stated.get("args", [])
     named = [stated["cause"]] if "cause" in stated else []
     assert audit.search is not None

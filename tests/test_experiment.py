@@ -1,4 +1,4 @@
-"""The search for causes, in worlds of a few lines: which factors matter, where, and what the suspicion is."""
+"""The search for causes in small simulated scripts: which factors matter, where, and which are suspected."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FACTORS = ["torch-seed", "numpy-seed", "python-seed", "hash-seed", "clock", "pro
 
 @dataclass
 class World:
-    """A script. `leaks`: for each op of the main lane that is not always the same, the sets of factors of which any one suffices."""
+    """A simulated script. `leaks`: for each op of the main lane that may differ, sets of factors; pinning one set suffices."""
 
     leaks: dict[int, list[set[str]]]
     suspects: dict[int, tuple[str, ...]] = field(default_factory=dict)
@@ -38,13 +38,13 @@ class World:
     """Whether a run that fails shows with which factor."""
 
     def seen(self, held: frozenset[str] | set[str]) -> Seen | None:
-        """The first difference with these held still."""
+        """The first difference with these factors pinned."""
         at = [index for index, ways in self.leaks.items() if not any(way <= held for way in ways)]
         at += [] if self.never is None else [self.never]
         return self._at(min(at)) if at else None
 
     def varied(self, names: frozenset[str]) -> Seen | None:
-        """The first difference from the control with these varied."""
+        """The first difference from the control with these factors varied."""
         at = [index for index, ways in self.leaks.items() if any(way & names for way in ways)]
         return self._at(min(at)) if at else None
 
@@ -53,7 +53,7 @@ class World:
 
 
 def finish(world: World, step: Callable[[list[Trial]], Search], most: int = 60) -> tuple[Search, list[Wanted]]:
-    """Make the runs that a search asks for until it asks for no more."""
+    """Make the runs that a search asks for until it is over."""
     trials: list[Trial] = []
     asked: list[Wanted] = []
     while True:
@@ -70,7 +70,7 @@ def finish(world: World, step: Callable[[list[Trial]], Search], most: int = 60) 
 
 
 def held(world: World, last: tuple[str, ...] = ("threads", "cpu-isa")) -> tuple[Search, list[Wanted]]:
-    """Search for what makes the controls of this world differ."""
+    """Search for the causes that make the controls of this world differ."""
     first = world.seen(frozenset())
     assert first is not None
     return finish(world, lambda trials: search(FACTORS, first, trials, last))
@@ -276,7 +276,7 @@ def test_what_differs_by_chance_is_not_laid_to_what_was_varied(others: dict[int,
 
     assert factors_of(state) == [memory]
     assert [wanted.factors for wanted in asked] == [{*FACTORS, memory}, {memory}, set(FACTORS)]
-    assert state.beyond is not None, "whether something else differs behind it cannot be told as long as it differs"
+    assert state.beyond is not None, "a later difference cannot be seen while this one exists"
 
 
 def test_where_chance_alone_makes_the_difference_nothing_is_found() -> None:
@@ -323,7 +323,7 @@ def test_a_rate_has_the_interval_of_wilson() -> None:
 
 
 def test_the_chance_of_luck_is_what_counting_gives() -> None:
-    # one of one other run differed: the rate is uniform on [0, 1] before, so 2p after, and the mean of 1 - p is 1/3
+    # one of one other run differed: the prior of the rate is uniform on [0, 1], so the posterior is 2p, and the mean of 1 - p is 1/3
     assert chance_of_luck(1, 1, 1) == pytest.approx(1 / 3)
     assert chance_of_luck(0, 3, 1) == pytest.approx(4 / 5)
 

@@ -1,4 +1,4 @@
-"""Which finding explains a divergence, and that it is the headline; what has nothing to do with it never is."""
+"""Which finding explains a divergence and becomes the headline; unrelated findings never do."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TEXT = "import torch\nrate = shared.uniform()\nother = 1\nx = torch.ones(1) * r
 
 
 def rule(**explains: Any) -> Rule:
-    """A rule that declares this."""
+    """A rule with this declaration."""
     return Rule.model_validate(
         {
             "id": "raced-writes", "title": "t", "why": "w", "level": "warning", "detector": "d", "message": "m", "instead": "one thread",
@@ -48,19 +48,19 @@ CAUSE = Cause(factor="torch-seed", proved=True, kind="kernel", message="it draws
     ("explains", "seen", "expected"),
     [
         ({"relation": "line"}, audit(), True),
-        ({"relation": "line"}, audit(finding_line=9), True),  # where it is seen
+        ({"relation": "line"}, audit(finding_line=9), True),  # where it shows
         ({"relation": "line"}, audit(finding_line=2), False),
         ({"relation": "feeds"}, audit(finding_line=2), True),
         ({"relation": "feeds"}, audit(finding_line=3), False),
         ({"relation": "lanes"}, audit(lane="process 1", lanes=["process 0", "process 1"]), True),
         ({"relation": "lanes"}, audit(lane="main", finding_line=3, lanes=["process 0", "process 1"]), False),
-        ({"relation": "lanes"}, audit(), True),  # it is there
+        ({"relation": "lanes"}, audit(), True),  # same place
         ({"relation": "lanes"}, audit(finding_line=3), False),
         ({"relation": "lanes"}, audit(finding_line=2, lanes=["process 0", "process 1"]), True),  # what they wrote is read there
         ({"relation": "rows"}, audit(rows=[5, 7]), True),
         ({"relation": "rows"}, audit(rows=[5, 8]), False),
         ({"relation": "line", "kinds": ["draw"]}, audit(), False),
-        ({"relation": "line"}, audit(causes=[CAUSE]), False),  # what is proved goes before it
+        ({"relation": "line"}, audit(causes=[CAUSE]), False),  # a proved cause takes precedence
         ({"relation": "line", "symptom": True}, audit(causes=[CAUSE]), True),
         ({}, audit(), False),
     ],

@@ -1,4 +1,4 @@
-"""Each factor, by a script that leaks it and nothing else: an audit names it, proves it and points at the line where it entered."""
+"""Each factor with a script that leaks only it: an audit names it, proves it and points at the line that uses it."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ LEAKS = Path(__file__).parent / "leaks"
 
 #: Factors whose leak needs a GPU.
 ON_A_GPU = {"cuda-seed", "device", "kernels", "tf32"}
-#: Factors that no script leaks each time.
+#: Factors that no script leaks every time.
 NO_LEAK = {"cudnn-benchmark": "cuDNN decides by the time that its algorithms take"}
 
 
-#: Factors that whole audits of `tests/faults` already name, prove, place and patch.
+#: Factors that whole audits of `tests/faults` already name, prove, locate and patch.
 IN_FAULTS = set(CAUSES.values())
 
 
 def run(
     path: Path, script: Path, pinned: Sequence[str], varied: Sequence[str] = (), work: Path | None = None, before: Snapshot | None = None
 ) -> Trace:
-    """One run of a leak script, in a folder of its own if none is given; if one is, it can be held as it was `before`."""
+    """One run of a leak script, in a new folder unless one is given; leftover files can be pinned to the state `before`."""
     work = work or path.parent / f"work-{path.name}"
     work.mkdir(parents=True, exist_ok=True)
     plan = Plan((str(script),), cwd=str(work), environment=(("PYTHONHASHSEED", "random"),))
@@ -79,7 +79,7 @@ def test_what_a_script_leaks_is_named_proved_and_placed_and_nothing_else_is(name
     assert not factor.numerical or ", there by at most " in cause.message, "how large the difference is"
     assert (cause.file, cause.line in entered) == ("train.py", True), f"{cause.line}: {cause.message}"
     assert set(cause.proof) <= {run.id for run in audit.runs}
-    # controls may agree by luck: then it is seen by varying, and further controls differ
+    # controls may agree by chance: then varying shows the factor, and further controls diverge
     by_luck = "control-3" in {run.id for run in audit.runs}
     assert len(audit.runs) <= (22 if by_luck else 10)
     said = [(tmp_path / "runs" / run / "stdout").read_text() for run in cause.proof if run.startswith("pin-")]
@@ -94,13 +94,13 @@ def test_what_a_run_leaves_is_seen_by_the_next_in_its_folder_and_by_none_that_is
     first = run(tmp_path / "first", script, others, work=work)
     before = Snapshot.take(work, tmp_path / "before")
     second = run(tmp_path / "second", script, others, work=work)
-    assert compare(first, second).divergence is not None, "all others are pinned, and nothing differs"
+    assert compare(first, second).divergence is not None, "all other factors are pinned, and nothing differs"
     pinned = [run(tmp_path / f"pinned-{k}", script, [*others, name], work=work, before=before) for k in range(2)]
     assert compare(*pinned).divergence is None
-    assert compare(pinned[0], second).divergence is None, "the second run began with what the snapshot holds"
+    assert compare(pinned[0], second).divergence is None, "the second run started from the content of the snapshot"
     varied = run(tmp_path / "varied", script, others, [name], work=work, before=before)
     assert compare(varied, pinned[0]).divergence is not None
-    assert compare(varied, first).divergence is None, "what runs write anew was there"
+    assert compare(varied, first).divergence is None, "the files that runs write again existed"
 
 
 def test_a_factor_that_is_none_is_named_with_what_is_near() -> None:

@@ -1,7 +1,7 @@
-"""A script under the recorder is as it is without: what it sees of itself, what it prints, how it ends.
+"""A script behaves the same with and without the recorder: what it sees of itself, what it prints, how it ends.
 
 The oracle is the interpreter: each script runs under plain `python` and under `repro-audit record` in the same directory, and the two are
-compared. What differs by design is named here, with its reason.
+compared. Intended differences are named here, with their reasons.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from auditor.trace.reader import opened
 from auditor.trace.tables import Tables
 from tests.processes import SCRIPTS, Ended, audited, bare, ended_by, environment, kept, made_once, recorded, start, write
 
-#: What the recorder itself loads before the script begins: standard library, all cheap and without side effects.
+#: Modules that the recorder loads before the script starts: standard library, all cheap and without side effects.
 LOADED_BY_US = {
     "__future__", "_collections", "_ctypes", "_functools", "_json", "_opcode", "_operator", "_sre", "_struct", "_typing", "_weakrefset", "array",
     "atexit", "collections", "collections.abc", "contextlib", "copyreg", "ctypes", "ctypes._endian", "enum", "errno", "functools", "gc", "importlib",
@@ -41,12 +41,12 @@ def both(folder: Path, *script: str, **how: Any) -> tuple[Ended, Ended]:
 
 
 def plain_addresses(said: bytes) -> bytes:
-    """What was said, without addresses in memory: they differ from process to process."""
+    """The output without memory addresses, which differ between processes."""
     return re.sub(rb"0x[0-9a-f]{6,}", b"0x...", said)
 
 
 def mirrored(folder: Path, *script: str, **how: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What `mirror.py` saw without and with the recorder, less what is meant to differ."""
+    """What `mirror.py` saw without and with the recorder, except intended differences."""
     facts = []
     for run in (bare, lambda cwd, *words, **how: recorded(cwd, folder / "run", *words, **how)):
         out = folder / "facts.json"
@@ -57,7 +57,7 @@ def mirrored(folder: Path, *script: str, **how: Any) -> tuple[dict[str, Any], di
     without, under = facts
     assert set(under.pop("modules")) - set(without.pop("modules")) <= LOADED_BY_US
     finders = under["meta_path"]
-    assert finders.pop(0) == "_Finder"  # how the recorder learns that torch has been imported
+    assert finders.pop(0) == "_Finder"  # how the recorder notices the import of torch
     return without, under
 
 
@@ -133,7 +133,7 @@ def test_a_script_sees_the_types_and_numbers_of_numpy_and_torch_that_it_sees_wit
 
 
 def test_a_function_of_the_library_that_a_class_keeps_is_not_bound_to_its_instances(tmp_path: Path) -> None:
-    """`pathlib` of Python 3.10 keeps `io.open` and `os.listdir` so."""
+    """`pathlib` of Python 3.10 keeps `io.open` and `os.listdir` this way."""
     write(
         tmp_path,
         train="""
@@ -424,7 +424,7 @@ _CASES = re.findall(r"^@case\ndef (\w+)", TRACEBACKS.read_text(), re.MULTILINE)
 
 
 def sections(said: bytes) -> dict[str, str]:
-    """What each case of `raises.py` printed."""
+    """The output of each case of `raises.py`."""
     text = plain_addresses(said).decode()
     names_and_texts = re.split(r"^== (\w+)\n", text, flags=re.MULTILINE)[1:]
     return dict(zip(names_and_texts[::2], names_and_texts[1::2], strict=True))
@@ -432,7 +432,7 @@ def sections(said: bytes) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def tracebacks(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, str], dict[str, str]]:
-    """What the cases of `raises.py` print, without and with the recorder."""
+    """The output of the cases of `raises.py`, without and with the recorder."""
     without, under = made_once(tmp_path_factory, "tracebacks", _tracebacks)[1]
     return without, under
 
@@ -577,10 +577,10 @@ def test_functions_that_we_watch_can_be_called_where_dynamo_compiles(tmp_path: P
     )
     without, under = both(tmp_path, "train.py")
     assert without.status == 0, without.said
-    assert (under.status, under.out) == (without.status, without.out)  # without us Dynamo warns of the C functions among them
+    assert (under.status, under.out) == (without.status, without.out)  # without the recorder Dynamo warns about the C functions among them
     (lane,) = opened(tmp_path / "run").lanes.values()
     assert [draw["op"] for draw in lane.draws] == ["random.random", "aten.randn.default"] * 2
-    # Dynamo puts streams back around all that it compiles: were our functions among it, there would be dozens
+    # Dynamo restores streams around all that it compiles: were our functions among it, there would be dozens
     assert len(lane.events_of("seed")) <= 3
     assert "auditor" not in under.said
 

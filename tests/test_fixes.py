@@ -1,4 +1,4 @@
-"""Patches: made by whole audits of the commonest faults, run, written down or put into the script; and what must not be written over."""
+"""Fixes: whole audits of common faults that make, verify, write and apply patches; and the files that must not be overwritten."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="there is no 
 
 
 def fixed(folder: Path, script: str, *words: str) -> tuple[Ended, dict[str, Any]]:
-    """Audit a script so that it is patched; how the audit ended, and what it wrote."""
+    """Audit a script with --fix; returns the exit and the files written."""
     done = audited(folder, *words, "--json", "a.json", script)
     assert (folder / "a.json").exists(), done.said
     return done, json.loads((folder / "a.json").read_text())
 
 
 def taken(folder: Path, patch: str) -> str:
-    """Apply a patch as its first line says to; returns that line."""
+    """Apply a patch as its first line says; returns that line."""
     head = (folder / patch).read_text().splitlines()[0]
     command = head.removeprefix("Made by repro-audit: ")
     assert command.startswith("patch -p1 "), head
@@ -49,14 +49,14 @@ def taken(folder: Path, patch: str) -> str:
 
 
 def check_patch(one: dict[str, Any], audit: dict[str, Any]) -> None:
-    """A patch of a cause or finding was run, and its runs are in the audit."""
+    """The patch of a cause or finding was verified, and its runs are in the audit."""
     runs = {run["id"]: run for run in audit["runs"]}
     assert len(one["patch"]["runs"]) >= 2
     assert {runs[name]["exit"] for name in one["patch"]["runs"]} == {0}
 
 
 def commit(folder: Path) -> None:
-    """Make a folder a repository that has all that is in it."""
+    """Make a folder a git repository with all its files committed."""
     for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "all"]):
         subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@example.org", *words], cwd=folder, check=True)
 
@@ -110,7 +110,7 @@ def test_a_common_fault_ends_in_a_patch_with_which_the_script_does_the_same_each
     if name == "resumed":
         text = (tmp_path / script).read_text()
         assert all(f'Path("checkpoints/{part}.pt").unlink(missing_ok=True)' in text for part in ("body", "head"))
-        assert (tmp_path / "checkpoints" / "head.pt").exists(), "it is written as ever"
+        assert (tmp_path / "checkpoints" / "head.pt").exists(), "it is written as usual"
 
 
 @needs_patch

@@ -1,4 +1,4 @@
-"""The forecast: what rules say of a GPU without one, where they are silent, how it is shown, and whether the list of ops is torch's own."""
+"""The CUDA forecast: what rules say about a GPU, where they find nothing, how it is shown, and that the list of ops is torch's own."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.findings import found, places
 
 RULES = {name: file.rule for name, file in pipeline.all_rules().items() if file.rule.forecast}
 
-#: What torch 2.13 documents to be nondeterministic, and as which ops it is recorded; `True`: it raises under strictness.
+#: What torch 2.13 documents as nondeterministic, and the ops in its record; `True`: it raises in deterministic mode.
 _SORTED = {"aten.index_add_.default": False}
 LISTED: dict[str, dict[str, bool]] = {
     **{f"torch.nn.Conv{n}d when called on CUDA tensor": {"aten.convolution_backward.default": False} for n in (1, 2, 3)},
@@ -50,7 +50,7 @@ LISTED: dict[str, dict[str, bool]] = {
     "torch.nn.MaxUnpool1d": {"aten.max_unpool2d.default": True},
     "torch.nn.MaxUnpool2d": {"aten.max_unpool2d.default": True},
     "torch.nn.MaxUnpool3d": {"aten.max_unpool3d.default": True},
-    # bilinear and trilinear do not raise: nn.functional.interpolate takes a deterministic formula then
+    # bilinear and trilinear do not raise: nn.functional.interpolate uses a deterministic formula then
     "torch.nn.functional.interpolate when attempting to differentiate a CUDA tensor and one of the following modes is used: "
     "- linear - bilinear - bicubic - trilinear": {
         "aten.upsample_linear1d_backward.default": True, "aten.upsample_bilinear2d_backward.default": False,
@@ -75,7 +75,7 @@ LISTED: dict[str, dict[str, bool]] = {
     "torch.Tensor.scatter_reduce when reduce='prod' and called on CUDA tensor": {"aten.scatter_reduce.two": True},
 }  # fmt: skip
 
-#: What of it the rule leaves out, and why.
+#: Documented ops that the rule leaves out, and why.
 _TWICE = "varies only where an index occurs twice: repeated-index-write and order-dependent-write find that in the run itself"
 _ON_CPU = "of CPU tensors, and so no forecast"
 LEFT_OUT = {
@@ -91,7 +91,7 @@ LEFT_OUT = {
 
 
 def documented() -> dict[str, bool]:
-    """The entries of the two lists in the docstring of the installed torch's `use_deterministic_algorithms`; `True`: it raises.
+    """The entries of both lists in the docstring of the installed torch's `use_deterministic_algorithms`; `True`: it raises.
 
     Read from the source: importing torch takes seconds.
     """
@@ -113,7 +113,7 @@ def test_every_op_that_the_installed_torch_documents_as_nondeterministic_is_in_t
     assert sum(not raises for raises in there.values()) >= 20
     assert sum(there.values()) >= 20
     unknown = [entry for entry in there if entry not in LISTED and entry not in LEFT_OUT]
-    assert not unknown, "new in the documentation of this torch: add them to rules/nondeterministic-on-cuda.yaml, or say why not"
+    assert not unknown, "new in this torch: add them to rules/nondeterministic-on-cuda.yaml, or exclude them with a reason"
     gone = [entry for entry in [*LISTED, *LEFT_OUT] if entry not in there]
     assert not gone, "no longer in the documentation of this torch"
     assert not set(LISTED) & set(LEFT_OUT)
@@ -171,7 +171,7 @@ def test_a_rule_holds_for_the_versions_that_it_names(bounds: str | None, version
 @pytest.mark.parametrize("bounds", ["", "2.6", ">=", ">=2.6;<3", "~=2.6", ">=2.6,", ">=two", ">=2.6+cpu"])
 def test_what_is_no_bound_of_versions_is_refused(bounds: str) -> None:
     data = RULES["tf32-on-cuda"].model_dump(by_alias=True, exclude_none=True)
-    with pytest.raises(ValueError, match="is no list of bounds"):
+    with pytest.raises(ValueError, match="is not a list of bounds"):
         Rule.model_validate(data | {"torch": bounds})
 
 
@@ -181,7 +181,7 @@ def test_a_wrong_bound_is_told_with_its_place_in_the_file(tmp_path: Path) -> Non
     with pytest.raises(UsageError) as caught:
         load_rules([tmp_path], plugins.detectors())
     assert caught.value.message.splitlines()[1:] == [
-        f"{tmp_path}/half-sums-on-cuda.yaml:4:1: torch: 'from 2.6 on' is no list of bounds such as '>=2.6,<2.15'"
+        f"{tmp_path}/half-sums-on-cuda.yaml:4:1: torch: 'from 2.6 on' is not a list of bounds such as '>=2.6,<2.15'"
     ]
 
 
@@ -204,14 +204,14 @@ def test_a_rule_that_does_not_hold_for_the_torch_of_the_run_is_silent(version: s
     assert bool(found(tmp_path, "nondeterministic-on-cuda", program)) is speaks
 
 
-# what depends on switches
+# conditions on settings
 
 CONV, RNN, MATMUL = (f"torch.backends.{part}.fp32_precision" for part in ("cudnn.conv", "cudnn.rnn", "cuda.matmul"))
 CUDNN = "torch.backends.cudnn"
 
 
 def start(lane: LaneBuilder, **switches: Any) -> None:
-    """The switches as torch 2.13 has them at first, but for these."""
+    """The initial settings of torch 2.13, except for these."""
     first = {
         f"{CUDNN}.enabled": True, f"{CUDNN}.benchmark": False, f"{CUDNN}.allow_tf32": True, "torch.backends.cuda.matmul.allow_tf32": False,
         CONV: "tf32", RNN: "tf32", MATMUL: "none", "environ:NVIDIA_TF32_OVERRIDE": None, "environ:CUBLAS_WORKSPACE_CONFIG": None,
@@ -379,7 +379,7 @@ def test_draws_are_told_of_modules_alone(tmp_path: Path) -> None:
     assert places(found(tmp_path, "other-draws-on-cuda", program)) == [(4, 1)]
 
 
-# how it is shown
+# reports
 
 
 def foretold(line: int, message: str, rule: str = "tf32-on-cuda", count: int = 1) -> Finding:

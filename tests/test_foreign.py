@@ -1,4 +1,4 @@
-"""Code that torch does not see: what it computed, what it wrote, and lanes from which a difference came."""
+"""Code outside torch: what it computed, what it wrote, and the lanes that a difference came from."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def handed(lane: LaneBuilder, value: str, line: int) -> None:
 
 
 def came(lane: LaneBuilder, value: str, line: int) -> Tensor:
-    """What `torch.from_numpy` brought in at a line, used in the next one."""
+    """What `torch.from_numpy` created at a line, used in the next one."""
     tensor = lane.external([3], value, line=line + 1)
     lane.event("came", line, function="torch.from_numpy", shape=[3])
     return tensor
@@ -47,7 +47,7 @@ def test_what_code_made_of_tensors_that_were_handed_out_was_computed_outside_tor
 
 @pytest.mark.parametrize("differs", [True, False])
 def test_what_a_worker_hands_over_has_its_origin_there_and_not_outside_torch(differs: bool, tmp_path: Path) -> None:
-    """A loader's sampler turns its indices into a list, and the batches of its workers come in behind that."""
+    """A loader's sampler turns its indices into a list, and the batches of its workers arrive after that."""
     runs = [TraceBuilder(tmp_path / name) for name in "ab"]
     for run in runs:
         lane, worker = run.lane(), run.lane("worker 0")
@@ -98,7 +98,7 @@ def test_memory_that_changed_without_an_op_was_written_behind_torchs_back(tmp_pa
         lane = run.lane()
         lane.op("aten.zeros.default", line=3)
         handed(lane, "zeros", 4)
-        if run.path.name == "b":  # the other run was quicker
+        if run.path.name == "b":  # the other run was faster
             lane._record(lane.number_of("sig", kind="external", out=[["float32", [3], None, "cpu"]], args=CHANGED), 7, lane._site(5))
         lane.op("aten.sin.default", line=6)
     divergence = found(*runs)
@@ -163,7 +163,7 @@ def test_an_op_that_was_given_equal_tensors_by_another_lane_is_its_own_origin(tm
         main, thread = run.lane(), run.lane("thread 1")
         weights = thread.op("aten.lerp.Scalar", digest="equal", line=20)
         main.op("aten.mm.default", weights, digest=run.path.name, line=4)
-        thread.op("aten.mm.default", digest=run.path.name, line=21)  # something else, that the main lane was not given
+        thread.op("aten.mm.default", digest=run.path.name, line=21)  # something else, which did not reach the main lane
     divergence = found(*runs)
     assert (divergence.lane, divergence.kind, divergence.line) == ("main", "kernel", 4)
 

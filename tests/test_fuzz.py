@@ -1,4 +1,4 @@
-"""What is kept is data: damaged runs, rules, configuration and audits end in a result or in a sentence, see `tests/fuzz.py`."""
+"""Stored files are only data: damaged runs, rules, configuration and audits give a result or an error, see `tests/fuzz.py`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from auditor.trace.schema import is_known
 from tests.fuzz import make_originals, run_cases
 
 HOUSE = Path(auditor.__file__).parent
-#: How many cases one test runs; `make fuzz` runs ten thousand.
+#: Number of cases in one test; `make fuzz` runs ten thousand.
 _CASES = 50
 
 
@@ -40,7 +40,7 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _everything_is_read(run: Path, other: Path) -> list[str]:
-    """Whatever reads a run reads it; gives what was not a result or a sentence."""
+    """Read a run in every way; returns what was neither a result nor an error message."""
     readers: list[Callable[[], object]] = [
         lambda: print_listing(pipeline.events(run), io.StringIO()),
         lambda: terminal.render(pipeline.diff(run, other), io.StringIO()),
@@ -52,7 +52,7 @@ def _everything_is_read(run: Path, other: Path) -> list[str]:
             reader()
         except AuditError:
             continue
-        except Exception as error:  # what must not be
+        except Exception as error:  # must not happen
             wrong.append(f"{type(error).__name__}: {error}")
     return wrong
 
@@ -87,7 +87,7 @@ def _text(node: ast.expr | None) -> str:
 
 
 def _told() -> list[tuple[str, str, str]]:
-    """Place, kind and key of what the recorder writes of an event, as far as it stands in one call."""
+    """Place, kind and keys of the events that the recorder writes, as far as one call shows them."""
     found = []
     for file in sorted([*HOUSE.glob("record/**/*.py"), *HOUSE.glob("factors/*.py")]):
         for node in ast.walk(ast.parse(file.read_text())):

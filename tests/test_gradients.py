@@ -1,4 +1,4 @@
-"""Gradients: which leaf they are of, by what name, and whether what a backward pass adds to was already used."""
+"""Gradients: the leaf and the name of each, and whether a backward pass adds to a gradient that was already used."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.processes import line_of, made_once, record_of, write
 
 
 def gradients(trace: Trace) -> list[dict[str, Any]]:
-    """Each setting of, or adding to, a leaf's gradient."""
+    """Each write or accumulation of a leaf's gradient."""
     with Tables(trace) as tables:
         return tables.query('SELECT * FROM gradients ORDER BY lane, "row"')
 
@@ -122,7 +122,7 @@ LOOP = """
     """
 
 
-#: How a loop is changed, and whether a gradient in it is stale.
+#: Variants of a loop, and whether a gradient in it is stale.
 CHANGED: list[tuple[dict[str, Any], bool]] = [
     ({}, True),
     ({"before": "optimizer.zero_grad()"}, False),
@@ -148,7 +148,7 @@ def changed(changes: dict[str, Any]) -> str:
 
 @pytest.fixture(scope="session")
 def in_loops(tmp_path_factory: pytest.TempPathFactory) -> list[Finding]:
-    """What is found in one run of all of them, each in a module of its own."""
+    """The findings in one run of all of them, each in a module of its own."""
 
     def make(folder: Path) -> str:
         write(folder, **{f"loop_{k}": changed(changes) for k, (changes, _) in enumerate(CHANGED)})

@@ -1,4 +1,4 @@
-"""Exceptions of the script's pass through us: those of signal handlers, trace functions and other threads."""
+"""Exceptions of the script pass through our code: those of signal handlers, trace functions and other threads."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def in_the_users_process() -> Iterator[Path]:
 
 
 def can_be_interrupted(statement: ast.Try) -> bool:
-    """Whether Python looks for signals in a `try`: it does so behind calls and at the end of a turn of a loop."""
+    """Whether Python checks for signals inside a `try`: it does so after calls and at the end of a loop iteration."""
     checks = (ast.Call, ast.For, ast.While, ast.With, ast.Import, ast.ImportFrom, ast.Yield, ast.YieldFrom, ast.comprehension)
     return any(isinstance(node, checks) for part in statement.body for node in ast.walk(part))
 
 
 def lets_pass(handler: ast.ExceptHandler) -> bool:
-    """Whether a handler raises again, or begins with `if interrupts(error): raise`."""
+    """Whether a handler raises again, or starts with `if interrupts(error): raise`."""
     last, first = handler.body[-1], handler.body[0]
     if isinstance(last, ast.Raise) and last.exc is None:
         return True
@@ -45,7 +45,7 @@ def test_each_except_in_the_users_process_asks_whose_the_exception_is() -> None:
     swallowing = []
     asked = 0
     for path in in_the_users_process():
-        if path.parent.name == "boot":  # no handler of the script's can be there yet
+        if path.parent.name == "boot":  # the script cannot have a handler yet
             continue
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Try) and can_be_interrupted(node):
@@ -56,7 +56,7 @@ def test_each_except_in_the_users_process_asks_whose_the_exception_is() -> None:
 
 
 class LateError(Exception):
-    """What the script's handler raises."""
+    """The exception of the script's handler."""
 
 
 def caught(raiser: Callable[[], object]) -> BaseException:
@@ -237,7 +237,7 @@ def test_every_exception_of_a_storm_of_signals_arrives_and_the_trace_reads_whole
     rows = main.query('SELECT "row", op, in0, in1, code FROM records ORDER BY "row"')
     assert all(row["in0"] is None or row["in0"] < row["row"] for row in rows)
     interrupted = main.events_of("interrupted")
-    assert interrupted, "most signals come while an op runs, and it has no record then"
+    assert interrupted, "most signals arrive while an op runs, which then has no record"
     assert {event["file"] for event in interrupted} == {"train.py"}
     assert all(event["op"].startswith("aten.") for event in interrupted)
     last = {row["op"].partition(".")[2].partition(".")[0]: row for row in rows}

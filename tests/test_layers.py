@@ -1,6 +1,6 @@
-"""Who may import what: the table of the house, held by reading every module; and what importing one really brings along.
+"""Which module may import which: a table, checked against every import statement, and what importing a module really loads.
 
-The table is that of the design, with what the house departed from it:
+Notes on the table:
 
 * `trace`, `launch` and `compare` are packages. Their parts may import one another, and only `trace` itself, its `writer` and
   its `ops` come into the user's process, so these three are held to the standard library.
@@ -71,13 +71,13 @@ TABLE: dict[str, Allowed] = {
     "auditor": Allowed(only_standard_library=("importlib",)),  # its names are loaded by `import_module`, see below
     "auditor.__main__": Allowed(("auditor.cli",)),
     "auditor.errors": Allowed(only_standard_library=("__future__",)),
-    "auditor.redaction": Allowed(only_standard_library=("__future__", "collections.abc", "re")),  # comes into the user's process
+    "auditor.redaction": Allowed(only_standard_library=("__future__", "collections.abc", "re")),  # also runs in the user's process
     "auditor.documents": Allowed(("auditor.trace.files",), ("yaml",)),
     "auditor.plan": Allowed(("auditor.errors", "auditor.redaction")),
     "auditor.devices": Allowed(("auditor.errors", "auditor.plan")),
-    "auditor.tolerance": Allowed(only_standard_library=("__future__", "collections.abc", "typing")),  # comes into the user's process
+    "auditor.tolerance": Allowed(only_standard_library=("__future__", "collections.abc", "typing")),  # also runs in the user's process
     "auditor.trace": Allowed(only_standard_library=("__future__",)),
-    "auditor.trace.ops": Allowed(only_standard_library=("__future__", "typing")),  # comes into the user's process
+    "auditor.trace.ops": Allowed(only_standard_library=("__future__", "typing")),  # also runs in the user's process
     "auditor.interruptions": Allowed(only_standard_library=("__future__", "_signal", "opcode", "os", "sys", "typing", "types")),
     "auditor.trace.writer": Allowed(("auditor.trace", "auditor.interruptions"), only_standard_library=_CHEAP),
     "auditor.trace.shapes": Allowed(only_standard_library=("__future__", "collections.abc", "json", "math", "typing")),
@@ -88,7 +88,7 @@ TABLE: dict[str, Allowed] = {
     "auditor.trace.files": Allowed(
         only_standard_library=("__future__", "atexit", "fcntl", "functools", "os", "pathlib", "shutil", "stat", "tempfile")
     ),
-    "auditor.trace.signs": Allowed(("auditor.trace",), only_standard_library=("__future__", "typing")),  # comes into the user's process
+    "auditor.trace.signs": Allowed(("auditor.trace",), only_standard_library=("__future__", "typing")),  # also runs in the user's process
     "auditor.trace.turns": Allowed(only_standard_library=("__future__", "typing")),  # likewise
     "auditor.trace.*": Allowed(
         ("auditor.errors", "auditor.redaction", "auditor.trace", "auditor.trace.*"), others_lazily=("numpy", "duckdb", "xxhash"),
@@ -141,8 +141,8 @@ TABLE: dict[str, Allowed] = {
     "auditor.rulebook": Allowed(("auditor.judge", "auditor.factors")),
     "auditor.listing": Allowed(("auditor.report.words.text", *NOUNS)),
     "auditor.progress": Allowed(("auditor.launch",)),
-    "auditor.pipeline.devices": Allowed(_OF_PIPELINE, others_lazily=("torch",)),  # torch is asked for devices that only it knows
-    # two callables are watched in the caller's own process
+    "auditor.pipeline.devices": Allowed(_OF_PIPELINE, others_lazily=("torch",)),  # torch knows devices that only it supports
+    # watching two callables happens in the caller's own process
     "auditor.pipeline.pairs": Allowed(_OF_PIPELINE, auditor_lazily=("auditor.record.probes.named_values",)),
     "auditor.pipeline*": Allowed(_OF_PIPELINE),
     "auditor.help": Allowed((), ("typer",)),
@@ -156,7 +156,8 @@ TABLE: dict[str, Allowed] = {
     ),
 }  # fmt: skip
 
-#: What no process of the user's gets from us: importing some of it draws random numbers, all of it takes time or changes what is seen.
+#: What the user's process must not load because of us: importing some of it draws random numbers, all of it takes time or changes what the
+#: script sees.
 NEVER_IN_THE_CHILD = (
     "torch", "numpy", "random", "tempfile", "rich", "typer", "click", "yaml", "jinja2", "pydantic", "duckdb", "pyarrow", "polars", "pandas",
     "threading", "logging", "subprocess", "pathlib", "hashlib", "inspect", "socket", "multiprocessing", "asyncio", "auditor",
@@ -164,7 +165,7 @@ NEVER_IN_THE_CHILD = (
 
 
 class Import(NamedTuple):
-    """One import of one module: what, where, and whether it runs when the module is imported."""
+    """One import in one module: what, where, and whether it runs when the module is imported."""
 
     module: str
     name: str
@@ -187,7 +188,7 @@ MODULES = _files()
 
 
 def imports_in(module: str, source: str, is_package: bool) -> Iterator[Import]:
-    """Every import statement, wherever it stands; of `from package import module` the module."""
+    """Every import statement, wherever it is; for `from package import module` the module."""
 
     def walk(node: ast.AST, lazy: bool) -> Iterator[Import]:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
@@ -215,13 +216,13 @@ def imports_in(module: str, source: str, is_package: bool) -> Iterator[Import]:
 
 @cache
 def imports_of(module: str) -> tuple[Import, ...]:
-    """Every import of a module of ours."""
+    """Every import of one of our modules."""
     path = MODULES[module]
     return tuple(imports_in(module, path.read_text(), path.name == "__init__.py"))
 
 
 def entry_of(module: str) -> Allowed | None:
-    """The entry of the table that a module is held to."""
+    """The table entry that applies to a module."""
     return next((allowed for glob, allowed in TABLE.items() if fnmatchcase(module, glob)), None)
 
 
@@ -230,7 +231,7 @@ def _fits(name: str, globs: tuple[str, ...]) -> bool:
 
 
 def forbidden(found: Import, allowed: Allowed) -> bool:
-    """Whether the table does not have this import."""
+    """Whether the table does not allow this import."""
     top = found.name.split(".")[0]
     if top == "auditor":
         return not _fits(found.name, allowed.auditor + (allowed.auditor_lazily if found.lazy else ()))
@@ -242,7 +243,7 @@ def forbidden(found: Import, allowed: Allowed) -> bool:
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_imports_only_what_the_table_has_for_it(module: str) -> None:
     allowed = entry_of(module)
-    assert allowed is not None, f"{module} has no place in the house: give it an entry in the table"
+    assert allowed is not None, f"{module} has no entry in the table"
     assert [str(found) for found in imports_of(module) if forbidden(found, allowed)] == []
 
 
@@ -347,9 +348,9 @@ def test_the_table_refuses_what_it_does_not_have(module: str, source: str) -> No
     assert [found for found in imports_in(module, source, False) if forbidden(found, allowed)]
 
 
-# What importing really does
+# What importing really loads
 
-#: Every module is imported in a fork of one interpreter that has imported nothing of ours: as fresh as a new one, in a tenth of the time.
+#: Every module is imported in a fork of one interpreter that has imported nothing of ours: as clean as a new one, in a tenth of the time.
 _EACH_ALONE = """
 import json, os, sys, traceback
 before = set(sys.modules)
@@ -374,7 +375,7 @@ for name in sys.argv[1:]:
 
 @pytest.fixture(scope="session")
 def brought(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str] | str]:
-    """What importing each module alone brings, with every warning an error; a traceback where it cannot be imported."""
+    """What importing each module alone loads, with every warning an error; a traceback if it cannot be imported."""
     found: dict[str, list[str] | str] = made_once(tmp_path_factory, "brought", lambda _: _each_alone())[1]
     return found
 
@@ -434,6 +435,6 @@ def test_the_recorder_brings_nothing_heavy_into_a_script_that_imports_nothing(tm
     done = audited(tmp_path, "record", "-o", "run", "train.py")
     assert "[torch-never-imported]" in done.said
     under = set((tmp_path / "run" / "stdout").read_text().split())
-    assert "mmap" in under, "the recorder was not there"
+    assert "mmap" in under, "the recorder was not active"
     brought = {name.split(".")[0] for name in under - bare}
     assert sorted(brought & set(NEVER_IN_THE_CHILD)) == []

@@ -1,4 +1,4 @@
-"""Matching the named values of two programs: what belongs together, what rounding explains, how the rest differs and what follows."""
+"""Matching the named values of two programs: which names correspond, what rounding explains, how the rest differs, what follows from it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def origins(found: Matched) -> list[str]:
 
 
 def holds(relation: Relation | None, kind: str, value: Any = ..., says: Sequence[str] = ()) -> None:
-    """Whether a relation is of this kind and value and its meaning has these words."""
+    """Whether a relation has this kind, this value, and these words in its meaning."""
     assert relation is not None
     assert relation.kind == kind, relation
     if value is not ...:
@@ -184,7 +184,7 @@ def test_a_program_without_steps_and_with_other_names_is_aligned_by_its_values()
 
 
 def trained(dtype: Any, steps: int, rate: float = 0.05, *, fault: Any = None, layers: int = 3) -> Program:
-    """A recurrent net of tanh that is fed back into itself, trained to follow a sine; chaotic at larger rates."""
+    """A recurrent tanh network fed with its own output, trained to follow a sine; chaotic at larger rates."""
     p = Program()
     rng = np.random.default_rng(1)
     w = p.let("w", (rng.standard_normal((16, 16)) * 0.5).astype(dtype))
@@ -220,7 +220,7 @@ def test_two_thousand_steps_in_float32_and_float64_agree() -> None:
 
 def test_a_chaotic_training_that_parts_for_good_is_drift_and_where_it_reaches_one_percent_is_said() -> None:
     found = match(trained(np.float64, 800, 0.3, layers=6), trained(np.float32, 800, 0.3, layers=6))
-    assert max(error for _, error in pair_of(found, "w").errors) > 0.1, "it has to be chaotic to show anything"
+    assert max(error for _, error in pair_of(found, "w").errors) > 0.1, "only a chaotic training shows this"
     assert_agrees(found)
     w = pair_of(found, "w").relation
     holds(w, "rounding", says=["1 %", "step"])
@@ -257,7 +257,7 @@ def test_a_tie_that_rounding_turns_over_is_no_difference_and_another_count_is_on
     assert_agrees(match(program(np.float64, 0), program(np.float32, 0)))
     assert_agrees(match(program(np.float64, 0), program(np.float32, 1)))
     assert origins(match(program(np.float64, 0), program(np.float32, 20)))[:1] == ["chosen"]
-    assert match(program(np.float32, 0), program(np.float32, 1)).answer == "differ", "without rounding there is nothing to turn it over"
+    assert match(program(np.float32, 0), program(np.float32, 1)).answer == "differ", "without rounding nothing flips it"
 
 
 def test_what_cancellation_left_has_no_digits_to_compare_but_a_rule_in_it_is_seen() -> None:
@@ -393,7 +393,7 @@ def test_many_occurrences_are_matched_in_a_bounded_time_and_said_in_two_hundred_
     assert len(pair.errors) <= 200
     assert pair.occurrences == 8000
     assert pair.first is not None
-    assert 5000 <= pair.first.occurrence <= 5004, "a rest of many is looked at now and then"
+    assert 5000 <= pair.first.occurrence <= 5004, "most of the many occurrences are only sampled"
     assert pair.digits is not None
     assert pair.digits > 6
 
@@ -569,7 +569,7 @@ def test_a_scheduler_that_is_one_step_late_is_a_lag_of_the_rate_and_else_of_the_
 
 
 def attention(dtype: Any, *, fused: bool, scaled: bool = True) -> Program:
-    """One block by one matrix of three, as a library has it, or by three, as by hand; four heads of 8."""
+    """One block, by one matrix for all three as in a library, or by three as by hand; four heads of 8."""
     p = Program()
     rng = np.random.default_rng(4)
     x = p.let("hidden_states" if fused else "x", rng.standard_normal((2, 6, 32)).astype(dtype))
@@ -608,7 +608,7 @@ def test_two_attention_blocks_agree_and_one_without_its_scale_is_off_by_the_root
 
 
 def recurrent(dtype: Any, *, cell: bool, seed: int = 0) -> Program:
-    """A cell that is stepped by hand, or a module that makes all steps at once."""
+    """A cell stepped by hand, or a module that computes all steps at once."""
     p = Program(steps=False)
     rng = np.random.default_rng(0)
     data = p.let("data", rng.standard_normal((3, 1, 2)).astype(dtype))
@@ -643,7 +643,7 @@ def test_a_cell_and_its_module_agree_when_they_start_from_the_same_and_else_firs
 
 
 def program_of(**values: Any) -> Program:
-    """A program that gives each of the names each of its values in turn: `train__loss` is the `loss` of the function `train`."""
+    """A program that assigns each name its values in turn: `train__loss` is the `loss` of the function `train`."""
     p = Program()
     for k in range(max(len(each) for each in values.values())):
         for name, each in values.items():
@@ -723,7 +723,7 @@ def test_of_two_values_with_one_name_the_one_that_was_assigned_as_often_is_meant
 
 
 def moved(seed: int, *, faulty: float = 1.0, turned: bool = False, dtype: Any = np.float64) -> list[Any]:
-    """A weight that is moved by little at a time, as each of five updates leaves it."""
+    """A weight that changes by a little in each of five updates."""
     start, *steps = numbers(seed, 6, 6, many=6)
     values = [start]
     for step in steps:
@@ -858,10 +858,10 @@ def test_occurrences_that_only_one_program_has_are_left_out(where: str) -> None:
     faulty = Program(steps=False)
     for k, one in enumerate(more):
         faulty.let("h", one * (3 if k >= 9 else 1))
-    assert match(p, faulty).answer == "differ", "what is behind a fault is not left out for it"
+    assert match(p, faulty).answer == "differ", "values after a fault are still compared"
 
 
-# What people write differently, and what means the same
+# Different code with the same meaning
 
 
 def test_a_list_of_numbers_is_matched_with_the_array_that_it_stands_for() -> None:
@@ -917,7 +917,7 @@ def test_a_batch_is_not_taken_for_what_a_layer_has_made_of_it_under_the_same_nam
     assert_agrees(found)
     assert paired(found) == {"x": "inputs", "loss": "objective"}
     alone = match(program_of(x=batch, train__loss=loss), program_of(Block_forward__x=normalized, fit__loss=[2 * one for one in loss]))
-    assert paired(alone) == {"loss": "loss"}, "what could mean something else stays alone"
+    assert paired(alone) == {"loss": "loss"}, "ambiguous entries stay unpaired"
     assert origins(alone) == ["loss"]
 
 
@@ -986,7 +986,7 @@ def test_a_sum_that_comes_near_to_zero_has_lost_digits_and_is_held_against_its_s
 
 
 def biased(dtype: Any, *, faulty: bool = False, noise: float = 1.0, optimizer: str = "adam") -> Program:
-    """A bias of which a third has no effect, as that of keys in an attention: the gradient there is what rounding leaves."""
+    """A bias of which a third has no effect, like that of keys in an attention: its gradient is rounding error."""
     p = Program()
     rng = np.random.default_rng(0 if dtype is np.float64 else 1)
     same = np.random.default_rng(2)
@@ -1010,7 +1010,7 @@ def test_a_parameter_that_rounding_alone_moves_is_no_difference_and_a_fault_in_t
     holds(pair_of(found, "b").relation, "rounding", says=["zero but for rounding"])
     assert "drift" not in found.sentence
     assert origins(match(biased(np.float64), biased(np.float32, faulty=True))) == ["b"]
-    assert match(biased(np.float64), biased(np.float32, noise=1e4)).answer == "differ", "a gradient that is there is no noise"
+    assert match(biased(np.float64), biased(np.float32, noise=1e4)).answer == "differ", "a real gradient is not noise"
 
 
 def test_noise_that_is_a_multiple_of_one_array_has_some_factor_each_time_and_that_is_no_rule() -> None:
@@ -1103,7 +1103,7 @@ def test_the_same_name_in_another_layout_agrees() -> None:
     faulty = match(program_of(h=values), program_of(forward__h=[one.transpose(1, 0, 2) for one in later]))
     first = pair_of(faulty, "h").first
     assert first is not None
-    assert first.step == 2, "not the layout is the fault"
+    assert first.step == 2, "the layout is not the fault"
 
 
 def test_parameters_of_modules_that_differ_only_in_the_name_of_the_whole_are_counterparts() -> None:
@@ -1239,7 +1239,7 @@ def test_programs_without_a_common_name_cannot_be_told() -> None:
     assert len(found.unaligned) == 2
 
 
-# The file of a mapping
+# Mapping files
 
 
 def test_a_mapping_is_read_from_a_file_and_the_options_go_before_it(tmp_path: Path) -> None:
@@ -1281,7 +1281,7 @@ def test_an_option_that_names_no_two_names_is_refused(options: list[str]) -> Non
 
 
 def scores_of(fill: float, *, axis: int = 1, dtype: Any = np.float64) -> Program:
-    """Masked scores, their softmax, and what that is multiplied with."""
+    """Masked scores, their softmax, and the product with the values."""
     p = Program()
     rng = np.random.default_rng(0)
     x = p.let("x", rng.standard_normal((6, 6)).astype(dtype))
@@ -1299,7 +1299,7 @@ def test_what_is_masked_is_the_same_whatever_number_stands_for_it(fill: float) -
     assert_agrees(match(scores_of(-1e9), scores_of(fill, dtype=np.float32)))
     assert_agrees(match(scores_of(fill), scores_of(-1e9, dtype=np.float32)))
     along_the_other = match(scores_of(-1e9), scores_of(fill, axis=0, dtype=np.float32))
-    assert origins(along_the_other) == ["att"], "a mask is far larger than all that it hides, and does not make that noise"
+    assert origins(along_the_other) == ["att"], "a mask is far larger than the masked values, but does not make them noise"
 
 
 def test_a_mask_that_is_shifted_by_one_differs() -> None:

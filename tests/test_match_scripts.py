@@ -1,4 +1,4 @@
-"""Matching real pairs of scripts: what the recorder saw of each, held against the other."""
+"""Matching real pairs of scripts, recorded and compared with each other."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 class _Silent:
     def output(self, stream: int, data: bytes) -> None:
-        """Leave it out."""
+        """Drop it."""
 
     def progress(self, progress: object) -> None:
-        """Leave it out."""
+        """Drop it."""
 
 
 @pytest.fixture(scope="module")
 def values_of(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """What a script gave to names, each script run once; `changed` are pieces of its text that are replaced first."""
+    """The named values of a script; each script runs once. `changed` are replacements in its text."""
 
     @cache
     def recorded(script: Path, *changed: tuple[str, str], args: tuple[str, ...] = ()) -> list[Series]:
@@ -151,7 +151,7 @@ def test_a_block_by_hand_and_its_training_agree_with_the_library_s(values_of: An
     }  # fmt: skip
     bias = pair_of(found, "layer.self_attn.in_proj_bias").relation
     assert bias is not None
-    assert "zero but for rounding" in bias.meaning, "the loss does not depend on that of the keys"
+    assert "zero but for rounding" in bias.meaning, "the loss does not depend on the bias of the keys"
     faulty = matched(theirs, values_of(PAIRS / "block_by_hand.py", ("m.lerp_(p.grad, 0.1)", "m.lerp_(p.grad, 0.2)")))
     assert faulty.answer == "differ"
     assert origins(faulty) == ["layer.self_attn.in_proj_weight"]
@@ -196,7 +196,7 @@ def test_a_refactoring_agrees_and_one_whose_schedule_is_a_step_late_does_not(val
     assert pair_of(other, "weights").follows == "velocity"
 
 
-#: A fault of adam_library.py or adam_by_hand.py: which, what is replaced by what, the name where it comes from, and what is said.
+#: Faults of adam_library.py or adam_by_hand.py: the replacement, the name that it comes from, and the expected report.
 FAULTS = [
     ("adam_library", "eps=1e-8", "eps=1e-2", "w1", "the update of `w1`", "another epsilon in a denominator"),
     (
@@ -245,11 +245,11 @@ def test_two_callables_are_matched_in_a_notebook_or_a_test() -> None:
 
     x, w = np.arange(6.0).reshape(2, 3), np.ones((3, 4))
     np.random.seed(3)
-    match: Any = auditor.match  # loaded when it is asked for
+    match: Any = auditor.match  # loaded on demand
     audit = match(by_numpy, by_torch, x, w)
     (h,) = [pair for pair in audit.names if pair.a == "h"]
     assert (audit.verdict, h.agrees, h.relation and h.relation.kind) == ("diverged", False, "sign")
-    assert [pair.agrees for pair in audit.names if pair.a == "noise"] == [True], "both begin with the same random stream"
+    assert [pair.agrees for pair in audit.names if pair.a == "noise"] == [True], "both start with the same random stream"
     assert x[0, 0] == 0.0
     again = match(by_numpy, by_numpy, x, w)
     assert again.verdict == "no-divergence-seen"
@@ -284,7 +284,7 @@ def test_the_command_answers_with_its_status_its_report_and_its_json(tmp_path: P
     assert (7, "    step = np.sin(x * (k + 1)).sum()") in origin.around_b
     assert any("as asked" in note for note in audit.notes)
     half = audited(tmp_path, "match", "old.py", "same.py", "--b-args", "fail")
-    assert half.status == 2, "that it agrees up to where one of them fails is no agreement"
+    assert half.status == 2, "agreement up to a failure is not agreement"
     assert b"b ended with RuntimeError: as asked, and the other did not" in half.out
     assert b"Traceback" not in done.err.replace(b'Traceback (most recent call last):\n  File "' + str(tmp_path).encode(), b"")
     for words, slug in (

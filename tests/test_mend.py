@@ -1,4 +1,4 @@
-"""Changes that may cure a cause: each exactly as it is to be, on scripts of several styles; and none where a few lines cannot help."""
+"""Fixes: each change exactly as expected, on scripts in several styles; and none where a few lines cannot help."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 
 
 class Case:
-    """A script with `HERE` in the line that is to blame, and the hunks of each change; `|` stands at the left margin of all."""
+    """A script with `HERE` on the line of the cause, and the hunks of each change; `|` marks the left margin."""
 
     def __init__(self, name: str, factor: str, source: str, *hunks: str, lane: str = "main", leftover: str | None = None) -> None:
         self.name = name
@@ -40,13 +40,13 @@ def text_of(block: str, empty: str) -> str:
 
 
 def cause_of(factor: str, source: str, mark: str = "HERE") -> Cause:
-    """A cause that entered in the line with the mark."""
+    """A cause introduced at the marked line."""
     line = next(number for number, text in enumerate(source.split("\n"), 1) if mark in text)
     return Cause(factor=factor, proved=True, kind="draw", message="", file="train.py", line=line)
 
 
 def hunks(source: str, text: str) -> str:
-    """The diff without its two lines of names."""
+    """The diff without its two lines of file names."""
     return diff_of("train.py", source, text).split("\n", 2)[2]
 
 
@@ -960,7 +960,7 @@ CASES = [
         | import torch
         |+from pathlib import Path
         |+
-        |+Path("a {b}.pt").unlink(missing_ok=True)  # each run begins anew
+        |+Path("a {b}.pt").unlink(missing_ok=True)  # every run starts without it
         |
         | state = torch.load("a {b}.pt")  # HERE
         ''',
@@ -985,7 +985,7 @@ CASES = [
         |
         | if __name__ == "__main__":
         |     # go
-        |+    Path("runs/last.pt").unlink(missing_ok=True)  # each run begins anew
+        |+    Path("runs/last.pt").unlink(missing_ok=True)  # every run starts without it
         |     main()
         """,
         leftover="runs/last.pt",
@@ -1082,7 +1082,7 @@ def test_a_mark_at_the_beginning_of_the_file_stays_there(case: Case) -> None:
 
 
 class Reference(NamedTuple):
-    """A script of ours, the factor that is its cause, and what is changed in it."""
+    """A script of this repository, its cause, and the change of it."""
 
     path: str
     factor: str
@@ -1262,7 +1262,7 @@ def test_a_gradient_is_left_alone_where_no_others_are_zeroed_one_by_one(source: 
 
 
 def applied(folder: Path, path: str, old: str, new: str, *command: str) -> str:
-    """What is in a file after a program has applied the diff of two texts."""
+    """The content of a file after a program has applied the diff of two texts."""
     file = folder / path
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(old.encode())
@@ -1389,7 +1389,7 @@ def test_a_changed_source_parses_and_differs_in_its_hunks_alone(source: str, fac
 
 
 def patched(source: str, diff: str) -> str:
-    """A text with a diff applied by the book; all that is in no hunk is taken over as it is."""
+    """A text with a diff applied exactly; everything outside the hunks is copied."""
     lines, done, text = re.findall(r"[^\n]*\n|[^\n]+", source), 0, []
     for hunk in re.findall(r"^@@ .*\n(?:[-+ \\].*\n)+", diff, re.MULTILINE):
         head, *body = re.findall(r".*\n", hunk.replace("\n\\ No newline at end of file\n", "\x00\n"))

@@ -1,4 +1,4 @@
-"""Other modes and classes of tensors with their own dispatch: what they do is as it is without the recorder, and what of it is recorded."""
+"""Other modes and tensor classes with their own dispatch: they behave as without the recorder, and what is recorded of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The values that a script gives to names: which are recorded, under which name, in which step; and that the script does not notice."""
+"""The values that a script assigns to names: which are recorded, under which name, in which step; and that the script does not notice."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from tests.processes import bare, write
 
 class _Silent:
     def output(self, stream: int, data: bytes) -> None:
-        """Leave it out."""
+        """Drop it."""
 
     def progress(self, progress: object) -> None:
-        """Leave it out."""
+        """Drop it."""
 
 
 def recorded(folder: Path, script: str, run: str = "run", **how: Any) -> Trace:
@@ -64,7 +64,7 @@ class Names:
 
 
 def values(series: Series) -> list[Any]:
-    """All values of a name, as Python's own."""
+    """All values of a name, as Python numbers."""
     found = [series.value(k) for k in range(len(series.order))]
     assert all(one is not None for one in found)
     return [one.tolist() for one in found if one is not None]
@@ -551,14 +551,14 @@ def test_what_is_written_through_another_name_is_a_value_of_all_its_names(tmp_pa
     assert values(run["b1"])[-1] == [-5, -5, -5]
     assert values(run["self.of[1]"]) == values(run["b1"])
     assert [value[0] for value in values(run['state["m"][0]'])] == [1, 2, 3]
-    assert [np.ravel(value)[0] for value in values(run["self.w"])] == [1, 2, 3], "what it is now is recorded where it is assigned"
+    assert [np.ravel(value)[0] for value in values(run["self.w"])] == [1, 2, 3], "the current value is recorded where it is assigned"
     assert [np.ravel(value)[0] for value in values(run["net.w"])] == [0], "before, it had no value of this name"
     assert [value[0] for value in values(run["self.parts[0]"])] == [0, 1, 2, 3]
     assert run["self.parts[0]"].line.tolist()[-1] == run.line("copied")
     (v,) = [one for one in run.series if one.scope == "main" and one.name == "v"]
     assert (v.line.tolist()[1:], values(v)) == ([run.line("halved")], [[1.0] * 4, [0.5] * 4])
     assert [value[0] for value in values(run["fresh"])] == [1, 2]
-    assert (tmp_path / "run" / "stdout").read_text() == "None\n", "an array that a caller has let go is gone"
+    assert (tmp_path / "run" / "stdout").read_text() == "None\n", "an array that the caller released is freed"
 
 
 OPS = """
@@ -681,11 +681,11 @@ def test_attributes_of_several_objects_of_a_class_are_told_apart_and_of_those_th
     assert values(run["params[1].rate"]) == [0.25]
     assert values(run["rate"]) == [0.5]
     assert [value[0] for value in values(run["net.second.w"])] == [60, 61, 62, 63]
-    assert [value[0] for value in values(run["other.first.w"])] == [50, 100], "a copy has what it was made with"
+    assert [value[0] for value in values(run["other.first.w"])] == [50, 100], "a copy has the attributes that it was made with"
     assert values(run["losses.total"]) == [0, 2, 0, 3, 0, 4]
     assert values(run["hits.total"]) == [0, 1] * 3
     assert values(run["seen.total"]) == [0, 0.5, 0, 1.5, 0, 2.5]
-    assert values(run["self.v"]) == [1.5, 2.5], "to these no weak references can be made"
+    assert values(run["self.v"]) == [1.5, 2.5], "they do not support weak references"
     assert [value[0] for value in values(run["batch.x"])] == [0, 1, 2]
     assert values(run["batch.y"]) == [0.5] * 3
     assert run["table"].shape == [(40, 3)]
@@ -724,7 +724,7 @@ def test_leaves_that_a_loop_puts_into_lists_are_named_by_where_they_lie() -> Non
     assert (found["weights[0]"], found["weights[2]"]) == ([0, 0, 0], [2, 0, 0])
     assert found["weights[2].grad"] == [4, 0]
     assert found["alone"] == [1, 0, 0]
-    assert [name for name in found if name.startswith(("both", "moved"))] == [], "other names of what has one"
+    assert [name for name in found if name.startswith(("both", "moved"))] == [], "other names of a value that has one"
 
 
 def test_a_leaf_is_called_by_its_first_name_whichever_loop_makes_it_one() -> None:
@@ -846,13 +846,13 @@ def test_modules_are_named_by_what_holds_them_and_their_buffers_are_recorded_whe
     ]  # fmt: skip
     assert values(found["head.0.weight", "parameter"])[1] == [[1]]
     seen = [name for name, kind in found if name.startswith(("layer.", "module.", "wrapped.", "parts"))]
-    assert seen == [], "other names of what has one"
-    assert scopes["made"] == {"inner.weight", "inner.bias"}, "what they were called while they were made"
+    assert seen == [], "other names of a value that has one"
+    assert scopes["made"] == {"inner.weight", "inner.bias"}, "their names while they were made"
     mean = found["one.bn.running_mean", "parameter"]
     assert (mean.step.tolist(), values(mean)[0], values(mean)[-1]) == ([0, 0, 1, 1], [0, 0], [0, 0])
     assert values(found["two.bn.running_mean", "parameter"])[1] == pytest.approx([0.1, 0.1])
     assert values(found["two.bn.num_batches_tracked", "parameter"]) == [0, 1, 2]
-    assert values(found["two.mean", "parameter"]) == [[0, 0], [0.5, 0.5], [0.75, 0.75]], "written by a line of its own"
+    assert values(found["two.mean", "parameter"]) == [[0, 0], [0.5, 0.5], [0.75, 0.75]], "written by its own line"
     assert values(found["one.table", "parameter"]) == [[0, 1, 2]], "it does not change"
     assert [name for name, _ in found if name.endswith(("mask", "self.mean"))] == []
     assert got.lost == []
@@ -1042,7 +1042,7 @@ def test_what_two_callables_return_and_the_parameters_of_modules_are_compared() 
         def forward(self, x: Any) -> Any:
             return self.lin(x)
 
-    match: Any = auditor.match  # loaded when it is asked for
+    match: Any = auditor.match  # loaded on demand
     x = torch.arange(6.0).reshape(2, 3)
     same = match(Net(0), Net(0), x)
     assert [(pair.a, pair.agrees) for pair in same.names] == [(name, True) for name in ("module.lin.weight", "module.lin.bias", "return")]

@@ -1,4 +1,4 @@
-"""The line where chance entered, for runs written by hand of scripts that are given as text: `# <- enters` marks the true line."""
+"""The line that introduces a random difference, for hand-written runs of scripts given as text: `# <- enters` marks the true line."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from auditor.results import Divergence
 from auditor.source import Flow
 from tests.builder import LaneBuilder, TraceBuilder
 
-#: What a script does that is seen: the marked lines in order, and what each does. `draw STREAM`: unseeded; `seeded STREAM`: in the same
-#: state in both runs; `seed STREAM`: with another value in each; `other`: its tensor differs; `one` and `two`: only that run does it.
+#: Observable events of a script: the marked lines in order, and what each does. `draw STREAM`: unseeded; `seeded STREAM`: in the same state
+#: in both runs; `seed STREAM`: with different values; `other`: its tensor differs; `one` and `two`: only that run does it.
 VARIANTS = {
     "a seed that is drawn": """
         import random, torch

@@ -1,4 +1,4 @@
-"""Sets of plugins: a package whose every file is one member."""
+"""Plugin sets: packages in which every file is one member."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Sort:
 
 
 def sort_set(folder: Path, package: str, monkeypatch: pytest.MonkeyPatch, **files: str) -> dict[str, object]:
-    """Members of a set made of these files, each with `Sort` imported."""
+    """The members of a set with these files, each with `Sort` imported."""
     (folder / package).mkdir()
     (folder / package / "__init__.py").write_text(KIND)
     for name, content in files.items():

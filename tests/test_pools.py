@@ -1,4 +1,4 @@
-"""Pools: which worker gets which task is chance, and what a task does is not."""
+"""Worker pools: which worker gets which task is chance, but the work of a task is not."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Plan = list[int]
 
 
 def pooled(path: Path, plan: Plan, *, of_worker: bool = False, result: str = "") -> Trace:
-    """A run whose tasks were done as planned; with `of_worker` a task's result depends on who does it."""
+    """A run with this distribution of tasks; with `of_worker` a task's result depends on its worker."""
     run = TraceBuilder(path)
     run.lane().op("aten.ones.default", line=1)
     lanes = [run.lane(f"thread {k}") for k in (1, 2)]

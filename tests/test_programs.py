@@ -1,4 +1,4 @@
-"""Training scripts that use what people use: under audit they end with bitwise the weights, output and exit status of the bare run."""
+"""Training scripts with common features: under audit they end with bitwise the weights, output and exit status of the bare run."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from auditor.trace.reader import opened
 PROGRAMS = sorted((Path(__file__).parent / "programs").glob("*.py"))
 #: Runs several of them in one process.
 TOGETHER = Path(__file__).parent / "scripts" / "one_after_another.py"
-#: Programs that need a process of their own: they start anew what was run, or bring a library that changes torch's own settings.
+#: Programs that need their own process: they start themselves again, or use a library that changes torch's own settings.
 _ALONE = {"compiled", "dataloader_spawn", "hf_trainer", "lightning_trainer", "pyg_gcn"}
 _NEEDS = {"hf_trainer": ("transformers", "accelerate"), "lightning_trainer": ("lightning",), "pyg_gcn": ("torch_geometric",)}
 
 
 def run(command: list[str], cwd: Path, cache: Path, variables: dict[str, str]) -> subprocess.CompletedProcess[bytes]:
-    """Run a command in a directory of its own, with an inductor cache that the test shares."""
+    """Run a command in a directory of its own, with an inductor cache shared by the test."""
     cwd.mkdir(exist_ok=True)
     environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(cache)} | variables
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, timeout=600, check=False)
@@ -45,14 +45,14 @@ def bits(value: Any) -> Any:
 
 
 def hold(command: list[str], weights: list[str], folder: Path, ranks: bool = False) -> None:
-    """A command saves the same weights and says the same with and without us, and an audit of it alleges nothing.
+    """A command saves the same weights and prints the same with and without the auditor, and an audit of it reports nothing.
 
-    `ranks` print to one stream: whose line is first is chance.
+    `ranks` print to one stream: the order of their lines is chance.
     """
     import torch
 
     cache = folder / "inductor"
-    variables = {"OMP_NUM_THREADS": "1"} if ranks else {}  # else torchrun says, with the time, that it sets it
+    variables = {"OMP_NUM_THREADS": "1"} if ranks else {}  # otherwise torchrun prints, with the time, that it sets it
     bare = run([sys.executable, *command], folder / "bare", cache, variables)
     audited = run(
         [
@@ -107,7 +107,7 @@ def test_programs_that_follow_one_another_in_a_process_do_what_they_do_without_u
 @pytest.mark.programs
 @pytest.mark.parametrize("name", ["data_parallel", "fully_sharded", "tensor_parallel"])
 def test_a_program_of_two_ranks_under_torchrun_does_what_it_does_without_us_and_nothing_is_alleged(name: str, tmp_path: Path) -> None:
-    # one launch each: groups of ranks that follow one another in a process meet at the keys of the ones before
+    # a separate launch each: rank groups that follow one another in a process find the keys of earlier ones
     script = next(str(script) for script in PROGRAMS if script.stem == name)
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     hold([*launcher, script, "--save", "weights.pt"], ["weights.pt"], tmp_path, ranks=True)

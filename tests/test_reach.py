@@ -1,4 +1,4 @@
-"""What a difference reaches: what is shown to reach no part of the training is told apart, and all else is not."""
+"""What a divergence reaches: a difference that provably reaches no part of the training is a side difference, anything else is not."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Aside = Callable[[LaneBuilder, int], object]
 
 
 def trained(path: Path, aside: Aside, *, parameters: str = "w", steps: int = 3, held: bool = True, **facts: Any) -> TraceBuilder:
-    """A run that trains one layer, and after each step does something `aside`; its parameters are its own from step 1 on."""
+    """A run that trains one layer, and after each step does something `aside`; from step 1 on it has its own parameters."""
     run = TraceBuilder(path, **facts)
     lane = run.lane()
     for step in range(steps):
@@ -31,7 +31,7 @@ def trained(path: Path, aside: Aside, *, parameters: str = "w", steps: int = 3, 
 
 
 def timed(clock: str, *more: str) -> Aside:
-    """Make a tensor of a clock's reading, and read a number from it."""
+    """Make a tensor from a clock reading, and read a number from it."""
 
     def do(lane: LaneBuilder, step: int) -> None:
         spent = lane.external([2], f"{clock} {step}", line=7)
@@ -44,7 +44,7 @@ def timed(clock: str, *more: str) -> Aside:
 
 
 def compared(a: TraceBuilder, b: TraceBuilder) -> Comparison:
-    """Two runs, compared by their training."""
+    """Two runs, compared with respect to their training."""
     return compare(a.sealed(), b.sealed(), training=True)
 
 
@@ -100,7 +100,7 @@ def test_a_difference_is_no_side_difference_unless_all_of_the_training_is_the_sa
 
 
 def test_what_a_module_is_given_is_no_side_difference(tmp_path: Path) -> None:
-    """Statistics of a module are in no optimizer: an evaluation on other data, or a warm-up, may change them."""
+    """No optimizer holds a module's statistics: an evaluation on other data, or a warm-up, may change them."""
 
     def evaluated(data: str) -> Aside:
         def do(lane: LaneBuilder, step: int) -> None:

@@ -1,4 +1,4 @@
-"""Where each recorded op comes from: the user's line, also of the forward op of a backward one, and the module that was running."""
+"""The place of each recorded op: the user's line, that of the forward op for a backward op, and the running module."""
 
 from __future__ import annotations
 
@@ -208,7 +208,7 @@ def test_a_backward_op_has_the_line_of_backward_and_that_of_its_forward_op(tmp_p
     found = forward_lines("backward")
     assert found["softplus_backward.default"] == recorded.line("plus")
     assert found["cos.default"] == recorded.line("sine")
-    assert found["expand.default"] == recorded.line("backward")  # the sum stands on the same line
+    assert found["expand.default"] == recorded.line("backward")  # the sum is on the same line
     assert [r.forward_line for r in recorded.at("sine")] == [None]
 
     found = forward_lines("in a function")
@@ -307,7 +307,7 @@ def test_an_op_has_the_path_of_the_module_that_was_running(tmp_path: Path) -> No
     assert modules("outside again") == [None]
     assert modules("after a failure") == [None]
     assert modules("made in the loop")[-2:] == ["Linear"] * 2
-    assert recorded.at("made in the loop")[0].module is None  # it is made outside of any module
+    assert recorded.at("made in the loop")[0].module is None  # created outside any module
 
     backward = [r for r in recorded.at("a part alone") if r.phase == "backward"]
     assert {r.module for r in backward if r.op == "aten.mm.default"} == {"Net.layers.1.proj"}

@@ -1,4 +1,4 @@
-"""What a script reads, writes and lists, and the determinism switches that it finds and changes, with its lines."""
+"""Files that a script reads, writes and lists, and the determinism settings that it has and changes, with its lines."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_file_is_recorded_when_it_is_opened_with_the_digest_of_what_will_be_re
     assert said("read") == [("data/a.txt", "read", "r")]
     assert digest("read") == digest("read by pathlib") == of(b"one")
     assert said("appended") == [("data/a.txt", "write", "a")]
-    assert digest("appended") == of(b"one")  # what was there decides what it becomes
+    assert digest("appended") == of(b"one")  # its previous content decides the result
     assert digest("read again") == of(b"one two")
     assert said("changed in place") == [("data/a.txt", "write", "r+b")]
     assert digest("changed in place") == of(b"one two")
@@ -204,13 +204,13 @@ def test_settings_are_recorded_at_first_and_each_change_with_its_line(tmp_path: 
         assert changed(mark) == {}
     assert recorded.op("of this type").dtype == "float64"
 
-    # put back when the block ends, and so without a line
+    # restored at the end of the block, and so without a line
     polled = [e for e in changes if "line" not in e]
     cudnn = [(e["name"], e["value"], e["row"]) for e in polled if e["name"] == "torch.backends.cudnn.enabled"]
     inside = recorded.op("without cudnn").row
     assert [(value, row <= inside) for _, value, row in cudnn] == [(False, True), (True, False)]
 
-    # by a way that is not watched: noticed at the end of the step, once and without a line
+    # changed in a way that is not watched: noticed at the end of the step, once and without a line
     polled = [e for e in polled if "cudnn" not in e["name"]]
     assert [(e["name"], e["value"]) for e in polled] == [("environ:OMP_NUM_THREADS", None)]
     assert polled[0]["row"] == recorded.events("step")[0]["row"]

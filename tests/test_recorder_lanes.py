@@ -1,4 +1,4 @@
-"""Threads and processes: each has a lane of its own, named by its role, with numbers that no other lane of the run has."""
+"""Threads and processes: each has its own lane, named by its role, and op numbers that are unique in the run."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_each_thread_that_the_script_starts_has_a_lane_numbered_by_the_order_of_
     assert sorted(row.args for rows in pooled.values() for row in rows) == [[5], [6]]
     assert all(len(rows) == 1 for rows in pooled.values())
 
-    # what another lane made is neither external nor anybody's
+    # what another lane made is neither external nor without an owner
     for lane, mark in (("thread 1", "in the first"), ("thread 6", "pooled")):
         assert recorded.at(mark, lane=lane)[0].inputs[0] < ELSEWHERE
         assert recorded.at(mark, "external", lane) == []
@@ -200,13 +200,13 @@ def test_each_worker_of_a_data_loader_has_a_lane_with_its_draws_and_its_batches_
         assert recorded.trace.lanes[lane].ended
     assert len(states) == 3 * len(lanes)
 
-    assert recorded.at("item", lane="main")[0].row > recorded.at("batch")[-1].row  # those of the loader without workers alone
+    assert recorded.at("item", lane="main")[0].row > recorded.at("batch")[-1].row  # only those of the loader without workers
     externals = recorded.at("batch", "external")
     assert len(externals) == 8
     assert all(r.rows for r in externals)
     batches = [recorded.inputs(r) for r in recorded.at("batch")]
     assert batches == [[r] for r in externals]
-    # every batch is one that a worker made, and they are used in turn
+    # every batch comes from a worker, and the workers take turns
     made = {lane: [r.digest for r in recorded.rows(lane) if r.op == "aten.stack.out"] for lane in lanes}
     for epoch, (zero, one) in enumerate((("worker 0", "worker 1"), ("worker 0 (2)", "worker 1 (2)"))):
         used = [r.digest for r in externals[4 * epoch : 4 * epoch + 4]]

@@ -1,4 +1,4 @@
-"""What the recorder tells beside the ops: what they did to the numbers, where a graph was cut, what optimizers hold."""
+"""Measurements beside the ops: their numerical effects, graph cuts, and the contents of optimizers."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ pytestmark = pytest.mark.torch
 
 
 def asked(trace: Trace, sql: str) -> list[tuple[Any, ...]]:
-    """Rows of a question to a run."""
+    """Rows of a query on a run."""
     with Tables(trace) as tables:
         return [tuple(row.values()) for row in tables.query(sql)]
 
 
 def measured(trace: Trace, source: str) -> dict[str, tuple[Any, ...]]:
-    """What was measured of the marked lines: changed, largest, overflowed, vanished, of."""
+    """Measurements of the marked lines: changed, largest, overflowed, vanished, of."""
     rows = asked(
         trace,
         'SELECT r.line, m.what, m.changed, m.largest, m.overflowed, m.vanished, m."of" '

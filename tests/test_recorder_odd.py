@@ -1,4 +1,4 @@
-"""Tensors that are not dense, of odd types or of a class of their own; ops that come by other ways than a plain call; digests."""
+"""Unusual tensors and ops: not dense, of rare types, of their own classes, or dispatched in unusual ways; and their digests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def floats(*values: float) -> int:
 
 
 def producers(recorded: Recorded, row: Row) -> list[str]:
-    """Marked or not: the names of the records that last wrote what an op was given."""
+    """The names of the records that last wrote an op's inputs, with or without their marks."""
     return [r.op.removeprefix("aten.") for r in recorded.inputs(row)]
 
 
@@ -166,7 +166,7 @@ def test_digests_are_equal_where_the_bytes_are_and_nowhere_else(tmp_path: Path) 
     assert len({r.digest for r in (first, moved, columns, repeated, reversed_, double, single)}) == 7
     assert first.rows == moved.rows == reversed_.rows != 0
     assert len({r.rows for r in (first, columns, repeated, double)}) == 4
-    assert single.rows == 0  # one row has no order
+    assert single.rows == 0  # a single row has no order
     assert first.digest == flat.digest
     assert first.what != flat.what
 
@@ -212,7 +212,7 @@ def test_tensors_of_a_class_of_the_users_are_recorded_as_the_ops_that_they_are_m
 
     assert said("named") == [("aten.add.Tensor", [1], floats(2, 2, 2))]
     assert said("in the function") == [("aten.add.Tensor", [2], floats(3, 3, 3))]
-    assert said("in the dispatch") == [("aten.add.Tensor", [3], floats(4, 4, 4))]  # once: not for the wrapper and again for what it holds
+    assert said("in the dispatch") == [("aten.add.Tensor", [3], floats(4, 4, 4))]  # once: not for the wrapper and again for its content
     assert said("inner") == [("aten.add.Tensor", [4], floats(8, 8, 8))]
     assert said("parameter") == [("aten.add.Tensor", [5], floats(6, 6, 6))]
     for mark in ("named", "in the function", "in the dispatch"):
@@ -269,7 +269,7 @@ def test_ops_under_modes_transforms_and_hooks_are_recorded_once_with_their_value
         """
     recorded = record(tmp_path, source)
 
-    # ours lies below the user's mode: it sees what really ran
+    # ours is below the user's mode: it sees what really ran
     row = recorded.op("in the mode")
     assert (row.op, row.digest) == ("aten.add.Tensor", floats(3, 3, 3))
     assert recorded.at("under a mode") == []

@@ -1,4 +1,4 @@
-"""What a record says of an op: name, arguments, inputs and outputs, digests; for ordinary tensors and for odd ones."""
+"""The record of an op: name, arguments, inputs and outputs, digests; for ordinary tensors and for unusual ones."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def floats(*values: float) -> int:
 
 
 def producers(recorded: Recorded, row: Row) -> list[tuple[str, int | None]]:
-    """Names and lines of the records that last wrote what an op was given."""
+    """Names and lines of the records that last wrote an op's inputs."""
     return [(r.op.removeprefix("aten."), r.line) for r in recorded.inputs(row)]
 
 
@@ -79,7 +79,7 @@ def test_an_op_is_recorded_with_its_arguments_inputs_and_output(tmp_path: Path) 
     assert said("a list and a float", "constant_pad_nd.default") == ([[1, 2]], "0.25")
     assert said("a range", "arange.start_step")[1] == "0.25"
 
-    # the floats are kept apart from the rest, so that a learning rate makes no new kind of op
+    # floats are stored separately, so that a learning rate does not make a new op descriptor
     a, b = recorded.op("a float"), recorded.op("another float")
     assert (a.args, a.out, a.op) == (b.args, b.out, b.op)
     assert a.what != b.what
@@ -182,7 +182,7 @@ def test_an_op_in_place_has_what_was_there_before_as_an_input_and_the_digest_of_
     assert recorded.at("again", "external") == []
     assert producers(recorded, recorded.op("again")) == [("add_.Tensor", at("external in place"))]
 
-    # what is overwritten unread is no input
+    # what is overwritten unread is not an input
     assert recorded.at("overwritten", "external") == []
     assert recorded.op("overwritten", "copy_.default").digest == floats(1, 2)
     assert ("copy_.default", at("overwritten")) in producers(recorded, recorded.op("zeroed"))
@@ -244,7 +244,7 @@ def test_a_view_shares_the_history_of_its_storage_and_is_not_digested_itself(tmp
     assert producers(recorded, recorded.op("read clone")) == [("clone.default", at("cloned"))]
     assert recorded.op("cloned").digest == recorded.op("read whole").digest
     assert recorded.at("copied by a mask")[-1].digest == floats(2 + 1, 3, 5, 6)
-    # the same memory comes back as another storage: what is in it is noted
+    # the same memory returns as another storage: its content is recorded
     assert [r.digest for r in recorded.at("through numpy", "external")] == [recorded.op("read whole").digest]
 
 
@@ -326,7 +326,7 @@ def test_a_tensor_that_no_recorded_op_made_is_external_once_and_has_a_digest_of_
     assert (external("nothing").digest, external("nothing").shape) == (0, [0, 3])
     assert external("transposed").stride == [1, 3]
 
-    # an external takes a number among the ops, a draw does not
+    # an external tensor takes an op number, a draw does not
     assert [r.index for r in recorded.rows() if r.kind != "draw"] == list(range(len([r for r in recorded.rows() if r.kind != "draw"])))
     assert recorded.main.ops == len([r for r in recorded.rows() if r.kind == "op"])
 
@@ -362,7 +362,7 @@ def test_an_op_with_several_outputs_or_many_inputs_has_a_digest_and_a_producer_f
     row = recorded.op("cat")
     assert recorded.inputs(row) == recorded.at("parts")
     assert row.index == recorded.at("parts")[-1].index + 1
-    # one record for an op, however many inputs and outputs it has
+    # one record per op, however many inputs and outputs it has
     assert len(recorded.op("stack").inputs) == 300
     row = recorded.op("a great many", "_foreach_add.Scalar")
     assert len(row.out) == 250

@@ -1,4 +1,4 @@
-"""Draws from random streams and their seeds: torch's, Python's and NumPy's, shared ones and the script's own."""
+"""Draws and seeds: torch's, Python's and NumPy's streams, shared ones and the script's own."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_random_op_of_torch_is_preceded_by_its_draw_with_the_stream_and_its_st
         (draw,) = draws(recorded, mark)
         row = recorded.op(mark, op)
         assert (draw.stream, draw.op, draw.row) == ("torch-cpu", row.op, row.row - 1)
-        assert draw.index == row.index  # a draw takes no number of its own
+        assert draw.index == row.index  # a draw takes no op number
     assert len(draws(recorded, "init")) == 2
     assert len(draws(recorded, "dropout")) == 1
     assert draws(recorded, "no dropout") == draws(recorded, "no draw") == []
@@ -151,7 +151,7 @@ def test_draws_and_seeds_of_pythons_random_are_recorded_by_whatever_name_they_ar
     assert drawn(recorded, "bits") == ("python", "random.getrandbits")
     assert drawn(recorded, "gauss") == ("python", "random.gauss")
     assert drawn(recorded, "own") == drawn(recorded, "own with the same seed") == ("python-own", "random.randint")
-    assert all(len(draws(recorded, m)) == 1 for m in ("own", "shuffle", "bits"))  # not also what they are made of
+    assert all(len(draws(recorded, m)) == 1 for m in ("own", "shuffle", "bits"))  # not also the parts that it is made of
     assert draws(recorded, "the library's own affair") == draws(recorded, "a launcher's affair") == []
 
     def state(mark: str) -> int:

@@ -1,4 +1,4 @@
-"""In which phase and step each recorded op is, for the ways in which training loops are written; and the levels of recording."""
+"""Phase and step of each recorded op in different styles of training loops; and the levels of recording."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.torch
 
 
 def places(recorded: Recorded, mark: str, name: str = "") -> list[tuple[int, str]]:
-    """Step and phase of each op of the marked line, consecutive equal ones once."""
+    """Step and phase of each op of the marked line, with repeats removed."""
     found: list[tuple[int, str]] = []
     for row in recorded.at(mark):
         if (not name or row.op == f"aten.{name}") and found[-1:] != [(row.step, row.phase)]:
@@ -425,7 +425,7 @@ STEADY = """
 
 @pytest.fixture(scope="session")
 def full(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
-    """The whole of the steady script."""
+    """The complete run of the steady script."""
     folder, run = made_once(tmp_path_factory, "full", lambda folder: record(folder, STEADY).trace.path.name)
     return Recorded(folder, STEADY, opened(folder / run))
 

@@ -1,4 +1,4 @@
-"""The traps that made other tracers lie (section 9 of the design), each with a test of its name."""
+"""Known traps of tracers (section 9 of the design), with one test each."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_in_place_and_out_ops_have_their_input_from_before_and_their_output_from
     (before,) = traps.at("in place", "external")
     row = traps.op("in place")
     assert (before.digest, row.digest, traps.inputs(row)) == (floats(1, 2), floats(3, 6), [before])
-    (given,) = traps.at("out", "external")  # what was in `out` before is no input
+    (given,) = traps.at("out", "external")  # the previous content of `out` is not an input
     row = traps.op("out")
     assert (given.digest, row.digest, traps.inputs(row)) == (floats(2, 3), floats(4, 6), [given])
 
@@ -186,7 +186,7 @@ def test_types_gradients_and_the_ops_that_run_are_as_without_us(tmp_path: Path) 
 
 
 def seen(run: Path) -> tuple[list[Any], list[Any]]:
-    """All that a run's main lane says, less its clock and the one variable that was set differently."""
+    """Everything in a run's main lane, except clock times and the one variable that was set differently."""
     lane = opened(run).lanes["main"]
     rows = [tuple(row.values()) for row in lane.query('SELECT * FROM records ORDER BY "row"')]
     return rows, [e for e in lane.events if e.get("name") != "environ:PYTHONHASHSEED"]

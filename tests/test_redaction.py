@@ -1,4 +1,4 @@
-"""What looks like a credential is taken out of command lines, variables and texts; what only sounds like one stays."""
+"""Credentials are removed from command lines, variables and texts; harmless words that look similar stay."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run on another device than its script names: CUDA passed for on the CPU, a CPU script moved, and equal random numbers."""
+"""Running on another device than the script names: CUDA emulated on the CPU, a CPU script moved, and equal random numbers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.processes import Ended, bare, kept, write
 
 pytestmark = pytest.mark.torch
 
-#: A whole training script. What it says of devices is between `<` and `>`, as CUDA | as the CPU.
+#: A whole training script. Its device names are between `<` and `>`, as CUDA | as the CPU.
 TRAINING = """
     import copy, hashlib, sys, warnings
     import torch
@@ -87,19 +87,19 @@ TRAINING = """
 
 
 def on(folder: Path, within: dict[str, Any], script: str = "train.py") -> tuple[Ended, Trace]:
-    """How a script ended that was put on a device, and the run."""
+    """The exit of a script that was run on a device, and the run."""
     run = folder / "-".join(map(str, within.values()))
     launch(Plan((script,), cwd=str(folder)).with_device("other", (), within), run, "one", "device", Silent(), quiet=True)
     return kept(run), opened(run)
 
 
 def lost_in(trace: Trace) -> list[str]:
-    """What a run says that it left out."""
+    """What a run reports as missed."""
     return [event["what"] for lane in trace.lanes.values() for event in lane.events_of("lost")]
 
 
 def answers(folder: Path, within: dict[str, Any], source: str) -> tuple[dict[str, Any], Trace]:
-    """What a script printed as JSON."""
+    """The JSON that a script printed."""
     write(folder, train=source)
     ended, trace = on(folder, within)
     assert ended.status == 0, ended.said
@@ -120,8 +120,8 @@ def test_a_training_script_for_cuda_ends_on_the_cpu_with_the_weights_of_the_same
     assert lost_in(trace) == []
     assert len(trace.lanes) > 2, "the workers were not recorded"
     ops = {row["op"] for row in trace.lanes["main"].query("SELECT DISTINCT op FROM records")}
-    assert any(op.startswith("aten._foreach_") for op in ops if op), "the optimizer chose as for the CPU"
-    # batches are unpacked in the order in which workers happen to send them, which is no part of what the script does
+    assert any(op.startswith("aten._foreach_") for op in ops if op), "the optimizer chose its CPU implementation"
+    # batches are unpacked in the order in which workers send them, which is not part of what the script does
     source = (tmp_path / "train.py").read_text().splitlines()
     at = next(line for line, text in enumerate(source, 1) if "in loader:" in text)
     made = [row["op"] for row in trace.lanes["main"].query("SELECT op FROM records WHERE line = ? AND kind = 'op'", at)]
@@ -282,7 +282,7 @@ def test_a_script_that_asks_whether_there_is_a_gpu_is_told_what_the_setting_says
     write(tmp_path, train=source)
     ended, trace = on(tmp_path, {"kind": "cpu", "available": False, "mkldnn": False})
     assert ended.status == 0, ended.said
-    # what is not asked but used is there; the seed of the device is that of the only stream, where nothing else seeds it
+    # what is used without a check exists; the device's seed is that of the only stream, where nothing else seeds it
     assert json.loads(ended.out) == [[False, 0, False, False], False, "cuda:0", "torch.bfloat16", True]
     assert lost_in(trace) == []
 
@@ -359,7 +359,7 @@ def test_a_script_that_never_says_cuda_is_what_it_is_without_the_setting_and_com
     assert "size mismatch" in expected.said or "inconsistent tensor size" in expected.said, expected.said
 
     here, trace = on(tmp_path, {"kind": "cpu"})
-    assert here == expected  # its output, and the traceback that it ends with
+    assert here == expected  # its output, and its final traceback
     assert lost_in(trace) == []
 
     moved, trace = on(tmp_path, {"kind": "cuda", "pretended": True})
@@ -385,7 +385,7 @@ def test_a_script_that_says_cuda_is_left_to_itself_up_to_the_index(tmp_path: Pat
     write(tmp_path, train="import model", model=source)
     ended, trace = on(tmp_path, {"kind": "cuda", "pretended": True, "index": 1})
     assert ended.status == 0, ended.said
-    # until it spoke it was moved, because its main file says nothing
+    # until it named a device it was moved, because its main file names none
     assert json.loads(ended.out) == ["cuda:1", True, ["cuda:1", "cpu", "cpu", "cuda:1", "cuda:1", "cuda:1"]]
     assert lost_in(trace) == []
 
@@ -421,7 +421,7 @@ class Heard:
 
 
 def drawings() -> list[torch.Tensor]:
-    """Draws of all kinds, the last of which shows that the stream is where it was."""
+    """Draws of all kinds; the last one shows that the stream is in the right state."""
     torch.manual_seed(3)
     own = torch.Generator().manual_seed(5)
     grid = torch.zeros(4, 6)
@@ -472,7 +472,7 @@ def test_draws_within_a_kernel_that_cannot_be_told_are_said_to_be_lost_only_wher
     q = torch.randn(1, 2, 4, 8)
     with torch.random.fork_rng(), draws.mode_of(torch, heard, lambda _device: True)():  # type: ignore[arg-type]  # likewise
         F.scaled_dot_product_attention(q, q, q)
-        F.scaled_dot_product_attention(q, q, q, dropout_p=0.5)  # on the CPU it is composed of ops that are drawn alike
+        F.scaled_dot_product_attention(q, q, q, dropout_p=0.5)  # on the CPU it is composed of ops that draw in the same way
     assert heard.lost_things == []
 
 

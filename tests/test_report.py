@@ -1,6 +1,6 @@
-"""Every report, over every audit of `audits.py`, against the files in `reports/`.
+"""Every report, over every audit of `audits.py`, compared with the files in `reports/`.
 
-After a change that is meant, write them anew and look at the difference: `UPDATE_GOLDEN=1 pytest tests/test_report.py`.
+After an intended change, write them again and review the difference: `UPDATE_GOLDEN=1 pytest tests/test_report.py`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from tests.audits import AUDITS, PINNED, VARIED
 
 GOLDEN = Path(__file__).parent / "reports"
 REPORTS = reports()
-#: What the names of verbose reports end with.
+#: Suffix of the names of verbose reports.
 VERBOSE = ".verbose.txt"
 NAMES = [pytest.param(report, id=name) for name, report in REPORTS.items()]
 FIXTURES = list(AUDITS)
@@ -43,7 +43,7 @@ each_audit = pytest.mark.parametrize("fixture", FIXTURES)
 
 
 class Terminal(io.StringIO):
-    """A stream that says that it is a terminal."""
+    """A stream that claims to be a terminal."""
 
     def isatty(self) -> bool:
         """Say so."""
@@ -52,14 +52,14 @@ class Terminal(io.StringIO):
 
 @pytest.fixture(autouse=True)
 def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of the terminal in which the tests run."""
+    """An environment without the settings of the terminal in which the tests run."""
     for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "COLORTERM"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM", "xterm-256color")
 
 
 def rendered(name: str, audit: Audit, out: TextIO | None = None) -> str:
-    """What a report writes."""
+    """The output of a report."""
     stream = out or io.StringIO()
     REPORTS[name].render(audit, stream)
     stream.seek(0)
@@ -87,7 +87,7 @@ def test_a_report_is_as_its_golden_file(report: Report, fixture: str) -> None:
     if os.environ.get("UPDATE_GOLDEN"):
         golden.parent.mkdir(exist_ok=True)
         golden.write_text(found, encoding="utf-8", newline="\n")
-    assert golden.is_file(), f"{golden.name} is missing: look at the report, then UPDATE_GOLDEN=1"
+    assert golden.is_file(), f"{golden.name} is missing: review the report, then run with UPDATE_GOLDEN=1"
     assert found == golden.read_text(encoding="utf-8")
 
 
@@ -97,7 +97,7 @@ def test_the_verbose_report_is_as_its_golden_file(fixture: str) -> None:
     found = rendered_verbose(made(fixture))
     if os.environ.get("UPDATE_GOLDEN"):
         golden.write_text(found, encoding="utf-8", newline="\n")
-    assert golden.is_file(), f"{golden.name} is missing: look at the report, then UPDATE_GOLDEN=1"
+    assert golden.is_file(), f"{golden.name} is missing: review the report, then run with UPDATE_GOLDEN=1"
     assert found == golden.read_text(encoding="utf-8")
 
 
@@ -151,7 +151,7 @@ def test_json_is_read_back_as_it_was(fixture: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
 def test_json_is_json_whatever_the_script_is_called(encoding: str, tmp_path: Path) -> None:
-    """A name that is no text in any encoding is held as lone surrogates, which JSON does not have."""
+    """A name that is not text in any encoding is kept as lone surrogates, which JSON does not have."""
     out = io.TextIOWrapper(io.BytesIO(), encoding=encoding, newline="\n")
     path = tmp_path / "audit.json"
     path.write_text(rendered("json", made("hostile"), out), encoding=encoding)
@@ -338,7 +338,7 @@ def test_every_kind_has_a_meaning() -> None:
 def test_markdown_is_short(fixture: str) -> None:
     found = rendered("markdown", made(fixture))
     most = 125 if fixture == "hostile" else 60
-    assert len(found[: found.index("<details>")].splitlines()) < most, "what is not folded"
+    assert len(found[: found.index("<details>")].splitlines()) < most, "the part that is not folded"
     assert len(found.splitlines()) < most + 35, "with the evidence and the runs"
 
 
@@ -387,7 +387,7 @@ def test_plain_text_is_one_short_line_of_what_can_be_printed(value: str, most: i
 
 
 def alike(name: str, numbers: Iterable[int], pinned: Iterable[str] = (), varied: Iterable[str] = ()) -> list[RunOutcome]:
-    """Runs made alike; controls if they are named so."""
+    """Runs made in the same way; controls if named so."""
     role: Literal["control", "experiment"] = "control" if name == "control" else "experiment"
     return [RunOutcome(id=f"{name}-{k}", role=role, pinned=list(pinned), varied=list(varied), exit=0) for k in numbers]
 
@@ -523,7 +523,7 @@ def test_a_cause_that_does_not_explain_all_is_not_said_to() -> None:
     found = " ".join(rendered("terminal", audit).split())
     assert "(hash-seed at train.py:9); another cause remains that was not found" in found
     assert "also with all 17 factors pinned, reruns still differ" in found
-    assert "2 reruns no longer differ there;" in found, "they may differ behind it"
+    assert "2 reruns no longer differ there;" in found, "they may differ after it"
 
 
 def test_a_cause_that_is_proved_stands_before_one_that_is_not() -> None:

@@ -1,4 +1,4 @@
-"""Rules: how their files are read, what they find, what the user may accept, and the script beside each of them."""
+"""Rules: how their files are read, what they find, what the user may accept, and their test scripts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from auditor.detectors import Detector, Hit
 from auditor.errors import UsageError
 from auditor.judge import Rule, accepted, chosen, judge, load_rules, read_baseline, schema, without_baseline, write_baseline
 from auditor.judge.conditions import FIELDS, Match
-from auditor.judge.neighbour import read_neighbour
+from auditor.judge.rule_script import read_neighbour
 from auditor.results import Finding
 from auditor.trace.tables import Tables
 from tests.builder import LaneBuilder, TraceBuilder
@@ -36,7 +36,7 @@ WHOLE: dict[str, Any] = {
 
 
 def rule_of(**changes: Any) -> Rule:
-    """A rule that is like the one above but for these keys; None takes a key out."""
+    """A rule like the one above with these keys changed; None removes a key."""
     return Rule.model_validate({key: value for key, value in (WHOLE | changes).items() if value is not None}, strict=True)
 
 
@@ -49,13 +49,13 @@ def folder_of(path: Path, **files: str) -> Path:
 
 
 def write_beside(folder: Path, **sources: str) -> None:
-    """Scripts beside rules, whose names have hyphens."""
+    """Test scripts of rules, whose names have hyphens."""
     for name, source in sources.items():
         (folder / f"{name.replace('_', '-')}.py").write_text(textwrap.dedent(source).lstrip("\n"))
 
 
 def faults(folder: Path) -> list[str]:
-    """What is said of the rules of a folder, each without the folder's name."""
+    """The errors in the rules of a folder, each without the folder's name."""
     with pytest.raises(UsageError) as caught:
         load_rules([folder], plugins.detectors())
     assert caught.value.slug == "bad-rule"
@@ -65,7 +65,7 @@ def faults(folder: Path) -> list[str]:
 
 
 def found(tmp_path: Path, program: Callable[[LaneBuilder], None], rule: Rule, **facts: Any) -> list[Finding]:
-    """The findings of a rule in a run that was written by hand."""
+    """The findings of a rule in a hand-written run."""
     run = TraceBuilder(tmp_path / "run", **facts)
     program(run.lane())
     with Tables(run.sealed()) as tables:
@@ -81,9 +81,9 @@ def test_a_shipped_rule_has_all_that_a_rule_needs(path: Path) -> None:
     rule = rules[path.stem].rule
     assert rule.title[-1] not in ".!"
     assert rule.message[-1] not in ".!"
-    neighbour = read_neighbour(path.with_suffix(".py"))
-    assert any(name == rule.id for name, _ in neighbour.finds)
-    assert any(name == rule.id for name, _ in neighbour.silent)
+    script = read_neighbour(path.with_suffix(".py"))
+    assert any(name == rule.id for name, _ in script.finds)
+    assert any(name == rule.id for name, _ in script.silent)
 
 
 def test_every_script_in_the_folder_of_rules_belongs_to_a_rule() -> None:
@@ -148,18 +148,18 @@ def test_every_error_of_every_file_is_told_at_once_with_its_place(tmp_path: Path
     assert "there is no key color" in said[7]
     assert "false-positives is missing" in said[5]
     assert "did you mean never-seeded?" in said[9]
-    assert "tags is there twice" in said[8]
+    assert "tags occurs twice" in said[8]
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("", "a rule is a mapping"),
-        ("id: !!python/object/apply:os.system [true]\n", "no YAML that a rule may be"),
-        ("id: 'some-fault\n", "no YAML"),
+        ("id: !!python/object/apply:os.system [true]\n", "not valid YAML for a rule"),
+        ("id: 'some-fault\n", "not YAML"),
         ("id: 1e3\n", "id:"),
-        ("id: a\n\tb: x\n", "no YAML"),
-        ("&a a: *b\n", "no YAML"),
+        ("id: a\n\tb: x\n", "not YAML"),
+        ("&a a: *b\n", "not YAML"),
     ],
 )
 def test_what_is_no_rule_is_said_in_a_sentence_and_never_run(text: str, said: str, tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_bytes_that_are_no_text_and_folders_that_are_none_are_said(tmp_path: Pat
     folder = folder_of(tmp_path / "rules")
     (folder / "x.yaml").write_bytes(b"id: \xff\xfe")
     assert "not UTF-8" in faults(folder)[0]
-    with pytest.raises(UsageError, match=r"no folder of rules \[no-such-rules\]"):
+    with pytest.raises(UsageError, match=r"not a folder of rules \[no-such-rules\]"):
         load_rules([tmp_path / "nowhere"], {})
 
 
@@ -188,7 +188,7 @@ def test_two_rules_of_one_name_are_refused(tmp_path: Path) -> None:
         ({"match": None}, "either match or detector"),
         ({"detector": "never-seeded"}, "either match or detector"),
         ({"params": {"a": 1}}, "this rule has none"),
-        ({"match": {}}, "would fit everything"),
+        ({"match": {}}, "would match every event"),
         ({"match": {"step": {}}}, "at least one of"),
         ({"match": {"all": []}}, "at least 1 item"),
         ({"message": "{whom}"}, "there is no {whom}"),
@@ -258,7 +258,7 @@ CONDITIONS = st.recursive(
 
 
 def fits(row: dict[str, Any], match: dict[str, Any]) -> bool | None:
-    """What a condition means, said once more without SQL; None where a value is missing."""
+    """The meaning of a condition, restated without SQL; None where a value is missing."""
     parts: list[bool | None] = []
     for field, wanted in match.items():
         if field in ("all", "any"):
@@ -345,7 +345,7 @@ def test_an_interrupt_within_a_question_is_no_rule_that_fails(happened: Tables) 
         runs[0]._ask(interrupted)
         yield from ()
 
-    def interrupted() -> None:  # what DuckDB makes of the exception of a signal's handler; whether it looks in time is chance
+    def interrupted() -> None:  # DuckDB's error for an exception in a signal handler; whether it notices in time is chance
         raise RuntimeError("Query interrupted")
 
     long = Detector("long", asks, plugins.detectors()["varying-seed"].params, frozenset())
@@ -353,7 +353,7 @@ def test_an_interrupt_within_a_question_is_no_rule_that_fails(happened: Tables) 
         judge([happened], [rule_of(match=None, detector="long", message="m")], {"long": long})
 
 
-# what the user accepts
+# allowances
 
 
 def script_with(tmp_path: Path, source: str) -> tuple[Path, list[int]]:
@@ -363,7 +363,7 @@ def script_with(tmp_path: Path, source: str) -> tuple[Path, list[int]]:
 
 
 def judged(tmp_path: Path, source: str) -> list[tuple[str, int | None]]:
-    """Findings of a rule on every line that calls rand, less those that the source allows."""
+    """Findings of a rule on every line that calls rand, except those that the source allows."""
     cwd, lines = script_with(tmp_path, source)
     run = TraceBuilder(tmp_path / "run", cwd=str(cwd))
     lane = run.lane()
@@ -603,7 +603,7 @@ def test_a_rule_of_ones_own_is_tried_on_its_script_and_what_is_otherwise_is_said
     assert bad.status == 1
     assert bad.out.decode().splitlines() == [
         "failed  some-fault",
-        "        some-fault.py has no line marked '# ok: some-fault', on which the rule must be silent",
+        "        some-fault.py has no line marked '# ok: some-fault', on which the rule must find nothing",
         "        some-fault finds nothing in some-fault.py:4",
         "        some-fault finds something in some-fault.py:3",
     ]

@@ -1,4 +1,4 @@
-"""Copies of the working directory: what they hold, what they leave alone, and that a run in one is the run that would be made in place."""
+"""Copies of the working directory: their content, that the original is untouched, and that a run in a copy equals a run in place."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
 from auditor import pipeline
 from auditor.compare import compare
 from auditor.errors import LaunchError
-from auditor.launch import Snapshot, launch, moved, new_folder, remove, room
+from auditor.launch import Snapshot, launch, moved, new_folder, path_for_copy, remove
 from auditor.launch import tree as tree_module
 from auditor.launch.cache import slot
 from auditor.plan import Plan
@@ -31,7 +31,7 @@ Held = dict[str, tuple[object, ...]]
 
 
 def held(folder: Path, *, times: bool = True) -> Held:
-    """All that a folder holds: kind, mode, time and content by path."""
+    """Everything in a folder: kind, mode, time and content by path."""
     found: Held = {}
     for at, folders, files in os.walk(folder):
         for name in (*folders, *files):
@@ -62,7 +62,7 @@ def work(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def copying(work: Path, tmp_path: Path) -> None:
-    """For what a file system does not show in which copies share their blocks."""
+    """For file systems that do not show which copies share their blocks."""
     probe = work / "probe"
     probe.write_bytes(b"x" * 4096)
     if tree_module._can_share(probe, tmp_path):
@@ -72,7 +72,7 @@ def copying(work: Path, tmp_path: Path) -> None:
 
 @pytest.fixture
 def somebody() -> Iterator[Path]:
-    """A folder of a user who is not allowed everything."""
+    """A folder of a user without root's permissions."""
     with tempfile.TemporaryDirectory() as folder:
         if os.geteuid() != 0:
             yield Path(folder)
@@ -85,7 +85,7 @@ def somebody() -> Iterator[Path]:
             os.seteuid(0)
 
 
-# What a snapshot holds
+# The content of a snapshot
 
 
 def test_a_copy_of_a_snapshot_holds_what_the_folder_held(work: Path, tmp_path: Path) -> None:
@@ -293,7 +293,7 @@ def test_folders_too_deep_to_be_removed_are_not_copied(work: Path, tmp_path: Pat
     deep = work.joinpath(*"d" * 201)
     deep.mkdir(parents=True)
     snapshot = Snapshot.take(work, tmp_path / "before")
-    assert snapshot.unavailable == "it has more than 200 folders within each other"
+    assert snapshot.unavailable == "it has folders nested more than 200 deep"
     deep.rmdir()
     (deep.parent / "file").touch()
     copied = taken(work, tmp_path / "before").copy(tmp_path / "copy")
@@ -339,7 +339,7 @@ def test_a_snapshot_within_the_folder_holds_neither_itself_nor_the_runs(work: Pa
     assert sorted(os.listdir(again.copy(tmp_path / "copy"))) == ["file", "latest"]
 
 
-# What has changed since
+# Changes since the snapshot
 
 
 def test_what_is_new_gone_or_other_has_changed_and_what_was_there_before_is_an_output(work: Path, tmp_path: Path) -> None:
@@ -395,7 +395,7 @@ def test_a_file_that_is_only_linked_has_changed_if_it_was_written(work: Path, tm
     assert snapshot.outputs(work) == ["large"]
 
 
-# Copies that are other than the snapshot
+# Copies that differ from the snapshot
 
 
 def test_a_copy_can_be_without_files_and_have_others_of_another_text(work: Path, tmp_path: Path) -> None:
@@ -415,7 +415,7 @@ def test_a_copy_can_be_without_files_and_have_others_of_another_text(work: Path,
     assert (copied / "fixed").read_bytes() == b"text\r\n\xff"
     assert (copied / "fixed").stat().st_mode & 0o777 == 0o444
     assert (copied / "keep").read_text() == "k"
-    assert os.readlink(copied / "to-gone") == "out/a"  # which leads nowhere now, and not to the snapshot
+    assert os.readlink(copied / "to-gone") == "out/a"  # which dangles now, and does not lead to the snapshot
     assert held(work) == before
     assert held(snapshot.copy(tmp_path / "plain")) == before
 
@@ -452,7 +452,7 @@ def test_removing_a_copy_touches_nothing_that_its_links_lead_to(work: Path, tmp_
     (work / ".git" / "HEAD").touch()
     there = held(tmp_path, times=False)
     top = tmp_path / "1.scratch"
-    taken(work, room(top, work))
+    taken(work, path_for_copy(top, work))
     assert os.readlink(top / tmp_path.name / work.name / ".git") == str(work / ".git")
     remove(top)
     assert held(tmp_path, times=False) == there
@@ -633,7 +633,7 @@ def test_every_pinned_run_begins_with_the_snapshot_and_a_kept_copy_goes_on(work:
         assert (made(held_still, tmp_path / f"pinned-{k}").path / "stdout").read_text() == "xxx\n"
     varied = pipeline.with_factors(plan.with_before(str(before.folder), tuple(before.outputs(work))), [], ["leftover-files"])
     assert (made(varied, tmp_path / "varied").path / "stdout").read_text() == "x\n"
-    pair = moved(plan, work, before.copy(room(tmp_path / "pair.scratch", work)))
+    pair = moved(plan, work, before.copy(path_for_copy(tmp_path / "pair.scratch", work)))
     for k, wanted in enumerate(("xxx\n", "xxxx\n")):
         run = made(pair, tmp_path / f"pair-{k}")
         assert (run.path / "stdout").read_text() == wanted
@@ -788,7 +788,7 @@ def test_copies_of_one_folder_lie_at_one_place_in_every_audit(work: Path, tmp_pa
             assert again == first
     assert tops[0] == tops[1]
     with slot(tmp_path / "runs", work) as among:
-        assert among == tmp_path / "runs" / "1.scratch", "the user has said where"
+        assert among == tmp_path / "runs" / "1.scratch", "the user has chosen the folder"
 
 
 def test_what_a_killed_auditor_left_in_a_copy_is_removed_and_what_a_living_one_holds_is_not(
@@ -838,12 +838,12 @@ def test_what_is_cached_elsewhere_by_the_path_of_the_folder_is_made_anew_once_an
         assert "leftover-files" in done.said
         entries.append(sorted(os.listdir(tmp_path / "elsewhere")))
     assert entries[0] == entries[1]
-    assert 2 <= len(entries[0]) <= 3, "the folder itself, and copies of it, of which two are made at a time"
+    assert 2 <= len(entries[0]) <= 3, "the folder itself, and copies of it, two at a time"
 
 
 def test_a_bare_run_finds_in_a_copy_what_is_beside_its_folder(work: Path, tmp_path: Path) -> None:
     write(work, show="print(open('../beside/x').read(), open('../../' + __import__('sys').argv[1] + '/beside/x').read())")
     (tmp_path / "beside").mkdir()
     (tmp_path / "beside" / "x").write_text("found")
-    to = taken(work, tmp_path / "before").copy(room(tmp_path / "1.scratch", work))
+    to = taken(work, tmp_path / "before").copy(path_for_copy(tmp_path / "1.scratch", work))
     assert bare(to, "show.py", tmp_path.name).out == b"found found\n"

@@ -1,4 +1,4 @@
-"""`--self-check`: whether being recorded changed what the script does, told from what the script itself does not do twice."""
+"""`--self-check`: whether recording changed the script, as opposed to a script that does not repeat by itself."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ BY_HAND = """
         model.zero_grad()
         print(step, loss.item().hex())
     """
-#: The gradient of a value that is filled in is a sum, which torch takes in another way under any dispatch mode.
+#: The gradient of a filled value is a sum, which torch computes differently under any dispatch mode.
 FILLED = """
     import torch
     torch.manual_seed(0)
@@ -52,7 +52,7 @@ FILLED = """
 
 
 class Checked(NamedTuple):
-    """What `--self-check` came to."""
+    """The result of `--self-check`."""
 
     done: Ended
     audit: Audit
@@ -85,7 +85,7 @@ def test_a_script_that_recording_does_not_change_is_told_so(tmp_path: Path) -> N
         "its stdout, its stderr and its exit status are those of a run without us; losses, gradients, parameters and optimizer state "
         "at each of 3 steps are those of a run without a dispatch mode"
     )
-    # the run without us is one: nothing of the recorder is in it
+    # the run without the recorder is really bare
     assert (tmp_path / "runs" / "bare" / "stdout").read_bytes() == bare(tmp_path, "train.py").out
     assert not list((tmp_path / "runs" / "bare").glob("spool/*"))
     # and it is not shown twice
@@ -97,7 +97,7 @@ def test_a_script_whose_gradients_are_others_under_a_dispatch_mode_is_told_where
     found = checked(tmp_path, FILLED)
     under = (tmp_path / "runs" / "control-1" / "stdout").read_bytes()
     assert under != bare(tmp_path, "train.py").out, "on this machine both formulas give the same bits: choose another op"
-    # both recorded runs do the same: this is no divergence of the script
+    # both recorded runs agree: this is no divergence of the script
     assert (found.audit.verdict, found.done.status) == ("no-divergence-seen", 0)
     assert found.changed == ["self-check: being recorded changed its stdout and the gradients and parameters at step 0"]
     assert any(lost.what.startswith("aten.masked_fill.Tensor: under any dispatch mode") for lost in found.audit.coverage.lost)

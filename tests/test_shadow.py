@@ -1,4 +1,4 @@
-"""The shadow: what correct programs are told of (nothing), which wrong kernels are named, and that the script notices none of it."""
+"""The shadow: it reports nothing for correct programs, names wrong kernels, and the script does not notice it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TOLERANCES = as_json(load_tolerances(pipeline.shipped_rules()))
 
 
 def run_of(folder: Path, name: str, shadow: str = "", script: str = "train.py") -> Trace:
-    """Record a script of the folder, in the shadow of a reference if one is named."""
+    """Record a script of the folder, with a shadow if a reference is named."""
     plan = Plan((script,), cwd=str(folder))
     if shadow:
         plan = plan.with_shadow(shadow, TOLERANCES)
@@ -370,6 +370,6 @@ def test_the_numbers_of_a_measurement_are_what_they_are_said_to_be(tmp_path: Pat
     assert (cast["ulps"], cast["mean"]) == (2.0**-10 / 2.0**-7, 2.0**-10 / 2.0**-7 / 4)
     assert cast["error"] == 2.0**-10
     assert np.isclose(cast["norm"], (1 + (1 + 2**-10) ** 2 + 9) ** 0.5)
-    assert cast["excess"] == pytest.approx(0.25, rel=1e-3)  # an eighth of a unit, of the half that is due
+    assert cast["excess"] == pytest.approx(0.25, rel=1e-3)  # an eighth of a unit, of the bound of half a unit
     assert (root["op"], root["slot"]) == ("aten.sqrt_.default", 0)
     assert 0 < root["ulps"] <= 0.5

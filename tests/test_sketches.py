@@ -1,4 +1,4 @@
-"""Sketches: what they tell of a tensor and of the difference of two, and that a run records one of all that is made, written and met."""
+"""Sketches: what they tell about a tensor and about the difference of two, and that a run records one for every tensor."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_a_run_has_a_sketch_of_all_that_is_made_written_and_met(tmp_path: Path) 
     assert slots[batch_norm] == [0, 1, 2, 3, 4]  # the running statistics are written
     (adam, *_) = [row for row in slots if rows[row]["op"].startswith("aten._foreach_addcdiv_")]
     assert slots[adam] == [0, 1, 2, 3]
-    # a tensor that is written in part has the sketch of the part that was given
+    # a tensor that is written in part has the sketch of the given part
     (part,) = [row for row in slots if rows[row]["op"] == "aten.mul_.Tensor" and rows[row]["code"] == "out[1:].mul_(2)"]
     (at,) = [k for k, row in enumerate(found["row"].tolist()) if row == part]
     assert (found["elements"][at], found["largest"][at]) == (3, 4.0)

@@ -1,4 +1,4 @@
-"""What a source says: what is unordered and where that shows, which directories are listed unsorted, and what feeds a line."""
+"""Static analysis: what is unordered and where that matters, which directories are listed unsorted, and what feeds a line."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def found(spots: list[Spot]) -> list[tuple[int, str, str]]:
 
 
 def texts(source: str) -> list[str]:
-    """What is unordered in a source, as seen from its last line."""
+    """The unordered expressions of a source, ranked for its last line."""
     source = dedent(source).strip("\n")
     return [spot.text for spot in unordered(source, source.count("\n") + 1)]
 

@@ -1,4 +1,4 @@
-"""Runs that meet at a port, and runs that wait for ever: seen from outside, and ended with all that they started."""
+"""Runs that meet at a port, and runs that hang: observed from outside, and ended with all their processes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.processes import write
 
 
 def test_a_run_stalls_when_nothing_is_recorded_printed_started_or_computed_for_longer_than_our_patience() -> None:
-    began = time.monotonic()
+    began = round(time.monotonic())  # whole seconds: their differences are exact
     stall = Stall(30.0)
     ticks = [began + second for second in range(200)]
     assert not any(stall.seen(now, "the same", 0.001 * k) for k, now in enumerate(ticks[:30]))
@@ -54,17 +54,17 @@ def test_a_run_that_waits_for_ever_is_ended_with_what_it_started_and_its_port_is
         meeting.accept()
         """,
     )
-    monkeypatch.setattr(auditor.launch, "_PATIENCE", 4.0)
+    monkeypatch.setattr(auditor.launch, "_STALL_SECONDS", 4.0)
     launch(Plan(("train.py",), cwd=str(tmp_path)), tmp_path / "run", "run", "experiment", Silent(), quiet=True, usual=0.5)
     trace = opened(tmp_path / "run")
     assert trace.meta["stopped"] == "stalled"
     assert trace.meta["ports"] == [f"listens {port}"]
     status = Path("/proc", (tmp_path / "run" / "stdout").read_text().strip(), "status")
-    assert not status.exists() or "State:\tZ" in status.read_text()  # nobody may have reaped it yet
+    assert not status.exists() or "State:\tZ" in status.read_text()  # it may not have been reaped yet
 
 
 def test_a_run_that_sleeps_as_long_as_whole_runs_do_is_not_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, train="import time\ntime.sleep(4)\n")
-    monkeypatch.setattr(auditor.launch, "_PATIENCE", 1.0)
+    monkeypatch.setattr(auditor.launch, "_STALL_SECONDS", 1.0)
     outcome = launch(Plan(("train.py",), cwd=str(tmp_path)), tmp_path / "run", "run", "experiment", Silent(), quiet=True, usual=4.2)
     assert (outcome.exit, outcome.stopped) == (0, None)

@@ -1,4 +1,4 @@
-"""What stands in for a function behaves as that function: each that is found in a process of the user's, with every factor at work."""
+"""A wrapper behaves like the function that it replaces: every wrapper in a user's process, with all factors active."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tests.processes import SCRIPTS, bare
 from tests.test_entered import Nowhere
 
 FACTORS = plugins.factors()
-#: Those that do something in the process of the user's, wherever there is no GPU.
+#: Wrappers that are active in the user's process when there is no GPU.
 INSIDE = tuple(name for name, factor in FACTORS.items() if factor.inside is not None and factor.unavailable() is None)
 HOW = ("pinned", "varied", "watched")
 
-#: By the type of an object alone: `inspect` says which it was given, CPython whether it can be referred to weakly, and `copy` whether it
-#: can be copied.
+#: Depends on the type of an object alone: `inspect` reports what it was given, CPython whether weak references are possible, `copy` whether
+#: copies are.
 OF_THE_TYPE = ("source", "weak", "copied")
 
 

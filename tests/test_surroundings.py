@@ -1,4 +1,4 @@
-"""What surrounds the auditor may be as odd as it likes: one sentence at most, no traceback of ours, and nothing recorded is lost."""
+"""Unusual environments of the auditor: at most one sentence, no traceback of ours, and nothing recorded is lost."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ STEADY = "import torch\ntorch.ones(4321).exp()\n"
 
 
 def sentence(done: Ended) -> str:
-    """The last line of stderr, where no traceback of ours stands."""
+    """The last line of stderr, without a traceback of ours."""
     assert "Traceback" not in done.said, done.said
     assert "internal-error" not in done.said, done.said
     return done.said.splitlines()[-1] if done.said else ""
@@ -105,7 +105,7 @@ def test_a_run_goes_on_as_long_as_its_process_and_has_no_end_where_the_auditor_w
         assert opened(run).unfinished == "is still running"
         child.kill()
         child.wait(60)
-        shown = audited(tmp_path, "show", "run", "--op", "aten.exp.default")  # the script goes on without its auditor
+        shown = audited(tmp_path, "show", "run", "--op", "aten.exp.default")  # the script continues without its auditor
         assert shown.status == 0, shown.said
         assert b"float32[4321]" in shown.out
         assert shown.out.splitlines()[-1] == b"run is still running"

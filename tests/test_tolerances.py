@@ -1,4 +1,4 @@
-"""Tolerances: how their files are read, and the bounds that follow from them, held against arithmetic that is done."""
+"""Tolerances: how their files are read, and their bounds, tested against real arithmetic."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from auditor.tolerance import (
     computed_in,
     effective_roundoff,
     from_json,
+    inherited_bound,
     matching,
-    norm_carried,
-    norm_due,
+    norm_bound,
     unit_roundoff,
 )
 
@@ -36,11 +36,11 @@ SHIPPED = load_tolerances(pipeline.shipped_rules())
 FILES = sorted((pipeline.shipped_rules() / "tolerances").glob("*.yaml"))
 
 
-def due(op: str, *inputs: np.ndarray, output: np.ndarray, dtype: str = "float32", args: tuple[object, ...] = ()) -> float | None:
-    """The norm-wise due of an op with these inputs."""
+def error_bound(op: str, *inputs: np.ndarray, output: np.ndarray, dtype: str = "float32", args: tuple[object, ...] = ()) -> float | None:
+    """The norm-wise error bound of an op with these inputs."""
     tolerance = matching(SHIPPED, op)
     assert tolerance is not None
-    return norm_due(tolerance, dtype, [(x.shape, norm(x)) for x in inputs], (output.shape, norm(output)), args)
+    return norm_bound(tolerance, dtype, [(x.shape, norm(x)) for x in inputs], (output.shape, norm(output)), args)
 
 
 def norm(values: np.ndarray) -> float:
@@ -64,7 +64,7 @@ def test_a_shipped_tolerance_has_all_that_one_needs(path: Path) -> None:
     rule, faults = read_tolerance(path)
     assert faults == []
     assert rule is not None
-    assert len(rule.why) > 80, "the analysis is not told"
+    assert len(rule.why) > 80, "the error analysis is missing"
 
 
 def test_no_two_shipped_tolerances_have_the_same_glob() -> None:
@@ -111,8 +111,8 @@ def test_every_error_of_every_tolerance_is_told_at_once_with_its_place(tmp_path:
         "fourth.yaml:1:1", "second.yaml:6:1", "second.yaml:1:1", "third.yaml:1:1",
     ]  # fmt: skip
     said = "\n".join(told)
-    for words in ("references is missing", "there is no key colour", "what is not judged has no bound", "id is there twice",
-                  "the tolerance other belongs into other.yaml", "mapping"):  # fmt: skip
+    for words in ("references is missing", "there is no key colour", "an op that is not judged has no bound", "id occurs twice",
+                  "the tolerance other must be in a file named other.yaml", "mapping"):  # fmt: skip
         assert words in said, words
 
 
@@ -167,7 +167,7 @@ def test_the_order_of_the_files_decides_nothing(order: list[Tolerance]) -> None:
 def test_tolerances_go_through_the_settings_unchanged() -> None:
     text = json.dumps(as_json(SHIPPED))
     assert from_json(json.loads(text)) == SHIPPED
-    assert len(text) < 60_000, "settings travel in a variable of the environment, which holds 128 KB"
+    assert len(text) < 60_000, "settings are passed in an environment variable, which holds 128 KB"
     later = [{**one, "of-a-later-version": 1} for one in json.loads(text)]
     assert from_json(later) == SHIPPED
 
@@ -243,10 +243,10 @@ def test_products_added_in_any_order_differ_by_no_more_than_their_due(rows: int,
     for k in range(inner):
         forward += np.outer(a[:, k], b[k])
         backward += np.outer(a[:, inner - 1 - k], b[inner - 1 - k])
-    bound = due("aten.mm.default", a, b, output=forward)
+    bound = error_bound("aten.mm.default", a, b, output=forward)
     assert bound is not None
     assert norm(forward.astype(np.float64) - backward) <= bound
-    # and it is no licence: a hundredth of the terms' magnitude is far beyond
+    # and the bound is not too loose: a hundredth of the terms' magnitude is far beyond
     assert bound < 0.01 * norm(np.abs(a) @ np.abs(b)) + 1e-30
 
 
@@ -256,7 +256,7 @@ def test_numbers_added_in_any_order_differ_by_no_more_than_their_due(elements: i
     values = (np.random.default_rng(seed).standard_normal(elements) + shift).astype(np.float32)
     one, other = np.cumsum(values, dtype=np.float32)[-1:], np.cumsum(values[::-1], dtype=np.float32)[-1:]
     for op, a, b in (("aten.sum.default", one, other), ("aten.mean.default", one / np.float32(elements), other / np.float32(elements))):
-        bound = due(op, values, output=a.reshape(()))
+        bound = error_bound(op, values, output=a.reshape(()))
         assert bound is not None
         assert abs(float(a[0]) - float(b[0])) <= bound
 
@@ -265,11 +265,11 @@ def test_what_moves_numbers_may_round_once_and_carries_a_difference_as_it_is() -
     tolerance = matching(SHIPPED, "aten.relu.default")
     assert tolerance is not None
     shape = (10, 10)
-    assert norm_due(tolerance, "float32", [(shape, 100.0)], (shape, 100.0)) == pytest.approx(2 * 2.0**-24 * 100)
-    assert norm_carried(tolerance, [(shape, 100.0, 0.5)], (shape, 100.0)) == 0.5
+    assert norm_bound(tolerance, "float32", [(shape, 100.0)], (shape, 100.0)) == pytest.approx(2 * 2.0**-24 * 100)
+    assert inherited_bound(tolerance, [(shape, 100.0, 0.5)], (shape, 100.0)) == 0.5
 
 
-#: Ops of one input of 6 x 8 numbers whose rules say that norms tell what becomes of a change of it, as NumPy or a formula has them.
+#: Ops with one input of 6 x 8 numbers whose rules bound the effect of a change from norms, computed by NumPy or a formula.
 CARRIED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "aten.relu.default": lambda x: np.maximum(x, 0),
     "aten.abs.default": np.abs,
@@ -303,13 +303,13 @@ def test_a_change_of_the_input_moves_a_result_by_no_more_than_is_said(op: str, s
     stream = np.random.default_rng(seed)
     x = stream.standard_normal((6, 8)) * 2
     change = size * stream.standard_normal((6, 8))
-    if alone:  # all of the change in the element that counts most often, if one does
+    if alone:  # all of the change in the element that counts most often, if there is one
         change *= np.arange(48).reshape(6, 8) == x.argmax()
     tolerance = matching(SHIPPED, op)
     assert tolerance is not None
     out = CARRIED[op](x)
     moved = CARRIED[op](x + change) - out
-    carried = norm_carried(tolerance, [(x.shape, norm(x), norm(change))], (np.shape(out), norm(out)))
+    carried = inherited_bound(tolerance, [(x.shape, norm(x), norm(change))], (np.shape(out), norm(out)))
     assert carried is not None
     assert norm(moved) <= carried * (1 + 1e-9) + 1e-12
 
@@ -326,7 +326,7 @@ def test_of_ops_that_jump_repeat_or_multiply_norms_do_not_tell_what_a_change_bec
     tolerance = matching(SHIPPED, op)
     assert tolerance is not None
     assert tolerance.judged
-    assert norm_carried(tolerance, [((4, 4), 1.0, 0.1)] * 2, ((4, 4), 1.0)) is None
+    assert inherited_bound(tolerance, [((4, 4), 1.0, 0.1)] * 2, ((4, 4), 1.0)) is None
 
 
 def test_a_difference_is_carried_through_a_product_by_the_norm_of_the_other_side() -> None:
@@ -337,13 +337,13 @@ def test_a_difference_is_carried_through_a_product_by_the_norm_of_the_other_side
     tolerance = matching(SHIPPED, "aten.addmm.default")
     assert tolerance is not None
     given_ = [(x.shape, norm(x), norm(dx)) for x, dx in ((bias, dbias), (a, da), (b, db))]
-    carried = norm_carried(tolerance, given_, (out.shape, norm(out)))
+    carried = inherited_bound(tolerance, given_, (out.shape, norm(out)))
     assert carried is not None
     assert norm(moved - out) <= carried < 100 * norm(moved - out)
-    assert norm_carried(tolerance, given_, (out.shape, norm(out)), ("alpha", 3)) is None
-    # operands and summand may all be square: the summand stands first, and a swap would bound something else
+    assert inherited_bound(tolerance, given_, (out.shape, norm(out)), ("alpha", 3)) is None
+    # operands and summand may all be square: the summand comes first, and exchanging them would bound something else
     square = [((8, 8), 1.0, 5.0), ((8, 8), 10.0, 0.0), ((8, 8), 10.0, 0.0)]
-    assert norm_carried(tolerance, square, ((8, 8), 100.0)) == 5.0
+    assert inherited_bound(tolerance, square, ((8, 8), 100.0)) == 5.0
 
 
 @pytest.mark.parametrize(
@@ -359,7 +359,7 @@ def test_where_norms_tell_nothing_nothing_is_said(op: str, dtype: str) -> None:
     tolerance = matching(SHIPPED, op)
     assert tolerance is not None
     shape = (4, 4)
-    assert norm_due(tolerance, dtype, [(shape, 1.0), (shape, 1.0)], (shape, 1.0)) is None
+    assert norm_bound(tolerance, dtype, [(shape, 1.0), (shape, 1.0)], (shape, 1.0)) is None
 
 
 def test_a_factor_that_the_norms_do_not_tell_takes_the_bound_away() -> None:
@@ -367,9 +367,9 @@ def test_a_factor_that_the_norms_do_not_tell_takes_the_bound_away() -> None:
     tolerance = matching(SHIPPED, "aten.add.Tensor")
     assert tolerance is not None
     inputs = [(shape, 1.0), (shape, 1.0)]
-    assert norm_due(tolerance, "float32", inputs, (shape, 2.0)) is not None
-    assert norm_due(tolerance, "float32", inputs, (shape, 2.0), ("alpha", 1000)) is None
-    assert norm_due(tolerance, "float32", inputs, (shape, 2.0), (1000.0,)) is None
+    assert norm_bound(tolerance, "float32", inputs, (shape, 2.0)) is not None
+    assert norm_bound(tolerance, "float32", inputs, (shape, 2.0), ("alpha", 1000)) is None
+    assert norm_bound(tolerance, "float32", inputs, (shape, 2.0), (1000.0,)) is None
 
 
 @given(
@@ -382,8 +382,8 @@ def test_a_due_grows_with_the_numbers_and_with_the_roundoff(dtype: str, scale: f
     assert tolerance is not None
     shape = (size, size)
     count = 1 if op in ("aten.sum.default", "aten.relu.default") else 2
-    small, large = (norm_due(tolerance, dtype, [(shape, s)] * count, (shape, s)) for s in (scale, 2 * scale))
-    exact = norm_due(tolerance, "float64", [(shape, scale)] * count, (shape, scale))
+    small, large = (norm_bound(tolerance, dtype, [(shape, s)] * count, (shape, s)) for s in (scale, 2 * scale))
+    exact = norm_bound(tolerance, "float64", [(shape, scale)] * count, (shape, scale))
     assert small is not None
     assert large is not None
     assert exact is not None

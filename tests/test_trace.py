@@ -1,6 +1,6 @@
-"""The format of a trace: what is written, cut, sealed and read.
+"""The format of a trace: writing, truncation, sealing and reading.
 
-`traces/format-1` is a run as it was kept when the format was new; runs of users are as old. It is written anew, with a folder for the new
+`traces/format-1` is a run kept from when the format was new; users' runs are as old. It is written again, with a new folder for the new
 format beside it, only when the format number changes: `UPDATE_GOLDEN=1 pytest tests/test_trace.py`.
 """
 
@@ -33,9 +33,9 @@ from tests.builder import HOME, LaneBuilder, TraceBuilder, digest_of
 
 KEPT = Path(__file__).parent / "traces"
 
-#: Columns that only say where something happened, and how many of what else there was before it.
+#: Columns that only say where something happened, and how many other records came before it.
 WHERE = {"phase", "step", "module", "file", "line", "function", "code", "forward_file", "forward_line", "forward_code", "site"}
-#: More records than the first segment has room for.
+#: More records than fit in the first segment.
 LONG = 7000
 
 
@@ -68,7 +68,7 @@ def everything(lane: LaneBuilder) -> None:
 
 
 def everything_of_today(lane: LaneBuilder) -> None:
-    """What came later, behind all that was there from the first: the kept run does not have it."""
+    """Later additions, after all that the first version had: the kept run does not have them."""
     everything(lane)
     last = lane.last
     lane.event("optimizer", number=1, name="SGD", leaves=["w", "b"], written=[3, 0])
@@ -105,7 +105,7 @@ def rows_of(trace: Trace, lane: str = "main") -> list[dict[str, Any]]:
 
 
 def what(trace: Trace) -> list[int]:
-    """What of the main lane is compared."""
+    """The compared part of the main lane."""
     assert trace.main is not None
     return [int(number) for number in trace.main.compared[0]]
 
@@ -404,7 +404,7 @@ def test_many_ops_are_sealed_in_seconds(tmp_path: Path) -> None:
     assert time.monotonic() - started < 20
 
 
-# whose lane it is
+# which lane it belongs to
 
 
 @pytest.mark.parametrize(
@@ -571,7 +571,7 @@ def test_a_run_that_lost_its_process_file_still_has_its_lanes(tmp_path: Path) ->
 
 
 def long_program(lane: LaneBuilder) -> None:
-    """Two segments full, with new lines of every table and new floats all the way."""
+    """Two full segments, with new lines of every table and new floats throughout."""
     x = lane.external(line=1)
     for k in range(LONG):
         lane.module = f"Net.{k // 50}"
@@ -582,7 +582,7 @@ def long_program(lane: LaneBuilder) -> None:
 
 @dataclass(frozen=True)
 class Long:
-    """The long run: unsealed, its rows, and how many bytes of each file its last row needs."""
+    """The long run: unsealed, its rows, and the number of bytes of each file that its last row needs."""
 
     spooled: Path
     rows: list[dict[str, Any]]
@@ -631,7 +631,7 @@ def test_of_a_lane_that_is_cut_anywhere_the_rows_before_the_cut_are_left(
     shutil.rmtree(run)
     whole = long_run.rows[: len(left)]
     assert (len(left) < len(long_run.rows)) == (size < needed)
-    if name == "0.jsonl":  # places and steps may be lost that were noted before the cut
+    if name == "0.jsonl":  # places and steps noted before the truncation may be lost
         kept = [column for column in whole[0] if column not in WHERE] if whole else []
         assert [[row[key] for key in kept] for row in left] == [[row[key] for key in kept] for row in whole]
         assert all(row["file"] in (None, "train.py") for row in left)
@@ -807,7 +807,7 @@ def test_sealing_that_was_cut_short_is_made_good(tmp_path: Path) -> None:
 
 
 def test_the_remainder_of_a_spool_does_not_take_the_place_of_what_was_sealed(tmp_path: Path) -> None:
-    """Its removal was cut short, or a process that outlived the run began to record."""
+    """Its removal was interrupted, or a process that outlived the run started to record."""
     sealed = built(tmp_path / "a", everything)
     late = TraceBuilder(tmp_path / "late")
     late.lane().op("aten.relu.default")
@@ -871,7 +871,7 @@ BASE: dict[str, Any] = {
 
 
 def one_op(path: Path, changes: dict[str, Any], **facts: Any) -> Trace:
-    """A run with one op, between two others that have nothing to do with it."""
+    """A run with one op, between two unrelated ones."""
     run = TraceBuilder(path, **facts)
     lane = run.lane()
     x = lane.external(digest="x")
@@ -886,7 +886,7 @@ def one_op(path: Path, changes: dict[str, Any], **facts: Any) -> Trace:
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> list[int]:
-    """What is compared of the unchanged run."""
+    """The compared part of the unchanged run."""
     return what(one_op(tmp_path_factory.mktemp("base") / "a", {}))
 
 
@@ -975,7 +975,7 @@ def test_draws_are_not_compared_with_the_ops(tmp_path: Path) -> None:
 
 
 def test_numbers_in_tables_mean_nothing(tmp_path: Path) -> None:
-    """Ops, callsites, modules and floats that are met in another order are the same."""
+    """Ops, callsites, modules and floats in another order are the same."""
     ours = TraceBuilder(tmp_path / "a")
     everything(ours.lane())
     lines = [json.loads(line) for line in lines_of(ours.spooled()).read_text().rstrip("\0").splitlines()]
@@ -998,7 +998,7 @@ def test_numbers_in_tables_mean_nothing(tmp_path: Path) -> None:
 
 
 def kept_program(run: TraceBuilder) -> None:
-    """The run in `traces`: everything, and a lane beside the main one."""
+    """The run in `traces`: everything, and a second lane."""
     everything(run.lane())
     worker = run.lane("worker 1", [2])
     worker.draw("python", "random.shuffle", "worker's own", line=20)
@@ -1069,7 +1069,7 @@ def test_a_spool_that_an_older_version_left_is_sealed_as_it_sealed_it(kept: Path
 
 
 def test_a_run_of_today_can_be_compared_with_a_kept_one(tmp_path: Path) -> None:
-    """If this fails, what is compared has changed: runs that users keep would all differ. That is another format."""
+    """If this fails, the compared part has changed: all runs that users keep would differ. That needs a new format."""
     run = TraceBuilder(tmp_path / "a")
     kept_program(run)
     today, kept = run.sealed(), opened(Path(shutil.copytree(KEPT / f"format-{FORMAT}" / "sealed", tmp_path / "kept")))
@@ -1079,7 +1079,7 @@ def test_a_run_of_today_can_be_compared_with_a_kept_one(tmp_path: Path) -> None:
 
 
 def as_before(rows: list[dict[str, Any]], before: Trace, lane: str) -> list[dict[str, Any]]:
-    """Rows without the columns that a run did not have when it was sealed."""
+    """Rows without columns that did not exist when the run was sealed."""
     known = rows_of(before, lane)[0]
     return [{name: row[name] for name in known} for row in rows]
 
@@ -1213,7 +1213,7 @@ def test_what_a_run_printed_is_read_from_a_file_of_its_own_alone(what: str, tmp_
     assert (trace.printed("stdout"), trace.printed("stderr")) == (None, b"said")
 
 
-# The description of it all
+# The schema
 
 
 def test_the_reference_of_the_trace_is_what_its_description_makes() -> None:

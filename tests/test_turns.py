@@ -1,4 +1,4 @@
-"""Which updates make one step, for the loops that people write: real frames of real loops, with a call as an update."""
+"""Which updates form one step, for common training loops: real frames of real loops, with a call as an update."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Update = Callable[[], None]
 
 
 class Optimizers:
-    """Makes things whose call is an update."""
+    """Makes objects whose call is an update."""
 
     def __init__(self) -> None:
         numbers = itertools.count(1)

@@ -1,4 +1,4 @@
-"""Memory that nothing has written: what is made of it counts where it is shown, and scratch memory does not."""
+"""Uninitialized memory: results that depend on it are reported where they show; scratch memory is not."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.processes import audited, environment, write
 
 
 def scratch(path: Path, held: str, printed: str, *, written: int = 4, state: str = "seeded") -> Trace:
-    """A run that reads eight numbers of which it has written so many, chooses those, and draws."""
+    """A run that reads eight numbers, only some of which it has written, selects those, and draws."""
     run = TraceBuilder(path)
     lane = run.lane()
     memory = lane.op("aten.empty.memory_format", shape=[8], digest=0, line=1)

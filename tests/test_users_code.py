@@ -1,4 +1,4 @@
-"""Findings are about the user's code, in whichever process it ran."""
+"""Findings are about the user's code, in every process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is built is what users need: the recorder's boot file, the rules, the licence, the command; not the tests."""
+"""The wheel has what users need: the recorder's boot file, the rules, the licence, the command; not the tests."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [*command, "-w", str(folder), str(REPOSITORY)], capture_output=True, env=environment(), timeout=240, check=False, cwd=folder
     )
     assert done.returncode == 0, done.stderr.decode()
-    assert set(REPOSITORY.iterdir()) == before, "building leaves something behind"
+    assert set(REPOSITORY.iterdir()) == before, "building leaves files behind"
     (built,) = folder.iterdir()
     return built
 
@@ -52,7 +52,7 @@ def _read(wheel: Path, ending: str) -> str:
 
 @pytest.fixture(scope="session")
 def metadata(wheel: Path) -> email.message.Message:
-    """What an index is told."""
+    """The metadata for the package index."""
     return email.message_from_string(_read(wheel, ".dist-info/METADATA"))
 
 
@@ -64,7 +64,7 @@ def _tracked(*folders: str) -> list[str]:
         check=False,
     )
     if listed.returncode:
-        pytest.skip("this is no clone")
+        pytest.skip("not a git clone")
     return sorted(name for name in listed.stdout.decode().split("\0") if name and (REPOSITORY / name).exists())
 
 
@@ -101,13 +101,13 @@ def test_the_wheel_asks_for_torch_2_6_or_later_and_for_no_more(metadata: email.m
     assert set(requirements) == {"duckdb", "numpy", "pydantic", "pyyaml", "rich", "tomli", "torch", "typer", "xxhash"}
     assert metadata["Requires-Python"] == ">=3.10"
     assert metadata["License-Expression"] == "Apache-2.0"
-    # what the repository pins is for its own development
+    # versions pinned by the repository are for its own development
     assert "==" not in " ".join(requirements.values())
 
 
 @pytest.mark.torch
 def test_what_is_in_the_wheel_records_a_script(wheel: Path, tmp_path: Path) -> None:
-    """Installed into a folder of its own: nothing of the clone is used."""
+    """Installed into a folder of its own: nothing from the working tree is used."""
     installed = tmp_path / "installed"
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(installed)

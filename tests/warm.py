@@ -1,8 +1,8 @@
-"""`python -m tests.warm`: runs `python -m auditor` again and again, each time in a process of its own that has the imports behind it.
+"""`python -m tests.warm`: runs `python -m auditor` repeatedly, each time in a fork of a process that has already done the imports.
 
-A command takes a second of imports before it looks at its words, and the tests give some thousand commands. Each is here a fork of a
-process that has imported what the commands import and has done nothing else: no thread, no database, no file. What a command starts is
-started anew. Where the start itself is what a test is about, it starts the interpreter.
+A command spends a second on imports before it parses its words, and the tests run some thousand commands. The forked process has imported
+what the commands import and done nothing else: no thread, no database, no file. Whatever a command starts is started fresh. A test that is
+about the start itself starts the interpreter instead.
 
 A request is a line of JSON on stdin (`cwd`, `environment`, `words`, and the files `out` and `err`); the answer is the status, on a line.
 """

@@ -3,9 +3,9 @@
 An op's error is its own where
 
 1. a shadow recomputed it from the very inputs that it had (exact: nothing is inherited);
-2. its inputs are the same in both runs, byte for byte, and its results differ by more than `tolerance.norm_due`; where norms give no
+2. its inputs are the same in both runs, byte for byte, and its results differ by more than `tolerance.norm_bound`; where norms give no
    bound, by more than the shadows of both runs measured: what they were compared with is then not the same on both devices;
-3. the results differ by more than `tolerance.norm_carried` allows for the difference of the inputs, and `norm_due` besides.
+3. the results differ by more than `tolerance.inherited_bound` allows for the difference of the inputs, and `norm_bound` besides.
 
 A shadow is computed by the device's own float64 kernel, and one that has the fault too finds nothing. So the last two are asked beside it,
 and each of the three convicts alone. They are seen through sketches, so a difference counts only as far as it is sure, and that of an
@@ -35,7 +35,7 @@ import numpy as np
 from auditor.compare.align import Ints
 from auditor.compare.columns import Array, Columns
 from auditor.compare.drift import OF_SUMS, Beside, Pair
-from auditor.tolerance import Tolerance, matching, norm_carried, norm_due, unit_roundoff
+from auditor.tolerance import Tolerance, inherited_bound, matching, norm_bound, unit_roundoff
 from auditor.trace.records import Output
 
 #: By how much a sketch overestimates the norm of a difference once in 1e9: sqrt of the quantile of chi-square with 1 degree of freedom.
@@ -253,8 +253,8 @@ class _Judge:
             args = [*side.arguments(row), *([0.5] if side.floats[row] else [])]  # which floats is not asked, only whether there are any
             output = (meta.shape, norm)
             for shapes in islice(product(*(one.shapes for one in floating)), _SHAPES):
-                due = norm_due(rule, meta.dtype, [(s, one.norm) for s, one in zip(shapes, floating, strict=True)], output, args)
-                carried = 0.0 if equal else norm_carried(
+                due = norm_bound(rule, meta.dtype, [(s, one.norm) for s, one in zip(shapes, floating, strict=True)], output, args)
+                carried = 0.0 if equal else inherited_bound(
                     rule, [(s, one.norm, one.delta) for s, one in zip(shapes, floating, strict=True)], output, args
                 )  # fmt: skip
                 if due is None or carried is None:

@@ -1,10 +1,10 @@
-"""A run and rules -> findings: one finding a fault, however often it happened, and in however many ranks or workers.
+"""Applies rules to a run: one finding per fault, however often it occurred and in however many ranks or workers.
 
-A finding is about the user's code: without a line of it there is none, unless its rule says so. What a launcher or a library does by
-itself has no such line.
+A finding is about the user's code: an event without a line there gives none, unless the rule says otherwise. What a launcher or a library
+does by itself has no such line.
 
-The rules are those of `rules.py`; what they ask is answered by `conditions.py`, or by a detector. What the user has accepted is left out
-afterwards, by a comment beside the line or by a baseline (`acceptance.py`).
+`rules.py` defines the rules; `conditions.py` or a detector finds the events that match. What the user has accepted is removed afterwards:
+by a comment beside the line or by a baseline (`acceptance.py`).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from auditor.errors import TraceError
 from auditor.judge.acceptance import Allowance, allowances, read_baseline, without_allowed, without_baseline, write_baseline
-from auditor.judge.conditions import FIELDS, Match, where
-from auditor.judge.neighbour import read_neighbour
+from auditor.judge.conditions import FIELDS, Match, sql_condition
+from auditor.judge.rule_script import read_neighbour
 from auditor.judge.rules import PLACEHOLDER, Explains, Rule, RuleFile, chosen, load_rules, params_of, schema
 from auditor.judge.tolerances import load_tolerances
 from auditor.results import Finding, Level
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from auditor.trace.tables import Tables
 
 
-#: The worst first.
+#: Most severe first.
 LEVELS: tuple[Level, ...] = ("error", "warning", "note")
 
 
 def judge(runs: Sequence[Tables], rules: Iterable[Rule], detectors: Mapping[str, Detector]) -> list[Finding]:
-    """All findings of the first run, the worst first; the other runs are only compared with it.
+    """All findings of the first run, most severe first; the other runs are only compared with it.
 
-    A rule that does not hold for the run's version of torch finds nothing.
+    A rule that does not apply to the run's torch version finds nothing.
     """
     found: list[Finding] = []
     version = _torch_of(runs[0])
@@ -53,7 +53,7 @@ def judge(runs: Sequence[Tables], rules: Iterable[Rule], detectors: Mapping[str,
 
 
 def _torch_of(run: Tables) -> str | None:
-    """The version of torch that a run had; None if no process of it said."""
+    """The torch version of a run; None if none of its processes recorded it."""
     return next((str(lane.facts["torch"]) for lane in run.run.lanes.values() if lane.facts.get("torch")), None)
 
 
@@ -69,10 +69,10 @@ def _findings(rule: Rule, runs: Sequence[Tables], detectors: Mapping[str, Detect
 
 
 def _matching(match: Match, run: Tables) -> Iterator[Hit]:
-    """The happenings that fit, one hit for each place in the user's code, by its first one."""
+    """The matching events: one hit for each place in the user's code, described by its first event."""
     from auditor.detectors import Hit
 
-    condition, given = where(match)
+    condition, given = sql_condition(match)
     firsts = ", ".join(f'first("{name}" ORDER BY "row", nth NULLS LAST) AS "{name}"' for name in FIELDS if name not in ("file", "line"))
     for row in run.query(
         "SELECT file, line, count(*) AS count, count(DISTINCT step) FILTER (WHERE phase IS DISTINCT FROM 'setup') AS steps, "
@@ -84,7 +84,7 @@ def _matching(match: Match, run: Tables) -> Iterator[Hit]:
 
 
 def _merged(hits: Iterable[Hit]) -> list[Hit]:
-    """One hit for what several lanes did alike at one place, which tells of the first."""
+    """Merge the hits of lanes that did the same at one place into one, described by the first."""
     made: dict[tuple[object, ...], list[Hit]] = {}
     for hit in hits:
         known = made.setdefault((hit.file, hit.line, hit.values.get("subject")), [])
@@ -99,7 +99,8 @@ def _merged(hits: Iterable[Hit]) -> list[Hit]:
 
 
 def _finding(rule: Rule, hit: Hit, run: Tables) -> Finding:
-    said = {**hit.values, "count": hit.count, "often": _often(hit.steps, max((lane.steps for lane in run.run.lanes.values()), default=0))}
+    steps = max((lane.steps for lane in run.run.lanes.values()), default=0)
+    said = {**hit.values, "count": hit.count, "often": _step_share(hit.steps, steps)}
     message = PLACEHOLDER.sub(lambda name: str(said.get(name[1], name[0])), rule.message) + _in_lanes(hit.lanes)
     evidence = {name: value for name, value in hit.values.items() if value is not None and name not in ("file", "line", "code")}
     if set(hit.lanes) - {"main"}:
@@ -111,15 +112,15 @@ def _finding(rule: Rule, hit: Hit, run: Tables) -> Finding:
     )  # fmt: skip
 
 
-def _often(steps: int, of: int) -> str:
-    """In how many of the run's steps, as a clause; empty where there are not several."""
+def _step_share(steps: int, of: int) -> str:
+    """In how many of the run's steps, as a clause; empty for a single step."""
     if of < 2 or not steps:
         return ""
     return f" (in each of {of} steps)" if steps >= of else f" (in {steps} of {of} steps)"
 
 
 def _in_lanes(lanes: Iterable[str]) -> str:
-    """Where it was seen, as a clause: `(in ranks 0 and 1)`; empty for what is the script's main thread alone."""
+    """The lanes of a hit as a clause, `(in ranks 0 and 1)`; empty if it is only the script's main thread."""
     from auditor.detectors import listed
 
     found = sorted(lanes, key=in_order)
@@ -133,14 +134,14 @@ def _in_lanes(lanes: Iterable[str]) -> str:
 
 
 def accepted(findings: Sequence[Finding], run: Tables, judged: Iterable[Rule]) -> list[Finding]:
-    """The findings without those that a comment in the source allows, with notes on comments that are wrong or of no use."""
+    """The findings that no comment in the source allows, and notes on comments that are wrong or unused."""
     cwd = Path(run.run.meta.get("cwd") or "")
     files = [row["file"] for row in run.query('SELECT DISTINCT file FROM "all" WHERE file IS NOT NULL ORDER BY file')]
     made: list[Allowance] = []
     for file in files:
         try:
             made += allowances(file, (cwd / file).read_text("utf-8"))
-        except (OSError, UnicodeDecodeError):  # a file that is gone, or <stdin>
+        except (OSError, UnicodeDecodeError):  # a deleted file, or <stdin>
             continue
     return without_allowed(findings, made, {rule.id for rule in judged})
 

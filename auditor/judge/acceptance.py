@@ -1,4 +1,4 @@
-"""What the user has accepted: a comment beside the line, `# repro-audit: allow RULE because ...`, or a baseline of today's findings."""
+"""Findings that the user has accepted: by a comment beside the line, `# repro-audit: allow RULE because ...`, or in a baseline file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BASELINE_FORMAT = 1
 
 @dataclass(frozen=True)
 class Allowance:
-    """One comment: which rules it allows in which lines, and why."""
+    """One comment: which rules it allows, in which lines, and why."""
 
     file: str
     line: int
@@ -33,13 +33,13 @@ class Allowance:
 
 
 def allowances(file: str, source: str) -> Iterator[Allowance]:
-    """The allowances in a file. A comment stands for the whole statement that it is in or, on a line of its own, for the next one."""
+    """The allowances in a file. A comment applies to the whole statement that contains it; on a line of its own, to the next one."""
     if "repro-audit:" not in source:
-        return  # nearly always: parsing it would cost time, and repeat the warnings that Python has for it
+        return  # nearly every file: parsing it would cost time and repeat Python's warnings about it
     try:
         comments = [t for t in tokenize.generate_tokens(io.StringIO(source).readline) if t.type == tokenize.COMMENT]
         spans = sorted(_spans(ast.parse(source)))
-    except (SyntaxError, tokenize.TokenError, ValueError):  # what Python itself refuses did not run either
+    except (SyntaxError, tokenize.TokenError, ValueError):  # Python refuses this source too, so it did not run
         return
     for comment in comments:
         found = _ALLOW.match(comment.string)
@@ -55,7 +55,7 @@ def allowances(file: str, source: str) -> Iterator[Allowance]:
 
 
 def _spans(tree: ast.AST) -> Iterator[tuple[int, int]]:
-    """First and last line of each statement; of one that holds others, those of its head."""
+    """First and last line of each statement; of a compound statement, those of its head."""
     for node in ast.walk(tree):
         if isinstance(node, ast.stmt):
             body = getattr(node, "body", None)
@@ -64,15 +64,15 @@ def _spans(tree: ast.AST) -> Iterator[tuple[int, int]]:
 
 
 def without_allowed(findings: Sequence[Finding], made: Iterable[Allowance], judged: set[str]) -> list[Finding]:
-    """The findings that no allowance silences, and notes on allowances that are wrong or of no use.
+    """The findings that no allowance silences, and notes on allowances that are wrong or unused.
 
-    `judged` are the rules that were applied: an allowance for another one may be of use elsewhere.
+    `judged` are the rules that were applied: an allowance for any other rule may be used elsewhere.
     """
     silent: set[int] = set()
     notes = []
     for allowance in made:
         if not allowance.rules or not allowance.why:
-            lacks = "which rule it allows" if not allowance.rules else f"why {' and '.join(allowance.rules)} may stand here"
+            lacks = "the rule that it allows" if not allowance.rules else f"why {' and '.join(allowance.rules)} is acceptable here"
             notes.append(_note(allowance, "unreasoned-allowance", "warning", f"the comment does not say {lacks}, so it silences nothing"))
             continue
         for rule in allowance.rules:
@@ -83,7 +83,7 @@ def without_allowed(findings: Sequence[Finding], made: Iterable[Allowance], judg
             silent.update(hit)
             if not hit and rule in judged:
                 notes.append(
-                    _note(allowance, "unused-allowance", "note", f"nothing is found any more that {rule} would have to be allowed for")
+                    _note(allowance, "unused-allowance", "note", f"{rule} finds nothing here any more, so the allowance is unused")
                 )
     return [finding for k, finding in enumerate(findings) if k not in silent] + notes
 
@@ -91,18 +91,18 @@ def without_allowed(findings: Sequence[Finding], made: Iterable[Allowance], judg
 def _note(allowance: Allowance, rule: str, level: Level, message: str) -> Finding:
     return Finding(
         rule=rule, level=level, file=allowance.file, line=allowance.line, message=message,
-        instead="# repro-audit: allow RULE because REASON, or no such comment",
+        instead="# repro-audit: allow RULE because REASON, or remove the comment",
     )  # fmt: skip
 
 
 def _key(finding: Finding) -> str:
-    """What a finding is known by when lines have moved: the text of its line, not its number."""
+    """What identifies a finding when lines have moved: the text of its line, not its number."""
     code = " ".join((finding.code or "").split())
     return "\t".join([finding.rule, finding.file or "", code, str(finding.evidence.get("subject", ""))])
 
 
 def write_baseline(findings: Iterable[Finding], file: Path) -> None:
-    """Keep the findings of today. Raises UsageError `output-unwritable`."""
+    """Write today's findings to a file. Raises UsageError `output-unwritable`."""
     entries = [
         {"rule": f.rule, "file": f.file, "code": f.code, "subject": f.evidence.get("subject"), "message": f.message} for f in findings
     ]
@@ -113,7 +113,7 @@ def write_baseline(findings: Iterable[Finding], file: Path) -> None:
 
 
 def read_baseline(file: Path) -> Counter[str]:
-    """What a baseline has, and how often. Raises UsageError `bad-baseline`."""
+    """The entries of a baseline and their counts. Raises UsageError `bad-baseline`."""
     try:
         read = load(files.read(file.resolve()))
         if read["format"] != BASELINE_FORMAT:
@@ -126,14 +126,14 @@ def read_baseline(file: Path) -> Counter[str]:
         )
     except OSError as error:
         raise UsageError(
-            "bad-baseline", f"cannot read the baseline {file}: {error.strerror or error}; --write-baseline makes one"
+            "bad-baseline", f"cannot read the baseline {file}: {error.strerror or error}; create one with --write-baseline"
         ) from error
     except (ValueError, KeyError, TypeError) as error:
-        raise UsageError("bad-baseline", f"{file} is no baseline: --write-baseline makes one") from error
+        raise UsageError("bad-baseline", f"{file} is not a baseline; create one with --write-baseline") from error
 
 
 def without_baseline(findings: Sequence[Finding], baseline: Counter[str]) -> list[Finding]:
-    """The findings that are not in the baseline, each entry of which stands for one."""
+    """The findings that are not in the baseline; each entry accounts for one finding."""
     known = baseline.copy()
     new = []
     for finding in findings:

@@ -1,7 +1,7 @@
-"""The `match` of a rule: conditions on what happened in a run, as SQL with parameters.
+"""The `match` of a rule: conditions on the recorded events of a run, as SQL with parameters.
 
-A condition is a mapping of fields to what they must be, all of them; `all`, `any` and `none` combine conditions. There is no expression
-language: the words of a rule file never become SQL, only parameters of it, so a stranger's rule can be slow or wrong, but does nothing.
+A condition maps fields to required values, and all must hold; `all`, `any` and `none` combine conditions. There is no expression language:
+text from a rule file never becomes SQL, only a parameter of it, so a third-party rule can be slow or wrong, but it cannot execute anything.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Phase = Literal["setup", "forward", "backward", "optimizer"]
 
 
 class Compare(BaseModel):
-    """Comparison of a number."""
+    """Comparison with a number."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -34,7 +34,7 @@ class Compare(BaseModel):
 
 
 class Not(BaseModel):
-    """Anything but this; of a missing value, true."""
+    """Anything but this value; true for a missing value."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -43,14 +43,14 @@ class Not(BaseModel):
 
 _OPERATORS = {"eq": "=", "ne": "<>", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 
-_Text = Annotated[str | list[str] | Not, Field(description="a text or glob (* ? [...]), or several of which one must fit, or {no: ...}")]
+_Text = Annotated[str | list[str] | Not, Field(description="a text or glob (* ? [...]), or several, one of which must match, or {no: ...}")]
 _Number = Annotated[int | Compare, Field(description="a number, or comparisons such as {ge: 1}")]
 _Flag = Annotated[bool, Field(description="true or false")]
 
-#: What can be asked of a happening -> how, and what it is.
+#: Field of an event -> how a condition on it is written, and its meaning.
 FIELDS: dict[str, tuple[Any, str]] = {
     "kind": (Kind | list[Kind], "what happened"),
-    "op": (_Text, "name of the op, of the function that drew or seeded, or what was done with a file"),
+    "op": (_Text, "name of the op, of the function that drew or seeded, or of the operation on a file"),
     "stream": (_Text, "random stream: torch-cpu, torch-cuda:0, torch-own, numpy, numpy-own, python, python-own, os-entropy"),
     "name": (_Text, "name of a setting"),
     "value": (_Text, "a seed, or the value of a setting, as text"),
@@ -67,22 +67,22 @@ FIELDS: dict[str, tuple[Any, str]] = {
     "phase": (Phase | list[Phase], "phase"),
     "step": (_Number, "step, from 0"),
     "lane": (_Text, "thread or process"),
-    "file": (_Text, "the user's file"),
-    "line": (_Number, "line in it"),
-    "function": (_Text, "the user's function"),
-    "code": (_Text, "the line's text"),
+    "file": (_Text, "the user's source file"),
+    "line": (_Number, "line in that file"),
+    "function": (_Text, "function of the user's code"),
+    "code": (_Text, "source text of the line"),
 }
 
 Fields: type[BaseModel] = create_model(
     "Condition",
     __config__=ConfigDict(extra="forbid", frozen=True),
-    __doc__="Fields and what they must be, all of them.",
+    __doc__="Fields and their required values; all must match.",
     **{name: (Annotated[kind | None, Field(description=what)], None) for name, (kind, what) in FIELDS.items()},  # type: ignore[call-overload]
 )
 
 
 class Match(Fields):  # made above, from the same table as the SQL
-    """Conditions on one happening. Beside fields: `all`, `any` and `none` of further conditions."""
+    """Conditions on one event. Beside fields: `all`, `any` and `none` with further conditions."""
 
     all: Annotated[list[Match] | None, Field(min_length=1)] = None
     any: Annotated[list[Match] | None, Field(min_length=1)] = None
@@ -91,12 +91,12 @@ class Match(Fields):  # made above, from the same table as the SQL
     @model_validator(mode="after")
     def _something(self) -> Match:
         if not self.model_fields_set:
-            raise ValueError("a condition without fields would fit everything")
+            raise ValueError("a condition without fields would match every event")
         return self
 
 
-def where(match: Match) -> tuple[str, list[object]]:
-    """The condition as the text behind WHERE, and its parameters in order."""
+def sql_condition(match: Match) -> tuple[str, list[object]]:
+    """The condition as the text after WHERE, and its parameters in order."""
     parts: list[str] = []
     given: list[object] = []
 
@@ -107,24 +107,24 @@ def where(match: Match) -> tuple[str, list[object]]:
     for name in FIELDS:
         wanted = getattr(match, name)
         if wanted is not None:
-            add(_test(f'"{name}"', wanted))
+            add(_field_condition(f'"{name}"', wanted))
     for word, joined in (("all", " AND "), ("any", " OR ")):
         if (inner := getattr(match, word)) is not None:
-            tests = [where(one) for one in inner]
+            tests = [sql_condition(one) for one in inner]
             add(("(" + joined.join(sql for sql, _ in tests) + ")", [value for _, values in tests for value in values]))
     for one in match.none or ():
-        sql, values = where(one)
+        sql, values = sql_condition(one)
         add((f"NOT coalesce({sql}, false)", values))
     return "(" + " AND ".join(parts) + ")", given
 
 
-def _test(field: str, wanted: Any) -> tuple[str, list[object]]:
-    """One field's test."""
+def _field_condition(field: str, wanted: Any) -> tuple[str, list[object]]:
+    """The test of one field."""
     if isinstance(wanted, Not):
-        sql, given = _test(field, wanted.no)
+        sql, given = _field_condition(field, wanted.no)
         return f"NOT coalesce({sql}, false)", given
     if isinstance(wanted, list):
-        tests = [_test(field, one) for one in wanted]
+        tests = [_field_condition(field, one) for one in wanted]
         return "(" + " OR ".join(sql for sql, _ in tests) + ")", [value for _, values in tests for value in values]
     if isinstance(wanted, Compare):
         chosen = {word: getattr(wanted, word) for word in _OPERATORS if getattr(wanted, word) is not None}

@@ -1,4 +1,4 @@
-"""Rule files: what one holds, and how a folder of them is read. Every error of every file is told at once, with its place."""
+"""Rule files: their fields, and how a folder of them is read. Reading reports every error of every file at once, with its position."""
 
 from __future__ import annotations
 
@@ -23,35 +23,35 @@ from auditor.results import About, Kind, Level
 if TYPE_CHECKING:
     from auditor.detectors import Detector
 
-#: Placeholders of a message: a name in braces and nothing else, so that a message from a stranger is words and no program.
+#: Placeholders of a message: a name in braces and nothing else, so that a third-party message is text and never a program.
 PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 
-#: What a message may say of the happenings that a `match` found.
+#: Placeholders for the message of a rule with a `match`.
 MATCH_VALUES = frozenset({*FIELDS, "count", "often"})
 
-#: One bound of the versions that a rule holds for: `>=2.6`.
+#: One bound on the torch versions of a rule: `>=2.6`.
 _BOUND = re.compile(r"(>=|<=|==|!=|>|<)\s*(\d+(?:\.\d+)*)")
 _RELEASE = re.compile(r"\d+(?:\.\d+)*")
-_COMPARED: dict[str, Callable[[tuple[int, ...], tuple[int, ...]], bool]] = {
+_COMPARISONS: dict[str, Callable[[tuple[int, ...], tuple[int, ...]], bool]] = {
     ">=": operator.ge, "<=": operator.le, "==": operator.eq, "!=": operator.ne, ">": operator.gt, "<": operator.lt,
 }  # fmt: skip
 
-#: Name of the folder, within one of rules, that holds tolerances (`tolerances.py`).
+#: Name of the folder within a folder of rules that holds tolerances (`tolerances.py`).
 TOLERANCES = "tolerances"
 
 _LINE = Annotated[str, Field(min_length=1)]
 
 
 class Explains(BaseModel):
-    """Which divergence a finding of a rule explains: a fact about its place, and no sentence."""
+    """Which divergence a finding of a rule explains, as a relation between their places."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kinds: Annotated[list[Kind], Field(min_length=1, description="kinds of divergence that it makes")]
+    kinds: Annotated[list[Kind], Field(min_length=1, description="kinds of divergence that the fault causes")]
     relation: Annotated[
         About,
         Field(
-            description="how it is seen to be about a divergence: `line`, it is there; `feeds`, its line gives what is used there; "
+            description="how a finding relates to a divergence: `line`, same line; `feeds`, its line provides a value that is used there; "
             "`rows`, the divergence is at one of the records that the detector names; `lanes`, it is in one of the lanes that the detector "
             "names, or where what they wrote is used"
         ),
@@ -59,29 +59,29 @@ class Explains(BaseModel):
     symptom: Annotated[
         bool,
         Field(
-            description="a factor that makes the runs agree only makes the fault repeat: the finding goes before it, and no seed is a fix"
+            description="a factor that makes the runs agree only makes the fault repeat: the finding takes precedence, and no seed is a fix"
         ),
     ] = False
 
 
 class Rule(BaseModel):
-    """One rule: a fault, how it is seen in a run, and what to do about it."""
+    """One rule: a fault, how to detect it in a run, and what to do about it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, title="repro-audit rule")
 
     id: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$", description="names the fault and reads well after 'allow'")]
     title: Annotated[_LINE, Field(description="the fault in one line")]
-    why: Annotated[_LINE, Field(description="why it matters, for somebody who has not met it")]
+    why: Annotated[_LINE, Field(description="why it matters, for a reader who has never met it")]
     level: Annotated[Level, Field(description="error: the run is wrong; warning: it may not repeat elsewhere; note: worth knowing")]
-    match: Annotated[Match | None, Field(description="which recorded happenings are findings")] = None
-    detector: Annotated[str | None, Field(description="the named detector that finds it, where order matters")] = None
-    params: Annotated[dict[str, Any], Field(description="settings of the detector")] = {}
-    torch: Annotated[str | None, Field(description="the versions of torch that it holds for, as in '>=2.6,<2.15'; without it, all")] = None
-    explains: Annotated[Explains | None, Field(description="which divergence a finding of it explains, if any")] = None
-    needs_line: Annotated[bool, Field(alias="needs-line", description="whether there is no finding without a line of the user's")] = True
+    match: Annotated[Match | None, Field(description="recorded events that are findings")] = None
+    detector: Annotated[str | None, Field(description="the named detector that finds it, for conditions on order")] = None
+    params: Annotated[dict[str, Any], Field(description="parameters of the detector")] = {}
+    torch: Annotated[str | None, Field(description="the torch versions that it applies to, as in '>=2.6,<2.15'; without it, all")] = None
+    explains: Annotated[Explains | None, Field(description="which divergence a finding explains, if any")] = None
+    needs_line: Annotated[bool, Field(alias="needs-line", description="whether it needs a line in the user's code")] = True
     message: Annotated[_LINE, Field(description="the finding in one sentence, with {placeholders}")]
     instead: Annotated[_LINE, Field(description="what to do instead")]
-    false_positives: Annotated[_LINE, Field(alias="false-positives", description="when it is no fault")]
+    false_positives: Annotated[_LINE, Field(alias="false-positives", description="when it is not a fault")]
     references: Annotated[list[Annotated[str, Field(pattern="^https://")]], Field(min_length=1, description="where it is documented")]
     tags: Annotated[list[str], Field(min_length=1)]
 
@@ -90,7 +90,7 @@ class Rule(BaseModel):
         if (self.match is None) == (self.detector is None):
             raise ValueError("a rule has either match or detector")
         if self.params and self.detector is None:
-            raise ValueError("params are settings of a detector, and this rule has none")
+            raise ValueError("params belong to a detector, and this rule has none")
         if self.match is not None:
             unknown = sorted(set(PLACEHOLDER.findall(self.message)) - MATCH_VALUES)
             if unknown:
@@ -106,30 +106,30 @@ class Rule(BaseModel):
 
     @property
     def forecast(self) -> bool:
-        """Whether it tells what would be on a GPU, and nothing that was wrong in the run."""
+        """Whether it forecasts what a run on a GPU would do, and reports no fault of this run."""
         return "forecast" in self.tags
 
     def holds_for(self, version: str | None) -> bool:
-        """Whether it holds for this version of torch; where the run does not tell its version, nothing speaks against it."""
+        """Whether it applies to this torch version; a run that does not record its version is not excluded."""
         release = _RELEASE.match(version or "")
         if self.torch is None or release is None:
             return True
         made = _numbers(release[0])
-        return all(_COMPARED[sign](made, bound) for sign, bound in _bounds(self.torch))
+        return all(_COMPARISONS[sign](made, bound) for sign, bound in _bounds(self.torch))
 
 
 def _bounds(versions: str) -> list[tuple[str, tuple[int, ...]]]:
     """`>=2.6,<2.15` as signs and numbers. Raises ValueError for anything else."""
     found = [_BOUND.fullmatch(part.strip()) for part in versions.split(",")]
     if not all(found):
-        raise ValueError(f"{versions!r} is no list of bounds such as '>=2.6,<2.15'")
+        raise ValueError(f"{versions!r} is not a list of bounds such as '>=2.6,<2.15'")
     return [(bound[1], _numbers(bound[2])) for bound in found if bound]
 
 
 def _numbers(release: str) -> tuple[int, ...]:
-    """`2.13.0` as numbers, without the zeros at its end: 2.13 and 2.13.0 are one version.
+    """`2.13.0` as numbers without trailing zeros: 2.13 and 2.13.0 are one version.
 
-    What stands behind the release does not count: 2.14.0a0 has what 2.14 will have, and 2.13.0+cpu is 2.13.0.
+    Anything after the release is ignored: 2.14.0a0 has what 2.14 will have, and 2.13.0+cpu is 2.13.0.
     """
     numbers = [int(part) for part in release.split(".")]
     while len(numbers) > 1 and not numbers[-1]:
@@ -139,7 +139,7 @@ def _numbers(release: str) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Fault:
-    """Something wrong with a rule file, and where."""
+    """One error in a rule file, with its position."""
 
     file: Path
     line: int
@@ -152,19 +152,19 @@ class Fault:
 
 @dataclass(frozen=True)
 class RuleFile:
-    """A rule and where it stands."""
+    """A rule and its path."""
 
     rule: Rule
     path: Path
 
 
 def load_rules(folders: Iterable[Path], detectors: Mapping[str, Detector]) -> dict[str, RuleFile]:
-    """All rules of the folders, by id. Raises UsageError: `bad-rule` with every fault of every file, `no-such-rules`."""
+    """All rules of the folders, by id. Raises UsageError: `bad-rule` with every error of every file, `no-such-rules`."""
     found: dict[str, RuleFile] = {}
     faults: list[Fault] = []
     for folder in folders:
         if not folder.is_dir():
-            raise UsageError("no-such-rules", f"{folder} is no folder of rules")
+            raise UsageError("no-such-rules", f"{folder} is not a folder of rules")
         for file in rule_files(folder):
             rule, wrong = read_rule(file, detectors)
             faults += wrong
@@ -179,7 +179,10 @@ def load_rules(folders: Iterable[Path], detectors: Mapping[str, Detector]) -> di
 
 
 def chosen(rules: Mapping[str, RuleFile], select: Sequence[str], ignore: Sequence[str]) -> list[Rule]:
-    """The rules that are selected and not ignored, by name (a glob) or tag. Raises UsageError `no-such-rule` for a word that fits none."""
+    """The selected rules without the ignored ones, by name (a glob) or tag.
+
+    Raises UsageError `no-such-rule` for a word that matches none.
+    """
     everything = [file.rule for file in rules.values()]
 
     def named(word: str) -> set[str]:
@@ -196,13 +199,13 @@ def chosen(rules: Mapping[str, RuleFile], select: Sequence[str], ignore: Sequenc
 
 
 def rule_files(folder: Path) -> list[Path]:
-    """The rule files of a folder and those below it, in order of their names; `tolerances` folders hold something else."""
+    """The rule files of a folder and its subfolders, sorted by name; `tolerances` folders are left out."""
     found = sorted([*folder.rglob("*.yaml"), *folder.rglob("*.yml")])
     return [file for file in found if TOLERANCES not in file.relative_to(folder).parts[:-1]]
 
 
 def read_mapping(file: Path) -> tuple[yaml.Node | None, Any, list[Fault]]:
-    """The tree of a YAML file, what it holds, and what is wrong with it as a mapping; the tree is None where nothing more can be said."""
+    """The tree of a YAML file, its data, and the errors in it as a mapping; the tree is None if the file cannot be checked further."""
     try:
         tree = tree_of(file)
     except UnicodeDecodeError as error:
@@ -212,7 +215,7 @@ def read_mapping(file: Path) -> tuple[yaml.Node | None, Any, list[Fault]]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        return None, None, [Fault(file, line, column, f"no YAML: {getattr(error, 'problem', None) or error}")]
+        return None, None, [Fault(file, line, column, f"not YAML: {getattr(error, 'problem', None) or error}")]
     if not isinstance(tree, yaml.MappingNode):
         return None, None, [Fault(file, 1, 1, "a rule is a mapping of keys to values")]
     faults = list(_repeated_keys(file, tree))
@@ -222,23 +225,23 @@ def read_mapping(file: Path) -> tuple[yaml.Node | None, Any, list[Fault]]:
         return (
             None,
             None,
-            [Fault(file, *_at(getattr(error, "problem_mark", None)), f"no YAML that a rule may be: {getattr(error, 'problem', error)}")],
+            [Fault(file, *_at(getattr(error, "problem_mark", None)), f"not valid YAML for a rule: {getattr(error, 'problem', error)}")],
         )
     return tree, data, faults
 
 
 def faults_of(error: ValidationError, file: Path, tree: yaml.Node) -> list[Fault]:
-    """What a validation found wrong, each with its place in the file."""
-    told: dict[tuple[object, ...], Fault] = {}  # of the branches of a union only the first, which is the plainest
+    """The errors of a validation, each with its position in the file."""
+    told: dict[tuple[object, ...], Fault] = {}  # of the branches of a union only the first, which is the simplest
     for one in error.errors():
         place = _place(tree, one["loc"])
         missing = one["loc"][-1] if one["type"] in ("missing", "extra_forbidden") else ""
-        told.setdefault((*place, missing), Fault(file, *place, _said(one)))
+        told.setdefault((*place, missing), Fault(file, *place, _message(one)))
     return list(told.values())
 
 
 def read_rule(file: Path, detectors: Mapping[str, Detector]) -> tuple[Rule | None, list[Fault]]:
-    """The rule of one file, or what is wrong with it."""
+    """The rule of one file, or the errors in it."""
     tree, data, faults = read_mapping(file)
     if tree is None:
         return None, faults
@@ -246,20 +249,20 @@ def read_rule(file: Path, detectors: Mapping[str, Detector]) -> tuple[Rule | Non
         rule = Rule.model_validate(data, strict=True)
     except ValidationError as error:
         return None, [*faults, *faults_of(error, file, tree)]
-    faults += [Fault(file, *_place(tree, path), message) for path, message in _about_its_detector(rule, detectors)]
+    faults += [Fault(file, *_place(tree, path), message) for path, message in _detector_faults(rule, detectors)]
     if file.stem != rule.id:
-        faults.append(Fault(file, *_place(tree, ("id",)), f"the rule {rule.id} belongs into {rule.id}{file.suffix}"))
+        faults.append(Fault(file, *_place(tree, ("id",)), f"the rule {rule.id} must be in a file named {rule.id}{file.suffix}"))
     return (None if faults else rule), faults
 
 
 @cache
 def params_of(params: type[Any]) -> TypeAdapter[Any]:
-    """What validates the parameters of a detector, made once: making it takes longer than judging a short run by it."""
+    """The validator of a detector's parameters, made once: making it takes longer than judging a short run with it."""
     return TypeAdapter(params)
 
 
-def _about_its_detector(rule: Rule, detectors: Mapping[str, Detector]) -> Iterator[tuple[tuple[str, ...], str]]:
-    """What is wrong between a rule and its detector, and where in the rule."""
+def _detector_faults(rule: Rule, detectors: Mapping[str, Detector]) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Mismatches between a rule and its detector, each with its path in the rule."""
     if rule.detector is None:
         return
     detector = detectors.get(rule.detector)
@@ -271,11 +274,11 @@ def _about_its_detector(rule: Rule, detectors: Mapping[str, Detector]) -> Iterat
         params_of(detector.params).validate_python(rule.params, extra="forbid")
     except ValidationError as error:
         for one in error.errors():
-            yield ("params", *(str(part) for part in one["loc"])), f"params of {rule.detector}: {_said(one)}"
+            yield ("params", *(str(part) for part in one["loc"])), f"params of {rule.detector}: {_message(one)}"
     unknown = sorted(set(PLACEHOLDER.findall(rule.message)) - detector.values - {"count", "often"})
     if unknown:
         says = f"{', '.join(sorted(detector.values))}, count and often"
-        yield ("message",), f"message: {rule.detector} says no {{{unknown[0]}}}; it says {says}"
+        yield ("message",), f"message: {rule.detector} has no placeholder {{{unknown[0]}}}; it has {says}"
 
 
 def schema() -> dict[str, Any]:
@@ -285,13 +288,13 @@ def schema() -> dict[str, Any]:
 
 
 def _repeated_keys(file: Path, node: yaml.Node) -> Iterator[Fault]:
-    """YAML takes the last of two equal keys without a word."""
+    """Keys that occur twice in a mapping: YAML silently takes the last."""
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
             if isinstance(key, yaml.ScalarNode):
                 if key.value in seen:
-                    yield Fault(file, *_at(key.start_mark), f"{key.value} is there twice")
+                    yield Fault(file, *_at(key.start_mark), f"{key.value} occurs twice")
                 seen.add(key.value)
             yield from _repeated_keys(file, value)
     elif isinstance(node, yaml.SequenceNode):
@@ -300,13 +303,13 @@ def _repeated_keys(file: Path, node: yaml.Node) -> Iterator[Fault]:
 
 
 def _place(tree: yaml.Node, path: tuple[int | str, ...]) -> tuple[int, int]:
-    """Line and column of what a validation error speaks of: the deepest part of its path that is in the file."""
+    """Line and column of a validation error: of the deepest part of its path that is in the file."""
     node, mark = tree, tree.start_mark
     for step in path:
         if isinstance(node, yaml.MappingNode):
             pair = next((pair for pair in node.value if pair[0].value == step), None)
             if pair is None:
-                continue  # the name of a model that was tried, or a key that is missing
+                continue  # the name of a model that was tried, or a missing key
             mark, node = pair[0].start_mark, pair[1]
         elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
             node = node.value[step]
@@ -318,7 +321,7 @@ def _at(mark: Any) -> tuple[int, int]:
     return (mark.line + 1, mark.column + 1) if mark else (1, 1)
 
 
-def _said(error: Any) -> str:
+def _message(error: Any) -> str:
     key = next((part for part in reversed(error["loc"]) if isinstance(part, str) and "[" not in part and not part[:1].isupper()), "")
     if error["type"] == "missing":
         return f"{key} is missing"

@@ -1,7 +1,7 @@
-"""One plan -> child process -> run directory.
+"""Runs one plan in a child process and records it into a run directory.
 
-The child is plain `python train.py args`, with `record/boot` first on PYTHONPATH and one settings variable. A missing or unfinished
-trace is reported, never guessed. Whatever happens to the child or to us, what was recorded is sealed and kept.
+The child is plain `python train.py args`, with `record/boot` first on PYTHONPATH and one settings variable. A missing or unfinished trace
+is reported, never guessed. If the child or the auditor is interrupted, what was recorded is still sealed and kept.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from typing import Any, Protocol, get_args
 from auditor.errors import LaunchError
 from auditor.launch.cache import cache_folder, new_folder
 from auditor.launch.machine import describe
+from auditor.launch.output_digests import output_digests
 from auditor.launch.processes import Stall, descendants, end, endpoints, parent_of, started_as_python
-from auditor.launch.scratch import Snapshot, in_room, in_scratch, moved, room, told_of_originals
+from auditor.launch.scratch import Snapshot, in_room, in_scratch, moved, path_for_copy, told_of_originals
 from auditor.launch.streams import Output, Stdin, closed_streams
 from auditor.launch.tree import remove
-from auditor.launch.written import contents_written
 from auditor.plan import Plan
 from auditor.redaction import secrets_in, without
 from auditor.results import Role, RunOutcome
@@ -37,27 +37,37 @@ from auditor.trace.going import began, boot
 from auditor.trace.reader import Trace, opened
 
 __all__ = [
-    "Progress", "Screen", "Snapshot", "Stdin", "cache_folder", "in_room", "launch", "moved", "new_folder", "remove", "room",
+    "Progress",
+    "Screen",
+    "Snapshot",
+    "Stdin",
+    "cache_folder",
+    "in_room",
+    "launch",
+    "moved",
+    "new_folder",
+    "path_for_copy",
+    "remove",
     "told_of_originals",
 ]  # fmt: skip
 
 _BOOT = Path(__file__).resolve().parent.parent / "record" / "boot"
 _TICK = 0.1
-#: Less than this does not hold the first records of a lane.
+#: Bytes of free space below which not even the first records of a lane fit.
 _LEAST_SPACE = 1 << 20
-#: Seconds that a child has between being asked to end and being ended.
+#: Seconds between asking the child to end and killing it.
 _GRACE = 5.0
-#: Seconds without progress after which a run is ended at the earliest, and how many times as long as a whole run is that it must be.
-_PATIENCE, _LONGER = 30.0, 3.0
-#: Seconds between two looks at the processes of a run while it is young, and for how long it is.
-_SOON, _EARLY = 0.25, 5.0
-#: ADDR_NO_RANDOMIZE of personality(2); it is inherited by what the child starts.
+#: A run without progress is ended after this many seconds at the earliest, and after this multiple of the seconds of a whole run.
+_STALL_SECONDS, _STALL_FACTOR = 30.0, 3.0
+#: Seconds between two checks of the processes of a young run, and how many seconds a run counts as young.
+_YOUNG_INTERVAL, _YOUNG_SECONDS = 0.25, 5.0
+#: ADDR_NO_RANDOMIZE of personality(2); child processes inherit it.
 _NO_RANDOMIZE = 0x0040000
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is; `steps` and `records` are as of the last step."""
+    """How far a run is; `steps` and `records` are those at the last step."""
 
     run: str
     seconds: float
@@ -66,10 +76,10 @@ class Progress:
 
 
 class Screen(Protocol):
-    """Where the script's output and our progress go, so that they do not get in each other's way."""
+    """Where the script's output and the progress line go, without overwriting each other."""
 
     def output(self, stream: int, data: bytes) -> None:
-        """Pass on what the script wrote to its stdout (1) or stderr (2)."""
+        """Pass on what the script wrote to stdout (1) or stderr (2)."""
 
     def progress(self, progress: Progress) -> None:
         """Show how far the run is."""
@@ -81,9 +91,9 @@ def launch(
 ) -> RunOutcome:  # fmt: skip
     """Run the plan, record into the directory `run`, and seal it.
 
-    `quiet` keeps the script's output in the run directory without showing it; a run that makes no progress for far longer than the `usual`
-    seconds of a whole run is ended. Raises `LaunchError` if the child cannot be started;
-    KeyboardInterrupt, or another thread that sets `stop`, ends the child; what it recorded is sealed and KeyboardInterrupt raised.
+    `quiet` keeps the script's output in the run directory without showing it. A run that makes no progress for far longer than the `usual`
+    seconds of a whole run is ended. Raises `LaunchError` if the child cannot be started. KeyboardInterrupt, or another thread that sets
+    `stop`, ends the child; what it recorded is sealed, then KeyboardInterrupt is raised.
     """
     if plan.leftovers or plan.patches:
         with in_scratch(plan, run) as placed:
@@ -103,7 +113,7 @@ def launch(
     }  # fmt: skip
     _write_meta(run, meta)
     source = stdin or Stdin()
-    asks = stdin is not None and source.asks
+    interactive = stdin is not None and source.interactive
     output = Output(run, screen, quiet)
     started = time.monotonic()
     stopped: str | None = None
@@ -111,14 +121,15 @@ def launch(
     closed = closed_streams()
     try:
         child = subprocess.Popen(
-            plan.command, cwd=plan.cwd, env=_environment(plan, run, asks), stdin=source.open(), stdout=output.stdout, stderr=output.stderr,
+            plan.command, cwd=plan.cwd, env=_environment(plan, run, interactive), stdin=source.open(),
+            stdout=output.stdout, stderr=output.stderr,
             preexec_fn=partial(_prepare, closed, plan.fixed_addresses) if closed or plan.fixed_addresses else None,
         )  # fmt: skip
     except OSError as error:
         output.close()
         source.close()
         if not Path(plan.cwd).is_dir():
-            raise LaunchError("folder-gone", f"the working directory {plan.cwd} was deleted: {name} cannot start") from error
+            raise LaunchError("folder-gone", f"cannot start {name}: the working directory {plan.cwd} was deleted") from error
         raise LaunchError("cannot-start", f"cannot start {plan.command[0]}: {error.strerror}") from error
     watcher = _Watcher(run, name, started, child.pid, usual)
     try:
@@ -128,7 +139,7 @@ def launch(
             try:
                 child.wait(_TICK)
             except subprocess.TimeoutExpired:
-                screen.progress(watcher.look())
+                screen.progress(watcher.read_progress())
                 stopped = "stalled" if watcher.stalled() else stopped
             if stop is not None and stop.is_set():
                 raise KeyboardInterrupt
@@ -139,7 +150,7 @@ def launch(
                 _end(child, signal.SIGTERM)
                 end([pid for pid in with_it if pid != child.pid])
     except KeyboardInterrupt:
-        # A terminal sends it to the child as well; one that came to us alone is passed on.
+        # A terminal sends SIGINT to the child as well; a SIGINT that only the auditor got is passed on.
         interrupted = True
         stopped = "interrupted"
         _end(child, signal.SIGINT)
@@ -152,18 +163,18 @@ def launch(
         output.close()
         if stopped or child.returncode < 0:
             _end_orphans(run)
-        if asks:
+        if interactive:
             source.typed = _typed(run / "spool" / TYPED)
     meta |= {"exit": child.returncode, "seconds": round(seconds, 3), "pid": child.pid, "stopped": stopped}
     meta["ports"] = sorted(watcher.ports)
     secrets = secrets_in(plan.script, dict(os.environ) | plan.variables)
     meta["error"] = without(told_of_originals(output.last_error(), plan.copies) or "", secrets) or None
-    if not (run / "run.json").exists():  # the recorder may have made the directory anew
-        raise LaunchError("run-directory-gone", f"the run directory {run} was removed while the script ran: what was recorded is gone")
+    if not (run / "run.json").exists():  # the script may have made the directory anew
+        raise LaunchError("run-directory-gone", f"the run directory {run} was removed while the script ran, so its recording is lost")
     _write_meta(run, meta)
     trace = opened(run, own=True)
     unseen = watcher.unseen({process.get("pid") for process in trace.processes})
-    _write_meta(run, meta | {"written": contents_written(trace, plan), "unseen": unseen})
+    _write_meta(run, meta | {"written": output_digests(trace, plan), "unseen": unseen})
     if interrupted:
         raise KeyboardInterrupt
     return outcome(trace)
@@ -173,11 +184,11 @@ def outcome(trace: Trace) -> RunOutcome:
     """What is known of a run, read from its directory."""
     meta = trace.meta
     main = trace.main
-    # A look ends the rank that has seen enough, and the launcher of the others then fails as it would for any rank that is gone.
+    # A rerun for value capture ends the rank that has recorded enough; the launcher of the other ranks then reports a failed rank.
     seen = any(lane.facts["stopped"] == "look" for lane in trace.lanes.values())
     stopped = meta.get("stopped") or ("look" if seen else main.facts["stopped"] if main else None)
     return RunOutcome(
-        id=trace.id, role=meta["role"] if meta.get("role") in get_args(Role) else "kept",  # one of a later version, or of nobody's
+        id=trace.id, role=meta["role"] if meta.get("role") in get_args(Role) else "kept",  # written by a later version, or unknown
         pinned=meta.get("pinned") or [], varied=meta.get("varied") or [], exit=meta.get("exit"),
         seconds=meta.get("seconds"), ops=sum(lane.ops for lane in trace.lanes.values()), steps=main.steps if main else 0,
         path=str(trace.path), error=None if seen else meta.get("error"), stopped=stopped or None,
@@ -202,7 +213,7 @@ def why_nothing(trace: Trace) -> LaunchError | None:
     if (trace.meta.get("plan") or {}).get("names"):
         if any(lane.facts.get("names") for lane in trace.lanes.values()):
             return None
-        return LaunchError("no-names", f"nothing was recorded: no line of the script's own files gave a number to a name{failed}")
+        return LaunchError("no-names", f"nothing was recorded: no line in the script's own files assigned a number to a name{failed}")
     if not any(lane.facts["torch"] for lane in trace.lanes.values()):
         return LaunchError("torch-never-imported", f"nothing was recorded: the script never imported torch{failed}")
     if (trace.meta.get("plan") or {}).get("level") == "ops":
@@ -213,7 +224,7 @@ def why_nothing(trace: Trace) -> LaunchError | None:
 
 
 def _typed(file: Path) -> bytes:
-    """What was typed at a terminal; no longer in the run, then."""
+    """Return what was typed at a terminal, and remove it from the run."""
     try:
         typed = file.read_bytes()
         file.unlink()
@@ -225,13 +236,13 @@ def _typed(file: Path) -> bytes:
 def _write_meta(run: Path, meta: dict[str, Any]) -> None:
     part = run / "run.json.part"
     try:
-        write(part, json.dumps(meta, indent=1))  # names of files may be no UTF-8
+        write(part, json.dumps(meta, indent=1))  # file names may not be UTF-8
         part.replace(run / "run.json")
     except OSError as error:
         raise LaunchError("run-unwritable", f"cannot write to {run}: {error.strerror}") from error
 
 
-def _environment(plan: Plan, run: Path, asks: bool) -> dict[str, str]:
+def _environment(plan: Plan, run: Path, interactive: bool) -> dict[str, str]:
     environment = dict(os.environ)
     environment.update(plan.variables)
     if plan.level == "off":
@@ -240,18 +251,18 @@ def _environment(plan: Plan, run: Path, asks: bool) -> dict[str, str]:
     environment["PYTHONPATH"] = os.pathsep.join([str(_BOOT), *([inherited] if inherited else [])])
     settings = plan.recorder_settings() | {
         "run": str(run.resolve()), "spool": str((run / "spool").resolve()), "launcher": os.getpid(),
-        **({"typed": True} if asks else {}),
+        **({"typed": True} if interactive else {}),
     }  # fmt: skip
     environment["REPRO_AUDIT"] = json.dumps(settings)
     return environment
 
 
 def _end(child: subprocess.Popen[bytes], how: signal.Signals) -> None:
-    """Ask the child to end, wait a little, insist."""
+    """Ask the child to end, wait a little, then kill it."""
     deadline = time.monotonic() + _GRACE
     if how is signal.SIGINT:
         try:
-            child.wait(_GRACE / 5)  # it may have had its own
+            child.wait(_GRACE / 5)  # the terminal may have sent it one
         except subprocess.TimeoutExpired:
             child.send_signal(how)
     else:
@@ -263,7 +274,7 @@ def _end(child: subprocess.Popen[bytes], how: signal.Signals) -> None:
 
 
 def _end_orphans(run: Path) -> None:
-    """End recorded processes that outlived the script: workers of one that was killed."""
+    """End recorded processes that outlived the script, such as workers of a killed script."""
     for facts in (run / "spool").glob("*/process.json"):
         try:
             pid = json.loads(facts.read_text())["pid"]
@@ -274,7 +285,7 @@ def _end_orphans(run: Path) -> None:
 
 
 def _prepare(closed: list[int], fixed_addresses: bool) -> None:
-    """In the child, before it becomes the interpreter: close what the user's shell had closed, and switch off address randomisation."""
+    """Runs in the child before exec: close the streams that the user's shell had closed, and disable address randomisation."""
     for fd in closed:
         os.close(fd)
     if fixed_addresses:
@@ -282,7 +293,7 @@ def _prepare(closed: list[int], fixed_addresses: bool) -> None:
 
 
 class _Watcher:
-    """Reads how far the child is from the header of its lanes' first segments, and what its processes do."""
+    """Reads the child's progress from the headers of its lanes' first segments, and watches its processes."""
 
     def __init__(self, run: Path, name: str, started: float, pid: int, usual: float | None) -> None:
         self.run = run
@@ -293,16 +304,16 @@ class _Watcher:
         self._parents: dict[int, int] = {}
         self._pythons: dict[int, float] = {}
         self._pid = pid
-        self._next = started + _SOON
+        self._next = started + _YOUNG_INTERVAL
         self._last = Progress(name, 0.0)
-        self._stall = Stall(max(_PATIENCE, _LONGER * usual)) if usual is not None else None
+        self._stall = Stall(max(_STALL_SECONDS, _STALL_FACTOR * usual)) if usual is not None else None
 
     def stalled(self) -> bool:
-        """Whether the run makes no progress any more; asked often, looks seldom."""
+        """Whether the run has stopped making progress; cheap to call often, because it checks only from time to time."""
         now = time.monotonic()
         if now < self._next:
             return False
-        self._next = now + (_SOON if now - self.started < _EARLY else 1.0)
+        self._next = now + (_YOUNG_INTERVAL if now - self.started < _YOUNG_SECONDS else 1.0)
         running = descendants(self._pid)
         self.ports |= endpoints(list(running))
         self._parents |= {pid: parent_of(pid) for pid in running}
@@ -314,7 +325,7 @@ class _Watcher:
         return self._stall.seen(now, (self._last.records, self._last.steps, printed, sorted(running)), sum(running.values()))
 
     def unseen(self, recorded: set[Any]) -> list[dict[str, Any]]:
-        """Processes that ran Python and are not among the recorded ones: each before those that it comes from, and when it was met."""
+        """Python processes that were not recorded: each with its line of parents, and when it was seen."""
         found: list[dict[str, Any]] = []
         for pid in sorted(set(self._pythons) - recorded):
             line = [pid]
@@ -323,7 +334,7 @@ class _Watcher:
             found.append({"pids": line, "at": self._pythons[pid]})
         return found
 
-    def look(self) -> Progress:
+    def read_progress(self) -> Progress:
         steps = records = 0
         for segment in self.spool.glob("*/*.0.seg"):
             try:

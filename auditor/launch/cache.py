@@ -1,7 +1,7 @@
-"""The user's cache: where runs are kept unless the user says where, and where copies of working directories are made.
+"""The user's cache: the default place for runs, and the place for copies of working directories.
 
-A script can see where its copy lies, and what it caches elsewhere may be kept by the path of the folder (compiled code, preprocessed
-data). So copies of one working directory lie at one place in every audit, and such a cache grows by one entry and not by one a run.
+A script can see the path of its copy, and what it caches elsewhere may be keyed by that path (compiled code, preprocessed data). So copies
+of one working directory have the same path in every audit, and such a cache grows by one entry, not by one per run.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from auditor.launch.tree import remove
 from auditor.plan import Plan
 from auditor.trace.files import locked, make_folder
 
-#: Audits that are kept; older ones are removed.
+#: Number of audits that are kept; older ones are removed.
 KEPT_AUDITS = 20
-#: How the name of a folder ends in which a copy is made.
+#: Suffix of a folder in which a copy is made.
 SLOT = ".scratch"
 _COPIES = "copies"
 
 
 def cache_folder() -> Path:
-    """Where runs are kept unless the user says where."""
+    """The folder in which runs are kept by default."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "repro-audit"
 
 
 def new_folder(plan: Plan) -> Path:
-    """A new directory in the user's cache; the oldest of too many are removed, and copies that an auditor that was killed has left."""
+    """Make a new directory in the user's cache; remove the oldest audits above the limit, and copies left by a killed auditor."""
     root = cache_folder()
     called = plan.script[1] if plan.script[0] == "-m" else Path(plan.script[0]).stem
     script = re.sub(r"[^A-Za-z0-9_.-]+", "-", called) or "script"
@@ -62,9 +62,9 @@ def new_folder(plan: Plan) -> Path:
 
 @contextmanager
 def slot(runs: Path, cwd: Path) -> Iterator[Path]:
-    """An empty folder for a copy of `cwd`, of the first number that is free; it is removed at the end.
+    """An empty folder for a copy of `cwd`, with the lowest free number; it is removed at the end.
 
-    It lies among the `runs` where the user has said where these are to be kept, else where the copies of `cwd` always lie. Raises OSError.
+    It lies among the `runs` where the user has chosen their folder, else where copies of `cwd` always lie. Raises OSError.
     """
     runs = Path(os.path.realpath(runs))
     at = runs
@@ -83,10 +83,10 @@ def slot(runs: Path, cwd: Path) -> Iterator[Path]:
 
 @contextmanager
 def _held(top: Path) -> Iterator[bool]:
-    """Hold a folder of a copy, without what an auditor that was killed has left in it, and remove it at the end; whether nobody has it."""
+    """Lock the folder of a copy, clear what a killed auditor left in it, and remove it at the end; yields whether it is ours and empty."""
     try:
         fd = os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:  # it was removed just now, or is something else
+    except OSError:  # just removed, or not a folder
         yield False
         return
     try:

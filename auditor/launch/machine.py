@@ -1,4 +1,4 @@
-"""Facts about the machine, its software and the environment, for run.json: so that two kept runs can be told apart later."""
+"""Facts about the machine, its software and the environment, for run.json, so that two kept runs can be told apart later."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 from auditor.plan import Plan
 from auditor.redaction import redacted_variables
 
-#: Packages whose version decides numbers.
+#: Packages whose version affects numerical results.
 _PACKAGES = ("torch", "numpy", "scipy", "transformers", "lightning", "torch-geometric", "torchvision", "accelerate", "triton", "mkl")
 _PREFIXES = (
     "ATEN_", "CUBLAS_", "CUDA_", "CUDNN_", "DNNL_", "GLIBC_TUNABLES", "GOMP_", "KMP_", "LANG", "LC_", "MALLOC_", "MKL_", "NCCL_", "NVIDIA_",
@@ -24,7 +24,7 @@ _PREFIXES = (
 
 
 def describe(plan: Plan) -> dict[str, Any]:
-    """`machine`, `versions`, `environment` and the digest of the script. Of variables, those that can change numbers; no credentials."""
+    """`machine`, `versions`, `environment` and the digest of the script. Only variables that can change numbers; no credentials."""
     environment = dict(os.environ) | plan.variables
     return {
         "machine": _machine(),
@@ -57,7 +57,7 @@ def _processor() -> str:
 
 @lru_cache(maxsize=8)
 def _versions(python: str) -> dict[str, str]:
-    """Versions as the child's interpreter has them; another interpreter is asked for its own."""
+    """Versions as the child's interpreter has them; if it is another interpreter, it is asked."""
     if python != sys.executable:
         try:
             found = subprocess.run([python, "-V"], capture_output=True, text=True, timeout=20, check=True)

@@ -1,6 +1,6 @@
-"""The processes of a run, as `/proc` shows them: which there are, how much they have computed, the ports at which they meet, their end.
+"""The processes of a run as `/proc` shows them: which exist, their CPU time, the ports that connect them, and how to end them.
 
-Everything is read from outside: the script is not asked, so that what C++ and other languages do is seen as well.
+Everything is read from outside the script, so that work done in C++ and other languages is seen as well.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ _PROC = Path("/proc")
 _TICKS = os.sysconf("SC_CLK_TCK")
 #: States of /proc/net/tcp, in hexadecimal.
 _ESTABLISHED, _LISTEN = "01", "0A"
-#: Seconds that processes have between being asked to end and being ended.
+#: Seconds between asking processes to end and killing them.
 _GRACE = 3.0
-#: Seconds of computing that waiting may cost at any time, and seconds without a look after which waiting begins anew.
+#: CPU seconds that a waiting process may use at any time, and seconds without a check after which the wait is measured anew.
 _WAITING, _UNSEEN = 0.1, 10.0
 
 
 def descendants(pid: int) -> dict[int, float]:
-    """A process and all that it started and that still has its parents, each with the seconds that it has computed."""
+    """A process and all its descendants whose parents still exist, each with its CPU seconds."""
     found: dict[int, float] = {}
     stack = [pid]
     while stack:
@@ -48,7 +48,7 @@ def _children(pid: int) -> list[int]:
 
 
 def started_as_python(pid: int) -> bool:
-    """Whether a process runs Python and was started so: one that was forked from its parent has that one's command line."""
+    """Whether a process was started as Python; a forked process has the command line of its parent, so it does not count."""
     with suppress(OSError, ValueError, IndexError):
         folder = _PROC / str(pid)
         if (folder / "exe").readlink().name.startswith(("python", "pypy")):
@@ -57,17 +57,17 @@ def started_as_python(pid: int) -> bool:
 
 
 def parent_of(pid: int) -> int:
-    """The parent of a process; 0 if it has gone."""
+    """The parent of a process; 0 if the process has ended."""
     with suppress(OSError, ValueError, IndexError):
         return int(stat_of(pid)[1])
     return 0
 
 
 class Stall:
-    """Notices that a run makes no progress any more.
+    """Detects a run that no longer makes progress.
 
-    Progress is whatever is recorded or printed, a process that comes or goes, and time that is computed: less than a hundredth of the time
-    that passes is what waiting costs. A time in which nobody looked, because the machine or we were suspended, does not count.
+    Progress is anything recorded or printed, a process that starts or ends, and CPU time: waiting uses less than a hundredth of the elapsed
+    time. Time in which nobody checked, because the machine or the auditor was suspended, does not count.
     """
 
     def __init__(self, patience: float) -> None:
@@ -77,7 +77,7 @@ class Stall:
         self._since = self._looked = time.monotonic()
 
     def seen(self, now: float, signs: object, computed: float) -> bool:
-        """Whether there was no progress for longer than our patience; `signs` are another if there was any."""
+        """Whether there was no progress for longer than the limit; `signs` change when there was any."""
         waiting = now - self._since
         if signs != self._signs or computed - self._computed > _WAITING + waiting / 100 or now - self._looked > _UNSEEN:
             self._signs, self._computed, self._since = signs, computed, now
@@ -86,7 +86,7 @@ class Stall:
 
 
 def endpoints(pids: list[int]) -> set[str]:
-    """The TCP ports at which processes listen, and the addresses to which they are connected."""
+    """The TCP ports on which processes listen, and the addresses to which they are connected."""
     sockets = {link[8:-1] for pid in pids for link in _links(_PROC / str(pid) / "fd") if link.startswith("socket:[")}
     found: set[str] = set()
     if not sockets:
@@ -97,14 +97,14 @@ def endpoints(pids: list[int]) -> set[str]:
         if state == _LISTEN and inode in sockets:
             listening.add(local.rpartition(":")[2])
     for local, remote, state, inode in rows:
-        # of a connection the end that another listens at; the other end's own port is a new one each time
+        # Of a connection, the end on which another process listens; the port of the other end is new each time.
         if state == _ESTABLISHED and inode in sockets and local.rpartition(":")[2] not in listening:
             found.add(f"connected {int(remote.rpartition(':')[2], 16)}")
     return found | {f"listens {int(port, 16)}" for port in listening}
 
 
 def end(pids: list[int]) -> None:
-    """Ask processes to end, wait a little, and end those that are still there."""
+    """Ask processes to end, wait a little, and kill those that remain."""
     for how in (signal.SIGTERM, signal.SIGKILL):
         for pid in pids:
             with suppress(OSError):

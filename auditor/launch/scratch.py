@@ -1,12 +1,12 @@
-"""Copies of the working directory, in which runs begin with the same files.
+"""Copies of the working directory, so that all runs start with the same files.
 
-A snapshot is taken before the first run; each run that must not see what another left is made in a fresh copy of it. Nothing here may
-write to the user's folder, make a hard link to a file in it, or follow a link out of a copy. What is not copied is linked to the original
-and is not held still: the largest files, repositories, environments of Python, and what a link led to anyway.
+A snapshot is taken before the first run; each run that must not see another run's files is made in a fresh copy of it. Nothing here may
+write to the user's folder, hard-link a file in it, or follow a link out of a copy. What is not copied is linked to the original and is not
+pinned: the largest files, repositories, Python environments, and existing links that lead elsewhere.
 
-A copy has another path than the original, and a script can see it. Copies are made in numbered slots (`auditor.launch.cache`), so that
-runs made one after the other have the same path; runs at the same time do not. What lies beside and above the working directory is linked
-beside and above its copy, so that `../data` is found there.
+A copy has another path than the original, and a script can see it. Copies are made in numbered slots (`auditor.launch.cache`), so that runs
+made one after another have the same path; concurrent runs do not. What lies beside and above the working directory is linked beside and
+above its copy, so that `../data` still resolves.
 """
 
 from __future__ import annotations
@@ -23,46 +23,46 @@ from auditor.launch.tree import (
     ENTRIES,
     Entry,
     TooManyError,
-    and_above,
+    copy_error,
+    copy_failure,
     copy_tree,
     entries_of,
     is_reversed,
     make_tree,
-    no_scratch,
     other_content,
     remove,
-    why_not,
+    with_parents,
     within,
 )
 from auditor.plan import Plan
 from auditor.trace.files import make_folder
 
-__all__ = ["Snapshot", "in_room", "in_scratch", "moved", "room", "told_of_originals"]
+__all__ = ["Snapshot", "in_room", "in_scratch", "moved", "path_for_copy", "told_of_originals"]
 
 _COMPILED = ".pyc"
-#: How far above the working directory links are made, and how many names a folder may have for that.
+#: How many levels above the working directory get links, and how many names such a folder may have at most.
 _LEVELS = 2
 _SURROUNDINGS = 1_000
 
 
 @dataclass
 class Snapshot:
-    """A working directory as it was."""
+    """A working directory as it was before the first run."""
 
     folder: Path
     cwd: Path
     linked: list[str] = field(default_factory=list)
-    """Files that are not held still: they were too large to be copied or could not be read, and are linked to the original."""
+    """Files that are not pinned: too large to copy, or unreadable, so they are linked to the original."""
     unavailable: str | None = None
-    """Why there is none, in half a sentence."""
+    """Why there is no snapshot, in half a sentence."""
     without: tuple[str, ...] = ()
     before: dict[str, Entry] = field(default_factory=dict, repr=False)
 
     @classmethod
     def take(cls, cwd: Path, into: Path, without: Sequence[Path] = (), budget: int = BUDGET, most: int = ENTRIES) -> Snapshot:
-        """Copy the tree `cwd` to `into`, a folder that is not there yet; `into` and `without` are no part of it.
+        """Copy the tree `cwd` to `into`, a folder that does not exist yet; `into` and `without` are left out of the copy.
 
-        Never raises: `unavailable` says why there is no snapshot, and then nothing is left of it.
+        Never raises: `unavailable` says why there is no snapshot, and a partial copy is removed.
         """
         snapshot = cls(into, cwd, without=tuple(os.path.realpath(path) for path in (into, *without)))
         try:
@@ -70,26 +70,26 @@ class Snapshot:
             snapshot.linked = make_tree(entries, cwd, into, budget)
             snapshot.before = {entry.path: entry for entry in entries}
         except (OSError, TooManyError) as error:
-            snapshot.unavailable = why_not(error, cwd, into)
+            snapshot.unavailable = copy_failure(error, cwd, into)
         return snapshot
 
     def copy(self, to: Path, without: Sequence[str] = (), replaced: Mapping[str, str] | None = None) -> Path:
-        """A fresh copy in the folder `to`, which is not there yet, without some files and with another text in some.
+        """Make a fresh copy in the new folder `to`, without some files and with changed text in some.
 
         Raises `LaunchError` `no-scratch`.
         """
         if self.unavailable is not None:
-            raise no_scratch(self.unavailable)
+            raise copy_error(self.unavailable)
         return copy_tree(self.folder, to, without, replaced or {})
 
     def changed(self, cwd: Path) -> list[str]:
-        """What is new, gone or of other content in `cwd`; a file of the same size and time of change counts as unchanged.
+        """Paths in `cwd` that are new, gone or changed; a file with the same size and modification time counts as unchanged.
 
-        A folder counts if it is empty. A file that is only linked has changed if its size or time of change has.
+        A folder counts if it is empty. A linked file has changed if its size or modification time has.
         """
         now = {entry.path: entry for entry in entries_of(cwd, self.without, None)}
         ours = [inside for path in self.without if (inside := within(path, os.path.realpath(cwd))) is not None]
-        full = {above for path in (*now, *self.before, *ours) for above in and_above(os.path.dirname(path))}
+        full = {above for path in (*now, *self.before, *ours) for above in with_parents(os.path.dirname(path))}
         return sorted(
             path
             for path in {*now, *self.before}
@@ -97,14 +97,14 @@ class Snapshot:
         )
 
     def outputs(self, cwd: Path) -> list[str]:
-        """Those of the changed files that were there before."""
+        """The changed files that existed before."""
         return [path for path in self.changed(cwd) if path in self.before]
 
     def _differs(self, cwd: Path, path: str, before: Entry | None, now: Entry | None) -> bool:
         if before is None or now is None:
             return True
         if now.kind == "link" and now.target == os.path.join(os.path.realpath(self.cwd), path):
-            return False  # `cwd` is a copy, in which it is linked
+            return False  # `cwd` is a copy that links to the original
         if before.kind != now.kind:
             return True
         if before.kind == "link":
@@ -118,7 +118,7 @@ class Snapshot:
 
 @contextmanager
 def in_scratch(plan: Plan, run: Path) -> Iterator[Plan]:
-    """The plan in a copy of the working directory, beside the run; the copy is removed at the end. Raises `LaunchError` `no-scratch`."""
+    """The plan in a copy of the working directory beside the run; the copy is removed at the end. Raises `LaunchError` `no-scratch`."""
     cwd = Path(plan.cwd)
     with in_room(run.parent, cwd) as to:
         without = plan.outputs if plan.leftovers == "vary" else ()
@@ -132,20 +132,20 @@ def in_scratch(plan: Plan, run: Path) -> Iterator[Plan]:
 
 @contextmanager
 def in_room(runs: Path, cwd: Path) -> Iterator[Path]:
-    """Where a copy of `cwd` goes, with what lies beside and above `cwd`; all of it is removed at the end.
+    """The folder for a copy of `cwd`, with what lies beside and above `cwd`; all of it is removed at the end.
 
     `runs`: the folder of the audit's runs. Raises `LaunchError` `no-scratch`.
     """
     with ExitStack() as stack:
         try:
-            to = room(stack.enter_context(slot(runs, cwd)), cwd)
+            to = path_for_copy(stack.enter_context(slot(runs, cwd)), cwd)
         except OSError as error:
-            raise no_scratch(why_not(error, cwd, runs)) from error
+            raise copy_error(copy_failure(error, cwd, runs)) from error
         yield to
 
 
 def moved(plan: Plan, original: Path, to: Path) -> Plan:
-    """The plan in `to`, which is a copy of the tree `original`; what it names by an absolute path within the tree, it finds in the copy."""
+    """The plan in `to`, which is a copy of the tree `original`; absolute paths into the tree are mapped to the copy."""
     here, there = os.path.realpath(original), os.path.realpath(to)
 
     def translated(path: str) -> str:
@@ -158,7 +158,7 @@ def moved(plan: Plan, original: Path, to: Path) -> Plan:
     cwd = translated(plan.cwd)
 
     def found(path: str) -> str:
-        """A relative path that leads out of the tree, by where it led to; one that leads into it from elsewhere, by where that is now."""
+        """A relative path that leads out of the tree becomes its old target; one that leads into the tree is mapped to the copy."""
         leads = os.path.join(plan.cwd, path)
         if within(leads, str(original)) is None and within(leads, here) is None:
             return leads
@@ -185,23 +185,23 @@ def moved(plan: Plan, original: Path, to: Path) -> Plan:
         )
     folder = plan.variable("PWD")
     if folder and os.path.isabs(folder) and within(os.path.realpath(folder), here) is not None:
-        variables["PWD"] = translated(os.path.realpath(folder))  # a shell may know the folder by a link
+        variables["PWD"] = translated(os.path.realpath(folder))  # the folder may have been reached through a link
     variables = {name: value for name, value in variables.items() if value != plan.variable(name)}
-    copies = tuple((copy, _original(home, plan.copies)) for copy, home in _alike(there, here))
+    copies = tuple((copy, _original(home, plan.copies)) for copy, home in _path_pairs(there, here))
     return replace(
         plan, cwd=cwd, script=script, copies=(*copies, *plan.copies), at_home=plan.at_home or (plan.cwd, plan.script)
     ).with_environment(**variables)  # fmt: skip
 
 
 def told_of_originals(text: str | None, copies: Sequence[tuple[str, str]]) -> str | None:
-    """A text in which paths of copies are those of their originals."""
+    """A text with the paths of copies replaced by those of their originals."""
     for copy, home in copies:
         text = text and text.replace(copy, home)
     return text
 
 
-def room(top: Path, cwd: Path) -> Path:
-    """Where in `top` a copy of `cwd` goes; links to what lies beside and above `cwd` are made beside and above that."""
+def path_for_copy(top: Path, cwd: Path) -> Path:
+    """Path for a copy of `cwd` within `top`; links to what lies beside and above `cwd` are made beside and above it."""
     cwd = Path(os.path.realpath(cwd))
     above = list(cwd.parents)[:_LEVELS]
     make_folder(top, exist_ok=True)
@@ -218,10 +218,10 @@ def room(top: Path, cwd: Path) -> Path:
 
 
 def _copy_now(cwd: Path, to: Path, left: Sequence[Path], without: Sequence[str], replaced: Mapping[str, str]) -> None:
-    """A copy without a snapshot to make it of."""
+    """Copy the working directory itself, where there is no snapshot."""
     taken = Snapshot.take(cwd, to, left)
     if taken.unavailable is not None:
-        raise no_scratch(taken.unavailable)
+        raise copy_error(taken.unavailable)
     if without or replaced:
         taken.folder = to.rename(to.with_name(to.name + ".before"))
         taken.copy(to, without, replaced)
@@ -236,8 +236,8 @@ def _original(path: str, copies: Iterable[tuple[str, str]]) -> str:
     return path
 
 
-def _alike(there: str, here: str) -> Iterator[tuple[str, str]]:
-    """A copy and its original, and the folders above them if the copy is in a room of ours."""
+def _path_pairs(there: str, here: str) -> Iterator[tuple[str, str]]:
+    """Pairs of paths (copy, original): the working directory, and in a folder of ours also the folders above it."""
     yield there, here
     copy, home = Path(there), Path(here)
     above = []

@@ -1,9 +1,8 @@
 """The child's stdin, stdout and stderr.
 
-Its output goes through a pseudo-terminal where ours is a terminal and through a pipe elsewhere, so that what the script can ask of them
-(`isatty`, buffering) is as it was; it is passed on untouched and kept. Where stdout and stderr are one file, the child gets one, too:
-their order stays. What the first run read from stdin, every later run is given again. A stream that we were started without, the child is
-started without.
+Output goes through a pseudo-terminal if the auditor's own output is a terminal, and through a pipe otherwise, so that a script sees the
+same `isatty` and buffering. It is passed on unchanged and kept. If stdout and stderr are one file, they are one for the child too, which
+keeps their order. Every later run reads the stdin that the first run read. A stream that is closed for the auditor is closed for the child.
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ if TYPE_CHECKING:
     from auditor.launch import Screen
 
 _CHUNK = 1 << 16
-#: Seconds for which the output of processes that outlived the script is still waited for.
+#: Seconds to wait for output of processes that outlived the script.
 _DRAIN = 1.0
 _KEPT = 64 << 20
 
 
 def closed_streams() -> list[int]:
-    """Which of 0, 1 and 2 were closed when we were started; something else may have their numbers by now."""
+    """Which of 0, 1 and 2 were closed when the auditor started; other files may have these numbers by now."""
     return [fd for fd, stream in enumerate((sys.__stdin__, sys.__stdout__, sys.__stderr__)) if stream is None]
 
 
@@ -54,7 +53,7 @@ class Output:
             try:
                 self._kept[stream] = os.fdopen(create(run / name), "wb")
             except OSError:
-                pass  # the disk is full: the output still passes through
+                pass  # the disk is full: output still passes through
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._pump, daemon=True)
 
@@ -68,7 +67,7 @@ class Output:
 
             master, slave = os.openpty()
             attributes = termios.tcgetattr(slave)
-            attributes[tty.OFLAG] &= ~termios.OPOST  # the real terminal will turn \n into \r\n
+            attributes[tty.OFLAG] &= ~termios.OPOST  # the real terminal turns \n into \r\n
             termios.tcsetattr(slave, termios.TCSANOW, attributes)
             try:
                 fcntl.ioctl(slave, termios.TIOCSWINSZ, fcntl.ioctl(stream, termios.TIOCGWINSZ, b"\0" * 8))
@@ -81,7 +80,7 @@ class Output:
         return writer
 
     def started(self) -> None:
-        """The child has its ends: close ours and pass on what it writes."""
+        """The child has its ends: close the auditor's copies and pass on what it writes."""
         for fd in {self.stdout, self.stderr}:
             os.close(fd)
         self._thread.start()
@@ -121,7 +120,7 @@ class Output:
             self._screen.output(stream, data)
 
     def close(self) -> None:
-        """Pass on the rest and let go of everything."""
+        """Pass on the rest and close all descriptors."""
         self._done.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -158,16 +157,16 @@ class Stdin:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._writer = -1
-        #: what the first run asked for at a terminal
+        #: what the first run read from a terminal
         self.typed = b""
 
     @property
-    def asks(self) -> bool:
-        """Whether the next run asks a person, whose answers later ones are given."""
+    def interactive(self) -> bool:
+        """Whether the next run reads from a terminal, so that its input is recorded for later runs."""
         return self._kind == "terminal" and not self._runs
 
     def twin(self) -> Stdin | None:
-        """What a child gets that runs beside another one; None if what came through a pipe can only be given to one at a time."""
+        """The stdin for a run at the same time as this one; None if it came through a pipe, which only one run at a time can read."""
         if self._kind == "pipe":
             return None
         other = Stdin()
@@ -175,7 +174,7 @@ class Stdin:
         return other
 
     def open(self) -> int:
-        """A descriptor for the next child; what is no terminal, file or pipe gives every child the same, such as /dev/null."""
+        """A descriptor for the next child; what is not a terminal, file or pipe, such as /dev/null, is the same for all."""
         self._runs += 1
         if self._kind == "none" or (self._kind == "terminal" and self._runs == 1):
             return 0
@@ -189,7 +188,7 @@ class Stdin:
         return reader
 
     def started(self) -> None:
-        """The child has its end: close ours and feed it."""
+        """The child has its end: close the auditor's copy and feed the child."""
         for fd in self._to_close:
             os.close(fd)
         self._to_close.clear()
@@ -219,12 +218,12 @@ class Stdin:
                 self._spool.write(data)
                 os.write(writer, data)
         except OSError:
-            return  # the child does not read, or is gone
+            return  # the child does not read, or has ended
         finally:
             os.close(writer)
 
     def close(self) -> None:
-        """The child has ended."""
+        """Release everything when the child has ended."""
         for fd in self._to_close:
             os.close(fd)
         self._to_close.clear()

@@ -1,6 +1,6 @@
-"""Trees of files: what is in one, and how it is copied.
+"""Trees of files: what one contains, and how to copy it.
 
-Never writes to the tree that is copied, makes a hard link to a file in it, or follows a link out of a copy.
+Never writes to the tree that is copied, hard-links a file in it, or follows a link out of a copy.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from typing import NamedTuple
 from auditor.errors import LaunchError
 from auditor.trace.files import make_folder
 
-#: Bytes that are copied where the file system cannot share them between two files.
+#: Most bytes to copy where the file system cannot share blocks between two files.
 BUDGET = 256 << 20
-#: Files, folders and links of a working directory that is copied at all.
+#: Most files, folders and links that a working directory may have to be copied.
 ENTRIES = 20_000
-#: Folders that no run is expected to write to, and that are large: linked. So is an environment of Python, whatever its name.
+#: Large folders to which no run is expected to write; they are linked. A Python environment is linked too, whatever its name.
 _LINKED = (".git", ".hg", "node_modules")
 _ENVIRONMENT = "pyvenv.cfg"
-#: Python's own cache is made anew.
-_LEFT_OUT = "__pycache__"
-#: FICLONE of ioctl_ficlone(2): the second file shares the first one's blocks until one of the two is written.
+#: Python rebuilds its own cache, so it is not copied.
+_CACHE_NAME = "__pycache__"
+#: FICLONE of ioctl_ficlone(2): the second file shares the blocks of the first until either is written.
 _FICLONE = 0x40049409
 _CHUNK = 1 << 20
-#: Folders within each other: what removes a tree calls itself for each.
+#: Deepest nesting of folders; removing a tree recurses into each.
 _DEPTH = 200
-#: How often removing a copy is tried, when processes that outlived their run still write to it.
+#: How often to try to remove a copy while processes that outlived their run still write to it.
 _REMOVALS = 5
 
 
 class Entry(NamedTuple):
-    """A file, folder or link of a tree; `target` is what a link says in a copy of the tree."""
+    """A file, folder or link of a tree; `target` is where a link points in a copy of the tree."""
 
     path: str
     kind: str
@@ -51,17 +51,17 @@ class Entry(NamedTuple):
 
 
 class TooManyError(Exception):
-    """A tree has more entries than are copied."""
+    """A tree has more entries than the limit."""
 
 
 def within(path: str, root: str) -> str | None:
-    """The rest of a path behind `root`; None if it does not lie there."""
+    """A path relative to `root`; None if it lies outside."""
     inside = os.path.relpath(path, root) if os.path.isabs(path) else os.pardir
     return None if inside == os.pardir or inside.startswith(os.pardir + os.sep) else inside
 
 
 def is_reversed(folder: Path | str) -> bool:
-    """Whether a directory gives its names in the order opposite to that in which they were made, as a tmpfs does."""
+    """Whether a directory lists its names in the reverse of their creation order, as a tmpfs does."""
     probe = os.path.join(folder, ".order")
     os.mkdir(probe)
     try:
@@ -73,9 +73,9 @@ def is_reversed(folder: Path | str) -> bool:
 
 
 def entries_of(root: Path, without: Sequence[str], most: int | None) -> Iterator[Entry]:
-    """All of a tree, each folder's in the order in which it gives them, and before what is in its folders.
+    """All entries of a tree: those of each folder in the order of the file system, before those of its subfolders.
 
-    With `most`, raises `TooManyError`, and `OSError` for a folder that cannot be read; without, such a folder has nothing.
+    With `most`, raises `TooManyError`, and `OSError` for a folder that cannot be read; without `most`, such a folder counts as empty.
     """
     top = os.path.realpath(root)
     roots = tuple(dict.fromkeys((top, str(root))))
@@ -84,7 +84,7 @@ def entries_of(root: Path, without: Sequence[str], most: int | None) -> Iterator
     while waiting:
         folder = waiting.popleft()
         if most is not None and folder.count(os.sep) >= _DEPTH:
-            raise TooManyError(f"it has more than {_DEPTH} folders within each other")
+            raise TooManyError(f"it has folders nested more than {_DEPTH} deep")
         try:
             with os.scandir(os.path.join(top, folder)) as entries:
                 found = list(entries)
@@ -94,7 +94,7 @@ def entries_of(root: Path, without: Sequence[str], most: int | None) -> Iterator
             raise
         for entry in found:
             path = os.path.join(folder, entry.name)
-            if entry.name == _LEFT_OUT or entry.path in without:
+            if entry.name == _CACHE_NAME or entry.path in without:
                 continue
             try:
                 made = _entry(entry, path, roots, without)
@@ -113,7 +113,7 @@ def entries_of(root: Path, without: Sequence[str], most: int | None) -> Iterator
 
 
 def _entry(entry: os.DirEntry[str], path: str, roots: tuple[str, ...], without: Sequence[str]) -> Entry | None:
-    """None for what is neither file nor folder nor link, or has gone meanwhile."""
+    """None for what is not a file, folder or link, or has been removed meanwhile."""
     try:
         if entry.is_symlink():
             return Entry(path, "link", target=_target(path, os.readlink(entry.path), roots, without))
@@ -131,7 +131,7 @@ def _entry(entry: os.DirEntry[str], path: str, roots: tuple[str, ...], without: 
 
 
 def _target(path: str, text: str, roots: tuple[str, ...], without: Sequence[str]) -> str:
-    """What a link says in a copy: it leads to the copy of what is in the tree, and to the original of all else."""
+    """Where a link points in a copy: to the copy of what is inside the tree, to the original of everything else."""
     folder = os.path.dirname(path)
     leads = os.path.join(roots[0], folder, text)
     inside = next((inside for root in roots if (inside := within(leads, root)) is not None), None)
@@ -141,7 +141,7 @@ def _target(path: str, text: str, roots: tuple[str, ...], without: Sequence[str]
 
 
 def _climbs_out(folder: str, text: str) -> bool:
-    """Whether a relative link in a folder of a tree passes through what is above the tree."""
+    """Whether a relative link in a folder of a tree passes through a folder above the tree."""
     depth = len(folder.split(os.sep)) if folder else 0
     for word in text.split(os.sep):
         depth += -1 if word == os.pardir else word not in ("", os.curdir)
@@ -151,7 +151,7 @@ def _climbs_out(folder: str, text: str) -> bool:
 
 
 def make_tree(entries: Sequence[Entry], source: Path, to: Path, budget: int | None, replaced: Mapping[str, str] | None = None) -> list[str]:
-    """Make a new folder with these entries, or nothing; gives what was linked because it is large or cannot be read."""
+    """Make a new folder with these entries, or nothing; returns what was linked because it is large or unreadable."""
     make_folder(to.parent, exist_ok=True)
     to.mkdir()
     try:
@@ -163,9 +163,9 @@ def make_tree(entries: Sequence[Entry], source: Path, to: Path, budget: int | No
 
 
 def _too_large(entries: Sequence[Entry], source: Path, to: Path, budget: int) -> set[str]:
-    """The files for which the budget does not suffice, if the smallest are copied first."""
+    """The files that exceed the budget when the smallest are copied first."""
     files = sorted((entry for entry in entries if entry.kind == "file" and entry.size), key=lambda entry: (entry.size, entry.path))
-    shared = {file.device: file for file in files}  # one of each file system
+    shared = {file.device: file for file in files}  # one per file system
     shares = {device: _can_share(source / file.path, to) for device, file in shared.items()}
     used = 0
     large = set()
@@ -219,7 +219,7 @@ def _fill(entries: Sequence[Entry], source: Path, to: Path, large: set[str], rep
                 linked.append(entry.path)
     for name, text in replaced.items():
         _replace(to, name, text)
-    for entry in reversed(entries):  # their time of change is that of what was made in them
+    for entry in reversed(entries):  # making entries in a folder changes its modification time
         if entry.kind == "folder":
             path = os.path.join(to, entry.path)
             os.utime(path, ns=(entry.modified, entry.modified))
@@ -231,7 +231,7 @@ def _fill(entries: Sequence[Entry], source: Path, to: Path, large: set[str], rep
 
 
 def _copy_file(source: str, to: str, entry: Entry) -> bool:
-    """Copy one file; one that cannot be read is linked instead, and False; one that has gone is left out."""
+    """Copy one file. An unreadable file is linked instead and gives False; a file that was removed meanwhile is left out."""
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
         fd = os.open(source, flags)
@@ -249,11 +249,11 @@ def _copy_file(source: str, to: str, entry: Entry) -> bool:
 
 
 def _replace(to: Path, name: str, text: str) -> None:
-    """Give a file of a copy another text, or make it; never through a link."""
+    """Give a file of a copy another text, or create it; never write through a link."""
     path = os.path.normpath(os.path.join(to, name))
     real = os.path.realpath(to)
     if within(path, str(to)) in (None, ".") or within(os.path.realpath(os.path.dirname(path)), real) is None:
-        raise no_scratch(f"{name} is to have another text, and lies outside")
+        raise copy_error(f"{name} is to get another text, but lies outside the working directory")
     mode = None
     if os.path.lexists(path):
         if not os.path.islink(path):
@@ -272,19 +272,19 @@ def _replace(to: Path, name: str, text: str) -> None:
 
 
 def copy_tree(source: Path, to: Path, without: Sequence[str], replaced: Mapping[str, str]) -> Path:
-    """A copy of a snapshot."""
+    """Copy a snapshot."""
     gone = {os.path.normpath(name) for name in without}
     try:
-        # a link to what is gone leads nowhere, and not to the snapshot
-        entries = [entry for entry in entries_of(source, (), sys.maxsize) if gone.isdisjoint(and_above(entry.path))]
+        # a link to a removed file must dangle, not lead into the snapshot
+        entries = [entry for entry in entries_of(source, (), sys.maxsize) if gone.isdisjoint(with_parents(entry.path))]
         make_tree(entries, source, to, None, replaced)
     except OSError as error:
-        raise no_scratch(why_not(error, source, to)) from error
+        raise copy_error(copy_failure(error, source, to)) from error
     return to
 
 
 def other_content(a: Path, b: Path) -> bool:
-    """Whether two files of one size hold not the same; False also if one cannot be read."""
+    """Whether two files of the same size have different content; False if one cannot be read."""
     try:
         with a.open("rb") as one, b.open("rb") as other:
             while True:
@@ -298,11 +298,11 @@ def other_content(a: Path, b: Path) -> bool:
 
 
 def remove(tree: Path) -> None:
-    """Remove a copy, as far as that is possible; what its links lead to is not touched."""
+    """Remove a copy as far as possible; targets of its links are not touched."""
     if os.path.islink(tree):
         os.unlink(tree)
     for k in range(_REMOVALS):
-        _flatten(tree, f".{k}-")  # a run can make more folders within each other than `rmtree` calls itself
+        _flatten(tree, f".{k}-")  # a run can nest folders deeper than `rmtree` can recurse
         shutil.rmtree(tree, ignore_errors=True)
         if not os.path.lexists(tree):
             return
@@ -310,7 +310,7 @@ def remove(tree: Path) -> None:
 
 
 def _flatten(tree: Path, prefix: str) -> None:
-    """Move all folders of a tree to its top, each with all rights."""
+    """Move all folders of a tree to its top, each with all permissions."""
     numbers = count()
     waiting = [os.fspath(tree)]
     while waiting:
@@ -324,19 +324,19 @@ def _flatten(tree: Path, prefix: str) -> None:
         for path in within:
             up = os.path.join(tree, f"{prefix}{next(numbers)}")
             try:
-                os.chmod(path, 0o700)  # else it cannot be moved
+                os.chmod(path, 0o700)  # a folder without permissions cannot be moved
                 os.rename(path, up)
             except OSError:
                 continue
             waiting.append(up)
 
 
-def no_scratch(why: str) -> LaunchError:
-    """What is raised where a tree cannot be copied."""
+def copy_error(why: str) -> LaunchError:
+    """The error for a working directory that cannot be copied."""
     return LaunchError("no-scratch", f"the working directory cannot be copied for the run: {why}")
 
 
-def why_not(error: Exception, cwd: Path, into: Path) -> str:
+def copy_failure(error: Exception, cwd: Path, into: Path) -> str:
     """Why copying the tree `cwd` to `into` failed, in half a sentence."""
     if not isinstance(error, OSError):
         return str(error)
@@ -347,8 +347,8 @@ def why_not(error: Exception, cwd: Path, into: Path) -> str:
     return f"{what if what != '.' else cwd}: {error.strerror or error}"[:300]
 
 
-def and_above(path: str) -> Iterator[str]:
-    """A path and all folders that it lies in."""
+def with_parents(path: str) -> Iterator[str]:
+    """A path and all folders that contain it."""
     while path:
         yield path
         path = os.path.dirname(path)

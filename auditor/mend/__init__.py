@@ -1,7 +1,7 @@
-"""A cause and the source it names -> new texts of that source which may cure it, the best first. Pure: they still have to be run.
+"""Proposes source changes that may fix a proved cause, most likely first. Pure: the changes still have to be verified by reruns.
 
-A change is a few lines and leaves all else as it is, byte for byte; where no few lines cure a cause there is none, and the remedy is
-words. Texts are as the file has them, so a file is to be read and written with `newline=""`.
+A change is a few lines and leaves all other bytes as they are. Where no few lines fix a cause there is no change, and the remedy is text.
+Texts keep the line ends of the file, so read and write it with `newline=""`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from auditor.source.code import Code, parsed
 
 __all__ = ["diff_of", "mended", "zeroed"]
 
-#: No cause is worth more reruns than these take.
+#: Each candidate costs reruns, and no cause is worth more.
 _CANDIDATES = 3
 
 _ZEROS = {
@@ -89,7 +89,7 @@ def _changes(code: Code, factor: str, line: int, lane: str, leftover: str | None
 
 
 def _written(code: Code, line: int) -> Iterator[list[Edit] | None]:
-    """Zeros in the place of memory that nobody has written: at the line, or else in what feeds it."""
+    """Zeros in place of uninitialized memory: at the line, or else in what feeds it."""
     found = calls_in(code, tuple(_ZEROS), line)
     here = [(node, name) for node, name, _ in found if node.lineno <= line <= (node.end_lineno or node.lineno)]
     changes: list[list[Edit]] = []
@@ -105,15 +105,15 @@ def _written(code: Code, line: int) -> Iterator[list[Edit] | None]:
 
 
 def _removed(code: Code, line: int, leftover: str) -> list[Edit] | None:
-    """The file removed before the script does anything. Only one below the working directory: others are not the script's own."""
+    """Remove the file before the script does anything; only a file below the working directory, as others may not be the script's."""
     path = PurePath(leftover)
     if path.is_absolute() or PureWindowsPath(leftover).drive or ".." in path.parts or not path.parts or not leftover.isprintable():
         return None
     said = json.dumps(path.as_posix(), ensure_ascii=False)
-    comment = "  # each run begins anew"
+    comment = "  # every run starts without it"
     guard = next((one for one in code.tree.body if is_guard(one)), None)
     if isinstance(guard, ast.If) and _is_run_by(code, guard, line):
-        # a worker that is started anew imports the module again
+        # a spawned worker imports the module again
         name = name_for(code, "pathlib.Path")
         brought = [] if name else import_added(code, "from pathlib import Path")
         edit = line_inserted(code, guard.body, 0, f"{name or 'Path'}({said}).unlink(missing_ok=True){comment}")
@@ -124,7 +124,7 @@ def _removed(code: Code, line: int, leftover: str) -> list[Edit] | None:
 
 
 def _is_run_by(code: Code, guard: ast.If, line: int) -> bool:
-    """Whether a line runs behind `if __name__ == "__main__":`: it stands there, or in a function."""
+    """Whether a line runs under `if __name__ == "__main__":`, directly or in a function."""
     if guard.lineno <= line <= (guard.end_lineno or guard.lineno):
         return True
     found = code.statements_at(line)

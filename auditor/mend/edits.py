@@ -1,4 +1,4 @@
-"""Changes of a source by position: all that is not changed stays as it is, byte for byte. A source is never printed from its tree."""
+"""Edits of a source by position: everything else stays as it is, byte for byte. A source is never printed from its tree."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import NamedTuple
 
 from auditor.source.code import COMPREHENSIONS, FUNCTIONS, Code, parsed
 
-#: Roots of what is called between imports without doing any of the script's work.
+#: Roots of calls between imports that do not start the work of the script.
 _PREPARES = ("os", "sys", "warnings", "logging", "matplotlib", "builtins")
 
 
 class Edit(NamedTuple):
-    """A stretch of the text and what takes its place."""
+    """A range of the text and its replacement."""
 
     start: int
     end: int
@@ -25,9 +25,9 @@ class Edit(NamedTuple):
 
 
 def edited(code: Code, edits: Iterable[Edit]) -> str | None:
-    """The source with these changes; None if they overlap, change nothing, or leave what does not parse."""
+    """The source with these edits; None if they overlap, change nothing, or leave a source that does not parse."""
     text, behind = code.text, len(code.text)
-    # what is inserted at one place stays in the order in which it was given
+    # insertions at one position keep the order in which they were given
     numbered = sorted(((edit.start, edit.end, number, edit) for number, edit in enumerate(edits)), reverse=True)
     for _, _, _, edit in numbered:
         if edit.end > behind or edit.start > edit.end:
@@ -37,7 +37,7 @@ def edited(code: Code, edits: Iterable[Edit]) -> str | None:
 
 
 def diff_of(path: str, old: str, new: str) -> str:
-    """A unified diff that `git apply` and `patch -p1` take; empty for equal texts. The texts are as they are in the file: CRLF stays."""
+    """A unified diff for `git apply` and `patch -p1`; empty for equal texts. Line ends stay as in the file, CRLF included."""
     name = PurePath(path).as_posix().lstrip("/")
     heads = [f"{side}/{name}" for side in "ab"]
     if re.search(r'["\\\x00-\x1f]', name):
@@ -51,24 +51,24 @@ def diff_of(path: str, old: str, new: str) -> str:
 
 
 def replaced(code: Code, node: ast.AST, text: str) -> Edit:
-    """Another text in the place of a node."""
+    """Replace a node by another text."""
     return Edit(*code.span(node), text)
 
 
 def wrapped(code: Code, node: ast.AST, before: str, after: str) -> list[Edit]:
-    """A text before a node and one behind it."""
+    """Insert text before and after a node."""
     start, end = code.span(node)
     return [Edit(start, start, before), Edit(end, end, after)]
 
 
 def indent_of(code: Code, offset: int) -> str | None:
-    """The white space before this character; None if anything else stands before it in its line."""
+    """The white space before this position; None if anything else precedes it on its line."""
     before = code.text[code.line_start(offset) : offset].lstrip("\ufeff")
     return before if not before.strip(" \t\f") else None
 
 
 def keyword_added(code: Code, call: ast.Call, name: str, value: str) -> Edit | None:
-    """One more keyword argument, in a line of its own if the last one has one; None where there is no place for it."""
+    """Add a keyword argument, on a line of its own if the last one is; None where there is no place for it."""
     if any(keyword.arg in (name, None) for keyword in call.keywords):
         return None
     close = code.span(call)[1] - 1
@@ -77,8 +77,8 @@ def keyword_added(code: Code, call: ast.Call, name: str, value: str) -> Edit | N
         return Edit(close, close, f"{name}={value}")
     start, end = given[-1]
     if end > close:
-        return None  # a generator expression without parentheses of its own
-    # the last argument may stand in parentheses, which are no part of it
+        return None  # a generator expression without its own parentheses
+    # the last argument may be in parentheses, which are not part of its node
     for match in re.finditer(r"#[^\r\n]*|\)", code.text[end:close]):
         if match.group() == ")":
             return Edit(end + match.end(), end + match.end(), f", {name}={value}")
@@ -87,7 +87,7 @@ def keyword_added(code: Code, call: ast.Call, name: str, value: str) -> Edit | N
 
 
 def argument_set(code: Code, call: ast.Call, text: str) -> Edit | None:
-    """The first argument of a call that has none, or None as its only one."""
+    """Set the first argument of a call that has no argument, or None as its only one."""
     if not call.args and not call.keywords:
         close = code.span(call)[1] - 1
         return Edit(close, close, text)
@@ -98,7 +98,7 @@ def argument_set(code: Code, call: ast.Call, text: str) -> Edit | None:
 
 
 def function_renamed(code: Code, call: ast.Call, full: str) -> Edit | None:
-    """The same call of another function of the same module or object; `full` is its dotted name, or `.name`."""
+    """Call another function of the same module or object; `full` is its dotted name, or `.name`."""
     if isinstance(call.func, ast.Attribute):
         end = code.span(call.func)[1]
         return Edit(end - len(call.func.attr), end, full.rpartition(".")[2])
@@ -107,7 +107,7 @@ def function_renamed(code: Code, call: ast.Call, full: str) -> Edit | None:
 
 
 def name_for(code: Code, full: str, at: ast.AST | None = None) -> str | None:
-    """How a module, or a place in it, can say a dotted name: by what it has imported at its top level and binds to nothing else."""
+    """The expression for a dotted name, from the module's top-level imports of names that nothing else binds."""
     parts = full.split(".")
     for length in range(len(parts), 0, -1):
         for name, bindings in code.bindings[code.tree].items():
@@ -126,12 +126,12 @@ def is_guard(statement: ast.AST) -> bool:
 
 
 def is_docstring(statement: ast.stmt) -> bool:
-    """Whether a statement is a string and nothing else."""
+    """Whether a statement is only a string."""
     return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant) and isinstance(statement.value.value, str)
 
 
 def beginning(code: Code) -> int:
-    """How many statements of a module are its head: docstring, imports, and what only prepares further imports."""
+    """Length of a module's head in statements: docstring, imports, and calls that only prepare further imports."""
     head = 0
     for index, statement in enumerate(code.tree.body):
         if _imports(statement) or (index == 0 and is_docstring(statement)):
@@ -169,9 +169,9 @@ def _root(node: ast.AST) -> str:
 
 
 def line_inserted(code: Code, members: list[ast.stmt], index: int, text: str) -> Edit | None:
-    """A statement, or lines of them, as the `index`-th of a block, with the indentation of the block.
+    """Insert one or more lines as the `index`-th statement of a block, with the block's indentation.
 
-    Behind imports and functions it stands apart, if what follows them does.
+    After imports and functions a blank line separates it if one separates what follows them.
     """
     before = members[index - 1] if index else None
     after = members[index] if index < len(members) else None
@@ -191,7 +191,7 @@ def line_inserted(code: Code, members: list[ast.stmt], index: int, text: str) ->
         return Edit(start, start, f"{text}; ") if "\n" not in text else None
     indent = "" if members is code.tree.body else indent_of(code, _start(code, before))
     if indent is None:
-        return None  # the block stands in the line of its head, or behind a semicolon
+        return None  # the block is on the line of its head, or after a semicolon
     lines = _lines(code, indent, text)
     if members is code.tree.body and _blank_behind(code, index):
         if isinstance(before, (ast.Import, ast.ImportFrom, ast.Try, ast.If, ast.Expr)):
@@ -208,14 +208,14 @@ def _lines(code: Code, indent: str, text: str) -> str:
 
 
 def _start(code: Code, statement: ast.stmt) -> int:
-    """The first character of a statement, its decorators included."""
+    """Position of the first character of a statement, decorators included."""
     if isinstance(statement, (*FUNCTIONS, ast.ClassDef)) and statement.decorator_list:
         return code.text.rindex("@", 0, code.span(statement.decorator_list[0])[0])
     return code.span(statement)[0]
 
 
 def moved(code: Code, statement: ast.stmt, members: list[ast.stmt], index: int) -> list[Edit] | None:
-    """A statement of one line, taken from where it stands with its comment, and put in as the `index`-th of a block."""
+    """Move a one-line statement with its comment to become the `index`-th of a block."""
     start, end = code.span(statement)
     indent = indent_of(code, start)
     if indent is None or len(code.block(statement)) == 1:
@@ -234,7 +234,7 @@ def moved(code: Code, statement: ast.stmt, members: list[ast.stmt], index: int) 
 
 
 def import_added(code: Code, statement: str) -> list[Edit] | None:
-    """An import behind those that a module has; None if the name is taken, or there is nothing to put it behind."""
+    """Add an import after those of the module; None if the name is taken, or there is no import to add it after."""
     head = beginning(code)
     bound, _ = _brought("", statement)
     if not head or code.bindings[code.tree].get(bound):
@@ -249,10 +249,10 @@ def _joined(code: Code, edit: Edit) -> Edit:
 
 
 def added_at_top(code: Code, text: str, needs: Iterable[tuple[str, str]], apart: bool = False) -> list[Edit] | None:
-    """Lines behind the imports of a module, in which `{0}`, `{1}`, ... stand for names.
+    """Add lines after the imports of a module, with `{0}`, `{1}`, ... as placeholders for names.
 
-    `needs` are those: each a dotted name, and the import that brings it if the module has none. What stands `apart`, as a function does,
-    has two blank lines around it.
+    `needs` lists those: each a dotted name, and the import to add if the module lacks it. With `apart`, as for a function, two blank lines
+    surround the text.
     """
     members = code.tree.body
     if not members:
@@ -284,12 +284,12 @@ def added_at_top(code: Code, text: str, needs: Iterable[tuple[str, str]], apart:
     edit = line_inserted(code, members, head, whole)
     if edit is None:
         return None
-    # an import joins those that stand before it
+    # an import follows the imports before it without a blank line
     return [_joined(code, edit) if imports and head and not is_docstring(members[head - 1]) else edit]
 
 
 def _blank_behind(code: Code, index: int) -> bool:
-    """Whether a blank line stands behind the statement before the `index`-th of the module."""
+    """Whether a blank line follows the statement before the `index`-th of the module."""
     if not index:
         return False
     following = code.line_end(code.span(code.tree.body[index - 1])[1])
@@ -297,7 +297,7 @@ def _blank_behind(code: Code, index: int) -> bool:
 
 
 def _brought(full: str, statement: str) -> tuple[str, str]:
-    """The name that an import statement binds, and how it says the dotted name."""
+    """The name that an import statement binds, and the expression for the dotted name through it."""
     tree = ast.parse(statement).body[0]
     assert isinstance(tree, (ast.Import, ast.ImportFrom))
     alias = tree.names[0]
@@ -307,13 +307,13 @@ def _brought(full: str, statement: str) -> tuple[str, str]:
 
 
 def _top_level(code: Code, node: ast.AST) -> int | None:
-    """The index of the statement of the module within which a node stands."""
+    """The index of the top-level statement that contains a node."""
     chain = {node, *code.ancestors(node)}
     return next((index for index, one in enumerate(code.tree.body) if one in chain), None)
 
 
 def top_level(code: Code, node: ast.AST) -> int:
-    """Likewise, for a node that is not the module."""
+    """The same for a node that is not the module."""
     index = _top_level(code, node)
     assert index is not None
     return index

@@ -1,4 +1,4 @@
-"""A change that zeroes a gradient beside the others that are zeroed by hand."""
+"""A fix that zeroes a gradient next to the others that the script zeroes by hand."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*\Z")
 
 
 def zeroed(source: str, line: int, name: str) -> str | None:
-    """The source with `name.grad.zero_()` behind the last of the gradients that are zeroed one by one; None if there are none.
+    """The source with `name.grad.zero_()` after the last gradient that is zeroed by hand; None if there is none.
 
-    A gradient that is set to None is set to None in this one too, and one that is zeroed under a condition is left to words.
+    If the others are set to None, so is this one. A gradient that is zeroed under a condition gets no edit.
     """
     code = parsed(source)
     if code is None or not _NAME.match(name):
@@ -30,7 +30,7 @@ def zeroed(source: str, line: int, name: str) -> str | None:
     ]  # fmt: skip
     if not siblings or any(code.segment(target) == name for _, target in siblings):
         return None
-    # the block whose statements are nearest to the line; what is zeroed under a condition of its own says nothing about others
+    # The block whose statements are nearest to the line. A gradient zeroed under its own condition says nothing about others.
     nearest = min(siblings, key=lambda one: abs(one[0].lineno - line))[0]
     if isinstance(code.parent[nearest], ast.If):
         return None
@@ -57,7 +57,7 @@ def _zeroes(statement: ast.stmt) -> ast.expr | None:
 
 
 def _is_one_of_many(code: Code, node: ast.expr) -> bool:
-    """Whether a tensor is what a loop is at: then others are zeroed in it too, or not one by one."""
+    """Whether a tensor is a loop variable: then the loop zeroes the other gradients too."""
     while isinstance(node, ast.Attribute):
         node = node.value
     return isinstance(node, ast.Name) and any(one.how == "other" for one in code.reaching(node))

@@ -1,4 +1,4 @@
-"""Changes that give an order to what comes in none: sets, listings, workers' and threads' results."""
+"""Fixes that give a defined order to unordered values: sets, listings, results of workers and threads."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from auditor.source.code import LOOPS, Code
 
 Edits = list[Edit]
 
-#: How many places are changed at once: more than a few nobody wants to read in a patch.
+#: Most places to change at once; a patch with more is not readable.
 _FEW = 4
 _READS_A_DICT_CAN_DO = ("len", "list", "tuple", "sorted", "enumerate", "zip", "map", "filter", "iter", "any", "all", "sum", "min", "max",
                         "print", "bool")  # fmt: skip
 
 
 def sets_sorted(code: Code, line: int) -> Iterator[Edits | None]:
-    """sorted() around a set that is iterated: the nearest, the next, then all that feed the line."""
+    """sorted() around an iterated set: the nearest, then the next, then all that feed the line."""
     found = [(node, feeds) for node, what, feeds in unordered_in(code, line) if what in ("set", "best")]
     single = [wrapped(code, node, "sorted(", ")") for node, _ in found]
     yield from single[:2]
@@ -28,7 +28,7 @@ def sets_sorted(code: Code, line: int) -> Iterator[Edits | None]:
 
 
 def sets_as_dicts(code: Code, line: int) -> Iterator[Edits | None]:
-    """A dictionary in the place of a set that is iterated: it keeps the order in which its keys came."""
+    """A dictionary in place of an iterated set: it keeps its keys in insertion order."""
     each: list[Edits] = []
     for node, what, _ in unordered_in(code, line):
         made = _only_read(code, node) if isinstance(node, ast.Name) else node
@@ -42,7 +42,7 @@ def sets_as_dicts(code: Code, line: int) -> Iterator[Edits | None]:
 
 
 def _as_dict(code: Code, node: ast.expr) -> Edits | None:
-    """Where the set is made right there: with the elements in the order in which they go into it."""
+    """Where the set is created: the same elements, in insertion order."""
     start, end = code.span(node)
     if isinstance(node, ast.SetComp):
         return [Edit(start, start + 1, "dict.fromkeys("), Edit(end - 1, end, ")")]
@@ -56,7 +56,7 @@ def _as_dict(code: Code, node: ast.expr) -> Edits | None:
 
 
 def _only_read(code: Code, name: ast.Name) -> ast.expr | None:
-    """What a name is bound to once, if all that is done with it can be done with a dictionary too."""
+    """The only value bound to a name, if all uses of the name also work with a dictionary."""
     found = code.lookup(name.id, name)
     if found is None or len(found[1]) != 1 or found[1][0].how != "value":
         return None
@@ -100,7 +100,7 @@ def listings_sorted(code: Code, line: int) -> Iterator[Edits | None]:
 
 
 def _is_iterated(code: Code, node: ast.AST) -> bool:
-    """Whether a node is iterated where it stands; a scandir() that has a name may be closed by it."""
+    """Whether a node is iterated in place; a scandir() bound to a name may also be closed through it."""
     parent, field = code.parent[node], code.field[node]
     if isinstance(parent, ast.Call):
         return field == "args"
@@ -108,7 +108,7 @@ def _is_iterated(code: Code, node: ast.AST) -> bool:
 
 
 def _is_advanced(code: Code, node: ast.AST) -> bool:
-    """Whether next() is asked for one element: it takes no list."""
+    """Whether next() is called on it: next() does not accept a list."""
     parent = code.parent[node]
     return isinstance(parent, ast.Call) and code.called(parent) == "next"
 
@@ -121,7 +121,7 @@ def batches_in_order(code: Code) -> Iterator[Edits | None]:
 
 
 def results_in_order(code: Code, line: int) -> Iterator[Edits | None]:
-    """What takes results in the order in which the tasks were given, and not in that in which they were done."""
+    """Take results in the order of submission, not in the order of completion."""
     for call, _, _ in calls_in(code, (".imap_unordered",), line):
         end = code.span(call.func)[1]
         yield [Edit(end - len("_unordered"), end, "")]
@@ -129,7 +129,7 @@ def results_in_order(code: Code, line: int) -> Iterator[Edits | None]:
 
 
 def _futures_in_order(code: Code, line: int) -> Iterator[Edits | None]:
-    """The list of futures in the place of as_completed(), which gives them as they finish."""
+    """The list of futures in place of as_completed(), which returns them as they finish."""
     for call, _, _ in calls_in(code, ("concurrent.futures.as_completed",), line):
         if len(call.args) != 1 or call.keywords or not isinstance(call.args[0], ast.Name):
             continue

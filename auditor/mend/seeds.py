@@ -1,4 +1,4 @@
-"""Changes that give a random stream a seed, give it earlier, or give it one that is the same in every run."""
+"""Fixes that seed a random generator, seed it earlier, or replace a seed that changes from run to run by a constant."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from auditor.source import Found, calls_in
 from auditor.source.code import FUNCTIONS, Code
 from auditor.trace.lanes import LaneKey
 
-#: Per stream: the function that seeds it, the import that brings it, and all functions that seed it.
+#: Per stream: the function that seeds it, its import, and all functions that seed it.
 STREAMS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "torch": ("torch.manual_seed", "import torch", ("torch.manual_seed", "torch.random.manual_seed")),
     "numpy": ("numpy.random.seed", "import numpy as np", ("numpy.random.seed",)),
     "python": ("random.seed", "import random", ("random.seed",)),
 }
-#: Functions of libraries that seed all streams.
+#: Library functions that seed all streams.
 _EVERYTHING = re.compile(r"(^|\.)(seed_everything|set_seed|set_random_seed|seed_all|fix_seed|enable_full_determinism)$")
 _NUMPY_MAKERS = tuple(
     f"numpy.random.{name}" for name in ("default_rng", "RandomState", "PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64", "SeedSequence")
@@ -51,14 +51,14 @@ Edits = list[Edit]
 
 
 def of_stream(code: Code, line: int, stream: str, lane: str) -> Iterator[Edits | None]:
-    """What seeds a stream that nobody has seeded, or that was seeded too late."""
+    """Seed a stream that is never seeded, or seeded too late."""
     makers = list(unseeded(code, line, stream, lane))
     here = _together(edits for at_line, edits in makers if at_line)
     draws = _draws_globally(code, line, stream)
     if here and not draws:
         yield here
         if all(edit.text == _SEEDS_IT for edit in here):
-            # each torch.Generator() has the same seed of its own: what drew may have been the global stream
+            # Every torch.Generator() starts with the same default seed, so the draw may have come from the global stream.
             yield from at_the_top(code, line, stream)
         return
     top = list(at_the_top(code, line, stream))
@@ -77,7 +77,7 @@ def _together(changes: Iterable[Edits]) -> Edits:
 
 
 def unseeded(code: Code, line: int, stream: str, lane: str) -> Iterator[tuple[bool, Edits]]:
-    """What seeds the generators that a line makes or uses, with whether they stand in that line."""
+    """Edits that seed the generators that a line creates or uses, and whether each edit is on that line."""
     makers = _makers(code, line, stream)
     asks = any(name == ".seed" and _stands_at(call, line) for call, name, _ in makers)
     for call, name, feeds in makers:
@@ -86,7 +86,7 @@ def unseeded(code: Code, line: int, stream: str, lane: str) -> Iterator[tuple[bo
             continue
         edit: Edit | None = None
         if name == ".seed" and stream == "torch":
-            # a generator's own `seed()` takes one from the operating system; those of NumPy and Python are known by their names
+            # a torch generator's `seed()` takes entropy from the operating system; those of NumPy and Python are known by their names
             if not call.args and not call.keywords and code.dotted(call.func) is None:
                 edit = function_renamed(code, call, ".manual_seed")
                 if edit is not None:
@@ -120,7 +120,7 @@ def _makers(code: Code, line: int, stream: str) -> list[Found[ast.Call]]:
 
 
 def _seed_in(code: Code, maker: str, stream: str, lane: str) -> str | None:
-    """A seed; in a worker one drawn from the global stream, which torch seeds in each worker from the loader's."""
+    """A seed expression; in a worker a draw from the global stream, which torch seeds per worker from the loader's base seed."""
     if LaneKey.parse(lane).worker is None:
         return "0"
     if maker.endswith(".seed"):
@@ -135,7 +135,7 @@ def _stands_at(node: ast.expr, line: int) -> bool:
 
 
 def _draws_globally(code: Code, line: int, stream: str) -> bool:
-    """Whether a line names a function that draws from the global stream; of torch nearly all may."""
+    """Whether a line calls a function that draws from the global stream; in torch nearly any function may."""
     root = {"torch": "torch.rand", "numpy": "numpy.random.", "python": "random."}[stream]
     here = [node for statement in code.statements_at(line) for node in code.own(statement) if isinstance(node, ast.Call)]
     names = [code.called(call) for call in here if all(keyword.arg != "generator" for keyword in call.keywords)]
@@ -143,7 +143,7 @@ def _draws_globally(code: Code, line: int, stream: str) -> bool:
 
 
 def at_the_top(code: Code, line: int, stream: str) -> Iterator[Edits | None]:
-    """The script's own seeding call where it comes in time; else a new one behind the imports."""
+    """The script's own seeding call, moved up if it is late; else a new call after the imports."""
     seeding, brought, _ = STREAMS[stream]
     own = [call for call in _calls(code) if _seeds(code, call, stream)]
     placed = [statement for call in own if isinstance(statement := code.parent[call], ast.Expr)]
@@ -155,7 +155,7 @@ def at_the_top(code: Code, line: int, stream: str) -> Iterator[Edits | None]:
 
 
 def _first_at(code: Code, line: int) -> int:
-    """The beginning of the statement of the module by which a line runs, the last of them; the end for a line in a function."""
+    """Position of the top-level statement that runs a line; the end of the text for a line in a function."""
     found = code.statements_at(line)
     if not found or code.function_of(found[-1]) is not code.tree:
         return len(code.text)
@@ -167,9 +167,9 @@ def _calls(code: Code) -> list[ast.Call]:
 
 
 def _seeds(code: Code, call: ast.Call, stream: str) -> bool:
-    """Whether a call seeds a stream: directly, or by a function of a library or of this file that is there to seed.
+    """Whether a call seeds a stream: directly, or through a seeding function of a library or of this file.
 
-    A call within such a function does not count: it runs where that one is called.
+    A call inside such a function does not count: it runs where that function is called.
     """
     around = code.function_of(call)
     if isinstance(around, FUNCTIONS) and _is_seeding(around):
@@ -183,7 +183,7 @@ def _seeds(code: Code, call: ast.Call, stream: str) -> bool:
 
 
 def _is_seeding(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-    """Whether a function is there to seed, by its name."""
+    """Whether a function seeds generators, judging by its name."""
     return bool(_SEEDED.search(function.name)) or "determinis" in function.name or "reproducib" in function.name
 
 
@@ -193,13 +193,13 @@ def _seeds_within(code: Code, function: ast.AST, stream: str) -> bool:
 
 
 def _comes_before(code: Code, call: ast.Call, line: int) -> bool:
-    """Whether a call at the module's top level, behind no condition, runs before a line."""
+    """Whether a call at the module's top level, under no condition, runs before a line."""
     statement = code.parent[call]
     return isinstance(statement, ast.Expr) and code.parent[statement] is code.tree and call.lineno < line
 
 
 def _earlier(code: Code, seeding: ast.Expr, line: int) -> Edits | None:
-    """The seeding statement, moved up to where it comes before what draws in a line."""
+    """The seeding statement moved up, so that it runs before the draw of a line."""
     members = code.block(seeding)
     around = code.parent[seeding]
     if not (isinstance(around, (ast.Module, *FUNCTIONS)) or (is_guard(around) and code.field[seeding] == "body")):
@@ -210,7 +210,7 @@ def _earlier(code: Code, seeding: ast.Expr, line: int) -> Edits | None:
         return None
     places = [draws]
     if isinstance(around, ast.Module):
-        # as far up as its names allow
+        # as far up as its names are bound
         places = [index for index in range(beginning(code), draws + 1) if index == beginning(code) or _works(members[index])]
     for index in places:
         if all(_known(code, name, members[index], index, around) for name in _needed(code, seeding)):
@@ -223,7 +223,7 @@ def _works(statement: ast.stmt) -> bool:
 
 
 def _touches(code: Code, statement: ast.stmt, line: int) -> bool:
-    """Whether running a statement may run a line: it stands in it, or in a function or class that the statement names."""
+    """Whether running a statement may run a line: the line is in it, or in a function or class that the statement refers to."""
     if isinstance(statement, (*FUNCTIONS, ast.ClassDef)):
         return False
     if statement.lineno <= line <= (statement.end_lineno or statement.lineno):
@@ -245,7 +245,7 @@ def _touches(code: Code, statement: ast.stmt, line: int) -> bool:
 
 
 def _needed(code: Code, statement: ast.AST, seen: frozenset[ast.AST] = frozenset()) -> list[ast.Name]:
-    """The names that a statement uses, and those of the module that the functions use which it calls."""
+    """The names that a statement uses, and the module's names that the functions it calls use."""
     needed = []
     for node in ast.walk(statement):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
@@ -266,13 +266,13 @@ def _known(code: Code, name: ast.Name, at: ast.stmt, index: int, around: ast.AST
     start = code.span(at)[0]
     if scope is code.function_of(at) or scope is around:
         before = [one for one in bindings if one.how == "parameter" or code.span(one.node)[1] <= start]
-        # a value that changes in between would be another one
+        # a name that is bound again in between would have another value
         return bool(before) and len(before) == len(bindings)
     return scope is not code.tree or isinstance(around, FUNCTIONS)
 
 
 def varying_seed(code: Code, line: int) -> Iterator[Edits | None]:
-    """A constant in the place of a seed that is made of a clock, a process number or the system's entropy."""
+    """A constant in place of a seed from a clock, a process id or the system's entropy."""
     here = [node for statement in code.statements_at(line) for node in code.own(statement)]
     takers = [node for node in here if isinstance(node, ast.Call) and _is_seed_taker(code, node)]
     seeding = sorted(takers, key=lambda one: len(code.segment(one)))
@@ -333,7 +333,7 @@ def _uses(code: Code, name: ast.Name) -> list[ast.Name]:
 
 
 def _taken(code: Code, name: ast.Name) -> list[ast.Name]:
-    """The uses of a name as the argument of something that takes a seed."""
+    """Uses of a name as the argument of something that takes a seed."""
     return [
         one for one in _uses(code, name)
         if isinstance(parent := code.parent[one], ast.Call) and one in parent.args and _is_seed_taker(code, parent)
@@ -341,7 +341,7 @@ def _taken(code: Code, name: ast.Name) -> list[ast.Name]:
 
 
 def _is_seed(code: Code, name: ast.Name) -> bool:
-    """Whether a name is that of a seed, by what it is called or because nothing else is done with it: then 0 will do."""
+    """Whether a name holds a seed, judging by its name or because it has no other use: then 0 can replace it."""
     uses = _uses(code, name)
     return bool(uses) and ("seed" in name.id.lower() or _taken(code, name) == uses)
 
@@ -351,7 +351,7 @@ def _names_a_seed(call: ast.Call) -> bool:
 
 
 def entropy(code: Code, line: int, lane: str) -> Iterator[Edits | None]:
-    """A seed for what takes one from the operating system; nothing where a line takes more from it than a seed."""
+    """A seed for a generator that is seeded by the operating system; none where the line uses its entropy for anything else."""
     calls = [node for statement in code.statements_at(line) for node in code.own(statement) if isinstance(node, ast.Call)]
     if any(_BYTES.match(code.called(call)) for call in calls):
         return
@@ -371,7 +371,7 @@ def entropy(code: Code, line: int, lane: str) -> Iterator[Edits | None]:
 
 
 def workers(code: Code, line: int) -> Iterator[Edits | None]:
-    """A seed for the workers of a DataLoader: from a generator of its own, then also by a function that seeds all streams in them."""
+    """A seed for the workers of a DataLoader: by a generator for the loader, then also by a function that seeds all streams in them."""
     for stream in ("numpy", "python"):
         for at_line, edits in unseeded(code, line, stream, "worker"):
             if at_line:
@@ -389,7 +389,7 @@ def workers(code: Code, line: int) -> Iterator[Edits | None]:
 
 
 def _loaders(code: Code, line: int) -> list[ast.Call]:
-    """The loaders with workers: the one that feeds the line, or all, if there are few."""
+    """The loaders with workers: the one that feeds the line, or all if they are few."""
     found = [
         (node, code.called(node), node) for node in _calls(code)
         if re.match(r"(torch|torch_geometric|torchdata|monai)\..*DataLoader$", code.called(node))

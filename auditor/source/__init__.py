@@ -1,7 +1,7 @@
-"""What a user's source says: where something unordered is iterated, a directory listed, a function called. Pure: it executes nothing.
+"""Static analysis of the user's source: where something unordered is iterated, a directory listed, a function called. Executes nothing.
 
-Nothing here is a proof. It says where to look once a run has shown what is to blame, so what cannot be known is left out; a source that
-does not parse says nothing.
+Nothing here is a proof. It ranks places once a run has shown which factor is the cause, so anything uncertain is left out; a source that
+does not parse gives no results.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from collections.abc import Callable, Collection, Iterable
 from functools import cache
 from typing import TypeVar
 
+from auditor.source.backward_slice import BackwardSlice
 from auditor.source.code import Code, Spot, parsed
-from auditor.source.feeding import Feeding
-from auditor.source.sets import iterated, order_shows
+from auditor.source.sets import iterated, order_matters
 
 __all__ = ["Flow", "Spot", "calls", "calls_in", "listings", "listings_in", "parsed", "unordered", "unordered_in"]
 
 E = TypeVar("E", bound=ast.expr)
-#: A node, what it is, and whether what it gives arrives at the line that was asked about.
+#: A node, what it is, and whether its value reaches the line in question.
 Found = tuple[E, str, bool]
 
 _LISTINGS = ("os.listdir", "os.scandir", "os.walk", "os.fwalk", "glob.glob", "glob.iglob")
@@ -26,44 +26,44 @@ _PATHS = ("iterdir", "glob", "rglob")
 
 
 class Flow:
-    """What arrives where in the user's files, whose texts `read` gives."""
+    """Data flow within the user's files; `read` returns the text of a file."""
 
     def __init__(self, read: Callable[[str], str]) -> None:
         self._read = read
-        self._feeding = cache(self._feeding_of)
+        self._slice = cache(self._slice_of)
 
     def distance(self, file: str | None, line: int | None, function: str | None, to_file: str | None, to_line: int | None) -> int | None:
-        """How many statements lie between a line (in a function) and the line that it feeds; None if it is not seen to feed it."""
+        """Number of statements between a line (in a function) and the line that it feeds; None if no data flow is found."""
         if file is None or line is None or to_file is None or to_line is None:
             return None
-        feeding = self._feeding(to_file, to_line)
-        if feeding is None:
+        backward = self._slice(to_file, to_line)
+        if backward is None:
             return None
         if file == to_file:
-            return feeding.distance_of(line)
-        return feeding.distance_of_calls(function) if function and function.isidentifier() else None
+            return backward.distance_of(line)
+        return backward.distance_of_calls(function) if function and function.isidentifier() else None
 
-    def _feeding_of(self, file: str, line: int) -> Feeding | None:
+    def _slice_of(self, file: str, line: int) -> BackwardSlice | None:
         code = parsed(self._read(file))
-        return None if code is None else Feeding(code, line)
+        return None if code is None else BackwardSlice(code, line)
 
 
 def unordered(source: str, line: int) -> list[Spot]:
-    """What is ordered by hashes or addresses where that shows: sets that are iterated, and calls of hash() and id().
+    """Values whose order depends on hashes or addresses, where the order matters: iterated sets, and calls of hash() and id().
 
-    `what` is `set`, `pop`, `best` (min or max of a set, by a key in which elements may be equal), `hash` or `id`. What feeds the line
-    comes first, nearest first; then what stands before it; then the rest.
+    `what` is `set`, `pop`, `best` (min or max of a set, with a key under which elements may be equal), `hash` or `id`. Those that feed the
+    line come first, nearest first; then those above it; then the rest.
     """
     return _spots(source, line, "unordered")
 
 
 def listings(source: str, line: int) -> list[Spot]:
-    """Calls that list a directory, where nobody sorts what they give; `what` is `os.listdir`, `.glob` and so on. Ranked likewise."""
+    """Calls that list a directory without sorting the result; `what` is `os.listdir`, `.glob` and so on. Same ranking."""
     return _spots(source, line, "listings")
 
 
 def calls(source: str, names: Collection[str], line: int) -> list[Spot]:
-    """Calls of functions by their full names, whatever the file calls them; `.name` is a method of anything. Ranked likewise."""
+    """Calls of functions by their full names, whatever their names in the file; `.name` is a method of any object. Same ranking."""
     code = parsed(source)
     return [] if code is None else _as_spots(code, calls_in(code, names, line))
 
@@ -83,12 +83,12 @@ def unordered_in(code: Code, line: int) -> list[Found[ast.expr]]:
     """`unordered`, with nodes of the tree."""
     found = list(iterated(code))
     asked = (node for node in code.nodes() if isinstance(node, ast.Call) and code.called(node) in ("hash", "id") and len(node.args) == 1)
-    found += [(call, code.called(call)) for call in asked if _number_shows(code, call)]
+    found += [(call, code.called(call)) for call in asked if _value_matters(code, call)]
     return _ranked(code, found, line)
 
 
-def _number_shows(code: Code, call: ast.Call) -> bool:
-    """Whether more is done with a hash or an address than asking whether two are the same."""
+def _value_matters(code: Code, call: ast.Call) -> bool:
+    """Whether a hash or an address is used for more than a test of equality."""
     parent = code.parent[call]
     if isinstance(parent, ast.Compare) or (isinstance(parent, ast.Subscript) and code.field[call] == "slice"):
         return False
@@ -111,13 +111,13 @@ def listings_in(code: Code, line: int) -> list[Found[ast.Call]]:
             if not isinstance(node.func, ast.Attribute) or node.func.attr not in _PATHS or known is not None:
                 continue
             name = f".{node.func.attr}"
-        if order_shows(code, node, best=False) and not _sorts_as_it_walks(node, name, code):
+        if order_matters(code, node, best=False) and not _sorts_as_it_walks(node, name, code):
             found.append((node, name))
     return _ranked(code, found, line)
 
 
 def _sorts_as_it_walks(call: ast.Call, name: str, code: Code) -> bool:
-    """Whether the loop over os.walk() sorts the folders and the files of each turn."""
+    """Whether the loop over os.walk() sorts the folders and the files in each iteration."""
     loop = code.parent[call]
     if name not in ("os.walk", "os.fwalk") or not isinstance(loop, ast.For) or not isinstance(loop.target, ast.Tuple):
         return False
@@ -138,7 +138,7 @@ def _sorts_as_it_walks(call: ast.Call, name: str, code: Code) -> bool:
 
 
 def calls_in(code: Code, names: Collection[str], line: int) -> list[Found[ast.Call]]:
-    """`calls`, with nodes of the tree; `what` is the name that fits."""
+    """`calls`, with nodes of the tree; `what` is the name that matches."""
     found: list[tuple[ast.Call, str]] = []
     for node in code.nodes():
         if isinstance(node, ast.Call):
@@ -150,6 +150,6 @@ def calls_in(code: Code, names: Collection[str], line: int) -> list[Found[ast.Ca
 
 
 def _ranked(code: Code, found: Iterable[tuple[E, str]], line: int) -> list[Found[E]]:
-    feeding = Feeding(code, line)
+    backward = BackwardSlice(code, line)
     kept = [(node, what) for node, what in found if not code.in_formatted_string(node)]
-    return [(node, what, feeding.feeds(node)) for node, what in sorted(kept, key=lambda one: feeding.rank(one[0]))]
+    return [(node, what, backward.feeds(node)) for node, what in sorted(kept, key=lambda one: backward.rank(one[0]))]

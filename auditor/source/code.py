@@ -1,4 +1,4 @@
-"""One source file as a tree: exact positions, scopes, and what each name is bound to. Reads text, and never executes any of it."""
+"""One source file as a tree: exact positions, scopes, and the binding of each name. Reads the text and never executes any of it."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 LOOPS = (ast.For, ast.AsyncFor, ast.While)
 _SCOPES = (ast.Module, ast.ClassDef, ast.Lambda, *FUNCTIONS, *COMPREHENSIONS)
-#: Methods of builtin containers: what they are called on is hardly ever a class of the file.
-_METHODS_OF_ALL = {name for kind in (dict, list, set, str) for name in dir(kind)}
-#: A value bound to a name through another name: deeper than this nobody writes.
-_DEEP = 8
+#: Methods of builtin containers: a call of one is hardly ever a call of a class in this file.
+_CONTAINER_METHODS = {name for kind in (dict, list, set, str) for name in dir(kind)}
+#: How many names may stand for other names before the search gives up; no real source needs more.
+_MAX_DEPTH = 8
 
 
-#: `numbers`: a set whose elements hash to themselves, and which is ordered alike in every process.
+#: `numbers`: a set whose elements are their own hashes, so that its order is the same in every process.
 Kind = Literal["set", "numbers"] | None
 
 
 class Spot(NamedTuple):
-    """An expression in a source; lines count from 1, columns are of characters and count from 0, the end is that behind the last."""
+    """An expression in a source. Lines count from 1, columns count characters from 0, and the end is exclusive."""
 
     line: int
     end_line: int
@@ -34,7 +34,7 @@ class Spot(NamedTuple):
     text: str
     what: str
     feeds: bool = False
-    """Whether what it gives arrives at the line that was asked about."""
+    """Whether its value reaches the line in question."""
 
 
 class Binding(NamedTuple):
@@ -45,7 +45,7 @@ class Binding(NamedTuple):
     value: ast.expr | None = None
     annotation: ast.expr | None = None
     meaning: str = ""
-    """Of an import: the dotted name."""
+    """For an import, the dotted name."""
 
 
 class Code:
@@ -55,7 +55,7 @@ class Code:
         self.text = text
         self.tree = tree
         self._shift = shift
-        # as Python counts lines: `splitlines` would also end one at a form feed
+        # Lines as Python counts them: `splitlines` would also split at a form feed.
         self._starts = [0, *(match.end() for match in re.finditer(r"\r\n|\r|\n", text))]
         self.newline: str = (re.findall(r"\r\n|\r|\n", text) or ["\n"])[0]
         self.parent: dict[ast.AST, ast.AST] = {}
@@ -63,7 +63,7 @@ class Code:
         self.scope_of: dict[ast.AST, ast.AST] = {}
         self.bindings: dict[ast.AST, dict[str, list[Binding]]] = defaultdict(lambda: defaultdict(list))
         self._elsewhere: dict[ast.AST, dict[str, ast.AST | None]] = defaultdict(dict)
-        #: what `sets.kind_of` has found so far
+        #: results of `sets.kind_of` so far
         self.kinds: dict[ast.expr, Kind] = {}
         self._nodes: tuple[ast.AST, ...] = ()
         self._calls: dict[ast.AST, list[ast.Call]] | None = None
@@ -75,7 +75,7 @@ class Code:
     # Positions
 
     def offset(self, line: int, byte: int) -> int:
-        """Where a column that `ast` counts in bytes of UTF-8 is in the text."""
+        """Position in the text of a column that `ast` counts in bytes of UTF-8."""
         start = self._starts[line - 1]
         end = self._starts[line] if line < len(self._starts) else len(self.text)
         if line == 1:
@@ -84,7 +84,7 @@ class Code:
         return start + (byte if within.isascii() else len(within.encode(errors="surrogatepass")[:byte].decode(errors="surrogatepass")))
 
     def span(self, node: ast.AST) -> tuple[int, int]:
-        """The first character of a node and the one behind its last."""
+        """Position of the first character of a node, and of the one after its last."""
         assert isinstance(node, (ast.expr, ast.stmt, ast.arg, ast.keyword, ast.alias, ast.excepthandler, ast.pattern))
         assert node.end_lineno is not None
         assert node.end_col_offset is not None
@@ -96,15 +96,15 @@ class Code:
         return self.text[start:end]
 
     def line_start(self, offset: int) -> int:
-        """The first character of the line in which this one stands."""
+        """Position of the first character of this character's line."""
         return max(start for start in self._starts if start <= offset)
 
     def line_end(self, offset: int) -> int:
-        """The first character of the next line."""
+        """Position of the first character of the next line."""
         return next((start for start in self._starts if start > offset), len(self.text))
 
     def spot(self, node: ast.expr, what: str, feeds: bool) -> Spot:
-        """A node as others see it."""
+        """A node as a `Spot`."""
         start, end = self.span(node)
         assert node.end_lineno is not None
         first, last = self._starts[node.lineno - 1], self._starts[node.end_lineno - 1]
@@ -113,7 +113,7 @@ class Code:
     # The tree
 
     def nodes(self) -> tuple[ast.AST, ...]:
-        """All nodes, in order of the source as far as the tree has it."""
+        """All nodes, in source order as far as the tree has it."""
         if not self._nodes:
             stack, nodes = [cast(ast.AST, self.tree)], []
             while stack:
@@ -130,11 +130,11 @@ class Code:
             yield node
 
     def statement(self, node: ast.AST) -> ast.stmt | None:
-        """The innermost statement that a node belongs to; itself, if it is one."""
+        """The innermost statement that contains a node; the node itself if it is a statement."""
         return next((one for one in (node, *self.ancestors(node)) if isinstance(one, ast.stmt)), None)
 
     def own(self, statement: ast.AST) -> Iterator[ast.AST]:
-        """The nodes of a statement without those of the statements within it."""
+        """The nodes of a statement, without those of nested statements."""
         stack = [statement]
         while stack:
             node = stack.pop()
@@ -142,24 +142,24 @@ class Code:
             stack.extend(child for child in ast.iter_child_nodes(node) if not isinstance(child, ast.stmt))
 
     def statements_at(self, line: int) -> list[ast.stmt]:
-        """The innermost statements that stand in a line: several, if a semicolon is between them."""
+        """The innermost statements at a line: several if a semicolon separates them."""
         found = [
             node for node in self.nodes() if isinstance(node, ast.stmt) and node.lineno <= line <= (node.end_lineno or node.lineno)
         ]  # fmt: skip
         return [node for node in found if not any(node in self.ancestors(other) for other in found)]
 
     def block(self, statement: ast.stmt) -> list[ast.stmt]:
-        """The list of statements of which this one is a member."""
+        """The list of statements that contains this one."""
         members = getattr(self.parent[statement], self.field[statement])
         assert isinstance(members, list)
         return members
 
     def in_formatted_string(self, node: ast.AST) -> bool:
-        """Whether a node stands within an f-string, where positions are wrong before Python 3.12 and an edit may break the quotes."""
+        """Whether a node is inside an f-string, where positions are wrong before Python 3.12 and an edit may break the quotes."""
         return any(type(one).__name__ in ("JoinedStr", "TemplateStr") for one in self.ancestors(node))
 
     def function_of(self, node: ast.AST) -> ast.AST:
-        """The innermost function, lambda or module that a node is run by: class bodies and comprehensions run where they stand."""
+        """The innermost function, lambda or module that executes a node: class bodies and comprehensions run in the enclosing scope."""
         scope = self.scope_of[node]
         while isinstance(scope, (ast.ClassDef, *COMPREHENSIONS)):
             scope = self.scope_of[scope]
@@ -170,7 +170,7 @@ class Code:
         return next((one for one in self.ancestors(node) if isinstance(one, ast.ClassDef)), None)
 
     def common_loop(self, one: ast.AST, other: ast.AST) -> bool:
-        """Whether two nodes are in the same loop: then what stands below may come before."""
+        """Whether two nodes are in the same loop, so that the lower one may run before the upper one."""
         loops = {loop for loop in self.ancestors(one) if isinstance(loop, LOOPS)}
         return any(loop in loops for loop in self.ancestors(other))
 
@@ -188,7 +188,7 @@ class Code:
 
     def _inner(self, node: ast.AST, name: str, child: ast.AST, scope: ast.AST) -> ast.AST:
         if isinstance(node, (*FUNCTIONS, ast.ClassDef)):
-            # decorators, bases and annotations belong to the outside
+            # decorators, bases and annotations are evaluated in the enclosing scope
             return node if name == "body" or (name == "args" and isinstance(node, FUNCTIONS)) else scope
         if isinstance(node, (ast.Lambda, ast.Module)):
             return node
@@ -233,7 +233,7 @@ class Code:
         value: ast.expr | None = None
         annotation = None
         if isinstance(parent, ast.AugAssign):
-            return  # the name was bound before, and mostly to the same kind of thing
+            return  # the name was bound before, usually to a value of the same kind
         if isinstance(parent, ast.NamedExpr):
             value = parent.value
             while isinstance(scope, COMPREHENSIONS):
@@ -261,7 +261,7 @@ class Code:
         return self.bindings[scope][name]
 
     def lookup(self, name: str, at: ast.AST) -> tuple[ast.AST, list[Binding]] | None:
-        """The scope in which a name that is used at a node is bound, and where; None for a builtin, or one that nothing binds."""
+        """The scope that binds a name used at a node, with its bindings; None for a builtin or an unbound name."""
         scope = self.scope_of[at]
         first = True
         while True:
@@ -273,7 +273,7 @@ class Code:
             scope = self.scope_of[scope]
 
     def reaching(self, name: ast.Name) -> list[Binding]:
-        """The bindings whose value a name may have where it is used: those since the last one that is passed on every way."""
+        """The reaching definitions of a name: the bindings since the last one that lies on every path to the use."""
         found = self.lookup(name.id, name)
         if found is None:
             return []
@@ -310,11 +310,11 @@ class Code:
         return any(one in members for one in (use, *self.ancestors(use)))
 
     def dotted(self, node: ast.AST, deep: int = 0) -> str | None:
-        """What a name or attribute means: `numpy.random.rand` for `np.random.rand`, `set` for the builtin; None if that cannot be said."""
+        """The full name of a name or attribute: `numpy.random.rand` for `np.random.rand`, `set` for the builtin; None if unknown."""
         if isinstance(node, ast.Attribute):
             whole = self.dotted(node.value, deep)
             return None if whole is None else f"{whole}.{node.attr}"
-        if not isinstance(node, ast.Name) or deep > _DEEP:
+        if not isinstance(node, ast.Name) or deep > _MAX_DEPTH:
             return None
         found = self.lookup(node.id, node)
         if found is None:
@@ -328,14 +328,14 @@ class Code:
         return None
 
     def called(self, call: ast.Call) -> str:
-        """What is called, dotted; `.name` for a method of something unknown, and nothing where there is no name."""
+        """The dotted name of the called function; `.name` for a method of an unknown object, empty if there is no name."""
         known = self.dotted(call.func)
         if known is not None:
             return known
         return f".{call.func.attr}" if isinstance(call.func, ast.Attribute) else ""
 
     def defined(self, node: ast.AST) -> list[ast.AST]:
-        """The functions and classes of this file that an expression may name: by its name, or for an attribute by the method's."""
+        """The functions and classes of this file that an expression may refer to, by name or, for an attribute, by method name."""
         if isinstance(node, ast.Name):
             found = self.lookup(node.id, node)
             return [one.node for one in found[1] if one.how in ("def", "class")] if found else []
@@ -345,12 +345,12 @@ class Code:
                 mine = [one.node for one in self.bindings[here].get(node.attr, ()) if one.how == "def"] if here else []
                 if mine:
                     return mine
-            if self.dotted(node.value) is None and node.attr not in _METHODS_OF_ALL:
+            if self.dotted(node.value) is None and node.attr not in _CONTAINER_METHODS:
                 return self.methods().get(node.attr, [])
         return []
 
     def methods(self) -> dict[str, list[ast.AST]]:
-        """The methods of the file's classes by name."""
+        """The methods of the file's classes, by name."""
         if self._methods is not None:
             return self._methods
         found: dict[str, list[ast.AST]] = defaultdict(list)
@@ -362,7 +362,7 @@ class Code:
         return found
 
     def calls_of(self, function: ast.AST) -> list[ast.Call]:
-        """The calls in this file of one of its functions; of `__init__`, those of its class."""
+        """The calls of one of this file's functions within the file; for `__init__`, those of its class."""
         wanted = function
         if isinstance(function, FUNCTIONS) and function.name == "__init__":
             wanted = self.class_of(function) or function
@@ -379,7 +379,7 @@ def parsed(text: str) -> Code | None:
     shift = 1 if text.startswith("\ufeff") else 0
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an escape that is none is the user's own affair
+            warnings.simplefilter("ignore")  # warnings about invalid escapes in the user's source are not ours to show
             tree = ast.parse(text[shift:])
         return Code(text, tree, shift)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -387,7 +387,7 @@ def parsed(text: str) -> Code | None:
 
 
 def arguments_of(call: ast.Call, function: ast.AST, parameter: str) -> list[ast.expr]:
-    """What a call gives for a parameter of a function of the file, as far as that can be read."""
+    """The argument that a call passes for a parameter of a function in the file, as far as it can be determined."""
     if not isinstance(function, FUNCTIONS):
         return []
     for keyword in call.keywords:

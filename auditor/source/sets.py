@@ -1,4 +1,4 @@
-"""Which expressions are sets, where their order comes out, and whether anybody can see it."""
+"""Which expressions are sets, where their iteration order is used, and whether that order can affect a result."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from collections.abc import Iterator
 from auditor.source.code import COMPREHENSIONS, FUNCTIONS, Binding, Code, Kind, arguments_of
 
 _MAKERS = ("set", "frozenset")
-_SAME = ("union", "intersection", "difference", "symmetric_difference", "copy")
+_SET_RESULTS = ("union", "intersection", "difference", "symmetric_difference", "copy")
 _ANNOTATIONS = ("set", "frozenset", "typing.Set", "typing.FrozenSet", "typing.AbstractSet", "typing.MutableSet",
                 "collections.abc.Set", "collections.abc.MutableSet")  # fmt: skip
-#: What hands the elements on in the order in which they came.
-_PASSES_ON = ("list", "tuple", "iter", "map", "filter", "reversed")
-_ITERATES = (*_PASSES_ON, "enumerate", "zip", "dict.fromkeys", "functools.reduce", "collections.deque", "collections.OrderedDict",
+#: Calls whose result has the elements in the order of the argument.
+_KEEPS_ORDER = ("list", "tuple", "iter", "map", "filter", "reversed")
+_ITERATES = (*_KEEPS_ORDER, "enumerate", "zip", "dict.fromkeys", "functools.reduce", "collections.deque", "collections.OrderedDict",
              "collections.Counter", "numpy.fromiter", ".join", ".extend")  # fmt: skip
-_BLIND = ("sorted", "len", "any", "all", "set", "frozenset", "set.union", "frozenset.union", "math.fsum")
+_ORDER_INSENSITIVE = ("sorted", "len", "any", "all", "set", "frozenset", "set.union", "frozenset.union", "math.fsum")
 _SET_METHODS = ("union", "intersection", "difference", "symmetric_difference", "update", "difference_update", "intersection_update",
                 "symmetric_difference_update", "issubset", "issuperset", "isdisjoint")  # fmt: skip
-#: Names that stand for names: where it gets this long, nothing is said.
-_DEEP = 60
+#: How many names may stand for other names before the search gives up.
+_MAX_DEPTH = 60
 
 
 def kind_of(code: Code, node: ast.expr | None, deep: int = 0) -> Kind:
-    """Whether an expression gives a set, as far as its file says; what is made of itself is what its other parts say."""
-    if node is None or deep > _DEEP:
+    """Whether an expression is a set, as far as its file shows; in a cycle of definitions the other parts decide."""
+    if node is None or deep > _MAX_DEPTH:
         return None
     if node not in code.kinds:
         code.kinds[node] = None
@@ -101,7 +101,7 @@ def _of_call(code: Code, node: ast.Call, deep: int) -> Kind:
         return kind_of(code, given, deep) or "set"
     if name in ("set.union", "set.intersection", "frozenset.union", "frozenset.intersection"):
         return "set"
-    if isinstance(node.func, ast.Attribute) and node.func.attr in _SAME:
+    if isinstance(node.func, ast.Attribute) and node.func.attr in _SET_RESULTS:
         return kind_of(code, node.func.value, deep)
     for function in code.defined(node.func):
         if isinstance(function, FUNCTIONS):
@@ -143,7 +143,7 @@ def _of_binding(code: Code, binding: Binding, name: str, deep: int) -> Kind:
 
 
 def _of_attribute(code: Code, node: ast.Attribute, deep: int) -> Kind:
-    """Of `self.x`: what all assignments in its class agree on."""
+    """The kind of `self.x`, if all assignments in its class agree."""
     here = code.class_of(node)
     if here is None or not isinstance(node.value, ast.Name) or node.value.id not in ("self", "cls"):
         return None
@@ -164,7 +164,7 @@ def _of_attribute(code: Code, node: ast.Attribute, deep: int) -> Kind:
 
 
 def _of_default(code: Code, node: ast.Subscript) -> Kind:
-    """Of `groups[key]`, where `groups` is a `defaultdict(set)`."""
+    """The kind of `groups[key]`, where `groups` is a `defaultdict(set)`."""
     if not isinstance(node.value, ast.Name):
         return None
     for one in code.reaching(node.value):
@@ -175,16 +175,16 @@ def _of_default(code: Code, node: ast.Subscript) -> Kind:
 
 
 def iterated(code: Code) -> Iterator[tuple[ast.expr, str]]:
-    """The sets whose order comes out, with how: `set` if it is iterated, `pop`, `best` where min or max decide ties by order."""
+    """The sets whose order is used, and how: `set` if iterated, `pop`, or `best` where min or max break ties by order."""
     for node in code.nodes():
         if not isinstance(node, ast.expr) or not isinstance(getattr(node, "ctx", ast.Load()), ast.Load):
             continue
-        how = _taken_by(code, node)
-        if how and kind_of(code, node) == "set" and (how == "pop" or order_shows(code, node)):
+        how = _use_of_order(code, node)
+        if how and kind_of(code, node) == "set" and (how == "pop" or order_matters(code, node)):
             yield node, how
 
 
-def _taken_by(code: Code, node: ast.expr) -> str | None:
+def _use_of_order(code: Code, node: ast.expr) -> str | None:
     parent, field = code.parent[node], code.field[node]
     if isinstance(parent, (ast.For, ast.comprehension)) and field == "iter":
         return "set"
@@ -208,15 +208,15 @@ def _taken_by(code: Code, node: ast.expr) -> str | None:
     return None
 
 
-def order_shows(code: Code, node: ast.AST, best: bool = True) -> bool:
-    """Whether the order in which the elements of an iterable come can be seen; `best`: min and max with a key may tell it in ties."""
+def order_matters(code: Code, node: ast.AST, best: bool = True) -> bool:
+    """Whether the order of an iterable's elements can affect a result; `best`: min and max with a key may depend on it in ties."""
     while True:
         parent, field = code.parent[node], code.field[node]
         if isinstance(parent, ast.keyword):
             return True
         if isinstance(parent, ast.Call) and field == "args":
             name = code.called(parent)
-            if name in _BLIND:
+            if name in _ORDER_INSENSITIVE:
                 return False
             if name in ("min", "max"):
                 return best and any(one.arg == "key" for one in parent.keywords)
@@ -225,7 +225,7 @@ def order_shows(code: Code, node: ast.AST, best: bool = True) -> bool:
                 return element is not None and not _gives_whole_numbers(code, element)
             if isinstance(parent.func, ast.Attribute) and parent.func.attr in _SET_METHODS:
                 return kind_of(code, parent.func.value) is None
-            if name not in _PASSES_ON:
+            if name not in _KEEPS_ORDER:
                 return True
             node = parent
         elif isinstance(parent, ast.comprehension) and field == "iter":
@@ -251,7 +251,7 @@ def order_shows(code: Code, node: ast.AST, best: bool = True) -> bool:
 
 
 def _sorted_later(code: Code, name: ast.Name) -> bool:
-    """Whether what is bound to a name is sorted before use, in place or at each of its uses."""
+    """Whether the object bound to a name is sorted before use, in place or at each use."""
     uses = [
         one for one in code.nodes() if isinstance(one, ast.Name) and one.id == name.id and code.function_of(one) is code.function_of(name)
     ]  # fmt: skip
@@ -264,7 +264,7 @@ def _sorted_later(code: Code, name: ast.Name) -> bool:
         if isinstance(parent, ast.Attribute) and parent.attr == "sort":
             return True
         blind = isinstance(parent, ast.Compare) or (
-            isinstance(parent, ast.Call) and code.field[one] == "args" and code.called(parent) in _BLIND
+            isinstance(parent, ast.Call) and code.field[one] == "args" and code.called(parent) in _ORDER_INSENSITIVE
         )
         if not blind:
             return False

@@ -1,4 +1,4 @@
-"""Each label gets the number at which it comes in a set of strings, and that is another one in each process."""
+"""Labels get their numbers from the order of a set of strings, which differs between processes."""
 
 import torch
 from torch import nn

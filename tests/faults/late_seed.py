@@ -1,4 +1,4 @@
-"""The seed is set, but the model was built before: its first weights are others in each run."""
+"""The seed is set after the model was built, so its initial weights differ in every run."""
 
 import argparse
 import random

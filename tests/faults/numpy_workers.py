@@ -1,4 +1,4 @@
-"""All is seeded in the main process, but the augmentation in the workers makes NumPy generators that nobody seeds."""
+"""The main process seeds everything, but the augmentation in the workers creates unseeded NumPy generators."""
 
 import numpy as np
 import torch

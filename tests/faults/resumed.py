@@ -1,4 +1,4 @@
-"""Training goes on where the last run ended, because what it saved is still there; nobody asked for that."""
+"""Training resumes from the last run unintentionally, because the checkpoint is still there."""
 
 import os
 

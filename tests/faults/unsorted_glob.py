@@ -1,4 +1,4 @@
-"""The files are read in the order in which the directory gives them: the same on this machine, another one on the next."""
+"""Files are read in directory order: the same on this machine, different on the next."""
 
 import csv
 import glob
@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 
 class Readings(Dataset):
-    """All rows of all files of a folder; the last column is what is to be predicted."""
+    """All rows of all files of a folder; the last column is the target."""
 
     def __init__(self, folder: str) -> None:
         rows = []

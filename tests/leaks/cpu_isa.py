@@ -1,4 +1,4 @@
-"""Kernels that are chosen by the CPU, and a recursion that makes their last bits matter."""
+"""Kernels chosen by CPU instruction set, and a recursion that amplifies their last bits."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Draws from the stream of a GPU."""
+"""Draws from the random stream of a GPU."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Takes the device that there is."""
+"""Uses the available device."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Reads the time of day, where it is."""
+"""Reads the local time of day."""
 
 import time
 

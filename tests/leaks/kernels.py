@@ -1,4 +1,4 @@
-"""Adds many numbers to few places by a kernel that adds them as its threads come."""
+"""Adds many numbers to few places with a kernel that adds them in the order of its threads."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Goes on from the checkpoint that an earlier run left."""
+"""Resumes from the checkpoint of an earlier run."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Computes with the numbers of its processes."""
+"""Computes with its process ids."""
 
 import multiprocessing
 import os

@@ -1,4 +1,4 @@
-"""Draws from Python's global stream and from one of its own."""
+"""Draws from Python's global stream and from a generator of its own."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""Adds up numbers in the order in which two threads come to it."""
+"""Adds up numbers in the order in which two threads produce them."""
 
 import threading
 

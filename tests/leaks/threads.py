@@ -1,4 +1,4 @@
-"""Sums that are split among threads, and a recursion that makes their last bits matter."""
+"""Sums that are split among threads, and a recursion that amplifies their last bits."""
 
 import torch
 

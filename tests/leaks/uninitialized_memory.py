@@ -1,4 +1,4 @@
-"""Reads memory that nobody has written: addresses that the allocator keeps in freed blocks (a sum of floats would round them off)."""
+"""Reads uninitialized memory: addresses that the allocator keeps in freed blocks (a sum of floats would round them off)."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Takes the batches of two workers as they come."""
+"""Uses the batches of two workers in the order of their arrival."""
 
 import torch
 from torch.utils.data import DataLoader

@@ -1,4 +1,4 @@
-"""What adam_by_hand.py does, with a module and torch's optimizer, from the same weights."""
+"""The same as adam_by_hand.py with a module and torch's optimizer, from the same weights."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""What attention_library.py does, by hand, in NumPy: head by head."""
+"""The same as attention_library.py by hand in NumPy, head by head."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""One block of self-attention as a library has it: a module, scores by `matmul`, the heads as a dimension."""
+"""One block of self-attention as in a library: a module, scores by `matmul`, the heads as a dimension."""
 
 import math
 

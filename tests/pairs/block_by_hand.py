@@ -1,4 +1,4 @@
-"""What block_library.py does, with the attention, the block and AdamW written out."""
+"""The same as block_library.py, with the attention, the block and AdamW written out."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""A block of a transformer as torch has it, trained with AdamW; block_by_hand.py is the same by hand."""
+"""A transformer block from torch, trained with AdamW; block_by_hand.py is the same by hand."""
 
 import torch
 from torch import nn

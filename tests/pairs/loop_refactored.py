@@ -1,4 +1,4 @@
-"""What loop.py does, in classes and functions, in place and in float32; with some more calls of the model in between."""
+"""The same as loop.py in classes and functions, in place and in float32; with some more calls of the model in between."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""What cell.py does, by a module that makes all steps at once and has drawn its weights from the same seed."""
+"""The same as cell.py, with a module that computes all steps at once and draws its weights with the same seed."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""What regression_lists.py does."""
+"""The same as regression_lists.py in NumPy."""
 
 import random
 

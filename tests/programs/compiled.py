@@ -1,4 +1,4 @@
-"""Trains a small model that torch.compile has compiled with its default backend."""
+"""Trains a small model compiled by torch.compile with its default backend."""
 
 import argparse
 

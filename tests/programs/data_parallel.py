@@ -1,4 +1,4 @@
-"""Trains with DistributedDataParallel: two processes where it is launched so, else one; gradients accumulate over two batches."""
+"""Trains with DistributedDataParallel: two processes under a launcher, else one; gradients accumulate over two batches."""
 
 import argparse
 import os

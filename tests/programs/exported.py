@@ -1,4 +1,4 @@
-"""Trains a model that torch.export has exported, and one that make_fx has traced, then exports what was learnt."""
+"""Trains a model exported by torch.export and one traced by make_fx, then exports the trained model."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""Trains a model whose blocks are sharded by fully_shard (FSDP2): two processes where it is launched so, else one."""
+"""Trains a model whose blocks are sharded by fully_shard (FSDP2): two processes under a launcher, else one."""
 
 import argparse
 import os

@@ -1,4 +1,4 @@
-"""Trains a two-layer GCN of torch_geometric on a made graph of four communities."""
+"""Trains a two-layer GCN of torch_geometric on a synthetic graph of four communities."""
 
 import argparse
 

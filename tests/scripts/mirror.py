@@ -1,4 +1,4 @@
-"""Writes to the file named by its first argument everything that a script can see about itself, as JSON.
+"""Writes everything that a script can see about itself as JSON to the file named by its first argument.
 
 With `--torch` also what it can see of numpy and torch.
 """
@@ -37,7 +37,7 @@ def kind_of(fd):
 
 
 def flags_of(fd):
-    """Access mode and blocking of a descriptor."""
+    """Access mode and blocking mode of a descriptor."""
     import fcntl
 
     try:
@@ -47,7 +47,7 @@ def flags_of(fd):
 
 
 def stream(name):
-    """What a standard stream says of itself."""
+    """The properties of a standard stream."""
     value = getattr(sys, name)
     if value is None:
         return None
@@ -56,7 +56,7 @@ def stream(name):
 
 
 def try_(call):
-    """A short word on what came of a call."""
+    """A short word for the outcome of a call."""
     try:
         call()
     except Exception as error:
@@ -65,7 +65,7 @@ def try_(call):
 
 
 def generators():
-    """Whether the generators are what their types say."""
+    """Whether the generators have the types that they should have."""
     import numpy as np
     import torch
 

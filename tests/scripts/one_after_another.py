@@ -1,4 +1,4 @@
-"""Runs the training scripts that are named, one after another in this one process; each saves its weights under its own name."""
+"""Runs the given training scripts one after another in this process; each saves its weights under its own name."""
 
 import runpy
 import sys

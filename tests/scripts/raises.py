@@ -1,4 +1,4 @@
-"""Lets every kind of thing that the recorder touches raise or warn, and prints each traceback as a script would see it."""
+"""Makes everything that the recorder touches raise or warn, and prints each traceback as a script would see it."""
 
 import contextlib
 import os
@@ -18,20 +18,20 @@ CASES = {}
 
 
 def case(function):
-    """Keep a function as a case."""
+    """Register a function as a case."""
     CASES[function.__name__] = function
     return function
 
 
 class Wrong(nn.Module):
-    """A module that raises, below another."""
+    """A module that raises, nested in another."""
 
     def __init__(self):
         super().__init__()
         self.layer = nn.Linear(2, 3)
 
     def forward(self, x):
-        """Multiply what does not fit."""
+        """Multiply mismatched shapes."""
         return self.layer(x) @ torch.ones(5, 5)
 
 
@@ -39,7 +39,7 @@ class Broken(Dataset):
     """A data set whose third item is missing."""
 
     def __len__(self):
-        """Say four."""
+        """Return four."""
         return 4
 
     def __getitem__(self, index):
@@ -65,7 +65,7 @@ class BadBackward(torch.autograd.Function):
 
 @torch.library.custom_op("raises::op", mutates_args=())
 def custom_op(x: torch.Tensor) -> torch.Tensor:
-    """Raise from an operator that is written in Python."""
+    """Raise in an operator written in Python."""
     raise LookupError("custom op")
 
 
@@ -91,7 +91,7 @@ class Subclass(torch.Tensor):
 
 
 def deep(n):
-    """Fail at the bottom of a few calls."""
+    """Fail at the bottom of a few nested calls."""
     return 1 / n if n == 0 else deep(n - 1)
 
 
@@ -423,7 +423,7 @@ def in_a_pool():
 
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(Wrong(), torch.ones(4, 2))
-        wait([future])  # else it is chance in which line of the standard library it is raised
+        wait([future])  # otherwise chance decides which line of the standard library raises
         future.result()
 
 

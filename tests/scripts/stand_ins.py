@@ -1,7 +1,7 @@
-"""Says how every function that is a stand-in behaves: for the names given in a file, or for all that it finds, which it writes there.
+"""Describes the behaviour of every wrapped function: of the names in a file, or of all that it finds, whose names it writes there.
 
-A stand-in is what it says it is in all but `type()`: that is how it is found, in every module and class that is loaded. What the auditor
-left as a plain function of its own is found by where its code lies.
+A wrapper equals its original in everything but `type()`: that is how it is found, in every loaded module and class. A plain function that
+the auditor installed is found by the location of its code.
 """
 
 import sys
@@ -22,7 +22,7 @@ def main():
     import torch.utils.data
 
     def loaded():
-        """Every attribute of every module and class, by a name that is the same in every process."""
+        """Every attribute of every module and class, under a name that is the same in every process."""
         for name, module in sorted(sys.modules.items()):
             if not isinstance(module, types.ModuleType) or name == "__main__":
                 continue
@@ -42,7 +42,7 @@ def main():
             return False
 
     def told(work):
-        """What some work gives, as text without addresses and states; or how it fails."""
+        """The result of a call as text, without addresses and states; or its error."""
         try:
             found = work()
         except Exception as error:

@@ -1,4 +1,4 @@
-"""What the files that a run wrote hold when it has ended: two runs that save the same have saved equal files."""
+"""Digests of the files that a run wrote, taken when it has ended: two runs that agree save equal files."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from pathlib import Path
 from auditor.plan import Plan
 from auditor.trace.reader import Trace
 
-#: Files and bytes of one run that are read; what is beyond is known to have been written, and no more.
+#: Most files and bytes of one run that are read; the rest is listed as written, without a digest.
 _FILES, _BYTES = 500, 4 << 30
 _BLOCK = 1 << 20
 
 
-def contents_written(run: Trace, plan: Plan) -> dict[str, str | None]:
-    """Path -> digest of each file that the run wrote and that is still there; None: it was not read."""
+def output_digests(run: Trace, plan: Plan) -> dict[str, str | None]:
+    """Path -> digest of each file that the run wrote and that still exists; None if it was not read."""
     found: dict[str, str | None] = {}
     left = _BYTES
     paths = {event["path"] for lane in run.lanes.values() for event in lane.events_of("file") if event.get("op") == "write"}
     for path in sorted(paths):
         try:
-            fd = os.open(_here(path, plan), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            fd = os.open(_current_path(path, plan), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError:
-            continue  # removed again, as temporary files are
+            continue  # removed again, like a temporary file
         try:
             facts = os.fstat(fd)
             if not stat.S_ISREG(facts.st_mode):
@@ -38,8 +38,8 @@ def contents_written(run: Trace, plan: Plan) -> dict[str, str | None]:
     return found
 
 
-def _here(path: str, plan: Plan) -> Path:
-    """Where a file lies in a run that was made in a copy of the user's folder."""
+def _current_path(path: str, plan: Plan) -> Path:
+    """Where a file lies if the run was made in a copy of the user's folder."""
     for copy, home in plan.copies:
         if path.startswith(home + os.sep):
             return Path(copy + path[len(home) :])

@@ -1,4 +1,7 @@
-"""Which statements give what a line uses, and how far away they are: names followed backwards, within one file. A guide, no proof."""
+"""Backward slices within one file: which statements provide the values that a line uses, and how far away they are.
+
+A heuristic, no proof.
+"""
 
 from __future__ import annotations
 
@@ -9,20 +12,20 @@ from collections.abc import Iterator
 
 from auditor.source.code import FUNCTIONS, LOOPS, Code
 
-#: What statements stand in.
+#: Nodes that contain statements.
 _HOLDERS = (ast.stmt, ast.excepthandler, ast.match_case)
 _EXITS = (ast.Return, ast.Raise, ast.Break, ast.Continue)
 
 
-class Feeding:
-    """What feeds one line of a source."""
+class BackwardSlice:
+    """The statements that feed one line: their values may reach it."""
 
     def __init__(self, code: Code, line: int) -> None:
         self.code = code
         self.line = line
-        #: statements that change what a name holds without binding it: `names.append(...)`, `names[k] = ...`, `names += ...`
+        #: statements that change the object of a name without binding it: `names.append(...)`, `names[k] = ...`, `names += ...`
         self._changes: dict[tuple[ast.AST, str], list[ast.stmt]] = defaultdict(list)
-        #: the same for attributes, by their name, with the statements that bind them
+        #: the same for attributes, by name, and the statements that bind them
         self._attributes: dict[str, list[ast.stmt]] = defaultdict(list)
         for node in code.nodes():
             self._index(node)
@@ -30,23 +33,23 @@ class Feeding:
         self._follow()
 
     def rank(self, node: ast.expr) -> tuple[bool, int, bool, int]:
-        """What to sort by: first what feeds the line, by distance; then what stands before it; always the nearest first."""
+        """Sort key: first what feeds the line, by distance; then what lies above it; the nearest first in each group."""
         statement = self.code.statement(node)
         assert statement is not None
         far = self.distance.get(statement)
         return far is None, far or 0, node.lineno > self.line, abs(self.line - node.lineno)
 
     def feeds(self, node: ast.AST) -> bool:
-        """Whether what a node gives arrives at the line."""
+        """Whether the value of a node may reach the line."""
         return self.code.statement(node) in self.distance
 
     def distance_of(self, line: int) -> int | None:
-        """How many statements lie between a line and the one that it feeds; None if it is not seen to feed it."""
+        """Number of statements between a line and the one that it feeds; None if no data flow is found."""
         found = [self.distance[one] for one in self.code.statements_at(line) if one in self.distance]
         return min(found, default=None)
 
     def distance_of_calls(self, function: str) -> int | None:
-        """The same for what functions of this name give that are no functions of this file."""
+        """The same for the results of functions with this name that are defined in other files."""
         found = [
             far for statement, far in self.distance.items() for node in self.code.own(statement)
             if isinstance(node, ast.Call) and self.code.called(node).rpartition(".")[2] == function
@@ -61,7 +64,7 @@ class Feeding:
         if isinstance(node, ast.Call) and isinstance(self.code.parent[node], ast.Expr):
             changed = node.func.value if isinstance(node.func, ast.Attribute) else None
             if not hasattr(builtins, self.code.called(node)):
-                for argument in node.args:  # nobody takes the result: what it does it does to what it is given
+                for argument in node.args:  # its result is unused, so it can only change its arguments
                     self._changed(argument, statement)
         elif isinstance(node, ast.Subscript) and not isinstance(node.ctx, ast.Load):
             changed = node.value
@@ -93,39 +96,39 @@ class Feeding:
 
     def _before(self, statement: ast.stmt) -> Iterator[ast.stmt]:
         code = self.code
-        yield from self._decided_by(statement)
+        yield from self._controlled_by(statement)
         done = statement.value.func if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call) else None
         for node in code.own(statement):
             if isinstance(node, (ast.Name, ast.Attribute)) and isinstance(node.ctx, ast.Load):
                 for defined in code.defined(node):
-                    yield from self._done_by(defined) if node is done else self._given_by(defined)
+                    yield from self._effects_of(defined) if node is done else self._results_of(defined)
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
                 yield from self._name(node)
             elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load) and code.dotted(node) is None:
                 yield from self._attributes.get(node.attr, ())
 
-    def _decided_by(self, statement: ast.stmt, known: frozenset[ast.AST] = frozenset()) -> Iterator[ast.stmt]:
-        """What decides whether a statement is run: tests and loops around it, ways out before it; the same for calls of its function."""
+    def _controlled_by(self, statement: ast.stmt, known: frozenset[ast.AST] = frozenset()) -> Iterator[ast.stmt]:
+        """What controls whether a statement runs: enclosing tests and loops, earlier exits, and the same for calls of its function."""
         code = self.code
         around = code.parent[statement]
         block = code.block(statement) if isinstance(getattr(around, code.field[statement], None), list) else []
         leaving = block[: block.index(statement)] if statement in block else []
         if isinstance(around, LOOPS):
-            leaving = around.body  # they decide how often the loop goes round
+            leaving = around.body  # they decide how many iterations the loop has
         for before in leaving:
-            yield from filter(None, (code.statement(code.parent[one]) for one in self._ways_out(before)))
+            yield from filter(None, (code.statement(code.parent[one]) for one in self._exits_in(before)))
         if isinstance(around, (ast.excepthandler, ast.match_case)):
             around = code.parent[around]
         if isinstance(around, FUNCTIONS) and around not in known:
             for call in code.calls_of(around):
                 calling = code.statement(call)
                 if calling is not None:
-                    yield from self._decided_by(calling, known | {around})
+                    yield from self._controlled_by(calling, known | {around})
         elif isinstance(around, ast.stmt) and not isinstance(around, (*FUNCTIONS, ast.ClassDef)):
             yield around
 
-    def _ways_out(self, statement: ast.stmt) -> Iterator[ast.stmt]:
-        """Where a statement may end the function or the turn of the loop that it stands in."""
+    def _exits_in(self, statement: ast.stmt) -> Iterator[ast.stmt]:
+        """Statements within this one that may leave the enclosing function or end the iteration of the enclosing loop."""
         stack: list[tuple[ast.AST, bool]] = [(statement, False)]
         while stack:
             node, in_loop = stack.pop()
@@ -153,16 +156,16 @@ class Feeding:
                 if not inline or code.span(change)[0] <= code.span(name)[0] or code.common_loop(change, name):
                     yield change
 
-    def _given_by(self, defined: ast.AST) -> Iterator[ast.stmt]:
-        """The statements by which a function or the methods of a class hand something out."""
+    def _results_of(self, defined: ast.AST) -> Iterator[ast.stmt]:
+        """The statements that return or yield values from a function or from the methods of a class."""
         for node in ast.walk(defined):
             statement = self.code.statement(node)
             if isinstance(node, (ast.Return, ast.Yield, ast.YieldFrom)) and statement is not None:
                 yield statement
 
-    def _done_by(self, defined: ast.AST) -> Iterator[ast.stmt]:
-        """The statements by which a function changes what it is given, or what it shares."""
+    def _effects_of(self, defined: ast.AST) -> Iterator[ast.stmt]:
+        """The statements of a function that change its arguments or shared objects."""
         for (scope, _), changes in self._changes.items():
             if scope is defined:
                 yield from changes
-        yield from self._given_by(defined)
+        yield from self._results_of(defined)
