@@ -21,10 +21,10 @@ def _find(runs: Sequence[Tables], _params: Params) -> Iterator[Hit]:
     """One hit per line and stream: several workers of one process drew there for the first time in the same state."""
     rows = runs[0].query(
         """WITH firsts AS (
-            SELECT lane, args AS stream, op, file, line, first(digest ORDER BY "row") AS state
-            FROM records WHERE kind = 'draw' AND lane GLOB '*worker *' GROUP BY lane, args, op, file, line)
+            SELECT lane, rank, args AS stream, op, file, line, first(digest ORDER BY "row") AS state
+            FROM records JOIN lanes USING (lane) WHERE kind = 'draw' AND role = 'worker' GROUP BY lane, rank, args, op, file, line)
         SELECT file, line, stream, op, count(*) AS workers, string_agg(lane, ', ' ORDER BY lane) AS lanes
-        FROM firsts GROUP BY regexp_replace(lane, 'worker .*', ''), file, line, stream, op, state
+        FROM firsts GROUP BY rank, file, line, stream, op, state
             HAVING count(*) > 1 ORDER BY file, line, stream, op"""
     )
     told = set()

@@ -33,7 +33,8 @@ def _find(runs: Sequence[Tables], _params: Params) -> Iterator[Hit]:
             SELECT d.lane, d."row", d.args AS stream, d.op, d.file, d.line, d.step,
                 coalesce(d.op = 'aten.random_.default' AND o.op = d.op AND starts_with(o.out, '[["int64",[],'), false) AS is_seed
             FROM records d LEFT JOIN records o ON o.lane = d.lane AND o."row" = d."row" + 1
-            WHERE d.kind = 'draw' AND d.args IN ('torch-cpu', 'torch-own') AND d.lane NOT GLOB '*worker *'),
+            WHERE d.kind = 'draw' AND d.args IN ('torch-cpu', 'torch-own')
+                AND NOT EXISTS (FROM lanes l WHERE l.lane = d.lane AND l.role = 'worker')),
         followed AS (
             SELECT *, coalesce(is_seed AND lead(stream) OVER w = 'torch-own' AND lead(line) OVER w = line
                 AND regexp_matches(lead(op) OVER w, '^aten.rand(perm|int)'), false) AS of_sampler

@@ -21,7 +21,7 @@ from auditor.judge.rule_script import read_neighbour
 from auditor.judge.rules import PLACEHOLDER, Explains, Rule, RuleFile, chosen, load_rules, params_of, schema
 from auditor.judge.tolerances import load_tolerances
 from auditor.results import Finding, Level
-from auditor.trace.lanes import in_order
+from auditor.trace.lanes import LaneKey, in_order
 
 if TYPE_CHECKING:
     from auditor.detectors import Detector, Hit
@@ -126,10 +126,10 @@ def _in_lanes(lanes: Iterable[str]) -> str:
     found = sorted(lanes, key=in_order)
     if not set(found) - {"main"}:
         return ""
-    kinds = {lane.rpartition(" ")[0] for lane in found}
-    if len(kinds) == 1 and len(found) > 1:
-        numbers = [lane.rpartition(" ")[2] for lane in found]
-        return f" (in {kinds.pop()}s {listed(numbers)})"
+    parts = [LaneKey.parse(lane).single_part for lane in found]
+    alike = [part for part in parts if part is not None and parts[0] is not None and part[0] == parts[0][0]]
+    if len(alike) == len(found) > 1:
+        return f" (in {alike[0][0]}s {listed([number for _, number in alike])})"
     return f" (in {listed(['the main thread' if lane == 'main' else lane for lane in found])})"
 
 

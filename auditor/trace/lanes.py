@@ -37,6 +37,12 @@ class LaneKey(NamedTuple):
         return self.rank is not None and self == LaneKey(rank=self.rank)
 
     @property
+    def single_part(self) -> tuple[str, str] | None:
+        """`("rank", "2")` where one part alone says which lane it is."""
+        parts = [(part, str(value)) for part in _IN_NAME if (value := getattr(self, part)) is not None]
+        return parts[0] if len(parts) == 1 and self.nth == 1 else None
+
+    @property
     def order(self) -> tuple[Any, ...]:
         """What lanes are sorted by: the main thread first, rank 2 before rank 10."""
         parts = [(part, _natural(str(value))) for part in _IN_NAME if (value := getattr(self, part)) is not None] or [("", [])]

@@ -1,6 +1,7 @@
 """A run as tables, for questions in SQL: `records` and `events` of every lane, and `all` that happened, both in one.
 
-For questions about the flow of values, `uses` has each input of each op (`used` is the `row` of the record that wrote it), and `gradients`
+For questions about the flow of values, `uses` has each input of each op (`used` is the `row` of the record that wrote it; what is
+overwritten unread is no input, see `records.inputs_of`), and `gradients`
 each time that the gradient of a leaf was set or, if `before` is not null, added to what that record wrote; `made` wrote what came of it.
 `module_rows` has the records of each `call` of a module that no other module called; `root` is the first part of its path. `writes` has the
 ops that write into the memory of their first input.
@@ -50,8 +51,10 @@ _NO_RECORDS = f"SELECT NULL::VARCHAR AS lane, {_COLUMNS} WHERE false"
 
 _USES = """CREATE TEMP VIEW uses AS
     SELECT lane, "row", op, in_place, phase, file, line, used FROM (
-        SELECT *, unnest([in0, in1, in2]) AS used FROM records WHERE inputs IS NULL AND in0 IS NOT NULL
-        UNION ALL SELECT *, unnest(CAST(string_split(inputs, ' ') AS BIGINT[])) AS used FROM records WHERE inputs IS NOT NULL)
+        SELECT *, unnest(CASE WHEN overwrites THEN [in1, in2] ELSE [in0, in1, in2] END) AS used FROM records
+        WHERE inputs IS NULL AND in0 IS NOT NULL
+        UNION ALL SELECT *, unnest(CAST(string_split(inputs, ' ') AS BIGINT[])[CASE WHEN overwrites THEN 2 ELSE 1 END:]) AS used
+        FROM records WHERE inputs IS NOT NULL)
     WHERE used >= 0"""
 
 _GRADIENTS = """CREATE TEMP VIEW gradients AS
@@ -110,7 +113,7 @@ _PLACE = ("file", "line", "function", "code")
 _NO_ROWS = ("handed", "came", "task", "loaded", "unseen-write", "child", "value", "level", "lost", "measured", "nonfinite")
 
 _SIDE_TABLES = {
-    "lanes": {"lane": "VARCHAR", "pid": "BIGINT", "base": "BIGINT", "role": "VARCHAR"},
+    "lanes": {"lane": "VARCHAR", "pid": "BIGINT", "base": "BIGINT", "role": "VARCHAR", "rank": "VARCHAR"},
     "unseen": {"lane": "VARCHAR", "leaf": "VARCHAR"},
     "kin": {"lane": "VARCHAR", "of": "VARCHAR", "far": "BIGINT"},
     "held": {"lane": "VARCHAR", "optimizer": "BIGINT", "class": "VARCHAR", "leaf": "VARCHAR", "row": "BIGINT"},
@@ -277,7 +280,9 @@ def _beside(lane: LaneTrace) -> dict[str, list[dict[str, Any]]]:
         if lane.key.process is not None and lane.key.rank is None
         else "main"
     )
-    found["lanes"].append({"lane": lane.name, "pid": lane.facts.get("pid"), "base": lane.facts.get("base"), "role": whose})
+    found["lanes"].append(
+        {"lane": lane.name, "pid": lane.facts.get("pid"), "base": lane.facts.get("base"), "role": whose, "rank": lane.key.rank}
+    )
     for event in lane.events:
         kind = event["k"]
         if kind in ("measured", "nonfinite"):
