@@ -6,6 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from auditor.record import wrapping
 from auditor.record.callsite import is_user_code
 from auditor.record.wrapping import stand_in
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 OURS = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "")
 #: What the recorder watches is called through a stand-in of its own: then it is not the recorder that calls.
-_STAND_INS = os.path.join(OURS, "record", "probes", "wrapping.py")
+_STAND_INS = os.path.abspath(wrapping.__file__)
 
 
 class LostEvents:
