@@ -58,7 +58,7 @@ _CHEAP = (
 
 _OF_REPORTS = (
     "auditor.report", "auditor.report.words", "auditor.report.words.*", "auditor.report.story", "auditor.report.story.*",
-    "auditor.report.console", "auditor.report.console.*", "auditor.results",
+    "auditor.report.console", "auditor.report.console.*", "auditor.report.markup", "auditor.report.markup.*", "auditor.results",
 )  # fmt: skip
 _OF_PIPELINE = (
     "auditor", "auditor.pipeline.*", "auditor.factors", "auditor.listing", "auditor.mapping", "auditor.progress", "auditor.plugins",
@@ -126,7 +126,7 @@ TABLE: dict[str, Allowed] = {
         ("auditor.judge.*", *NOUNS), ("yaml", "pydantic", "duckdb"), auditor_lazily=("auditor.detectors",)
     ),
     "auditor.report.words*": Allowed(("auditor.report.words.*", "auditor.results")),
-    "auditor.report": Allowed(("auditor.report.words.*", "auditor.results")),
+    "auditor.report": Allowed(("auditor.results",)),
     # reading an audit back fails in a sentence of ours, made of what pydantic says
     "auditor.report.json": Allowed(
         ("auditor.report", "auditor.results", "auditor.errors", "auditor.trace", "auditor.trace.files"), ("pydantic",)

@@ -21,11 +21,17 @@ from rich.cells import cell_len
 
 from auditor.errors import UsageError
 from auditor.plugins import factors, reports
-from auditor.report import MEANINGS, Report, caveat, held, proof, run_names, run_rows
+from auditor.report import Report
 from auditor.report.json import FORMAT, read
-from auditor.report.markdown import cell, code, text
+from auditor.report.markup.spans import cell, code, text
+from auditor.report.story.runs import run_rows
+from auditor.report.story.scope import caveat
 from auditor.report.story.tail import next_command
 from auditor.report.terminal import render_verbose
+from auditor.report.words.divergences import MEANINGS
+from auditor.report.words.factors import pinned_and_varied
+from auditor.report.words.proofs import proof
+from auditor.report.words.runs import run_names
 from auditor.report.words.text import percent, plain
 from auditor.results import Audit, Finding, Kind, RunOutcome, Search
 from tests.audits import AUDITS, PINNED, VARIED
@@ -114,7 +120,6 @@ def test_reports_have_files_of_their_own() -> None:
 @each_report
 def test_a_report_is_given_an_audit_and_a_stream_and_nothing_else(report: Report) -> None:
     assert list(inspect.signature(report.render).parameters) == ["audit", "out"]
-    assert report.why
     assert report.suffix.startswith(".")
 
 
@@ -683,5 +688,5 @@ def test_what_was_held_is_said_in_few_words() -> None:
         (["clock"], ["threads"], "clock pinned, threads varied"),
         ([], VARIED, "all varied"),
     ]:
-        assert held(RunOutcome(id="x", pinned=pinned, varied=varied), search) == said
-    assert held(RunOutcome(id="x", pinned=PINNED), None) == "hash-seed, file-order and 15 more pinned"
+        assert pinned_and_varied(RunOutcome(id="x", pinned=pinned, varied=varied), search) == said
+    assert pinned_and_varied(RunOutcome(id="x", pinned=PINNED), None) == "hash-seed, file-order and 15 more pinned"

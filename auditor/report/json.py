@@ -62,4 +62,4 @@ def _representable(value: Any) -> Any:
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
-REPORT = Report(name="json", why="for programs: all that the audit concluded", suffix=".json", render=render)
+REPORT = Report(name="json", suffix=".json", render=render)

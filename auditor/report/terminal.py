@@ -10,14 +10,14 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from auditor import report as words
 from auditor.report import Report
 from auditor.report.console import shapes
 from auditor.report.console.details import details
 from auditor.report.story import story
 from auditor.report.story.rows import Diff, Entry, Fact, Frame, More, Row, Section, Sides, Story
 from auditor.report.words import text as texts
-from auditor.report.words.text import plain
+from auditor.report.words.patches import diff_lines
+from auditor.report.words.text import LONG, plain
 from auditor.results import Audit
 
 #: Columns where there is no terminal, and the most that are used on one: longer lines are hard to read.
@@ -75,7 +75,7 @@ def _short(told: Story) -> Iterator[RenderableType]:
 
 def _blocks(told: Story) -> Iterator[RenderableType]:
     label = Text(told.label, _LABELS[told.verdict])
-    lines: list[RenderableType] = [shapes.table([[label, Text(plain(told.headline, words.LONG), "bold")]])]
+    lines: list[RenderableType] = [shapes.table([[label, Text(plain(told.headline, LONG), "bold")]])]
     if told.facts:
         lines.append(shapes.indented(_facts(told.facts)))
     yield Group(*lines)
@@ -83,7 +83,7 @@ def _blocks(told: Story) -> Iterator[RenderableType]:
 
 
 def _end(told: Story) -> Iterator[RenderableType]:
-    lines: list[RenderableType] = [Text(plain(line, words.LONG), "dim") for line in told.tail]
+    lines: list[RenderableType] = [Text(plain(line, LONG), "dim") for line in told.tail]
     if told.next is not None:
         command, what = told.next
         lines.append(Text.assemble("Next: ", (command, "bold"), f"   {what}", overflow="fold"))
@@ -91,7 +91,7 @@ def _end(told: Story) -> Iterator[RenderableType]:
 
 
 def _section(section: Section) -> RenderableType:
-    lines: list[RenderableType] = [Text(plain(section.title, words.LONG), "bold")] if section.title else []
+    lines: list[RenderableType] = [Text(plain(section.title, LONG), "bold")] if section.title else []
     facts: list[Fact] = []
     for row in section.rows:
         if isinstance(row, Fact):
@@ -114,12 +114,12 @@ def _row(row: Row) -> RenderableType:
     if isinstance(row, Sides):
         return _sides(row)
     if isinstance(row, Diff):
-        return shapes.diff(words.diff_lines(row.patch, _DIFF))
+        return shapes.diff(diff_lines(row.patch, _DIFF))
     return Text(row.text, "dim") if isinstance(row, More) else _entry(row)
 
 
 def _facts(facts: list[Fact] | tuple[Fact, ...]) -> RenderableType:
-    return shapes.table([[Text(fact.name, _TONES[fact.tone] or "dim"), Text(plain(fact.text, words.LONG))] for fact in facts])
+    return shapes.table([[Text(fact.name, _TONES[fact.tone] or "dim"), Text(plain(fact.text, LONG))] for fact in facts])
 
 
 def _entry(entry: Entry) -> RenderableType:
@@ -128,7 +128,7 @@ def _entry(entry: Entry) -> RenderableType:
     place = Text(texts.place(entry.file, entry.line), "cyan") if entry.file else Text()
     parts = [Text(entry.level, style), shapes.text(entry.title, "bold"), place]
     title = Text("  ").join([part for part in parts if part.plain])
-    sentence = Text(plain(entry.text, words.LONG))
+    sentence = Text(plain(entry.text, LONG))
     lines: list[RenderableType] = []
     if not title.plain:
         lines.append(shapes.item(entry.text))
@@ -174,4 +174,4 @@ def _sides(sides: Sides) -> RenderableType:
     return grid
 
 
-REPORT = Report(name="terminal", why="for a person, in ten seconds", suffix=".txt", render=render)
+REPORT = Report(name="terminal", suffix=".txt", render=render)

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import re
 
-from auditor import report as words
 from auditor.report.story.rows import Fact
+from auditor.report.story.scope import agreement, caveat, without_cause
+from auditor.report.story.selection import is_diff, is_trial, leading_causes, rounding_causes
 from auditor.report.words import programs
-from auditor.report.words.text import counted, listed, op_name, percent, place, plain
+from auditor.report.words.causes import factor_names
+from auditor.report.words.divergences import REACHED, share_that_differs, step_and_phase
+from auditor.report.words.factors import how_varied
+from auditor.report.words.proofs import proof
+from auditor.report.words.text import INFINITE, counted, listed, op_name, percent, place, plain
 from auditor.results import Audit, Cause, Divergence, Intermittent, OpError
 
 #: Reaches that are no part of the training.
@@ -24,14 +29,40 @@ def headline(audit: Audit) -> str:
     if programs.is_match(audit):
         return programs.matching(audit)
     if audit.verdict == "no-divergence-seen":
-        return words.agreement(audit)
+        return agreement(audit)
     divergence = audit.divergence
     if divergence is None:
-        return f"The runs differ{words.because(audit)}."
+        return f"The runs differ{because(audit)}."
     where = place(divergence.file, divergence.line) if divergence.file else f"op {divergence.index}"
     if divergence.kind == "arithmetic":
         return f"{_off(divergence, audit)} at {where}{_moment(divergence)}."
-    return f"{_who(divergence, audit)} at {where}{_moment(divergence)}{words.because(audit)}."
+    return f"{_who(divergence, audit)} at {where}{_moment(divergence)}{because(audit)}."
+
+
+def because(audit: Audit) -> str:
+    """What made the runs differ, for the end of the headline; one cause with its line, where the headline has not named that."""
+    explained = audit.explained_by
+    if explained is not None:
+        at = f" ({place(explained.file, explained.line)})" if explained.file else ""
+        return f", because of {plain(explained.rule)}{at}"
+    causes = leading_causes(audit)
+    proved = [cause for cause in causes if cause.proved]
+    factors = {cause.factor for cause in proved}
+    rest = [cause for cause in causes if cause.factor not in factors]
+    if not causes:
+        return "" if audit.search is None else "; no cause was found"
+    if not proved:
+        return f"; not proved: {factor_names(causes)} may be the cause"
+    only, first = proved[0], audit.divergence
+    elsewhere = only.file and (first is None or (only.file, only.line) != (first.file, first.line))
+    at = place(only.file, only.line) if len(causes) == 1 and elsewhere else ""
+    if len(causes) == 1 and only.symptom_of is None and only.because:
+        said = f", because {only.because} ({only.factor}{f' at {at}' if at else ''})"
+    else:
+        said = f", because of {factor_names(proved)}{f', introduced at {at}' if at else ''}"
+    if rest:
+        said += f"; {factor_names(rest)} may be a cause too"
+    return f"{said}; another cause remains that was not found" if audit.search and audit.search.beyond else said
 
 
 def facts(audit: Audit) -> tuple[Fact, ...]:
@@ -50,24 +81,24 @@ def scoped(audit: Audit) -> tuple[str, str] | None:
     if audit.verdict != "no-divergence-seen" or programs.is_match(audit):
         return None
     if search is None or not search.varied:
-        caveat = words.caveat(audit)
-        return ("scope", caveat) if caveat else None
-    sensitive = words.sensitive(audit)
+        limits = caveat(audit)
+        return ("scope", limits) if limits else None
+    sensitive = rounding_causes(audit)
     others = len(set(search.varied) - {cause.factor for cause in sensitive})
     said = [f"{counted(others, 'factor')}, no effect{' beyond rounding' if search.rounded else ''}"] if others else []
     for proved, how in ((True, "rounding only"), (False, "rounding only, not proved")):
         some = [cause for cause in sensitive if cause.proved == proved]
-        said += [f"{words.names(some)}: {how}"] if some else []
+        said += [f"{factor_names(some)}: {how}"] if some else []
     said += [plain(search.sentence).removesuffix(".")] if search.sentence else []
     return "varied", f"{'. '.join(said)}. Other machines or versions may still make a difference."
 
 
 def _diverged(audit: Audit) -> list[Fact]:
-    divergence, causes = audit.divergence, words.leading(audit)
+    divergence, causes = audit.divergence, leading_causes(audit)
     said = _environment(audit)
-    if divergence is not None and words.caveat(audit):
+    if divergence is not None and caveat(audit):
         said.append(Fact("control runs", "agree: unchanged runs on this machine do not show it; other machines may"))
-    explained, unexplained = audit.explained_by, words.without_cause(audit)
+    explained, unexplained = audit.explained_by, without_cause(audit)
     if explained is not None:
         said.append(Fact("why", plain(explained.message)))
         said += [Fact("fix", plain(explained.instead), "good")] if explained.instead else []
@@ -98,7 +129,7 @@ def _without_names(divergence: Divergence, audit: Audit) -> str:
 
 def of_cause(cause: Cause, audit: Audit) -> list[Fact]:
     """Why a cause makes the runs differ, how that is known, and what to change."""
-    shown = words.proof(cause, audit, named=False)
+    shown = proof(cause, audit, named=False)
     if cause.proved:
         said = [Fact("why", plain(cause.message)), Fact("proved", shown)]
     else:
@@ -115,18 +146,18 @@ def _effect(divergence: Divergence | None) -> list[Fact]:
     """What the difference does to the training, as far as the audit knows."""
     if divergence is None:
         return []
-    reaches, spread = divergence.reaches, words.spread(divergence)
+    reaches, spread = divergence.reaches, share_that_differs(divergence)
     if reaches and _OUTSIDE_TRAINING.issuperset(reaches):
-        said = "reaches no part of the training" + (f", only {words.REACHED['number']}" if "number" in reaches else "")
+        said = "reaches no part of the training" + (f", only {REACHED['number']}" if "number" in reaches else "")
     else:
         training = [what for what in reaches if what not in _OUTSIDE_TRAINING]  # a number that is printed is no news beside a loss
-        said = f"reaches {listed(words.REACHED[what] for what in training)}" if training else ""
+        said = f"reaches {listed(REACHED[what] for what in training)}" if training else ""
     return [Fact("effect", "; ".join(filter(None, [said, spread])))] if said or spread else []
 
 
 def _environment(audit: Audit) -> list[Fact]:
     """What differs between the environments of kept runs; between runs of one audit it is in the tail."""
-    if not words.is_diff(audit) or not audit.environment:
+    if not is_diff(audit) or not audit.environment:
         return []
     few = [f"{plain(one.name)} ({_value(one.a)} and {_value(one.b)})" for one in audit.environment[:_FACTS]]
     more = len(audit.environment) - len(few)
@@ -144,9 +175,9 @@ def _who(divergence: Divergence, audit: Audit) -> str:
     made = [runs[name] for name in divergence.runs if name in runs]
     if any(run.role == "kept" for run in made):
         return f"{listed(divergence.runs)} diverge"
-    varied = next((run for run in made if words.is_trial(run)), None)
+    varied = next((run for run in made if is_trial(run)), None)
     if varied is not None:
-        return f"With {words.in_words(varied, audit.search)}, the runs diverge"
+        return f"With {how_varied(varied, audit.search)}, the runs diverge"
     often = _how_often(divergence.intermittent)
     return f"{often}, first" if often else f"The {'two ' if len(made) < 3 else ''}runs diverge"
 
@@ -168,14 +199,14 @@ def measured(divergence: Divergence, audit: Audit) -> OpError | None:
 
 
 def _error(error: OpError | None) -> list[Fact]:
-    if error is None or error.added is None or error.added >= words.HUGE:
+    if error is None or error.added is None or error.added >= INFINITE:
         return []
     said = f"this op introduces an error of {error.added:.1e} relative to its result; the error of its inputs is not counted"
     return [Fact("known", said)]
 
 
 def _moment(divergence: Divergence) -> str:
-    said = [plain(divergence.lane) if divergence.lane != "main" else "", words.when(divergence)]
+    said = [plain(divergence.lane) if divergence.lane != "main" else "", step_and_phase(divergence)]
     return f" ({', '.join(filter(None, said))})" if any(said) else ""
 
 
@@ -185,6 +216,6 @@ def _off(divergence: Divergence, audit: Audit) -> str:
     off = [devices[name] for name in divergence.runs if name in devices][-1:]
     error = measured(divergence, audit)
     excess = error.excess if error is not None else None
-    times = f" {excess:.3g} times" if excess is not None and excess < words.HUGE else ""
+    times = f" {excess:.3g} times" if excess is not None and excess < INFINITE else ""
     name = op_name(divergence.op).removesuffix(".default")
     return f"{f'On {plain(off[0])}, ' if off else ''}{name} exceeds its error bound{times}"
