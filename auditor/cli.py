@@ -14,6 +14,29 @@ import typer
 
 from auditor.errors import AuditError, UsageError
 from auditor.help import AuditByDefault, AuditCommand, Group
+from auditor.options import (
+    REPORTS,
+    Baseline,
+    Effort,
+    FailOn,
+    Ignore,
+    Level,
+    Module,
+    Outputs,
+    Pin,
+    Python,
+    Rules,
+    Script,
+    Select,
+    Steps,
+    Strict,
+    Timeout,
+    Verbose,
+    Window,
+    WriteBaseline,
+    with_report_options,
+)
+from auditor.output import forgiving, refuse_unwritable, writing_to_stdout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,76 +65,6 @@ _WrongUsage: Any = typer.BadParameter.__base__
 #: Everything behind the script is the script's own.
 _SCRIPT = {"allow_interspersed_args": False, "ignore_unknown_options": False}
 
-Script = Annotated[
-    list[str] | None, typer.Argument(metavar="SCRIPT [ARGS]...", help="the script and its own arguments", show_default=False)
-]
-Module = Annotated[bool, typer.Option("-m", help="SCRIPT is a module, as in python -m")]
-Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="write the audit as JSON (- is stdout)", show_default=False)]
-Markdown = Annotated[
-    Path | None,
-    typer.Option("--markdown", metavar="FILE", help="write a short report for a chat or a pull request (- is stdout)", show_default=False),
-]
-Verbose = Annotated[
-    bool,
-    typer.Option("-v", "--verbose", help="also show tensors, ops, random streams, the runs of each proof, and every run"),
-]
-Rules = Annotated[
-    list[Path] | None,
-    typer.Option("--rules", metavar="DIR", help="a folder of rules beside the shipped ones (repeatable)", show_default=False),
-]
-Select = Annotated[
-    list[str] | None,
-    typer.Option("--select", metavar="RULE", help="only these rules: names, globs or tags (repeatable)", show_default=False),
-]
-Ignore = Annotated[list[str] | None, typer.Option("--ignore", metavar="RULE", help="not these rules (repeatable)", show_default=False)]
-Baseline = Annotated[
-    Path | None, typer.Option("--baseline", metavar="FILE", help="leave out the findings in this file", show_default=False)
-]
-WriteBaseline = Annotated[
-    Path | None, typer.Option("--write-baseline", metavar="FILE", help="keep today's findings in this file", show_default=False)
-]
-FailOn = Annotated[
-    str | None,
-    typer.Option(
-        "--fail-on",
-        metavar="LEVEL",
-        help="exit with 1 for findings of this level: error, warning, note or never; never also lets a divergence pass",
-    ),
-]
-Strict = Annotated[
-    bool | None,
-    typer.Option(
-        "--strict/--no-strict",
-        help="differences that reach no part of the training count, too, and their causes are searched for",
-        show_default=False,
-    ),
-]
-Steps = Annotated[int | None, typer.Option("--steps", min=1, metavar="N", help="end the script cleanly after N steps", show_default=False)]
-Timeout = Annotated[
-    float | None, typer.Option("--timeout", min=0.1, metavar="SECONDS", help="end a run that takes longer", show_default=False)
-]
-Level = Annotated[str, typer.Option("--level", help="what is recorded: ops, or steps only")]
-Effort = Annotated[
-    str,
-    typer.Option(
-        "--effort",
-        metavar="compare|explain|full",
-        help="compare: make no run but those that are compared; explain: if they differ, run on to find out why; full: if they agree, also "
-        "vary what should make no difference",
-    ),
-]
-Window = Annotated[
-    str | None, typer.Option("--window", metavar="A:B", help="record ops in steps A to B-1 only, steps elsewhere", show_default=False)
-]
-Pin = Annotated[
-    list[str] | None,
-    typer.Option("--pin", metavar="FACTOR", help="hold a source of variation still in every run (repeatable)", show_default=False),
-]
-Python = Annotated[
-    Path | None,
-    typer.Option("--python", help="interpreter to run the script with (repro-audit must be installed for it)", show_default=False),
-]
-
 
 @app.callback(invoke_without_command=True)
 def _main(context: typer.Context, version: Annotated[bool, typer.Option("--version", help="print the version and end")] = False) -> None:
@@ -127,6 +80,7 @@ def _main(context: typer.Context, version: Annotated[bool, typer.Option("--versi
 
 
 @app.command(cls=AuditCommand, context_settings=_SCRIPT)
+@with_report_options
 def run(
     script: Script = None,
     module: Module = False,
@@ -168,8 +122,7 @@ def run(
         ),
     ] = None,
     strict: Strict = None,
-    json: Json = None,
-    markdown: Markdown = None,
+    outputs: Outputs = None,
     verbose: Verbose = False,
     fail_on: FailOn = None,
     rules: Rules = None,
@@ -184,7 +137,8 @@ def run(
         plan = _plan(script, module, steps, timeout, python)
         config = _config()
         fail_on = config.fail_on if fail_on is None else fail_on
-        _check(fail_on, json, markdown, write_baseline)
+        outputs = {**config.outputs, **(outputs or {})}
+        _check(fail_on, outputs, write_baseline)
         from auditor import pipeline, progress
         from auditor.plan import Inquiry, Selection
 
@@ -200,7 +154,7 @@ def run(
         finally:
             screen.close()
         screen.make_room()
-        _finish(audit, json, markdown, fail_on, verbose)
+        _finish(audit, outputs, fail_on, verbose)
 
 
 @app.command(context_settings=_SCRIPT)
@@ -248,6 +202,7 @@ def record(
 
 
 @app.command()
+@with_report_options
 def match(
     a: Annotated[Path, typer.Argument(metavar="A.py", help="a script")],
     b: Annotated[Path, typer.Argument(metavar="B.py", help="another that is to compute the same")],
@@ -265,14 +220,13 @@ def match(
         Path | None,
         typer.Option("-o", "--out", metavar="DIR", help="keep the runs here (default: in your cache directory)", show_default=False),
     ] = None,
-    json: Json = None,
-    markdown: Markdown = None,
+    outputs: Outputs = None,
     verbose: Verbose = False,
     python: Python = None,
 ) -> None:
     """Run two programs and compare the values that they give to names: an old loop and its refactoring, a NumPy and a torch version."""
     with _plain_errors():
-        _check("error", json, markdown)
+        _check("error", outputs)
         plans = [_plan([str(script), *shlex.split(words)], False, None, timeout, python) for script, words in ((a, a_args), (b, b_args))]
         from auditor import pipeline, progress
 
@@ -282,16 +236,16 @@ def match(
         finally:
             screen.close()
         screen.make_room()
-        _finish(audit, json, markdown, "error", verbose)
+        _finish(audit, outputs, "error", verbose)
 
 
 @app.command()
+@with_report_options
 def diff(
     a: Annotated[Path, typer.Argument(metavar="RUN", help="a kept run")],
     b: Annotated[Path, typer.Argument(metavar="RUN", help="another")],
     strict: Strict = None,
-    json: Json = None,
-    markdown: Markdown = None,
+    outputs: Outputs = None,
     verbose: Verbose = False,
     fail_on: FailOn = None,
 ) -> None:
@@ -300,10 +254,10 @@ def diff(
         config = _config()
         fail_on = config.fail_on if fail_on is None else fail_on
         strict = config.strict if strict is None else strict
-        _check(fail_on, json, markdown)
+        _check(fail_on, outputs)
         from auditor import pipeline
 
-        _finish(pipeline.diff(a, b, strict), json, markdown, fail_on, verbose)
+        _finish(pipeline.diff(a, b, strict), outputs, fail_on, verbose)
 
 
 @app.command()
@@ -330,25 +284,28 @@ def show(
         from auditor.listing import print_listing
 
         found = pipeline.events(run, step=step, op=op, phase=phase, file=file, lane=lane, kinds=kind, limit=limit)
-        with _writing():
+        with writing_to_stdout():
             print_listing(found, sys.stdout)
 
 
 @app.command()
+@with_report_options
 def report(
     audit: Annotated[Path, typer.Argument(metavar="AUDIT", help="a file written by --json")],
-    json: Json = None,
-    markdown: Markdown = None,
+    format_: Annotated[str, typer.Option("--format", metavar="NAME", help=f"print it as {', '.join(REPORTS)}")] = "terminal",
+    outputs: Outputs = None,
     verbose: Verbose = False,
     fail_on: FailOn = None,
 ) -> None:
     """Show an audit that was written with --json."""
     with _plain_errors():
         fail_on = _config().fail_on if fail_on is None else fail_on
-        _check(fail_on, json, markdown)
+        _check(fail_on, outputs)
+        if format_ not in REPORTS:
+            raise UsageError("no-such-format", f"--format {format_}: it is one of {', '.join(REPORTS)}")
         from auditor.report.json import read
 
-        _finish(read(audit), json, markdown, fail_on, verbose)
+        _finish(read(audit), outputs, fail_on, verbose, format_)
 
 
 @app.command()
@@ -362,7 +319,7 @@ def explain(
         from auditor.rulebook import print_rule
 
         found = pipeline.one_rule(rule, _folders(rules))
-        with _writing():
+        with writing_to_stdout():
             print_rule(found, sys.stdout)
 
 
@@ -376,7 +333,7 @@ def query(
         from auditor import pipeline
 
         names, rows = pipeline.answer(run, sql)
-        with _writing():
+        with writing_to_stdout():
             print("\t".join(map(printable, names)))
             for row in rows:
                 print("\t".join("" if value is None else printable(str(value)).replace("\n", "\\n") for value in row))
@@ -389,7 +346,7 @@ def factors() -> None:
         from auditor import plugins
         from auditor.rulebook import print_factors
 
-        with _writing():
+        with writing_to_stdout():
             print_factors(plugins.factors().values(), sys.stdout)
 
 
@@ -401,7 +358,7 @@ def list_rules(rules: Rules = None) -> None:
         from auditor.rulebook import print_rules
 
         found = pipeline.all_rules(_folders(rules))
-        with _writing():
+        with writing_to_stdout():
             print_rules([file.rule for file in found.values()], sys.stdout)
 
 
@@ -585,49 +542,34 @@ def _window(window: str | None) -> tuple[int, int] | None:
     return int(first), int(last)
 
 
-def _check(fail_on: str, *outputs: Path | None) -> None:
+def _check(fail_on: str, outputs: Outputs, baseline: Path | None = None) -> None:
     """Refuse what would only fail after the runs."""
     if fail_on not in _FAIL_ON:
         raise UsageError("bad-fail-on", f"--fail-on {fail_on}: one of {', '.join(_FAIL_ON)} is wanted")
-    named = [output for output in outputs if output is not None]
-    if len({os.path.abspath(output) for output in named}) < len(named):  # noqa: PTH100  # not through links: what was typed twice
-        raise UsageError("same-output", f"two reports cannot both be written to {'stdout' if str(named[0]) == '-' else named[0]}")
-    for output in named:
-        if str(output) == "-":
-            continue
-        try:
-            if output.is_file() or output.is_dir():
-                output.open("ab").close()
-            elif not output.exists():  # what is neither, such as a pipe, would see its only writer come and go
-                output.touch()
-                output.unlink()
-        except OSError as error:
-            raise UsageError("output-unwritable", f"cannot write {output}: {error.strerror}") from error
+    refuse_unwritable([*(outputs or {}).values(), *filter(None, [baseline])])
 
 
-def _finish(audit: Audit, json: Path | None, markdown: Path | None, fail_on: str, verbose: bool) -> None:
-    """Write the reports and end with the status that the audit deserves."""
-    from auditor.report import json as as_json
-    from auditor.report import markdown as as_markdown
+def _finish(audit: Audit, outputs: Outputs, fail_on: str, verbose: bool, printed: str = "terminal") -> None:
+    """Write the reports, print one, and end with the status that the audit deserves."""
     from auditor.report import terminal
 
     taken = False
-    for path, render in ((json, as_json.render), (markdown, as_markdown.render)):
-        if path is None:
-            continue
+    for name, path in (outputs or {}).items():
         if str(path) == "-":
-            with _writing():
-                render(audit, sys.stdout)
+            with writing_to_stdout():
+                REPORTS[name].print(audit, sys.stdout)
             taken = True
             continue
         try:
-            with path.open("w", encoding="utf-8") as file:
-                render(audit, file)
+            REPORTS[name].write(audit, path)
         except OSError as error:
             raise UsageError("output-unwritable", f"cannot write {path}: {error.strerror}") from error
-    with _writing():
-        show = terminal.render_verbose if verbose else terminal.render
-        show(audit, sys.stderr if taken else sys.stdout)
+    out = sys.stderr if taken else sys.stdout
+    with writing_to_stdout():
+        if verbose and printed == "terminal":
+            terminal.render_verbose(audit, forgiving(out))
+        else:
+            REPORTS[printed].print(audit, out)
     raise typer.Exit(status(audit, fail_on))
 
 
@@ -638,22 +580,6 @@ def status(audit: Audit, fail_on: str) -> int:
         if audit.verdict == "diverged" or any(finding.level in levels for finding in audit.findings):
             return 1
     return 2 if audit.verdict == "inconclusive" else 0
-
-
-@contextmanager
-def _writing() -> Iterator[None]:
-    """Write what was asked for: where nobody reads on, end quietly (`repro-audit show RUN | head`); where there is no space, say so.
-
-    Only here: a run goes on to its end and is kept although nobody reads what the script prints.
-    """
-    if hasattr(signal, "SIGPIPE"):
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    try:
-        yield
-        sys.stdout.flush()
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left in the buffer is not written once more when Python ends
-        raise UsageError("output-unwritable", f"cannot write to stdout: {error.strerror}") from error
 
 
 @contextmanager

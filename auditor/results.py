@@ -376,10 +376,14 @@ class NamePair(Model):
     errors: list[tuple[int, float]] = Field([], description="occurrence and relative error, at most 200 points")
 
 
+#: Number of the format of the file; it grows when the meaning of an existing key changes.
+FORMAT = 1
+
+
 class Audit(Model):
     """All that one invocation concluded."""
 
-    format: int = 1
+    format: int = FORMAT
     verdict: Verdict
     script: Annotated[list[str], AfterValidator(redacted_words)]
     runs: list[RunOutcome]

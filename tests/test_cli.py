@@ -160,7 +160,7 @@ OPTIONS = {
               "-v", "--verbose"},
     "diff": {"--json", "--markdown", "--fail-on", "--strict", "--no-strict", "-v", "--verbose"},
     "show": {"--step", "--op", "--phase", "--file", "--lane", "--kind", "--limit"},
-    "report": {"--json", "--markdown", "--fail-on", "-v", "--verbose"},
+    "report": {"--format", "--json", "--markdown", "--fail-on", "-v", "--verbose"},
     "explain": {"--rules"},
     "query": set(),
     "factors": set(),

@@ -22,7 +22,7 @@ from rich.cells import cell_len
 from auditor.errors import UsageError
 from auditor.plugins import factors, reports
 from auditor.report import Report
-from auditor.report.json import FORMAT, read
+from auditor.report.json import read
 from auditor.report.markup.spans import cell, code, text
 from auditor.report.story.runs import run_rows
 from auditor.report.story.scope import caveat
@@ -33,7 +33,7 @@ from auditor.report.words.factors import pinned_and_varied
 from auditor.report.words.proofs import proof
 from auditor.report.words.runs import run_names
 from auditor.report.words.text import percent, plain
-from auditor.results import Audit, Finding, Kind, RunOutcome, Search
+from auditor.results import FORMAT, Audit, Finding, Kind, RunOutcome, Search
 from tests.audits import AUDITS, PINNED, VARIED
 
 GOLDEN = Path(__file__).parent / "reports"

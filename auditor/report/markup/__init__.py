@@ -1,1 +1,1 @@
-"""What the Markdown report is made of: `spans` in which nothing of the user's is markup, and the `details` that it folds away."""
+"""What the Markdown report is made of: its `page`, `spans` of text that stays text, and the `details` that it folds away."""
