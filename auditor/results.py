@@ -403,6 +403,14 @@ class Printed(Model):
     last: list[PrintedMetric] = Field([], description="the last of each name that differs")
 
 
+class Failure(Place):
+    """How a script failed in both runs alike; the line is the last of the user's in its traceback."""
+
+    error: _Said | None = None
+    steps: int = Field(0, description="steps that both runs had taken")
+    around: list[tuple[int, str]] = Field([], description="the line with those around it, each with its number; empty: not known")
+
+
 class Effect(Model):
     """What the difference between two runs does to the numbers that a user looks at."""
 
@@ -467,5 +475,6 @@ class Audit(Model):
     environment: list[EnvironmentDifference] = []
     coverage: Coverage = Coverage()
     notes: list[str] = []
+    failure: Failure | None = Field(None, description="for `inconclusive`: how the script failed in both runs alike, if it did")
     reason: _Said | None = Field(None, description="for `inconclusive`: why, with a slug in brackets")
     version: str = ""

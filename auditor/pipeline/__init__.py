@@ -55,7 +55,7 @@ from auditor.pipeline.fixes import mend
 from auditor.pipeline.frames import attach_frames
 from auditor.pipeline.laboratory import Laboratory
 from auditor.pipeline.pairs import match_programs
-from auditor.pipeline.provenance import attach_effect, attach_rules, provenance_of, revision_of
+from auditor.pipeline.provenance import attach_effect, attach_failure, attach_rules, provenance_of, revision_of
 from auditor.pipeline.reruns import CACHES, Reruns, Silent
 from auditor.pipeline.varied import explain_varied
 from auditor.pipeline.verdict import agree, check_recorder, compared, conclude, recorded, why_not_whole
@@ -136,6 +136,7 @@ def audit(
         attach_explanations(result, book, lab.flow)
         attach_effect(result, runs.made)
         attach_rules(result, book)
+        attach_failure(result, a, controls[1], plan)
         result.provenance = provenance_of(a, revision)
         attach_frames(result, plan.cwd)
         if inquiry.fix or inquiry.apply:

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from auditor.compare import effect_of
 from auditor.judge import Rule
+from auditor.pipeline.verdict import raised_at, why_not_whole
 from auditor.plan import Plan
-from auditor.results import Audit, Provenance, Revision, RuleText
+from auditor.results import Audit, Failure, Place, Provenance, Revision, RuleText
 from auditor.trace.reader import Trace
 
 #: Seconds for which git is waited for, each time it is asked.
@@ -64,6 +65,17 @@ def provenance_of(run: Trace, revision: Revision | None) -> Provenance:
     return Provenance(
         date=date, revision=revision, versions=meta.get("versions") or {}, machine=machine, environment=meta.get("environment") or {}
     )  # fmt: skip
+
+
+def attach_failure(audit: Audit, a: Trace, b: Trace, plan: Plan) -> None:
+    """Tell where and how a script failed in both runs alike, if that is why nothing can be concluded."""
+    status = a.meta.get("exit")
+    whole = all(why_not_whole(run, plan) is None for run in (a, b))
+    if audit.verdict != "inconclusive" or audit.divergence is not None or not whole or not status or status != b.meta.get("exit"):
+        return
+    place = raised_at(a, b) or Place()
+    steps = min(run.main.steps if run.main is not None else 0 for run in (a, b))
+    audit.failure = Failure(**place.model_dump(), error=a.meta.get("error"), steps=steps)
 
 
 def attach_effect(audit: Audit, runs: Iterable[Trace]) -> None:

@@ -18,6 +18,7 @@ from auditor.report.words import text as texts
 from auditor.report.words.causes import ROUNDING_TITLE, cause_facts, rounding_facts, shows_elsewhere
 from auditor.report.words.coverage import covered
 from auditor.report.words.patches import patched
+from auditor.report.words.provenance import PROVENANCE_TITLE, provenance_facts
 from auditor.report.words.runs import ending, environment_title, kept_together, runs_title
 from auditor.report.words.text import plain
 from auditor.results import (
@@ -59,6 +60,10 @@ def details(audit: Audit) -> Iterator[RenderableType]:
     missed = [shapes.item(what) for what in not_covered(audit)]
     if missed or not programs.is_match(audit):
         yield shapes.section("Coverage", shapes.text(covered(audit)), *missed)
+    made = provenance_facts(audit.provenance)
+    if made:
+        rows = [[shapes.text(name, "dim"), shapes.long(fact)] for name, fact in made]
+        yield shapes.section(PROVENANCE_TITLE, shapes.table(rows))
     if audit.runs:
         yield _runs(audit)
 

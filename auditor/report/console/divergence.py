@@ -10,7 +10,8 @@ from rich.text import Text
 from auditor.report.console import shapes
 from auditor.report.story.selection import most_telling
 from auditor.report.words import text as texts
-from auditor.report.words.divergences import MEANINGS, both_sides, divergence_facts, share_that_differs, shown_at, step_and_phase
+from auditor.report.words.divergences import divergence_facts, meaning, share_that_differs, shown_at, step_and_phase
+from auditor.report.words.sides import both_sides
 from auditor.report.words.tensors import differing_elements, number, tensor_remarks, tensor_type, tensors_left_out, ulps
 from auditor.report.words.text import plain
 from auditor.results import (
@@ -30,10 +31,10 @@ _SAME, _FIRST, _CARRIES = ("=", "green"), ("→", "bold red"), ("≠", "yellow")
 def facts(divergence: Divergence) -> RenderableType:
     """What is known of the divergent op, one fact a line."""
     forward, seen = divergence.detail.forward, divergence.detail.seen_at
-    meaning = shapes.text(MEANINGS[divergence.kind])
+    said = shapes.text(meaning(divergence))
     if divergence.sentence:
-        meaning.append("\n").append_text(shapes.text(divergence.sentence))
-    rows = [[shapes.text(divergence.kind, "bold red"), meaning]]
+        said.append("\n").append_text(shapes.text(divergence.sentence))
+    rows = [[shapes.text(divergence.kind, "bold red"), said]]
     rows += [[shapes.text(name, "dim"), shapes.text(fact)] for name, fact in divergence_facts(divergence)]
     for name, line in (("forward", forward), ("memory of", divergence.detail.allocated)):
         if line is not None:

@@ -11,8 +11,10 @@ from auditor.report.story.selection import most_telling
 from auditor.report.words import devices, programs
 from auditor.report.words import text as texts
 from auditor.report.words.coverage import covered
-from auditor.report.words.divergences import both_sides, divergence_facts, share_that_differs, shown_at
+from auditor.report.words.divergences import divergence_facts, share_that_differs, shown_at
+from auditor.report.words.provenance import PROVENANCE_TITLE, provenance_facts
 from auditor.report.words.runs import ending, environment_title, kept_together, runs_title
+from auditor.report.words.sides import both_sides
 from auditor.report.words.tensors import differing_elements, number, tensor_remarks, tensor_type, tensors_left_out, ulps
 from auditor.report.words.text import LONG
 from auditor.results import Audit, Difference, Divergence, OpError
@@ -40,6 +42,8 @@ def folded(audit: Audit) -> Iterator[list[str] | Iterator[str]]:
         yield _errors(audit.shadow.most)
     title = f"{text(environment_title(audit))}:"
     yield _list(title, [f"{text(fact.name)}: {_either(fact.a, fact.b)}" for fact in audit.environment])
+    made = [f"{name}: {text(fact, LONG)}" for name, fact in provenance_facts(audit.provenance)]
+    yield _list(f"{PROVENANCE_TITLE}:", made)
     if audit.runs:
         yield _runs(audit)
     yield ["</details>"]

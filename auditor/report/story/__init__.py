@@ -15,9 +15,10 @@ from auditor.report.story.selection import Forecast, forecast, grouped, leading_
 from auditor.report.story.tail import next_command, tail
 from auditor.report.words import devices, programs
 from auditor.report.words.causes import ROUNDING_TITLE
-from auditor.report.words.divergences import MEANINGS, SIDE_TITLE, both_sides, reaching, step_and_phase
+from auditor.report.words.divergences import SIDE_TITLE, meaning, reaching, share_that_differs, step_and_phase
 from auditor.report.words.findings import FORECAST_BASIS, FORECAST_TITLE, in_steps, other_places, places
 from auditor.report.words.patches import patched
+from auditor.report.words.sides import both_sides
 from auditor.report.words.tensors import differing_elements, number, tensor_type
 from auditor.report.words.text import LONG, counted, listed, op_name, path, place, plain
 from auditor.report.words.verdicts import verdict_label
@@ -40,8 +41,8 @@ def story(audit: Audit, verbose: bool = False) -> Story:
 
 def _sections(audit: Audit, most: int) -> Iterator[Section]:
     divergence, causes, frames = audit.divergence, leading_causes(audit), divergence_frames(audit)
+    yield Section("", tuple(frames))
     if divergence is not None:
-        yield Section("", tuple(frames))
         yield Section("", tuple(_first_op(divergence)))
     if len(causes) > 1:
         yield Section(counted(len(causes), "cause"), _cut([_cause(cause, audit) for cause in causes], most))
@@ -80,7 +81,7 @@ def _first_op(divergence: Divergence) -> Iterator[Fact]:
     forward = f" (backward of {place(detail.forward.file, detail.forward.line)})" if detail.forward and detail.forward.file else ""
     said = [f"{op_name(divergence.op).removesuffix('.default')}{when}{forward}, {divergence.kind}"]
     if not divergence.code:
-        said.append(MEANINGS[divergence.kind])
+        said.append(meaning(divergence))
     off = [_differing(differing)] if differing is not None else []
     yield Fact("first divergent op", "; ".join([*said, *(off if detail.seen_at is None else [])]))
     for what, a, b in both_sides(divergence)[:_PROPAGATED]:
@@ -94,7 +95,9 @@ def _first_op(divergence: Divergence) -> Iterator[Fact]:
     if detail.carriers:
         ops = [f"{op_name(one.op).removesuffix('.default')} ({place(one.file, one.line)})" for one in detail.carriers]
         few = list(dict.fromkeys(ops))[:_PROPAGATED]
-        yield Fact("propagates to", listed(few))
+        yield Fact("propagates to", "; ".join(filter(None, [listed(few), share_that_differs(divergence)])))
+    elif share_that_differs(divergence):
+        yield Fact("propagates to", share_that_differs(divergence) or "")
     before = [f"{plain(one.name)} ({plain(one.what)}{_at(one.file, one.line)})" for one in detail.streams]
     before += [f"{path(one.path)} ({plain(one.op)}{_at(one.file, one.line)}: {plain(one.what)})" for one in detail.files]
     if before:
@@ -125,7 +128,7 @@ def _other(lanes: str, other: Divergence) -> Entry:
 
 
 def _side(side: Divergence) -> Entry:
-    return Entry(side.kind, "", side.file, side.line, f"{MEANINGS[side.kind]}; reaches {reaching(side)}")
+    return Entry(side.kind, "", side.file, side.line, f"{meaning(side)}; reaches {reaching(side)}")
 
 
 def _rounded(message: str, proved: bool) -> str:

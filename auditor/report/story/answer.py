@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from auditor.report.story.rows import Fact
 from auditor.report.story.scope import agreement, caveat, without_cause
 from auditor.report.story.selection import is_diff, is_trial, leading_causes, rounding_causes
 from auditor.report.words import programs
 from auditor.report.words.causes import factor_names
-from auditor.report.words.divergences import REACHED, share_that_differs, step_and_phase
+from auditor.report.words.divergences import REACHED, step_and_phase
+from auditor.report.words.effects import losses, printed, since
 from auditor.report.words.factors import how_varied
 from auditor.report.words.proofs import proof
 from auditor.report.words.text import INFINITE, counted, listed, op_name, percent, place, plain
-from auditor.results import Audit, Cause, Divergence, Intermittent, OpError
+from auditor.results import Audit, Cause, Divergence, Effect, Failure, Intermittent, OpError
 
 #: Reaches that are no part of the training.
 _OUTSIDE_TRAINING = {"number", "nothing"}
 #: Most facts of two environments that the first block names, and most characters of a fix in it.
 _FACTS, _FIX = 2, 160
+#: Most causes that the headline gives the reason of.
+_CAUSES = 2
 
 
 def headline(audit: Audit) -> str:
     """What stands behind the verdict's label. It never says that a script is reproducible: nobody can know."""
+    if audit.failure is not None:
+        return _failing(audit.failure)
     if audit.verdict == "inconclusive":
         reason = plain(audit.reason or "The audit gives no reason.")
         return reason[:1].upper() + reason[1:]
@@ -39,12 +45,20 @@ def headline(audit: Audit) -> str:
     return f"{_who(divergence, audit)} at {where}{_moment(divergence)}{because(audit)}."
 
 
+def _failing(failure: Failure) -> str:
+    """How the script failed, after how many steps, and where."""
+    after = f" after {counted(failure.steps, 'step')}" if failure.steps else ""
+    at = f" ({place(failure.file, failure.line)})" if failure.file else ""
+    return f"The script fails in both runs{after}{f': {plain(failure.error)}' if failure.error else ''}{at}."
+
+
 def because(audit: Audit) -> str:
     """What made the runs differ, for the end of the headline; one cause with its line, where the headline has not named that."""
     explained = audit.explained_by
     if explained is not None:
-        at = f" ({place(explained.file, explained.line)})" if explained.file else ""
-        return f", because of {plain(explained.rule)}{at}"
+        rule = audit.rules.get(explained.rule)
+        at = f"{plain(explained.rule)}{f' at {place(explained.file, explained.line)}' if explained.file else ''}"
+        return f", because {plain(rule.title)} ({at})" if rule is not None else f", because of {at}"
     causes = leading_causes(audit)
     proved = [cause for cause in causes if cause.proved]
     factors = {cause.factor for cause in proved}
@@ -55,14 +69,31 @@ def because(audit: Audit) -> str:
         return f"; not proved: {factor_names(causes)} may be the cause"
     only, first = proved[0], audit.divergence
     elsewhere = only.file and (first is None or (only.file, only.line) != (first.file, first.line))
-    at = place(only.file, only.line) if len(causes) == 1 and elsewhere else ""
-    if len(causes) == 1 and only.symptom_of is None and only.because:
-        said = f", because {only.because} ({only.factor}{f' at {at}' if at else ''})"
+    at = f" at {place(only.file, only.line)}" if len(causes) == 1 and elsewhere else ""
+    reasons = _reasons(proved, audit)
+    if all(reasons.values()):
+        said = f", because {_joined([f'{why} ({name}{at})' for name, why in reasons.items()])}"
     else:
-        said = f", because of {factor_names(proved)}{f', introduced at {at}' if at else ''}"
+        said = f", because of {listed(reasons)}{at}"
     if rest:
         said += f"; {factor_names(rest)} may be a cause too"
     return f"{said}; another cause remains that was not found" if audit.search and audit.search.beyond else said
+
+
+def _reasons(causes: Sequence[Cause], audit: Audit) -> dict[str, str]:
+    """Each cause once, as what is to blame (a factor, or the rule of which it is only a symptom) and why the runs differ then."""
+    found: dict[str, str] = {}
+    for cause in causes:
+        symptom = cause.symptom_of
+        rule = audit.rules.get(symptom.rule) if symptom is not None else None
+        name = symptom.rule if symptom is not None else cause.factor
+        found.setdefault(plain(name), plain(rule.title) if rule is not None else plain(cause.because) if symptom is None else "")
+    return found
+
+
+def _joined(said: Sequence[str]) -> str:
+    """The first clauses, and how many more there are: a headline is one sentence."""
+    return listed(said) if len(said) <= _CAUSES else listed([*said[:_CAUSES], counted(len(said) - _CAUSES, "more cause")])
 
 
 def facts(audit: Audit) -> tuple[Fact, ...]:
@@ -77,6 +108,8 @@ def scoped(audit: Audit) -> tuple[str, str] | None:
     """How far an agreement goes: what was varied and what came of it."""
     search = audit.search
     if audit.verdict == "inconclusive" and audit.divergence is None and audit.coverage.ops:
+        if audit.failure is not None:
+            return "compared", f"up to there the runs are equal: {counted(audit.coverage.ops, 'op')}"
         return "compared", f"no divergence in the {counted(audit.coverage.ops, 'op')} that could be compared"
     if audit.verdict != "no-divergence-seen" or programs.is_match(audit):
         return None
@@ -112,7 +145,7 @@ def _diverged(audit: Audit) -> list[Fact]:
         proved = sum(cause.proved for cause in causes)
         said.append(Fact("proved", f"{proved} of {len(causes)} causes, by reruns with each factor pinned or varied (below)"))
     said += [Fact(name, sentence, "doubt") for name, sentence in unexplained if name != "left out"]
-    effect = _effect(divergence)
+    effect = _effect(divergence, audit.effect)
     reached = divergence is None or not divergence.reaches or not _OUTSIDE_TRAINING.issuperset(divergence.reaches)
     return [*said, *effect] if reached else [*effect, *said]  # what does not matter to the training is said to at once
 
@@ -142,17 +175,17 @@ def of_cause(cause: Cause, audit: Audit) -> list[Fact]:
     return [fact for fact in [*said, Fact("fix", change, "good")] if fact.text]
 
 
-def _effect(divergence: Divergence | None) -> list[Fact]:
-    """What the difference does to the training, as far as the audit knows."""
-    if divergence is None:
-        return []
-    reaches, spread = divergence.reaches, share_that_differs(divergence)
+def _effect(divergence: Divergence | None, effect: Effect | None) -> list[Fact]:
+    """What the difference does to the training, and to the numbers that the script shows, as far as the audit knows."""
+    reaches = divergence.reaches if divergence is not None else []
     if reaches and _OUTSIDE_TRAINING.issuperset(reaches):
         said = "reaches no part of the training" + (f", only {REACHED['number']}" if "number" in reaches else "")
     else:
         training = [what for what in reaches if what not in _OUTSIDE_TRAINING]  # a number that is printed is no news beside a loss
-        said = f"reaches {listed(REACHED[what] for what in training)}" if training else ""
-    return [Fact("effect", "; ".join(filter(None, [said, spread])))] if said or spread else []
+        said = f"reaches {listed(REACHED[what] for what in training)}{since(effect)}" if training else ""
+    numbers = [losses(effect), printed(effect.printed, effect.loss is not None)] if effect is not None else []
+    shown = "; ".join(filter(None, [said, *numbers]))
+    return [Fact("effect", shown)] if shown else []
 
 
 def _environment(audit: Audit) -> list[Fact]:

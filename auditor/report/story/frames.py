@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from auditor.report.story.rows import Frame, Sides
 from auditor.report.story.selection import leading_causes
-from auditor.report.words.divergences import MEANINGS
+from auditor.report.words.divergences import meaning
 from auditor.report.words.tensors import tensor_remarks
 from auditor.report.words.text import plain, plain_line
 from auditor.results import Audit, Divergence, NamePair
@@ -31,8 +31,10 @@ def _trimmed(around: Sequence[tuple[int, str]], line: int | None) -> tuple[tuple
 def divergence_frames(audit: Audit) -> list[Frame]:
     """Where the cause was introduced, if that is another line, and where the runs first differ."""
     divergence = audit.divergence
+    failure = audit.failure
     if divergence is None:
-        return []
+        shown = frame_of(failure.file, failure.line, failure.code, failure.around, "both runs fail here") if failure else None
+        return [shown] if shown else []
     at = (divergence.file, divergence.line)
     found = []
     for cause in leading_causes(audit):
@@ -48,7 +50,7 @@ def _what(divergence: Divergence) -> str:
     evidence = divergence.detail.evidence
     tensors = [*evidence.inputs, *evidence.outputs] if evidence else []
     remark = next((tensor_remarks(tensor)[0] for tensor in tensors if tensor.rows_permuted or tensor.never_written), "")
-    return f"first divergence: {remark or MEANINGS[divergence.kind]}"
+    return f"first divergence: {remark or meaning(divergence)}"
 
 
 def _merged(frames: list[Frame]) -> list[Frame]:

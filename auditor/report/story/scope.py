@@ -5,6 +5,7 @@ from __future__ import annotations
 from auditor.report.story.selection import is_diff, is_trial, leading_causes, rounding_causes
 from auditor.report.words.causes import factor_names
 from auditor.report.words.coverage import lost
+from auditor.report.words.effects import final_loss
 from auditor.report.words.factors import left_out
 from auditor.report.words.programs import is_match
 from auditor.report.words.text import counted, listed, plain
@@ -20,6 +21,7 @@ def agreement(audit: Audit) -> str:
     steps = max((run.steps for run in runs), default=0)
     over = f" and {counted(steps, 'step')}" if steps else ""
     said = f"{counted(len(runs), 'run')} agree in all {counted(audit.coverage.ops, 'op')}{over} compared"
+    said += f", with a final loss of {loss}" if (loss := final_loss(audit.effect)) else ""
     compared = list(dict.fromkeys(name for one in audit.devices for name in one.devices))
     said += f"; no op exceeds its error bound between {listed(map(plain, compared))}" if compared else ""
     levels = [finding.level for finding in audit.findings if finding.level != "note"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from auditor.report.words.runs import run_names
-from auditor.report.words.text import contrasted, counted, listed, op_name, percent, place, plain
+from auditor.report.words.text import counted, listed, op_name, percent, place, plain
 from auditor.results import Divergence, Intermittent, Kind, OpLine, Reach
 
 #: What a kind of divergence means, as half a sentence.
@@ -21,6 +21,14 @@ MEANINGS: dict[Kind, str] = {
     "arithmetic": "a result exceeds its error bound",
     "failed": "one run stopped with an error, the other did not",
 }
+
+
+def meaning(divergence: Divergence) -> str:
+    """What a divergence means, as half a sentence; of a line that seeds a stream and draws nothing that the seeds differ."""
+    origin = divergence.detail.origin
+    if divergence.kind == "draw" and origin is not None and origin.how == "seed":
+        return "the seed comes from OS entropy" if origin.entropy else "the seed differs between the runs"
+    return MEANINGS[divergence.kind]
 
 
 #: What a difference reaches, in words.
@@ -102,18 +110,3 @@ def shown_at(divergence: Divergence) -> str:
     """The op whose tensors and arguments are shown: for a draw or seed the first op that shows it."""
     seen = divergence.detail.seen_at
     return f"op {seen.index if seen else divergence.index}"
-
-
-def both_sides(divergence: Divergence) -> list[tuple[str, str, str]]:
-    """What is not the same about the two runs' own events there: (what, first run, second run)."""
-    a, b = ({**side} for side in (divergence.detail.a, divergence.detail.b))
-    if not a and not b:
-        return []
-    if not a or not b:
-        ours, theirs = (op_name(str(side.get("op", ""))) if side else "the run has ended" for side in (a, b))
-        return [("op", ours, theirs)]
-    for side in (a, b):
-        side.pop("digest", None)
-        side["line"] = place(side.pop("file", None), side.pop("line", None))
-    keys = [key for key in dict.fromkeys([*a, *b]) if a.get(key) != b.get(key)]
-    return [(plain(key), *contrasted(a.get(key, ""), b.get(key, ""))) for key in keys]
