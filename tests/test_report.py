@@ -723,7 +723,7 @@ def test_of_many_causes_the_headline_gives_two_reasons() -> None:
 def test_a_finding_that_explains_a_divergence_is_told_by_the_title_of_its_rule() -> None:
     audit = made("data_order")
     audit.explained_by = Explanation(rule="twin-threads", relation="line", message="m", file="a.py", line=3)
-    assert "because of twin-threads at a.py:3." in first_block(audit)
+    assert "because of twin-threads (a.py:3)." in first_block(audit)
     audit.rules = {"twin-threads": RuleText(title="threads write one tensor in turns", why="w")}
     assert "because threads write one tensor in turns (twin-threads at a.py:3)." in first_block(audit)
     audit.explained_by = None

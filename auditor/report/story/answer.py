@@ -57,8 +57,10 @@ def because(audit: Audit) -> str:
     explained = audit.explained_by
     if explained is not None:
         rule = audit.rules.get(explained.rule)
-        at = f"{plain(explained.rule)}{f' at {place(explained.file, explained.line)}' if explained.file else ''}"
-        return f", because {plain(rule.title)} ({at})" if rule is not None else f", because of {at}"
+        at = place(explained.file, explained.line) if explained.file else ""
+        if rule is None:
+            return f", because of {plain(explained.rule)}{f' ({at})' if at else ''}"
+        return f", because {plain(rule.title)} ({plain(explained.rule)}{f' at {at}' if at else ''})"
     causes = leading_causes(audit)
     proved = [cause for cause in causes if cause.proved]
     factors = {cause.factor for cause in proved}
