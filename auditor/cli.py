@@ -154,6 +154,10 @@ def run(
         finally:
             screen.close()
         screen.make_room()
+        if config.host and audit.provenance is not None:
+            import platform
+
+            audit.provenance.machine["host"] = platform.node()
         _finish(audit, outputs, fail_on, verbose)
 
 

@@ -20,7 +20,7 @@ _FILE_OF = "file_of_"
 class Config(BaseModel):
     """The table. What stands on the command line goes before it; folders of rules add up.
 
-    It also has a file for each report, by the report's name, in which every audit writes it.
+    `host`: the audit names the machine. There is also a file for each report, by the report's name, in which every audit writes it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -31,6 +31,7 @@ class Config(BaseModel):
     baseline: Path | None = None
     fail_on: str = Field("error", alias="fail-on", pattern="^(error|warning|note|never)$")
     strict: bool = False
+    host: bool = False
 
     @property
     def outputs(self) -> dict[str, Path]:

@@ -9,9 +9,10 @@ import pytest
 
 from auditor.compare import effect_of
 from auditor.compare.printed import LARGEST, printed_metrics
-from auditor.results import Effect, Loss
+from auditor.results import Audit, Effect, Loss
 from auditor.trace.reader import Trace
 from tests.builder import TraceBuilder
+from tests.processes import audited, write
 
 
 def metrics(a: str, b: str) -> tuple[int, int, list[tuple[str, str, str]]] | None:
@@ -164,3 +165,69 @@ def test_nothing_is_told_of_runs_that_show_no_numbers_or_were_ended_early(tmp_pa
     d = with_steps(tmp_path / "d", [0.5], ["p"], stopped="timeout")
     assert effect_of(c, d) is None
     assert effect_of(c, c) is not None
+
+
+#: Draws without a seed; prints a loss, an accuracy and a time.
+TRAIN = """
+    import time, torch
+    model = torch.nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for epoch in range(3):
+        started = time.time()
+        loss = (model(torch.ones(4, 2)) - 3.0).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        print(f"epoch {epoch}: train loss {loss.item():.6f}, score: {100 * loss.item():.4f}% ({time.time() - started:.3f} s)")
+    """
+#: Fails in its third step.
+FAILS = """
+    import torch
+    w = torch.ones(3, requires_grad=True)
+    optimizer = torch.optim.SGD([w], lr=0.1)
+    for step in range(5):
+        loss = w.sum()
+        loss.backward()
+        if step == 2:
+            w.reshape(2, 2)
+        optimizer.step()
+        optimizer.zero_grad()
+    """
+
+
+@pytest.mark.torch
+def test_an_audit_has_the_losses_and_the_printed_metrics_of_the_runs_that_differ(tmp_path: Path) -> None:
+    write(tmp_path, train=TRAIN)
+    done = audited(tmp_path, "--effort", "compare", "--json", "audit.json", "-o", "runs", "train.py")
+    audit = Audit.model_validate_json((tmp_path / "audit.json").read_text())
+    effect = audit.effect
+    assert effect is not None
+    assert effect.loss is not None
+    assert effect.printed is not None
+    assert (effect.runs, effect.loss.step, effect.loss.final, effect.loss_from, effect.parameters_from) == (
+        ["control-1", "control-2"], 2, True, 0, 0,
+    )  # fmt: skip
+    assert (effect.printed.compared, effect.printed.differing, effect.printed.names) == (6, 6, ["score", "train loss"])
+    printed = [(tmp_path / "runs" / name / "stdout").read_text().splitlines()[-1] for name in effect.runs]
+    for metric in effect.printed.last:
+        assert all(f"{metric.name.split()[-1]}" in line for line in printed)
+        assert (metric.a in printed[0], metric.b in printed[1]) == (True, True)
+    assert f"train loss {effect.loss.a:.6f}" in printed[0]
+    assert "final loss " in done.out.decode()
+    assert audit.provenance is not None
+    assert set(audit.provenance.versions) >= {"python", "torch"}
+    assert audit.provenance.date is not None
+    assert {finding.rule for finding in audit.findings} == set(audit.rules)
+
+
+@pytest.mark.torch
+def test_an_audit_of_a_script_that_fails_in_both_runs_has_the_line(tmp_path: Path) -> None:
+    write(tmp_path, fails=FAILS)
+    done = audited(tmp_path, "--effort", "compare", "--json", "audit.json", "-o", "runs", "fails.py")
+    failure = Audit.model_validate_json((tmp_path / "audit.json").read_text()).failure
+    assert failure is not None
+    assert (failure.file, failure.line, failure.code, failure.steps) == ("fails.py", 8, "w.reshape(2, 2)", 2)
+    assert [number for number, _ in failure.around] == [6, 7, 8, 9, 10]
+    said = " ".join(done.out.decode().split())
+    assert "INCONCLUSIVE The script fails in both runs after 2 steps: RuntimeError: shape '[2, 2]' is invalid" in said
+    assert "(fails.py:8). compared up to there the runs are equal:" in said

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import platform
 import re
 import stat
 import sys
@@ -186,10 +187,11 @@ def test_a_project_names_the_files_of_every_audit(tmp_path: Path) -> None:
 
 @pytest.mark.torch
 def test_a_report_of_the_project_is_written_unless_the_command_line_says_where(tmp_path: Path) -> None:
-    (tmp_path / "pyproject.toml").write_text('[tool.repro-audit]\njson = "audit.json"\nmarkdown = "audit.md"\n')
+    (tmp_path / "pyproject.toml").write_text('[tool.repro-audit]\njson = "audit.json"\nmarkdown = "audit.md"\nhost = true\n')
     (tmp_path / "train.py").write_text("print('no torch')\n")
     done = audited(tmp_path, "--json", "other.json", "train.py")
     assert done.status == 2
-    assert json.loads((tmp_path / "other.json").read_text())["verdict"] == "inconclusive"
+    audit = json.loads((tmp_path / "other.json").read_text())
+    assert (audit["verdict"], audit["provenance"]["machine"]["host"]) == ("inconclusive", platform.node())
     assert (tmp_path / "audit.md").read_text().startswith("**INCONCLUSIVE**")
     assert not (tmp_path / "audit.json").exists()
