@@ -55,7 +55,7 @@ app = typer.Typer(
 )  # fmt: skip
 
 rules_app = typer.Typer(
-    cls=Group, help="What risky runs are judged by.", no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False
+    cls=Group, help="List, explain, check and test rules.", no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False
 )
 app.add_typer(rules_app, name="rules")
 
@@ -67,7 +67,7 @@ _SCRIPT = {"allow_interspersed_args": False, "ignore_unknown_options": False}
 
 
 @app.callback(invoke_without_command=True)
-def _main(context: typer.Context, version: Annotated[bool, typer.Option("--version", help="print the version and end")] = False) -> None:
+def _main(context: typer.Context, version: Annotated[bool, typer.Option("--version", help="show the version and exit")] = False) -> None:
     if version:
         from auditor import __version__
 
@@ -90,28 +90,26 @@ def run(
         Path | None,
         typer.Option("-o", "--out", metavar="DIR", help="keep the runs here (default: in your cache directory)", show_default=False),
     ] = None,
-    runs: Annotated[
-        int, typer.Option("--runs", min=2, metavar="N", help="runs to compare; more of them show what happens now and then")
-    ] = 2,
+    runs: Annotated[int, typer.Option("--runs", min=2, metavar="N", help="runs to compare; more of them show what is intermittent")] = 2,
     effort: Effort = "full",
     pin: Pin = None,
     vary: Annotated[
         list[str] | None,
         typer.Option(
-            "--vary", metavar="FACTOR", help="vary this if the runs agree, instead of all that can be (repeatable)", show_default=False
+            "--vary", metavar="FACTOR", help="vary this factor if the runs agree, instead of all of them (repeatable)", show_default=False
         ),
     ] = None,
-    fix: Annotated[bool, typer.Option("--fix", help="write a patch for what a few lines cure, after running it")] = False,
-    apply: Annotated[bool, typer.Option("--apply", help="change the script so; as it was it stays in git or in a backup")] = False,
+    fix: Annotated[bool, typer.Option("--fix", help="write a patch where a few lines are the fix, and verify it by reruns")] = False,
+    apply: Annotated[bool, typer.Option("--apply", help="apply the patch; keeps a backup unless git tracks the file")] = False,
     self_check: Annotated[
-        bool, typer.Option("--self-check", help="run twice more to see whether being recorded changes the script")
+        bool, typer.Option("--self-check", help="run twice more to see whether recording changes what the script does")
     ] = False,
     devices: Annotated[
         str | None,
         typer.Option(
             "--devices",
             metavar="A,B",
-            help="compare runs on these: cpu, cuda, cuda:1, or a CPU that can do less, such as cpu:avx2 or cpu:threads=1",
+            help="compare runs on these devices: cpu, cuda, cuda:1, or a CPU with fewer features, such as cpu:avx2 or cpu:threads=1",
             show_default=False,
         ),
     ] = None,
@@ -132,7 +130,7 @@ def run(
     write_baseline: WriteBaseline = None,
     python: Python = None,
 ) -> None:
-    """Run a script twice, name the first op at which the runs differ, and judge the run by the rules (the default command)."""
+    """Run a script twice, find the first op where the runs diverge, and judge the run by the rules (the default command)."""
     with _plain_errors():
         plan = _plan(script, module, steps, timeout, python)
         config = _config()
@@ -173,17 +171,17 @@ def record(
     pin: Pin = None,
     vary: Annotated[
         list[str] | None,
-        typer.Option("--vary", metavar="FACTOR", help="make one another than usual (repeatable)", show_default=False),
+        typer.Option("--vary", metavar="FACTOR", help="vary this factor (repeatable)", show_default=False),
     ] = None,
     device: Annotated[
         str | None,
         typer.Option(
-            "--device", metavar="NAME", help="run there, so that it can be compared with a run on another device", show_default=False
+            "--device", metavar="NAME", help="run on this device, to compare the run with one on another device", show_default=False
         ),
     ] = None,
     python: Python = None,
 ) -> None:
-    """Make one run and keep it, with factors held still or varied if so asked (`repro-audit factors` lists them)."""
+    """Make one run and keep it, with factors pinned or varied if asked (`repro-audit factors` lists them)."""
     with _plain_errors():
         plan = _plan(script, module, steps, timeout, python).with_level(_level(level), _window(window))
         from auditor import pipeline, progress
@@ -209,15 +207,15 @@ def record(
 @with_report_options
 def match(
     a: Annotated[Path, typer.Argument(metavar="A.py", help="a script")],
-    b: Annotated[Path, typer.Argument(metavar="B.py", help="another that is to compute the same")],
+    b: Annotated[Path, typer.Argument(metavar="B.py", help="another script that should compute the same")],
     a_args: Annotated[str, typer.Option("--a-args", metavar="WORDS", help="arguments of the first, in one word", show_default=False)] = "",
     b_args: Annotated[str, typer.Option("--b-args", metavar="WORDS", help="arguments of the second", show_default=False)] = "",
     map_: Annotated[
         list[str] | None,
-        typer.Option("--map", metavar="A=B", help="names that are counterparts, or a YAML file of them (repeatable)", show_default=False),
+        typer.Option("--map", metavar="A=B", help="names that correspond, or a YAML file of them (repeatable)", show_default=False),
     ] = None,
     copy_initial_weights: Annotated[
-        bool, typer.Option("--copy-initial-weights", help="give the second program the first values of the first one's weights")
+        bool, typer.Option("--copy-initial-weights", help="start the second program with the initial weights of the first")
     ] = False,
     timeout: Timeout = None,
     out: Annotated[
@@ -228,7 +226,7 @@ def match(
     verbose: Verbose = False,
     python: Python = None,
 ) -> None:
-    """Run two programs and compare the values that they give to names: an old loop and its refactoring, a NumPy and a torch version."""
+    """Run two programs and compare the values of their names: an old loop and its refactoring, a NumPy and a torch version."""
     with _plain_errors():
         _check("error", outputs)
         plans = [_plan([str(script), *shlex.split(words)], False, None, timeout, python) for script, words in ((a, a_args), (b, b_args))]
@@ -296,7 +294,7 @@ def show(
 @with_report_options
 def report(
     audit: Annotated[Path, typer.Argument(metavar="AUDIT", help="a file written by --json")],
-    format_: Annotated[str, typer.Option("--format", metavar="NAME", help=f"print it as {', '.join(REPORTS)}")] = "terminal",
+    format_: Annotated[str, typer.Option("--format", metavar="NAME", help=f"print it in this format: {', '.join(REPORTS)}")] = "terminal",
     outputs: Outputs = None,
     verbose: Verbose = False,
     fail_on: FailOn = None,
@@ -332,7 +330,7 @@ def query(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="a kept run")],
     sql: Annotated[str, typer.Argument(metavar="SQL", help='a SELECT over the tables records, events and "all"')],
 ) -> None:
-    """Ask a kept run a question of your own, in SQL."""
+    """Query a kept run in SQL."""
     with _plain_errors():
         from auditor import pipeline
 
@@ -345,7 +343,7 @@ def query(
 
 @app.command()
 def factors() -> None:
-    """Print the sources of variation that can be held still or varied, and whether they can be here."""
+    """Print the factors that can be pinned or varied, and whether they can be on this machine."""
     with _plain_errors():
         from auditor import plugins
         from auditor.rulebook import print_factors
@@ -368,7 +366,7 @@ def list_rules(rules: Rules = None) -> None:
 
 @rules_app.command("check")
 def check_rules(folders: Annotated[list[Path] | None, typer.Argument(metavar="[DIR]...", help="folders of rules")] = None) -> None:
-    """Read rule files and say all that is wrong with them."""
+    """Check rule files and print every error in them."""
     with _plain_errors():
         from auditor import pipeline
 
@@ -380,7 +378,7 @@ def check_rules(folders: Annotated[list[Path] | None, typer.Argument(metavar="[D
 def try_rules(
     folders: Annotated[list[Path] | None, typer.Argument(metavar="[DIR]...", help="folders of rules (default: the shipped ones)")] = None,
 ) -> None:
-    """Run the script beside each rule and see that it is found where it is marked, and nowhere else."""
+    """Run the script beside each rule and check that the rule matches the marked lines and no others."""
     with _plain_errors():
         from auditor import pipeline, progress
 
@@ -578,7 +576,7 @@ def _finish(audit: Audit, outputs: Outputs, fail_on: str, verbose: bool, printed
 
 
 def status(audit: Audit, fail_on: str) -> int:
-    """0: no divergence seen and no finding at or above the level; 1: one of them; 2: could not tell."""
+    """0: no divergence seen and no finding at or above the level; 1: one of them; 2: inconclusive."""
     if fail_on != "never":
         levels = _FAIL_ON[: _FAIL_ON.index(fail_on) + 1]
         if audit.verdict == "diverged" or any(finding.level in levels for finding in audit.findings):

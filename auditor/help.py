@@ -24,7 +24,7 @@ EXAMPLES = (
 STATUSES = (
     ("0", "no divergence was seen, and no rule found an error (--fail-on sets the level)"),
     ("1", "the runs diverged, or a rule found an error"),
-    ("2", "nothing can be said: the script failed, the command line is wrong, a run is not whole"),
+    ("2", "inconclusive: the script failed, the command line is wrong, or a run is not whole"),
     ("130", "you pressed Ctrl-C"),
 )
 COST = (

@@ -29,7 +29,7 @@ Verbose = Annotated[
 ]
 Rules = Annotated[
     list[Path] | None,
-    typer.Option("--rules", metavar="DIR", help="a folder of rules beside the shipped ones (repeatable)", show_default=False),
+    typer.Option("--rules", metavar="DIR", help="a folder of rules in addition to the shipped ones (repeatable)", show_default=False),
 ]
 Select = Annotated[
     list[str] | None,
@@ -37,10 +37,11 @@ Select = Annotated[
 ]
 Ignore = Annotated[list[str] | None, typer.Option("--ignore", metavar="RULE", help="not these rules (repeatable)", show_default=False)]
 Baseline = Annotated[
-    Path | None, typer.Option("--baseline", metavar="FILE", help="leave out the findings in this file", show_default=False)
+    Path | None, typer.Option("--baseline", metavar="FILE", help="leave out the findings that this file accepts", show_default=False)
 ]
 WriteBaseline = Annotated[
-    Path | None, typer.Option("--write-baseline", metavar="FILE", help="keep today's findings in this file", show_default=False)
+    Path | None,
+    typer.Option("--write-baseline", metavar="FILE", help="accept today's findings: write them to this file", show_default=False),
 ]
 FailOn = Annotated[
     str | None,
@@ -54,7 +55,7 @@ Strict = Annotated[
     bool | None,
     typer.Option(
         "--strict/--no-strict",
-        help="differences that reach no part of the training count, too, and their causes are searched for",
+        help="also count differences that reach no part of the training, and search for their causes",
         show_default=False,
     ),
 ]
@@ -68,16 +69,16 @@ Effort = Annotated[
     typer.Option(
         "--effort",
         metavar="compare|explain|full",
-        help="compare: make no run but those that are compared; explain: if they differ, run on to find out why; full: if they agree, also "
+        help="compare: only make the runs to compare; explain: if they differ, rerun to find out why; full: if they agree, also "
         "vary what should make no difference",
     ),
 ]
 Window = Annotated[
-    str | None, typer.Option("--window", metavar="A:B", help="record ops in steps A to B-1 only, steps elsewhere", show_default=False)
+    str | None, typer.Option("--window", metavar="A:B", help="record ops in steps A to B-1 only, and steps elsewhere", show_default=False)
 ]
 Pin = Annotated[
     list[str] | None,
-    typer.Option("--pin", metavar="FACTOR", help="hold a source of variation still in every run (repeatable)", show_default=False),
+    typer.Option("--pin", metavar="FACTOR", help="pin this factor in every run (repeatable)", show_default=False),
 ]
 Python = Annotated[
     Path | None,

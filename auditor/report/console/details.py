@@ -70,7 +70,7 @@ def details(audit: Audit) -> Iterator[RenderableType]:
 
 def _cause(cause: Cause, audit: Audit) -> RenderableType:
     """What is to blame and its line, then why, the proof, and what to change."""
-    where = Text.assemble("  ", _entered(cause)) if cause.file else Text()
+    where = Text.assemble("  ", _introduced(cause)) if cause.file else Text()
     title = shapes.cropped(Text.assemble(shapes.text(cause.factor, "bold red" if cause.proved else "bold yellow"), where))
     rows = [[shapes.text(name, "dim"), shapes.long(sentence)] for name, sentence in cause_facts(cause, audit)]
     if shows_elsewhere(cause, audit):
@@ -82,8 +82,8 @@ def _cause(cause: Cause, audit: Audit) -> RenderableType:
     return shapes.indented(Group(title, *lines))
 
 
-def _entered(cause: Cause) -> Text:
-    """The line where a cause entered: its code, or at least the function."""
+def _introduced(cause: Cause) -> Text:
+    """The line where a cause was introduced: its code, or at least the function."""
     inside = f"in {plain(cause.function)}" if cause.function and cause.function != "<module>" and not cause.code else ""
     return shapes.source(cause.file, cause.line, shapes.text(cause.code or inside, "bold" if cause.code else ""))
 

@@ -25,7 +25,7 @@ from auditor.results import (
 #: Most tensors of one op that are listed; the others are counted.
 _TENSORS = 6
 #: How an op is marked in the strip, and in which colour.
-_SAME, _FIRST, _CARRIES = ("=", "green"), ("→", "bold red"), ("≠", "yellow")
+_SAME, _FIRST, _PROPAGATES = ("=", "green"), ("→", "bold red"), ("≠", "yellow")
 
 
 def facts(divergence: Divergence) -> RenderableType:
@@ -107,11 +107,11 @@ def _first_element(difference: Difference) -> list[Text]:
 
 
 def _strip(divergence: Divergence) -> RenderableType:
-    """The ops just before the divergence, its own and the first that carry it on, under their lines of code."""
+    """The ops just before the divergence, its own and the first that it propagates to, under their lines of code."""
     detail = divergence.detail
     origin = OpLine(**divergence.model_dump(include={"file", "line", "code", "index", "op", "phase", "step"}))
-    shown = [(line, _CARRIES if line.differs else _SAME) for line in detail.before]
-    shown += [(line, _CARRIES) for line in [*([detail.seen_at] if detail.seen_at else []), *detail.carriers]]
+    shown = [(line, _PROPAGATES if line.differs else _SAME) for line in detail.before]
+    shown += [(line, _PROPAGATES) for line in [*([detail.seen_at] if detail.seen_at else []), *detail.carriers]]
     # a draw or a seed has the number of the op that follows it
     at = next((k for k, (line, _) in enumerate(shown) if line.index >= origin.index), len(shown))
     shown.insert(at, (origin, _FIRST))

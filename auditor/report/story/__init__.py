@@ -20,7 +20,7 @@ from auditor.report.words.findings import FORECAST_BASIS, FORECAST_TITLE, in_ste
 from auditor.report.words.patches import patched
 from auditor.report.words.sides import both_sides
 from auditor.report.words.tensors import differing_elements, number, tensor_type
-from auditor.report.words.text import LONG, counted, listed, op_name, path, place, plain
+from auditor.report.words.text import INFINITE, LONG, counted, listed, op_name, path, place, plain
 from auditor.report.words.verdicts import verdict_label
 from auditor.results import Audit, Cause, Difference, Divergence, Finding, OpError
 
@@ -61,8 +61,8 @@ def _sections(audit: Audit, most: int) -> Iterator[Section]:
     if audit.shadow is not None:
         yield Section(devices.shadow_title(audit.shadow), (*_said(audit.shadow.sentence), *_introduced(audit.shadow.most)))
     yield _findings(audit, most, {(frame.file, frame.line) for frame in frames})
-    foretold = [_foretold(rule) for rule in forecast(audit)]
-    yield Section(f"{FORECAST_TITLE} ({FORECAST_BASIS})", _cut(foretold, most))
+    expected = [_forecast(rule) for rule in forecast(audit)]
+    yield Section(f"{FORECAST_TITLE} ({FORECAST_BASIS})", _cut(expected, most))
     yield Section("Notes", _cut(_texts(_notes(audit, most)), most))
 
 
@@ -146,8 +146,8 @@ def _introduced(most: Sequence[OpError]) -> list[Fact]:
     heads, row = devices.error_rows(most[:1])
     named = dict(zip(heads, row, strict=True))
     where, op = row[:2]
-    bound = named.get("error bound", "")
-    within = f", {bound} its error bound" if bound.endswith("times") or bound == "within" else f", {bound}" if bound else ""
+    bound, excess = named.get("error bound", ""), most[0].excess
+    within = f", {bound}{' its error bound' if excess is not None and excess < INFINITE else ''}" if bound else ""
     error = f" {named['error']}" if named.get("error") else ""
     return [Fact("largest error", f"introduced by {op}{f' ({where})' if where else ''}:{error}{within}")]
 
@@ -176,7 +176,7 @@ def _finding(finding: Finding, others: Sequence[Finding], framed: Container[tupl
     return Entry(finding.level, plain(finding.rule), finding.file, finding.line, f"{plain(finding.message)}{more}", tuple(rows))
 
 
-def _foretold(rule: Forecast) -> Entry:
+def _forecast(rule: Forecast) -> Entry:
     """What one rule says of a GPU, where, and how often."""
     said = [f"{places(found)}: {plain(message)}{in_steps(found)}" for message, found in rule.said]
     more = [f"and {counted(rule.more, 'more place')} (--json)"] if rule.more else []

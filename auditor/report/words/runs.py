@@ -52,9 +52,9 @@ def ending(run: RunOutcome) -> str:
     if run.stopped:
         return {
             "timeout": "ended by --timeout",
-            "stalled": "ended, no progress",
+            "stalled": "ended without progress",
             "interrupted": "interrupted",
-            "look": "seen enough",
+            "look": "ended after value capture",
         }.get(run.stopped, plain(run.stopped))
     if run.exit is None:
         return "exit unknown"
