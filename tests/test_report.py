@@ -810,4 +810,7 @@ def test_what_a_difference_does_to_the_users_numbers_is_in_the_answer() -> None:
     audit.effect.printed = Printed(compared=9, differing=0, names=["loss", "f1"])
     assert "none of the 9 printed metrics differs in the digits shown" in first_block(audit)
     audit.effect.printed = Printed(compared=9, differing=2, names=["loss"], last=[PrintedMetric(name="loss", a="1.0", b="1.1", line=1)])
+    assert "printed loss 1.0 and 1.1" in first_block(audit), "it is another loss than that of the last backward pass"
+    assert audit.effect.loss is not None
+    audit.effect.loss.a, audit.effect.loss.b = 1.004, 1.104
     assert "2 of 9 printed metrics differ in the digits shown" in first_block(audit)

@@ -185,7 +185,7 @@ def _effect(divergence: Divergence | None, effect: Effect | None) -> list[Fact]:
     else:
         training = [what for what in reaches if what not in _OUTSIDE_TRAINING]  # a number that is printed is no news beside a loss
         said = f"reaches {listed(REACHED[what] for what in training)}{since(effect)}" if training else ""
-    numbers = [losses(effect), printed(effect.printed, effect.loss is not None)] if effect is not None else []
+    numbers = [losses(effect), printed(effect)] if effect is not None else []
     shown = "; ".join(filter(None, [said, *numbers]))
     return [Fact("effect", shown)] if shown else []
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 
 from auditor.report.words.text import counted, plain
-from auditor.results import Effect, Loss, Printed
+from auditor.results import Effect, Loss, PrintedMetric
 
 #: Most printed metrics that are named, and most digits that a loss is shown with.
 _NAMED, _DIGITS = 2, 17
 #: Relative difference below which digits say less than the difference.
 _TINY = 1e-5
+#: Relative difference up to which a printed number is taken for the loss, rounded.
+_CLOSE = 0.01
 
 
 def losses(effect: Effect) -> str:
@@ -55,8 +57,9 @@ def _relative(loss: Loss) -> float | None:
     return relative if math.isfinite(relative) else None
 
 
-def printed(found: Printed | None, with_loss: bool) -> str:
-    """`printed accuracy 93.1% and 92.8%`, or that no metric differs in its digits; `with_loss`: the loss is told otherwise."""
+def printed(effect: Effect) -> str:
+    """`printed accuracy 93.1% and 92.8%`, or that no metric differs in its digits; of the loss only what `losses` does not say."""
+    found = effect.printed
     if found is None or not found.compared:
         return ""
     if not found.differing:
@@ -64,11 +67,22 @@ def printed(found: Printed | None, with_loss: bool) -> str:
         values = f"{only} values" if len(found.names) == 1 else only
         which = f"none of the {found.compared:,} printed {values} differs" if found.compared > 1 else f"the printed {only} is equal"
         return f"{which} in the digits shown"
-    named = [one for one in found.last if not (with_loss and "loss" in one.name.lower())]
+    named = [one for one in found.last if not _is_said(one, effect.loss)]
     shown = [f"{plain(one.name, 40)} {plain(one.a, 24)} and {plain(one.b, 24)}" for one in reversed(named)][:_NAMED]
     if not shown:
         return f"{found.differing:,} of {counted(found.compared, 'printed metric')} differ in the digits shown"
     return f"printed {', '.join(shown)}"
+
+
+def _is_said(metric: PrintedMetric, loss: Loss | None) -> bool:
+    """Whether a printed metric is the loss that is said anyway."""
+    if loss is None or isinstance(loss.a, str) or isinstance(loss.b, str) or "%" in metric.a:
+        return False
+    try:
+        values = float(metric.a), float(metric.b)
+    except ValueError:
+        return False
+    return all(math.isclose(value, known, rel_tol=_CLOSE) for value, known in zip(values, (loss.a, loss.b), strict=True))
 
 
 def since(effect: Effect | None) -> str:
