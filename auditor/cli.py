@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import os
 import shlex
-import signal
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from auditor.endings import (
+    WrongUsage,
+    end_cleanly,
+    ended_by,
+    fault_sentence,
+    hold_closed_streams,
+    interrupted,
+    plain_errors,
+    printable,
+    refuse_usage,
+    say,
+)
 from auditor.errors import AuditError, UsageError
 from auditor.help import AuditByDefault, AuditCommand, Group
 from auditor.options import (
@@ -39,8 +49,6 @@ from auditor.options import (
 from auditor.output import forgiving, refuse_unwritable, writing_to_stdout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from auditor.config import Config
     from auditor.results import Audit
 
@@ -59,8 +67,6 @@ rules_app = typer.Typer(
 )
 app.add_typer(rules_app, name="rules")
 
-#: What typer raises for a command line that it does not understand; typer exports only this child of it.
-_WrongUsage: Any = typer.BadParameter.__base__
 
 #: Everything behind the script is the script's own.
 _SCRIPT = {"allow_interspersed_args": False, "ignore_unknown_options": False}
@@ -75,7 +81,7 @@ def _main(context: typer.Context, version: Annotated[bool, typer.Option("--versi
         raise typer.Exit
     if context.invoked_subcommand is None:
         print(context.get_help(), end="\n\n", file=sys.stderr)
-        with _plain_errors():
+        with plain_errors():
             raise UsageError("no-script", "no script was given: repro-audit train.py ...")
 
 
@@ -131,7 +137,7 @@ def run(
     python: Python = None,
 ) -> None:
     """Run a script twice, find the first op where the runs diverge, and judge the run by the rules (the default command)."""
-    with _plain_errors():
+    with plain_errors():
         plan = _plan(script, module, steps, timeout, python)
         config = _config()
         fail_on = config.fail_on if fail_on is None else fail_on
@@ -182,7 +188,7 @@ def record(
     python: Python = None,
 ) -> None:
     """Make one run and keep it, with factors pinned or varied if asked (`repro-audit factors` lists them)."""
-    with _plain_errors():
+    with plain_errors():
         plan = _plan(script, module, steps, timeout, python).with_level(_level(level), _window(window))
         from auditor import pipeline, progress
 
@@ -227,7 +233,7 @@ def match(
     python: Python = None,
 ) -> None:
     """Run two programs and compare the values of their names: an old loop and its refactoring, a NumPy and a torch version."""
-    with _plain_errors():
+    with plain_errors():
         _check("error", outputs)
         plans = [_plan([str(script), *shlex.split(words)], False, None, timeout, python) for script, words in ((a, a_args), (b, b_args))]
         from auditor import pipeline, progress
@@ -252,7 +258,7 @@ def diff(
     fail_on: FailOn = None,
 ) -> None:
     """Compare two kept runs, also ones made on different days or machines."""
-    with _plain_errors():
+    with plain_errors():
         config = _config()
         fail_on = config.fail_on if fail_on is None else fail_on
         strict = config.strict if strict is None else strict
@@ -281,7 +287,7 @@ def show(
     limit: Annotated[int, typer.Option("--limit", min=1, help="at most so many lines")] = 200,
 ) -> None:
     """Print what a run holds: ops, draws, seeds, settings, steps and files, in order."""
-    with _plain_errors():
+    with plain_errors():
         from auditor import pipeline
         from auditor.listing import print_listing
 
@@ -300,7 +306,7 @@ def report(
     fail_on: FailOn = None,
 ) -> None:
     """Show an audit that was written with --json."""
-    with _plain_errors():
+    with plain_errors():
         fail_on = _config().fail_on if fail_on is None else fail_on
         _check(fail_on, outputs)
         if format_ not in REPORTS:
@@ -316,7 +322,7 @@ def explain(
     rules: Rules = None,
 ) -> None:
     """Say what a rule finds, why it matters, and what to do instead."""
-    with _plain_errors():
+    with plain_errors():
         from auditor import pipeline
         from auditor.rulebook import print_rule
 
@@ -331,7 +337,7 @@ def query(
     sql: Annotated[str, typer.Argument(metavar="SQL", help='a SELECT over the tables records, events and "all"')],
 ) -> None:
     """Query a kept run in SQL."""
-    with _plain_errors():
+    with plain_errors():
         from auditor import pipeline
 
         names, rows = pipeline.answer(run, sql)
@@ -344,7 +350,7 @@ def query(
 @app.command()
 def factors() -> None:
     """Print the factors that can be pinned or varied, and whether they can be on this machine."""
-    with _plain_errors():
+    with plain_errors():
         from auditor import plugins
         from auditor.rulebook import print_factors
 
@@ -355,7 +361,7 @@ def factors() -> None:
 @rules_app.command("list")
 def list_rules(rules: Rules = None) -> None:
     """Print the name, level, tags and title of each rule."""
-    with _plain_errors():
+    with plain_errors():
         from auditor import pipeline
         from auditor.rulebook import print_rules
 
@@ -367,7 +373,7 @@ def list_rules(rules: Rules = None) -> None:
 @rules_app.command("check")
 def check_rules(folders: Annotated[list[Path] | None, typer.Argument(metavar="[DIR]...", help="folders of rules")] = None) -> None:
     """Check rule files and print every error in them."""
-    with _plain_errors():
+    with plain_errors():
         from auditor import pipeline
 
         found = pipeline.all_rules(folders or ())
@@ -379,7 +385,7 @@ def try_rules(
     folders: Annotated[list[Path] | None, typer.Argument(metavar="[DIR]...", help="folders of rules (default: the shipped ones)")] = None,
 ) -> None:
     """Run the script beside each rule and check that the rule matches the marked lines and no others."""
-    with _plain_errors():
+    with plain_errors():
         from auditor import pipeline, progress
 
         screen = progress.screen()
@@ -413,102 +419,25 @@ def _folders(rules: list[Path] | None) -> list[Path]:
     return [*_config().rules, *(rules or ())]
 
 
-#: Signals that ended us; what fails behind one fails because of it.
-_ended_by: list[int] = []
-
-
 def main() -> None:
     """Entry point of `repro-audit`."""
-    _hold_closed_streams()
-    _end_cleanly()
+    hold_closed_streams()
+    end_cleanly()
     users = {Path(entry).resolve() for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep)}
     sys.path.sort(key=lambda entry: Path(entry).resolve() in users)  # an own `yaml.py` of the user's is for the script alone
     try:
         ended = app(standalone_mode=False)
     except KeyboardInterrupt:
-        ended = _interrupted()
+        ended = interrupted()
     except Exception as error:  # noqa: BLE001  # whatever it is: a traceback of ours explains nothing to a user
-        if _ended_by:  # what typer and DuckDB make of a signal
-            ended = _interrupted()
-        elif isinstance(error, _WrongUsage):
-            ended = _wrong_usage(error)
+        if ended_by:  # what typer and DuckDB make of a signal
+            ended = interrupted()
+        elif isinstance(error, WrongUsage):
+            ended = refuse_usage(error)
         else:
-            _say(_internal(error))
+            say(fault_sentence(error))
             ended = AuditError.exit_status
     sys.exit(ended)
-
-
-def _end_cleanly() -> None:
-    """Treat a request to end as Ctrl-C: what was started is ended, copies are removed, and what was recorded is kept."""
-
-    def asked(number: int, _frame: object) -> None:
-        _ended_by.append(number)
-        raise KeyboardInterrupt
-
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):  # not below nohup
-            signal.signal(number, asked)
-
-
-def _interrupted() -> int:
-    """Say that we were asked to end; returns the status that a shell would give."""
-    number = _ended_by[0] if _ended_by else signal.SIGINT
-    _say("interrupted: what was recorded is kept [interrupted]")
-    return 128 + number
-
-
-def _wrong_usage(error: Any) -> int:
-    if error.ctx is not None:
-        print(error.ctx.get_usage(), f"Try '{error.ctx.command_path} --help' for help.", sep="\n", end="\n\n", file=sys.stderr)
-    said = error.format_message().rstrip(".")
-    _say(f"{said[:1].lower()}{said[1:]} [wrong-usage]")
-    return UsageError.exit_status
-
-
-def _internal(error: Exception) -> str:
-    """One sentence on what should not happen, with where its details are: a file of its owner's alone, without credentials."""
-    import tempfile
-    import traceback
-
-    from auditor.redaction import redacted
-
-    what = f"{type(error).__name__}: {str(error)[:200]}"
-    try:
-        fd, name = tempfile.mkstemp(prefix="repro-audit-error-", suffix=".txt")
-        with os.fdopen(fd, "w", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(redacted("".join(traceback.format_exception(error))))
-        where = f"the details are in {name}"
-    except OSError:
-        where = "the details could not be written"
-    return f"an error of repro-audit itself, please report it: {what}; {where} [internal-error]"
-
-
-def _say(text: str) -> None:
-    """One line of ours on stderr."""
-    said = f"repro-audit: {printable(text)}\n"
-    encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
-    try:
-        sys.stderr.write(said.encode(encoding, "backslashreplace").decode(encoding))
-        sys.stderr.flush()
-    except OSError:
-        pass  # nobody reads on
-
-
-def printable(text: str) -> str:
-    """A text in which nothing acts on a terminal and no credential stands: control characters and the like are escapes."""
-    from auditor.redaction import redacted
-
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in redacted(text))
-
-
-def _hold_closed_streams() -> None:
-    """Occupy the numbers of closed streams: a file that we open must not become our stdin, stdout or stderr."""
-    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass
-    os.close(fd)
-    sys.stdout = sys.stdout or os.fdopen(1, "w")
-    sys.stderr = sys.stderr or os.fdopen(2, "w")
 
 
 def _plan(script: list[str] | None, module: bool, steps: int | None, timeout: float | None, python: Path | None) -> Any:
@@ -582,17 +511,3 @@ def status(audit: Audit, fail_on: str) -> int:
         if audit.verdict == "diverged" or any(finding.level in levels for finding in audit.findings):
             return 1
     return 2 if audit.verdict == "inconclusive" else 0
-
-
-@contextmanager
-def _plain_errors() -> Iterator[None]:
-    """An error of ours is one sentence with its slug."""
-    try:
-        yield
-    except AuditError as error:
-        if _ended_by:
-            raise typer.Exit(_interrupted()) from None
-        _say(str(error))
-        raise typer.Exit(error.exit_status) from None
-    except KeyboardInterrupt:
-        raise typer.Exit(_interrupted()) from None

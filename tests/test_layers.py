@@ -151,9 +151,10 @@ TABLE: dict[str, Allowed] = {
     "auditor.pipeline.pairs": Allowed(_OF_PIPELINE, auditor_lazily=("auditor.record.probes.named_values",)),
     "auditor.pipeline*": Allowed(_OF_PIPELINE),
     "auditor.help": Allowed((), ("typer",)),
+    "auditor.endings": Allowed(("auditor.errors",), ("typer",), auditor_lazily=("auditor.redaction",)),
     "auditor.options": Allowed(("auditor", "auditor.help", "auditor.plugins"), ("typer",)),
     "auditor.cli": Allowed(
-        ("auditor.errors", "auditor.help", "auditor.options", "auditor.output"), ("typer",),
+        ("auditor.endings", "auditor.errors", "auditor.help", "auditor.options", "auditor.output"), ("typer",),
         auditor_lazily=(
             "auditor", "auditor.pipeline", "auditor.plugins", "auditor.results", "auditor.plan", "auditor.progress", "auditor.listing",
             "auditor.report.*", "auditor.config", "auditor.redaction", "auditor.rulebook",
