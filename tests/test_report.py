@@ -28,7 +28,7 @@ from auditor.report.story.runs import run_rows
 from auditor.report.story.scope import caveat
 from auditor.report.story.tail import next_command
 from auditor.report.terminal import render_verbose
-from auditor.report.words.divergences import MEANINGS
+from auditor.report.words.divergence_facts import MEANINGS
 from auditor.report.words.effects import losses
 from auditor.report.words.factors import pinned_and_varied
 from auditor.report.words.proofs import proof

@@ -15,8 +15,8 @@ from auditor.report.story.scope import caveat, not_covered
 from auditor.report.story.selection import leading_causes, rounding_causes
 from auditor.report.words import programs
 from auditor.report.words import text as texts
-from auditor.report.words.causes import ROUNDING_TITLE, cause_facts, rounding_facts, shows_elsewhere
-from auditor.report.words.coverage import covered
+from auditor.report.words.cause_facts import ROUNDING_TITLE, cause_facts, rounding_facts, shows_elsewhere
+from auditor.report.words.coverage_facts import covered
 from auditor.report.words.patches import patched
 from auditor.report.words.provenance import PROVENANCE_TITLE, provenance_facts
 from auditor.report.words.runs import ending, environment_title, kept_together, runs_title

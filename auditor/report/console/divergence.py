@@ -10,7 +10,7 @@ from rich.text import Text
 from auditor.report.console import shapes
 from auditor.report.story.selection import most_telling
 from auditor.report.words import text as texts
-from auditor.report.words.divergences import divergence_facts, meaning, share_that_differs, shown_at, step_and_phase
+from auditor.report.words.divergence_facts import divergence_facts, meaning, share_that_differs, shown_at, step_and_phase
 from auditor.report.words.sides import both_sides
 from auditor.report.words.tensors import differing_elements, number, tensor_remarks, tensor_type, tensors_left_out, ulps
 from auditor.report.words.text import plain

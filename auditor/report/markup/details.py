@@ -10,8 +10,8 @@ from auditor.report.story.runs import run_rows
 from auditor.report.story.selection import most_telling
 from auditor.report.words import devices, programs
 from auditor.report.words import text as texts
-from auditor.report.words.coverage import covered
-from auditor.report.words.divergences import divergence_facts, share_that_differs, shown_at
+from auditor.report.words.coverage_facts import covered
+from auditor.report.words.divergence_facts import divergence_facts, share_that_differs, shown_at
 from auditor.report.words.provenance import PROVENANCE_TITLE, provenance_facts
 from auditor.report.words.runs import ending, environment_title, kept_together, runs_title
 from auditor.report.words.sides import both_sides

@@ -14,8 +14,8 @@ from auditor.report.story.rows import Diff, Entry, Fact, Frame, More, Row, Secti
 from auditor.report.story.selection import Forecast, forecast, grouped, leading_causes, other_lanes, rounding_causes, seen_findings
 from auditor.report.story.tail import next_command, tail
 from auditor.report.words import devices, programs
-from auditor.report.words.causes import ROUNDING_TITLE
-from auditor.report.words.divergences import SIDE_TITLE, meaning, reaching, share_that_differs, step_and_phase
+from auditor.report.words.cause_facts import ROUNDING_TITLE
+from auditor.report.words.divergence_facts import SIDE_TITLE, meaning, reaching, share_that_differs, step_and_phase
 from auditor.report.words.findings import FORECAST_BASIS, FORECAST_TITLE, in_steps, other_places, places
 from auditor.report.words.patches import patched
 from auditor.report.words.sides import both_sides

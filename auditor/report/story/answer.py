@@ -9,8 +9,8 @@ from auditor.report.story.rows import Fact
 from auditor.report.story.scope import agreement, caveat, without_cause
 from auditor.report.story.selection import is_diff, is_trial, leading_causes, rounding_causes
 from auditor.report.words import programs
-from auditor.report.words.causes import factor_names
-from auditor.report.words.divergences import REACHED, step_and_phase
+from auditor.report.words.cause_facts import factor_names
+from auditor.report.words.divergence_facts import REACHED, step_and_phase
 from auditor.report.words.effects import losses, printed, since
 from auditor.report.words.factors import how_varied
 from auditor.report.words.proofs import proof

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from auditor.report.story.rows import Frame, Sides
 from auditor.report.story.selection import leading_causes
-from auditor.report.words.divergences import meaning
+from auditor.report.words.divergence_facts import meaning
 from auditor.report.words.tensors import tensor_remarks
 from auditor.report.words.text import plain, plain_line
 from auditor.results import Audit, Divergence, NamePair

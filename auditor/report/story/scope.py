@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from auditor.report.story.selection import is_diff, is_trial, leading_causes, rounding_causes
-from auditor.report.words.causes import factor_names
-from auditor.report.words.coverage import lost
+from auditor.report.words.cause_facts import factor_names
+from auditor.report.words.coverage_facts import lost
 from auditor.report.words.effects import final_loss
 from auditor.report.words.factors import left_out
 from auditor.report.words.programs import is_match

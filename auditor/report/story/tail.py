@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from auditor.report.story.selection import is_diff, leading_causes, seen_findings
 from auditor.report.words import programs
-from auditor.report.words.coverage import lost
+from auditor.report.words.coverage_facts import lost
 from auditor.report.words.runs import ending, runs_title
 from auditor.report.words.text import LONG, counted, listed, plain
 from auditor.results import Audit, Search
