@@ -66,7 +66,7 @@ def test_a_tree_in_which_something_was_changed_is_dirty(work_tree: Path) -> None
 
 
 @needs_git
-def test_asking_git_changes_nothing_and_starts_no_program_of_the_repository(work_tree: Path) -> None:
+def test_asking_git_changes_nothing_and_starts_no_monitor_of_the_repository(work_tree: Path) -> None:
     program = work_tree / ".git" / "spy"
     program.write_text(f"#!/bin/sh\ntouch {work_tree}/spied\n")
     program.chmod(0o755)

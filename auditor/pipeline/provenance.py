@@ -22,7 +22,7 @@ from auditor.trace.reader import Trace
 _PATIENCE = 2.0
 #: Facts of a machine that are told unasked.
 _OF_A_MACHINE = ("system", "processor", "cores")
-#: git is asked to write nothing, to ask nobody and to start no program that the repository names.
+#: git is asked to start no monitor and no hook that the repository names.
 _QUIETLY = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
 
 
