@@ -286,7 +286,12 @@ def test_the_effect_names_what_is_printed_only_where_nothing_of_the_training_is_
     audit = made("proved_by_pinning")
     assert audit.divergence is not None
     audit.divergence.reaches = ["loss", "number"]
-    assert "reaches the loss from step 0 on; " in rendered("terminal", audit)
+    assert "parameters differ from step 0; final loss" in rendered("terminal", audit)
+    audit.divergence.reaches = ["loss", "saved-files"]
+    assert "parameters differ from step 0; reaches saved files; final loss" in first_block(audit)
+    assert audit.effect is not None
+    audit.effect.parameters_from = None
+    assert "reaches the loss and saved files from step 0 on; final loss" in first_block(audit)
     audit.divergence.reaches = ["number"]
     assert "reaches no part of the training, only a number that the script reads" in " ".join(rendered("terminal", audit).split())
 
@@ -795,13 +800,15 @@ def test_losses_are_shown_in_as_many_digits_as_tell_them_apart(loss: Loss, said:
 
 def test_what_a_difference_does_to_the_users_numbers_is_in_the_answer() -> None:
     audit = made("proved_by_pinning")
-    assert "effect final loss 0.0755 and 0.0741 (1.8 %); printed accuracy 93.1% and 92.8%" in first_block(audit)
+    assert "effect parameters differ from step 0; final loss 0.0755 and 0.0741 (1.8 %); printed accuracy 93.1% and 92.8%" in first_block(
+        audit
+    )
     assert audit.effect is not None
     audit.effect.loss = None
-    assert "effect printed accuracy 93.1% and 92.8%, val loss 0.0755 and 0.0741" in first_block(audit)
+    assert "effect parameters differ from step 0; printed accuracy 93.1% and 92.8%, val loss 0.0755 and 0.0741" in first_block(audit)
     audit = made("beyond_all_factors")
     assert (
-        "effect reaches the loss and parameters from step 2 on; final loss 0.0755, with a relative difference of 1e-14 between "
+        "effect parameters differ from step 2; final loss 0.0755, with a relative difference of 1e-14 between "
         "the runs; none of the 12 printed loss values differs in the digits shown"
     ) in first_block(audit)
     assert audit.effect is not None

@@ -139,7 +139,7 @@ def _runs(audit: Audit) -> RenderableType:
     for row, line, remark in zip(shown, table, remarks, strict=True):
         lines.append(shapes.Beside(line, columns, remark))
         run = row.runs[0]
-        if run.error and run.error not in (audit.reason or ""):
+        if run.error and (audit.failure is None or run.error != audit.failure.error):
             lines.append(shapes.indented(shapes.text(run.error, "red")))
         if not together and run.path:
             lines.append(shapes.indented(shapes.folded(run.path)))

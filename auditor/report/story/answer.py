@@ -19,6 +19,8 @@ from auditor.results import Audit, Cause, Divergence, Effect, Failure, Intermitt
 
 #: Reaches that are no part of the training.
 _OUTSIDE_TRAINING = {"number", "nothing"}
+#: What differs wherever parameters do.
+_BEHIND_PARAMETERS = {"loss", "gradients", "parameters", "optimizer-state"}
 #: Most facts of two environments that the first block names, and most characters of a fix in it.
 _FACTS, _FIX = 2, 160
 #: Most causes that the headline gives the reason of.
@@ -181,12 +183,15 @@ def _effect(divergence: Divergence | None, effect: Effect | None) -> list[Fact]:
     """What the difference does to the training, and to the numbers that the script shows, as far as the audit knows."""
     reaches = divergence.reaches if divergence is not None else []
     if reaches and _OUTSIDE_TRAINING.issuperset(reaches):
-        said = "reaches no part of the training" + (f", only {REACHED['number']}" if "number" in reaches else "")
+        said = ["reaches no part of the training" + (f", only {REACHED['number']}" if "number" in reaches else "")]
     else:
         training = [what for what in reaches if what not in _OUTSIDE_TRAINING]  # a number that is printed is no news beside a loss
-        said = f"reaches {listed(REACHED[what] for what in training)}{since(effect)}" if training else ""
+        step = effect.parameters_from if effect is not None else None
+        said = [f"parameters differ from step {step}"] if step is not None else []
+        rest = [what for what in training if what not in _BEHIND_PARAMETERS or not said]
+        said += [f"reaches {listed(REACHED[what] for what in rest)}{since(effect) if not said else ''}"] if rest else []
     numbers = [losses(effect), printed(effect)] if effect is not None else []
-    shown = "; ".join(filter(None, [said, *numbers]))
+    shown = "; ".join(filter(None, [*said, *numbers]))
     return [Fact("effect", shown)] if shown else []
 
 
