@@ -56,6 +56,7 @@ def test_a_number_behind_a_word_that_names_it_is_a_metric(a: str, b: str, name: 
         ("0 0.0968", "0 0.0837"),
         ("| 1 | 0.53 |", "| 1 | 0.54 |"),
         ("took 12.5", "took 12.6"),
+        ("{'train_runtime': 1.25, 'train_samples_per_second': 81.5}", "{'train_runtime': 1.3, 'train_samples_per_second': 78.5}"),
         ("Elapsed: 12.5", "Elapsed: 12.6"),
         ("epoch took 12.5 s", "epoch took 12.6 s"),
         ("average time per batch: 0.53", "average time per batch: 0.54"),

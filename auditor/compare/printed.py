@@ -31,7 +31,8 @@ _UNIT = re.compile(
 )
 #: Words of which one before a number says that it is none of the training's.
 _OF_THE_MACHINE = frozenset((
-    "time", "times", "elapsed", "duration", "eta", "took", "takes", "seconds", "second", "sec", "secs", "ms", "minutes", "hours",
+    "time", "times", "runtime", "timing", "elapsed", "duration",
+    "eta", "took", "takes", "seconds", "second", "sec", "secs", "ms", "minutes", "hours",
     "wall", "walltime", "clock", "date", "timestamp", "started", "finished", "speed", "throughput", "rate/s", "fps", "it/s",
     "samples/s", "tokens/s", "memory", "mem", "ram", "rss", "vram", "gpu_mem", "allocated", "reserved", "cache", "size", "pid",
     "process", "thread", "port", "host", "id", "address", "addr", "at", "version", "torch", "python", "cuda", "seed", "temperature",
