@@ -6,13 +6,15 @@ from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
 
+#: The group that the options which write a report are in.
+WRITTEN = "What is written"
 #: The options of an audit by what they are about; what is in no group comes last.
 GROUPS = {
     "How far an audit goes": ("--effort", "--runs", "--steps", "--timeout", "--strict", "--pin", "--vary", "--self-check"),
     "Other devices": ("--devices", "--shadow"),
     "Your script": ("-m", "--python", "--fix", "--apply"),
     "What a run is judged by": ("--rules", "--select", "--ignore", "--baseline", "--write-baseline", "--fail-on"),
-    "What is written": ("--json", "--markdown", "--verbose", "--out"),
+    WRITTEN: ("--verbose", "--out"),
 }
 EXAMPLES = (
     ("repro-audit train.py --epochs 1", "is the script reproducible, and if not, why"),
@@ -22,7 +24,7 @@ EXAMPLES = (
 STATUSES = (
     ("0", "no divergence was seen, and no rule found an error (--fail-on sets the level)"),
     ("1", "the runs diverged, or a rule found an error"),
-    ("2", "nothing can be said: the script failed, the command line is wrong, a run is not whole"),
+    ("2", "inconclusive: the script failed, the command line is wrong, or a run is not whole"),
     ("130", "you pressed Ctrl-C"),
 )
 COST = (
@@ -82,16 +84,18 @@ class AuditByDefault(Group):
             formatter.write_dl(list(STATUSES))
 
 
-def _options_of(command: Any, ctx: Any) -> dict[str, tuple[str, str]]:
-    """The options of a command by their last names, each with how it is given and what it does."""
+def _options_of(command: Any, ctx: Any) -> dict[str, Any]:
+    """The options of a command by their last names, each with how it is given, what it does, and the group that it names itself."""
     options = [parameter for parameter in command.get_params(ctx) if parameter.param_type_name == "option"]
-    return {option.opts[-1]: record for option in options if (record := option.get_help_record(ctx)) is not None}
+    records = {option.opts[-1]: (option.get_help_record(ctx), getattr(option, "rich_help_panel", None)) for option in options}
+    return {name: record for name, record in records.items() if record[0] is not None}
 
 
-def _write_options(options: dict[str, tuple[str, str]], formatter: Any) -> None:
-    left = dict(options)
+def _write_options(options: dict[str, Any], formatter: Any) -> None:
+    left = {name: record for name, (record, _) in options.items()}
     for title, names in GROUPS.items():
-        rows = [left.pop(name) for name in names if name in left]
+        own = [name for name, (_, group) in options.items() if group == title]
+        rows = [left.pop(name) for name in (*own, *names) if name in left]
         if rows:
             with formatter.section(title):
                 formatter.write_dl(rows)

@@ -66,7 +66,7 @@ def factors() -> dict[str, Factor]:
 
 
 def reports() -> dict[str, Report]:
-    """The reports, by name; loads rich, and whatever else a report needs."""
+    """The reports, by name."""
     from auditor.report import Report
 
     return members(Report)

@@ -376,15 +376,91 @@ class NamePair(Model):
     errors: list[tuple[int, float]] = Field([], description="occurrence and relative error, at most 200 points")
 
 
+class Loss(Model):
+    """The loss with which a backward pass began, in both runs; a text where it is not finite."""
+
+    step: int
+    a: float | str
+    b: float | str
+    final: bool = Field(False, description="it is the last of both runs")
+
+
+class PrintedMetric(Model):
+    """A number of one name, as both runs printed it, and the line of the output."""
+
+    name: _Said
+    a: str
+    b: str
+    line: int
+
+
+class Printed(Model):
+    """The metrics that two runs printed in lines which are the same but for their numbers."""
+
+    compared: int
+    differing: int
+    names: list[_Said] = []
+    last: list[PrintedMetric] = Field([], description="the last of each name that differs")
+
+
+class Failure(Place):
+    """How a script failed in both runs alike; the line is the last of the user's in its traceback."""
+
+    error: _Said | None = None
+    steps: int = Field(0, description="steps that both runs had taken")
+    around: list[tuple[int, str]] = Field([], description="the line with those around it, each with its number; empty: not known")
+
+
+class Effect(Model):
+    """What the difference between two runs does to the numbers that a user looks at."""
+
+    runs: list[str]
+    loss: Loss | None = Field(None, description="the last loss that both have")
+    loss_from: int | None = Field(None, description="the first step whose loss differs")
+    parameters_from: int | None = Field(None, description="the first step after which parameters differ")
+    printed: Printed | None = None
+
+
+class Revision(Model):
+    """The commit that the script was run from."""
+
+    commit: str
+    dirty: bool | None = Field(None, description="files under version control, or the script, were changed; null: not known")
+
+
+class Provenance(Model):
+    """When, from what, and with which software the first run was made."""
+
+    date: str | None = Field(None, description="when it began, ISO 8601, UTC")
+    revision: Revision | None = None
+    versions: dict[str, str] = {}
+    machine: dict[str, str | int] = Field({}, description="system, processor and cores; its name only where that is wished")
+    environment: dict[str, str] = Field({}, description="variables that can change numbers, without credentials")
+
+
+class RuleText(Model):
+    """What a rule says of itself, so that a report needs no rule files."""
+
+    title: str
+    why: str
+    instead: str | None = None
+    references: list[str] = []
+
+
+#: Number of the format of the file; it grows when the meaning of an existing key changes.
+FORMAT = 1
+
+
 class Audit(Model):
     """All that one invocation concluded."""
 
-    format: int = 1
+    format: int = FORMAT
     verdict: Verdict
     script: Annotated[list[str], AfterValidator(redacted_words)]
     runs: list[RunOutcome]
     divergence: Divergence | None = None
     others: list[Divergence] = Field([], description="first divergences of other lanes")
+    effect: Effect | None = Field(None, description="of the divergence; without one of what the first two runs agree in")
     side: list[Divergence] = Field([], description="differences that are shown to reach no part of the training")
     causes: list[Cause] = []
     explained_by: Explanation | None = Field(None, description="the finding that explains the divergence, if one does")
@@ -394,8 +470,11 @@ class Audit(Model):
     names: list[NamePair] = Field([], description="for two programs: their named values, in order of execution")
     unaligned: list[str] = Field([], description="for two programs: names without a counterpart, and why")
     findings: list[Finding] = []
+    rules: dict[str, RuleText] = Field({}, description="the rules that made findings, by name")
+    provenance: Provenance | None = None
     environment: list[EnvironmentDifference] = []
     coverage: Coverage = Coverage()
     notes: list[str] = []
+    failure: Failure | None = Field(None, description="for `inconclusive`: how the script failed in both runs alike, if it did")
     reason: _Said | None = Field(None, description="for `inconclusive`: why, with a slug in brackets")
     version: str = ""

@@ -15,11 +15,14 @@ from auditor.results import (
     DeviceComparison,
     Difference,
     Divergence,
+    Effect,
     EnvironmentDifference,
     Evidence,
+    Failure,
     FileDifference,
     Finding,
     Intermittent,
+    Loss,
     Lost,
     NamePair,
     Occurrence,
@@ -27,7 +30,12 @@ from auditor.results import (
     OpLine,
     Patch,
     Place,
+    Printed,
+    PrintedMetric,
+    Provenance,
     Relation,
+    Revision,
+    RuleText,
     RunOutcome,
     Search,
     Shadowed,
@@ -130,6 +138,7 @@ def seed_from_the_clock() -> Audit:
         sentence="the stream torch-cpu was seeded with 334433327 in one run and with 729740183 in the other",
         **seed,
         detail=Detail(
+            origin=Stream(name="torch-cpu", how="seed", function="torch.manual_seed", a="334433327", b="729740183"),
             seen_at=_op(0, "aten.randn.default", "clock_seed.py", 14, "x = torch.randn(32, 4)"),
             carriers=[_op(1, "aten.sum.dim_IntList", "clock_seed.py", 15, "y = x.sum(dim=1, keepdim=True)")],
             differing_ops=86,
@@ -393,8 +402,8 @@ def argument() -> Audit:
             line=44,
             code=code,
             detail=Detail(
-                a={**side, "args": start + '{"p":0.1}]', "phase": "forward"},
-                b={**side, "args": start + '{"p":0.25}]', "phase": "forward"},
+                a={**side, "args": f'{start}"train",true]', "numbers": "0.1", "out": '[["uint8",[4],null,"cpu"]]', "phase": "forward"},
+                b={**side, "args": f'{start}"train",false]', "numbers": "0.25", "out": '[["uint8",[5],[2],"cpu"]]', "phase": "forward"},
                 evidence=Evidence(
                     inputs=[Difference(slot=f"in{k}", dtype="float16", shape=[], differs=k > 7, of=1) for k in range(20)],
                     outputs=[Difference(slot="out0", dtype="uint8", shape=[4], differs=True, of=4, note="known by digest only")],
@@ -449,8 +458,13 @@ def no_divergence() -> Audit:
         script=["steady_training.py"],
         runs=_runs(ops=5544, steps=40)[:2],
         coverage=Coverage(lanes=1, ops=5544, in_place_writes=180, in_place_lines=3),
+        effect=Effect(runs=["control-1", "control-2"], loss=Loss(step=39, a=0.07550421, b=0.07550421, final=True)),
+        provenance=Provenance(
+            date="2026-11-21T10:15:00+00:00", revision=Revision(commit="7f2b005c0ffee123456789abcdef0123456789ab", dirty=False),
+            versions={"python": "3.11.7", "torch": "2.13.0+cpu"}, machine={"system": "Linux 6.1", "processor": "Xeon", "cores": 2},
+        ),
         version="0.1.0",
-    )
+    )  # fmt: skip
 
 
 def findings_alone() -> Audit:
@@ -459,6 +473,12 @@ def findings_alone() -> Audit:
     audit.runs[1].role = "experiment"
     audit.runs[1].varied = ["hash-seed"]
     audit.findings = seed_from_the_clock().findings
+    audit.rules = {
+        "stale-gradient": RuleText(
+            title="a gradient is added to one that was used", why="each update has all earlier ones in it.", instead="zero_grad()",
+            references=["https://docs.pytorch.org/docs/stable/optim.html"],
+        )
+    }  # fmt: skip
     return audit
 
 
@@ -473,6 +493,15 @@ def inconclusive() -> Audit:
         script=["no_grad_backward.py"],
         runs=runs,
         coverage=Coverage(lanes=1, ops=3),
+        failure=Failure(
+            file="no_grad_backward.py",
+            line=9,
+            function="<module>",
+            code="loss.backward()",
+            error=error,
+            steps=3,
+            around=[(8, "loss = model(x).detach().mean()"), (9, "loss.backward()"), (10, "")],
+        ),
         reason=f"the script failed in both runs alike: {error} [script-failed]",
         version="0.1.0",
     )
@@ -535,6 +564,14 @@ def proved_by_pinning() -> Audit:
         )
     ]
     audit.search = Search(pinned=PINNED, left_out=NO_CUDA)
+    loss = Loss(step=11, a=0.07550421, b=0.07412210, final=True)
+    last = [PrintedMetric(name="val loss", a="0.0755", b="0.0741", line=12), PrintedMetric(name="accuracy", a="93.1%", b="92.8%", line=13)]
+    printed = Printed(compared=24, differing=20, names=["accuracy", "val loss"], last=last)
+    audit.effect = Effect(runs=["control-1", "control-2"], loss=loss, loss_from=0, parameters_from=0, printed=printed)
+    audit.provenance = Provenance(
+        date="2026-11-21T10:15:00+00:00", revision=Revision(commit="7f2b005c0ffee123456789abcdef0123456789ab", dirty=True),
+        versions={"python": "3.11.7", "torch": "2.13.0+cpu"}, environment={"OMP_NUM_THREADS": "2"},
+    )  # fmt: skip
     return audit
 
 
@@ -636,6 +673,11 @@ def beyond_all_factors() -> Audit:
         beyond=True,
         sentence="what comes from outside: data from a network, another program, or a folder elsewhere that the runs write to",
     )
+    loss = Loss(step=11, a=0.07550421357154846, b=0.07550421357154944, final=True)
+    printed = Printed(compared=12, differing=0, names=["loss"])
+    audit.effect = Effect(runs=["control-1", "control-2"], loss=loss, loss_from=3, parameters_from=2, printed=printed)
+    assert audit.divergence is not None
+    audit.divergence.reaches = ["loss", "parameters"]
     return audit
 
 
@@ -924,6 +966,14 @@ def hostile() -> Audit:
         )
     ]  # fmt: skip
     audit.shadow = Shadowed(run=evil, reference=evil, first=off, most=[off], unmeasured={evil: 3}, sentence=evil)
+    metric = PrintedMetric(name=evil, a=evil, b=evil, line=1)
+    audit.effect = Effect(
+        runs=[evil, evil], loss=Loss(step=1, a=evil, b=1e300), printed=Printed(compared=9, differing=9, names=[evil], last=[metric] * 9)
+    )  # fmt: skip
+    audit.provenance = Provenance(
+        date=evil, revision=Revision(commit=evil), versions={evil: evil}, machine={"system": evil}, environment={evil: evil}
+    )  # fmt: skip
+    audit.rules = {evil: RuleText(title=evil, why=evil, references=[evil])}
     audit.search = Search(pinned=[evil, "clock"], varied=[evil] * 9, left_out={evil: evil, "tf32": evil}, beyond=True, sentence=evil)
     return audit
 

@@ -148,7 +148,7 @@ def _each(steps: list[Callable[[], object]]) -> None:
 
 def terminal_line(said: str) -> str:
     """An error as the command line prints it."""
-    from auditor.cli import printable
+    from auditor.endings import printable
 
     return printable(said)
 

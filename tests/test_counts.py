@@ -11,7 +11,7 @@ from auditor.compare import compare
 from auditor.judge import judge
 from auditor.pipeline.rounding import decided_differently, drift_of_losses, drift_of_output, due
 from auditor.pipeline.verdict import conclude
-from auditor.report import places
+from auditor.report.words.findings import places
 from auditor.results import Finding
 from auditor.trace.tables import Tables
 from tests.builder import LaneBuilder, TraceBuilder

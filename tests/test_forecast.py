@@ -15,7 +15,7 @@ import pytest
 from auditor import pipeline, plugins
 from auditor.errors import UsageError
 from auditor.judge import Rule, judge, load_rules
-from auditor.report import forecast, seen
+from auditor.report.story.selection import forecast, seen_findings
 from auditor.results import Audit, Finding
 from auditor.rulebook import print_rule, print_rules
 from auditor.trace.tables import Tables
@@ -395,7 +395,7 @@ def test_lines_of_which_the_same_is_said_are_told_together_and_those_of_most_ops
         *(foretold(30 + k, f"other {k}") for k in range(4)), foretold(40, "a draw", "other-draws-on-cuda"),
     ]  # fmt: skip
     draws, tf32 = forecast(audit)
-    assert [finding.rule for finding in seen(audit)] == ["own"]
+    assert [finding.rule for finding in seen_findings(audit)] == ["own"]
     assert (draws.rule, draws.more, tf32.rule, tf32.more) == ("other-draws-on-cuda", 0, "tf32-on-cuda", 3)
     assert [(message, len(findings)) for message, findings in tf32.said] == [("conv", 1), ("mm", 9), ("other 0", 1)]
 
@@ -413,7 +413,7 @@ def test_a_forecast_is_short_and_apart_from_the_findings(name: str) -> None:
     assert "and 1 more place" in short
     audit.findings += [foretold(line, "aten.mm: in TF32", count=100) for line in range(100, 900)]
     assert len(report(audit)) < len(short) + 300
-    audit.findings = seen(audit)
+    audit.findings = seen_findings(audit)
     assert "CUDA forecast" not in report(audit)
 
 

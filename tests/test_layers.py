@@ -5,7 +5,7 @@ Notes on the table:
 * `trace`, `launch` and `compare` are packages. Their parts may import one another, and only `trace` itself, its `writer` and
   its `ops` come into the user's process, so these three are held to the standard library.
 * `listing` (what `show` prints) and `progress` (what is seen while runs are made) are modules of their own: neither is a verb.
-* `cli` builds the plan that it parsed and hands it the screen; it writes the three reports that it has options for, and takes no other.
+* `cli` builds the plan that it parsed and hands it the screen; `options` has an option for every report, and `output` writes them.
 * `plugins` names the type of a report, and of a detector, where it finds them; `judge` names that of a detector where it is handed them.
 * `config` reads the user's pyproject.toml, `rulebook` prints rules: both are for the command line alone.
 """
@@ -59,7 +59,7 @@ _CHEAP = (
 
 _OF_REPORTS = (
     "auditor.report", "auditor.report.words", "auditor.report.words.*", "auditor.report.story", "auditor.report.story.*",
-    "auditor.report.console", "auditor.report.console.*", "auditor.results",
+    "auditor.report.console", "auditor.report.console.*", "auditor.report.markup", "auditor.report.markup.*", "auditor.results",
 )  # fmt: skip
 _OF_PIPELINE = (
     "auditor", "auditor.pipeline.*", "auditor.factors", "auditor.listing", "auditor.mapping", "auditor.progress", "auditor.plugins",
@@ -127,17 +127,23 @@ TABLE: dict[str, Allowed] = {
         ("auditor.judge.*", *NOUNS), ("yaml", "pydantic", "duckdb"), auditor_lazily=("auditor.detectors",)
     ),
     "auditor.report.words*": Allowed(("auditor.report.words.*", "auditor.results")),
-    "auditor.report": Allowed(("auditor.report.words.*", "auditor.results")),
+    "auditor.report.story*": Allowed(("auditor.report.story.*", "auditor.report.words.*", "auditor.report.words", "auditor.results")),
+    "auditor.report": Allowed(("auditor.output", "auditor.results")),
     # reading an audit back fails in a sentence of ours, made of what pydantic says
     "auditor.report.json": Allowed(
-        ("auditor.report", "auditor.results", "auditor.errors", "auditor.trace", "auditor.trace.files"), ("pydantic",)
+        ("auditor.report", "auditor.errors"), auditor_lazily=("auditor.results", "auditor.trace", "auditor.trace.files"),
+        others_lazily=("pydantic",)
     ),
-    "auditor.report.terminal": Allowed(_OF_REPORTS, ("rich",)),
     "auditor.report.console*": Allowed(_OF_REPORTS, ("rich",)),
-    "auditor.report.html": Allowed(_OF_REPORTS, ("jinja2",)),
-    "auditor.report.*": Allowed(_OF_REPORTS),
+    "auditor.report.markup*": Allowed(_OF_REPORTS),
+    # the command line imports every format for its option, so each imports what renders it only when it renders
+    "auditor.report.html": Allowed(("auditor.report",), auditor_lazily=_OF_REPORTS, others_lazily=("jinja2",)),
+    "auditor.report.*": Allowed(("auditor.report",), auditor_lazily=_OF_REPORTS),
+    "auditor.output": Allowed(("auditor.errors",)),
     "auditor.plugins": Allowed(("auditor.errors",), auditor_lazily=("auditor.detectors", "auditor.factors", "auditor.report")),
-    "auditor.config": Allowed(("auditor.errors", "auditor.trace.files"), ("pydantic",), others_lazily=("tomli",)),
+    "auditor.config": Allowed(
+        ("auditor", "auditor.errors", "auditor.plugins", "auditor.trace.files"), ("pydantic",), others_lazily=("tomli",)
+    ),
     "auditor.rulebook": Allowed(("auditor.judge", "auditor.factors")),
     "auditor.listing": Allowed(("auditor.report.words.text", *NOUNS)),
     "auditor.progress": Allowed(("auditor.launch",)),
@@ -146,8 +152,10 @@ TABLE: dict[str, Allowed] = {
     "auditor.pipeline.pairs": Allowed(_OF_PIPELINE, auditor_lazily=("auditor.record.probes.named_values",)),
     "auditor.pipeline*": Allowed(_OF_PIPELINE),
     "auditor.help": Allowed((), ("typer",)),
+    "auditor.endings": Allowed(("auditor.errors",), ("typer",), auditor_lazily=("auditor.redaction",)),
+    "auditor.options": Allowed(("auditor", "auditor.help", "auditor.plugins"), ("typer",)),
     "auditor.cli": Allowed(
-        ("auditor.errors", "auditor.help"), ("typer",),
+        ("auditor.endings", "auditor.errors", "auditor.help", "auditor.options", "auditor.output"), ("typer",),
         auditor_lazily=(
             "auditor", "auditor.pipeline", "auditor.plugins", "auditor.results", "auditor.plan", "auditor.progress", "auditor.listing",
             "auditor.report.*", "auditor.config", "auditor.redaction", "auditor.rulebook",
@@ -337,6 +345,8 @@ def test_the_reader_of_imports_sees_them_wherever_they_stand(source: str, found:
         ("auditor.compare.first", "from auditor.pipeline import audit"),
         ("auditor.plan", "import pydantic"),
         ("auditor.report.markdown", "import rich"),
+        ("auditor.report.terminal", "from auditor.report.console import page"),
+        ("auditor.report.story", "from auditor.report.console import page"),
         ("auditor.pipeline", "def f(): from auditor import cli"),
         ("auditor.cli", "import auditor.pipeline"),
         ("auditor.errors", "import os"),

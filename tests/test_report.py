@@ -21,13 +21,21 @@ from rich.cells import cell_len
 
 from auditor.errors import UsageError
 from auditor.plugins import factors, reports
-from auditor.report import MEANINGS, Report, caveat, held, proof, run_names, run_rows
-from auditor.report.json import FORMAT, read
-from auditor.report.markdown import cell, code, text
+from auditor.report import Report
+from auditor.report.json import read
+from auditor.report.markup.spans import cell, code, text
+from auditor.report.story.runs import run_rows
+from auditor.report.story.scope import caveat
 from auditor.report.story.tail import next_command
 from auditor.report.terminal import render_verbose
+from auditor.report.words.divergence_facts import MEANINGS
+from auditor.report.words.effects import losses
+from auditor.report.words.factors import pinned_and_varied
+from auditor.report.words.proofs import proof
+from auditor.report.words.runs import run_names
+from auditor.report.words.sides import both_sides
 from auditor.report.words.text import percent, plain
-from auditor.results import Audit, Finding, Kind, RunOutcome, Search
+from auditor.results import FORMAT, Audit, Effect, Explanation, Finding, Kind, Loss, Printed, PrintedMetric, RuleText, RunOutcome, Search
 from tests.audits import AUDITS, PINNED, VARIED
 
 GOLDEN = Path(__file__).parent / "reports"
@@ -114,7 +122,6 @@ def test_reports_have_files_of_their_own() -> None:
 @each_report
 def test_a_report_is_given_an_audit_and_a_stream_and_nothing_else(report: Report) -> None:
     assert list(inspect.signature(report.render).parameters) == ["audit", "out"]
-    assert report.why
     assert report.suffix.startswith(".")
 
 
@@ -198,8 +205,8 @@ def test_a_file_that_is_no_audit_is_refused(content: str | None, slug: str, said
 def test_a_verdict_stands_first() -> None:
     for fixture, sentence in {
         "kernel_in_backward": "DIVERGED  Intermittent: 5 of 6 pairs of runs differ, first at encoder/train.py:31 ",
-        "no_divergence": "NO DIVERGENCE SEEN  2 runs agree in all 5,544 ops and 40 steps compared.",
-        "inconclusive": "INCONCLUSIVE  The script failed in both runs alike",
+        "no_divergence": "NO DIVERGENCE SEEN  2 runs agree in all 5,544 ops and 40 steps compared, with a final loss of",
+        "inconclusive": "INCONCLUSIVE  The script fails in both runs after 3 steps: RuntimeError: element 0",
     }.items():
         assert rendered("terminal", made(fixture)).startswith(sentence)
 
@@ -279,7 +286,12 @@ def test_the_effect_names_what_is_printed_only_where_nothing_of_the_training_is_
     audit = made("proved_by_pinning")
     assert audit.divergence is not None
     audit.divergence.reaches = ["loss", "number"]
-    assert "reaches the loss; " in rendered("terminal", audit)
+    assert "parameters differ from step 0; final loss" in rendered("terminal", audit)
+    audit.divergence.reaches = ["loss", "saved-files"]
+    assert "parameters differ from step 0; reaches saved files; final loss" in first_block(audit)
+    assert audit.effect is not None
+    audit.effect.parameters_from = None
+    assert "reaches the loss and saved files from step 0 on; final loss" in first_block(audit)
     audit.divergence.reaches = ["number"]
     assert "reaches no part of the training, only a number that the script reads" in " ".join(rendered("terminal", audit).split())
 
@@ -466,7 +478,7 @@ def test_a_cause_its_proof_and_its_remedy_stand_before_all_else(name: str) -> No
 @pytest.mark.parametrize("name", ["terminal", "markdown"])
 def test_each_of_two_causes_has_its_line_and_its_proof(name: str) -> None:
     found = " ".join(rendered(name, made("two_causes")).split())
-    assert "because of hash-seed and numpy-seed" in found
+    assert "because Python hashes strings differently (hash-seed) and NumPy's generators are seeded differently (numpy-seed)" in found
     first, second = found.rindex("train.py:9"), found.rindex("augment.py:31")
     assert (
         "with hash-seed pinned, 2 reruns no longer differ there; with all but hash-seed pinned, 2 reruns differ again"
@@ -530,7 +542,7 @@ def test_a_cause_that_is_proved_stands_before_one_that_is_not() -> None:
     audit = made("two_causes")
     audit.causes[0].proved = False
     found = " ".join(rendered("terminal", audit).split())
-    assert "because of numpy-seed; hash-seed may be a cause too" in found
+    assert "because NumPy's generators are seeded differently (numpy-seed); hash-seed may be a cause too" in found
     assert found.index("augment.py:31") < found.index("train.py:9")
     assert "1 of 2 causes" in found
 
@@ -548,7 +560,7 @@ def test_rounding_that_only_may_have_changed_is_not_said_to_have() -> None:
 @pytest.mark.parametrize("name", ["terminal", "markdown"])
 def test_rounding_that_changes_only_when_varied_is_no_divergence(name: str) -> None:
     found = " ".join(rendered(name, made("varied_numerical")).replace("*", "").split())
-    assert found.startswith("NO DIVERGENCE SEEN 2 runs agree in all 5,544 ops and 40 steps compared.")
+    assert found.startswith("NO DIVERGENCE SEEN 2 runs agree in all 5,544 ops and 40 steps compared, with a final loss of 0.0755.")
     assert "because" not in found
     assert "threads and cpu-isa: rounding only" in found
     assert "Not varied: 3 factors (there is no CUDA device here)." in found
@@ -683,5 +695,129 @@ def test_what_was_held_is_said_in_few_words() -> None:
         (["clock"], ["threads"], "clock pinned, threads varied"),
         ([], VARIED, "all varied"),
     ]:
-        assert held(RunOutcome(id="x", pinned=pinned, varied=varied), search) == said
-    assert held(RunOutcome(id="x", pinned=PINNED), None) == "hash-seed, file-order and 15 more pinned"
+        assert pinned_and_varied(RunOutcome(id="x", pinned=pinned, varied=varied), search) == said
+    assert pinned_and_varied(RunOutcome(id="x", pinned=PINNED), None) == "hash-seed, file-order and 15 more pinned"
+
+
+def first_block(audit: Audit) -> str:
+    """The answer, in one line."""
+    return " ".join(rendered("terminal", audit).split("\n\n")[0].split())
+
+
+def test_a_script_that_fails_in_both_runs_has_its_line_in_the_answer_and_its_code_below() -> None:
+    audit = made("inconclusive")
+    assert "does not have a grad_fn (no_grad_backward.py:9). compared up to there the runs are equal: 3 ops" in first_block(audit)
+    assert "9 \u2502 loss.backward()\n    \u2502 both runs fail here\n" in rendered("terminal", audit)
+    assert audit.failure is not None
+    audit.failure.file = audit.failure.line = None
+    audit.failure.steps, audit.failure.error = 0, "ValueError: no"
+    assert "INCONCLUSIVE The script fails in both runs: ValueError: no. " in first_block(audit)
+    audit.failure = None
+    assert "INCONCLUSIVE The script failed in both runs alike: RuntimeError" in first_block(audit)
+
+
+def test_of_many_causes_the_headline_gives_two_reasons() -> None:
+    audit = made("two_causes")
+    for factor in ("clock", "threads"):
+        audit.causes.append(audit.causes[0].model_copy(update={"factor": factor, "because": factors()[factor].because}))
+    assert "seeded differently (numpy-seed) and 2 more causes." in first_block(audit)
+    audit.causes[0].because = ""
+    assert "because of hash-seed, numpy-seed, clock and threads." in first_block(audit)
+
+
+def test_a_finding_that_explains_a_divergence_is_told_by_the_title_of_its_rule() -> None:
+    audit = made("data_order")
+    audit.explained_by = Explanation(rule="twin-threads", relation="line", message="m", file="a.py", line=3)
+    assert "because of twin-threads (a.py:3)." in first_block(audit)
+    audit.rules = {"twin-threads": RuleText(title="threads write one tensor in turns", why="w")}
+    assert "because threads write one tensor in turns (twin-threads at a.py:3)." in first_block(audit)
+    audit.explained_by = None
+    (cause,) = made("proved_by_pinning").causes
+    cause.symptom_of = Explanation(rule="twin-threads", relation="line", message="m", file="a.py", line=3)
+    audit.causes = [cause]
+    assert "because threads write one tensor in turns (twin-threads at train.py:9)." in first_block(audit)
+
+
+@pytest.mark.parametrize(("entropy", "said"), [(False, "the seed differs between the runs"), (True, "the seed comes from OS entropy")])
+def test_a_line_that_seeds_is_not_said_to_draw(entropy: bool, said: str) -> None:
+    audit = made("seed_from_the_clock")
+    assert audit.divergence is not None
+    assert audit.divergence.detail.origin is not None
+    audit.divergence.detail.origin.entropy = entropy
+    assert f"first divergence: {said}" in rendered("terminal", audit)
+    assert "draw different" not in rendered("terminal", audit)
+    audit.divergence.detail.origin.how = "draw"
+    assert "first divergence: the runs draw different random numbers" in rendered("terminal", audit)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "said"),
+    [
+        ({"out": '[["float32",[4],null,"cpu"]]'}, {"out": '[["float64",[4],null,"cpu"]]'}, [("result", "float32 [4]", "float64 [4]")]),
+        (
+            {"out": '[["float32",[4],null,"cpu"],["int64",[2,3],[1,2],"cpu"]]'},
+            {"out": '[["float32",[4],null,"cpu"],["int64",[2,3],null,"cuda:0"]]'},
+            [("result 2", "int64 [2, 3], stride [1, 2], on cpu", "int64 [2, 3], contiguous, on cuda:0")],
+        ),
+        ({"out": "[]"}, {"out": '[["float32",[4],null,"cpu"]]'}, [("results", "0", "1")]),
+        ({"args": '[[2,3],"dtype","float32"]'}, {"args": '[[2,4],"dtype","float64"]'},
+         [("argument 1", "[2, 3]", "[2, 4]"), ("argument dtype", "float32", "float64")]),
+        ({"args": "[1]"}, {"args": "[1,null]"}, [("arguments", "1", "1, none")]),
+        ({"args": "[]"}, {"args": "[true]"}, [("arguments", "none", "True")]),
+        ({"numbers": "0.8"}, {"numbers": "0.9"}, [("number", "0.8", "0.9")]),
+        ({"args": "torch-cpu"}, {"args": "numpy"}, [("arguments", "torch-cpu", "numpy")]),
+        ({"out": "[[1]]"}, {"out": "[[2]]"}, [("result", "[[1]]", "[[2]]")]),
+        ({"out": "[" * 9_000}, {"out": "{}"}, [("result", "[" * 59 + "\u2026", "{}")]),
+        ({"file": "a.py", "line": 3}, {"file": "a.py", "line": 4}, [("at", "a.py:3", "a.py:4")]),
+        ({"op": "external"}, {"op": "aten.add.Tensor"}, [("op", "external tensor", "aten.add.Tensor")]),
+    ],
+)  # fmt: skip
+def test_what_differs_at_a_place_is_said_in_words_and_what_is_not_understood_as_it_is(
+    a: dict[str, object], b: dict[str, object], said: list[tuple[str, str, str]]
+) -> None:
+    divergence = made("argument").divergence
+    assert divergence is not None
+    divergence.detail.a, divergence.detail.b = {"digest": "1", **a}, {"digest": "2", **b}
+    assert both_sides(divergence) == said
+
+
+@pytest.mark.parametrize(
+    ("loss", "said"),
+    [
+        (Loss(step=9, a=0.0755, b=0.0741, final=True), "final loss 0.0755 and 0.0741 (1.9 %)"),
+        (Loss(step=9, a=0.0755, b=0.0755, final=True), "final loss 0.0755 in both runs"),
+        (Loss(step=9, a=0.0755, b=0.0755), "loss at step 9: 0.0755 in both runs"),
+        (Loss(step=9, a=1.0, b=1.0000001, final=True), "final loss 1, with a relative difference of 1e-07 between the runs"),
+        (Loss(step=9, a=1.0, b=-1.0, final=True), "final loss 1 and -1 (200 %)"),
+        (Loss(step=9, a="nan", b=0.5, final=True), "final loss nan and 0.5"),
+        (Loss(step=9, a="nan", b="nan", final=True), "final loss nan in both runs"),
+        (Loss(step=9, a=0.0, b=5e-324, final=True), "final loss 0 and 4.94e-324 (100 %)"),
+    ],
+)
+def test_losses_are_shown_in_as_many_digits_as_tell_them_apart(loss: Loss, said: str) -> None:
+    assert losses(Effect(runs=[], loss=loss)) == said
+
+
+def test_what_a_difference_does_to_the_users_numbers_is_in_the_answer() -> None:
+    audit = made("proved_by_pinning")
+    assert "effect parameters differ from step 0; final loss 0.0755 and 0.0741 (1.8 %); printed accuracy 93.1% and 92.8%" in first_block(
+        audit
+    )
+    assert audit.effect is not None
+    audit.effect.loss = None
+    assert "effect parameters differ from step 0; printed accuracy 93.1% and 92.8%, val loss 0.0755 and 0.0741" in first_block(audit)
+    audit = made("beyond_all_factors")
+    assert (
+        "effect parameters differ from step 2; final loss 0.0755, with a relative difference of 1e-14 between "
+        "the runs; none of the 12 printed loss values differs in the digits shown"
+    ) in first_block(audit)
+    assert audit.effect is not None
+    audit.effect.printed = Printed(compared=1, differing=0, names=["loss"])
+    assert "the printed loss is equal in the digits shown" in first_block(audit)
+    audit.effect.printed = Printed(compared=9, differing=0, names=["loss", "f1"])
+    assert "none of the 9 printed metrics differs in the digits shown" in first_block(audit)
+    audit.effect.printed = Printed(compared=9, differing=2, names=["loss"], last=[PrintedMetric(name="loss", a="1.0", b="1.1", line=1)])
+    assert "printed loss 1.0 and 1.1" in first_block(audit), "it is another loss than that of the last backward pass"
+    assert audit.effect.loss is not None
+    audit.effect.loss.a, audit.effect.loss.b = 1.004, 1.104
+    assert "2 of 9 printed metrics differ in the digits shown" in first_block(audit)

@@ -32,6 +32,7 @@ from typing import Any, NamedTuple
 
 from auditor.compare.arithmetic import compare_devices, divergence_of
 from auditor.compare.context import context
+from auditor.compare.effect import effect_of
 from auditor.compare.environment import environment_differences
 from auditor.compare.evidence import evidence_at, refined
 from auditor.compare.first import Mismatch, allocated_by, collectives_before, first_mismatch, maker_lane
@@ -48,7 +49,7 @@ from auditor.trace.lanes import without_number
 from auditor.trace.reader import LaneTrace, Trace
 
 __all__ = [
-    "Comparison", "before_the_end", "compare", "compare_devices", "divergence_of", "divergence_of_shadow",
+    "Comparison", "before_the_end", "compare", "compare_devices", "divergence_of", "divergence_of_shadow", "effect_of",
     "environment_differences", "shadow_of",
 ]  # fmt: skip
 

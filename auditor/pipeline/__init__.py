@@ -55,6 +55,7 @@ from auditor.pipeline.fixes import mend
 from auditor.pipeline.frames import attach_frames
 from auditor.pipeline.laboratory import Laboratory
 from auditor.pipeline.pairs import match_programs
+from auditor.pipeline.provenance import attach_effect, attach_failure, attach_rules, provenance_of, revision_of
 from auditor.pipeline.reruns import CACHES, Reruns, Silent
 from auditor.pipeline.varied import explain_varied
 from auditor.pipeline.verdict import agree, check_recorder, compared, conclude, recorded, why_not_whole
@@ -107,7 +108,7 @@ def audit(
     tolerances = all_tolerances(selection.folders)
     known = read_baseline(selection.baseline) if selection.baseline is not None else Counter()
     folder = folder_for(keep, plan)
-    runs = Reruns(folder, screen)
+    runs, revision = Reruns(folder, screen), revision_of(plan)
     snapshot = _snapshot(plan, folder) if inquiry.explains else None
     try:
         a = runs.one(usual, "control-1", "control")
@@ -116,7 +117,8 @@ def audit(
             reason = f"{nothing.message} [{nothing.slug}]"
             notes = [*filter(None, [wants_a_gpu(a)])]
             return Audit(
-                verdict="inconclusive", script=list(plan.script), runs=[outcome(a)], reason=reason, notes=notes, version=auditor.__version__
+                verdict="inconclusive", script=list(plan.script), runs=[outcome(a)], reason=reason, notes=notes,
+                version=auditor.__version__, provenance=provenance_of(a, revision),
             )  # fmt: skip
         controls = [a, *(runs.one(usual, f"control-{k}", "control") for k in range(2, inquiry.runs + 1))]
         screen.say("comparing")
@@ -132,6 +134,10 @@ def audit(
         judged = [rule for rule in book if rule.detector != _UNWRITTEN] if _shows_nothing_unwritten(result, lab) else book
         _judge_into(result, controls[:2], judged, selection, known, looked)
         attach_explanations(result, book, lab.flow)
+        attach_effect(result, runs.made)
+        attach_rules(result, book)
+        attach_failure(result, a, controls[1], plan)
+        result.provenance = provenance_of(a, revision)
         attach_frames(result, plan.cwd)
         if inquiry.fix or inquiry.apply:
             mend(result, lab, book, inquiry.fix, inquiry.apply)
@@ -431,7 +437,7 @@ def diff(a: Path, b: Path, strict: bool = False) -> Audit:
             run.meta["id"] = str(run.path)
     alike = recorded(runs[0]) == recorded(runs[1])
     result = conclude(runs[0].meta.get("script") or [], runs, compare(*runs, training=not strict) if alike else Comparison(None), None)
-    result.environment = environment_differences(*runs)
+    result.environment, result.provenance = environment_differences(*runs), provenance_of(runs[0], None)
     if alike and can_be_measured(runs):
         _compare_measured(result, runs)
     if not alike:
@@ -443,6 +449,7 @@ def diff(a: Path, b: Path, strict: bool = False) -> Audit:
                 f"{found.sentence}: it is `kernel` if all inputs were equal byte for byte, and `hidden-write` if something that is no "
                 "recorded op wrote one of them"
             )
+    attach_effect(result, runs)
     if result.divergence is not None and result.divergence.kind in ("kernel-or-hidden-write", "uninitialized"):
         result.notes.append(
             "inputs were not digested in these runs, so a write by something other than torch is not told from another result of the op: "
@@ -471,7 +478,10 @@ def match(
     check_script(a)
     check_script(b)
     counterparts = mapping_of(mapping)
-    return match_programs(a, b, Reruns(folder_for(keep, a), screen or Silent()), counterparts, copy_initial_weights)
+    runs, revision = Reruns(folder_for(keep, a), screen or Silent()), revision_of(a)
+    result = match_programs(a, b, runs, counterparts, copy_initial_weights)
+    result.provenance = provenance_of(runs.made[0], revision) if runs.made else None
+    return result
 
 
 def events(run: Path, **conditions: Any) -> Listing:

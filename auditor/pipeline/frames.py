@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from auditor.redaction import redacted_code
-from auditor.results import Audit, Cause, Divergence, Finding
+from auditor.results import Audit, Cause, Divergence, Failure, Finding
 
 #: Lines before and behind the one that is shown, and most characters of one.
 _AROUND, _LONGEST = 2, 1_000
@@ -14,8 +14,9 @@ _AROUND, _LONGEST = 2, 1_000
 def attach_frames(audit: Audit, folder: str | Path) -> None:
     """Give divergences, causes and findings the lines around theirs, unless the file has changed since it ran."""
     texts: dict[str, list[str]] = {}
-    shown: list[Divergence | Cause | Finding] = [*audit.causes, *audit.findings, *audit.side]
-    for one in [*([audit.divergence] if audit.divergence else []), *shown]:
+    shown: list[Divergence | Cause | Finding | Failure] = [*audit.causes, *audit.findings, *audit.side]
+    shown += [one for one in (audit.divergence, audit.failure) if one is not None]
+    for one in shown:
         if one.file is None or one.line is None or not one.code or getattr(one, "forecast", False):
             continue
         if one.file not in texts:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Any, TextIO
-
-from pydantic import ValidationError
+from typing import TYPE_CHECKING, Any, TextIO
 
 from auditor.errors import UsageError
 from auditor.report import Report
-from auditor.results import Audit
-from auditor.trace import files
 
-FORMAT: int = Audit.model_fields["format"].default
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from auditor.results import Audit
 
 
 def render(audit: Audit, out: TextIO) -> None:
@@ -32,6 +30,11 @@ def render(audit: Audit, out: TextIO) -> None:
 
 def read(path: Path) -> Audit:
     """Read an audit. Raises `UsageError`: `audit-unreadable`, `audit-newer`."""
+    from pydantic import ValidationError
+
+    from auditor.results import FORMAT, Audit
+    from auditor.trace import files
+
     try:
         data = json.loads(files.read(path.resolve()))
     except OSError as error:
@@ -62,4 +65,4 @@ def _representable(value: Any) -> Any:
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
-REPORT = Report(name="json", why="for programs: all that the audit concluded", suffix=".json", render=render)
+REPORT = Report(name="json", suffix=".json", render=render, option="write the audit as JSON (- is stdout)")

@@ -1,1 +1,1 @@
-"""What the terminal report is made of: `shapes` of text, and the `details` that it has under --verbose."""
+"""What the terminal report is made of: its `page`, `shapes` of text, and the `details` that it has under --verbose."""

@@ -13,9 +13,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from auditor import report as words
 from auditor.report.words import text as texts
-from auditor.report.words.text import plain
+from auditor.report.words.text import LONG, plain
 
 #: Columns that are enough for a remark on a run.
 _REMARK = 20
@@ -71,7 +70,7 @@ def text(value: object, style: str = "") -> Text:
 
 def long(value: str, style: str = "") -> Text:
     """What is made of many parts, each of which is short."""
-    return Text(plain(value, words.LONG), style)
+    return Text(plain(value, LONG), style)
 
 
 def folded(path: str) -> Text:

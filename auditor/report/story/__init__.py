@@ -8,13 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Sequence
 
-from auditor import report as words
 from auditor.report.story.answer import facts, headline, of_cause
 from auditor.report.story.frames import divergence_frames, frame_of, pair_frames
 from auditor.report.story.rows import Diff, Entry, Fact, Frame, More, Row, Section, Sides, Story, Tone
+from auditor.report.story.selection import Forecast, forecast, grouped, leading_causes, other_lanes, rounding_causes, seen_findings
 from auditor.report.story.tail import next_command, tail
 from auditor.report.words import devices, programs
-from auditor.report.words.text import counted, listed, op_name, path, place, plain
+from auditor.report.words.cause_facts import ROUNDING_TITLE
+from auditor.report.words.divergence_facts import SIDE_TITLE, meaning, reaching, share_that_differs, step_and_phase
+from auditor.report.words.findings import FORECAST_BASIS, FORECAST_TITLE, in_steps, other_places, places
+from auditor.report.words.patches import patched
+from auditor.report.words.sides import both_sides
+from auditor.report.words.tensors import differing_elements, number, tensor_type
+from auditor.report.words.text import INFINITE, LONG, counted, listed, op_name, path, place, plain
+from auditor.report.words.verdicts import verdict_label
 from auditor.results import Audit, Cause, Difference, Divergence, Finding, OpError
 
 #: Most entries of a list, and most ops that a difference is said to propagate to.
@@ -28,34 +35,34 @@ def story(audit: Audit, verbose: bool = False) -> Story:
     most = _ALL if verbose else _LIST
     sections = [section for section in _sections(audit, most) if section.rows]
     return Story(
-        words.label(audit), audit.verdict, headline(audit), facts(audit), tuple(sections), tuple(tail(audit, most)), next_command(audit),
+        verdict_label(audit), audit.verdict, headline(audit), facts(audit), tuple(sections), tuple(tail(audit, most)), next_command(audit),
     )  # fmt: skip
 
 
 def _sections(audit: Audit, most: int) -> Iterator[Section]:
-    divergence, causes, frames = audit.divergence, words.leading(audit), divergence_frames(audit)
+    divergence, causes, frames = audit.divergence, leading_causes(audit), divergence_frames(audit)
+    yield Section("", tuple(frames))
     if divergence is not None:
-        yield Section("", tuple(frames))
         yield Section("", tuple(_first_op(divergence)))
     if len(causes) > 1:
         yield Section(counted(len(causes), "cause"), _cut([_cause(cause, audit) for cause in causes], most))
     for cause in causes:
         if cause.patch is not None:
-            yield Section(f"Patch: {words.patched(cause.patch)}", (Diff(cause.patch),))
+            yield Section(f"Patch: {patched(cause.patch)}", (Diff(cause.patch),))
     if programs.is_match(audit):
         yield from _match(audit, most)
-    yield Section("Other lanes (threads, workers or ranks) that diverge", _cut([_other(*one) for one in words.others(audit)], most))
-    yield Section(words.SIDE, _cut([_side(side) for side in audit.side], most))
-    rounding = [Entry("", plain(cause.factor), text=_rounded(cause.message, cause.proved)) for cause in words.sensitive(audit)]
-    yield Section(words.SENSITIVE, _cut(rounding, most))
+    yield Section("Other lanes (threads, workers or ranks) that diverge", _cut([_other(*one) for one in other_lanes(audit)], most))
+    yield Section(SIDE_TITLE, _cut([_side(side) for side in audit.side], most))
+    rounding = [Entry("", plain(cause.factor), text=_rounded(cause.message, cause.proved)) for cause in rounding_causes(audit)]
+    yield Section(ROUNDING_TITLE, _cut(rounding, most))
     for comparison in audit.devices:
         introduced = _introduced(comparison.most)
         yield Section(devices.devices_title(comparison), (*_said(comparison.sentence), *introduced))
     if audit.shadow is not None:
         yield Section(devices.shadow_title(audit.shadow), (*_said(audit.shadow.sentence), *_introduced(audit.shadow.most)))
     yield _findings(audit, most, {(frame.file, frame.line) for frame in frames})
-    foretold = [_foretold(rule) for rule in words.forecast(audit)]
-    yield Section(f"{words.FORECAST} ({words.FORETOLD})", _cut(foretold, most))
+    expected = [_forecast(rule) for rule in forecast(audit)]
+    yield Section(f"{FORECAST_TITLE} ({FORECAST_BASIS})", _cut(expected, most))
     yield Section("Notes", _cut(_texts(_notes(audit, most)), most))
 
 
@@ -70,14 +77,14 @@ def _first_op(divergence: Divergence) -> Iterator[Fact]:
     evidence = detail.evidence
     tensors = [*evidence.outputs, *evidence.inputs] if evidence else []
     differing = next((tensor for tensor in tensors if tensor.differs), None)
-    when = f" in {words.when(divergence)}" if words.when(divergence) else ""
+    when = f" in {step_and_phase(divergence)}" if step_and_phase(divergence) else ""
     forward = f" (backward of {place(detail.forward.file, detail.forward.line)})" if detail.forward and detail.forward.file else ""
     said = [f"{op_name(divergence.op).removesuffix('.default')}{when}{forward}, {divergence.kind}"]
     if not divergence.code:
-        said.append(words.MEANINGS[divergence.kind])
+        said.append(meaning(divergence))
     off = [_differing(differing)] if differing is not None else []
     yield Fact("first divergent op", "; ".join([*said, *(off if detail.seen_at is None else [])]))
-    for what, a, b in words.sides(divergence)[:_PROPAGATED]:
+    for what, a, b in both_sides(divergence)[:_PROPAGATED]:
         yield Fact("differs in", f"{what}: {a} and {b}")
     if detail.allocated is not None and detail.allocated.file:
         yield Fact("memory from", place(detail.allocated.file, detail.allocated.line))
@@ -88,7 +95,9 @@ def _first_op(divergence: Divergence) -> Iterator[Fact]:
     if detail.carriers:
         ops = [f"{op_name(one.op).removesuffix('.default')} ({place(one.file, one.line)})" for one in detail.carriers]
         few = list(dict.fromkeys(ops))[:_PROPAGATED]
-        yield Fact("propagates to", listed(few))
+        yield Fact("propagates to", "; ".join(filter(None, [listed(few), share_that_differs(divergence)])))
+    elif share_that_differs(divergence):
+        yield Fact("propagates to", share_that_differs(divergence) or "")
     before = [f"{plain(one.name)} ({plain(one.what)}{_at(one.file, one.line)})" for one in detail.streams]
     before += [f"{path(one.path)} ({plain(one.op)}{_at(one.file, one.line)}: {plain(one.what)})" for one in detail.files]
     if before:
@@ -98,9 +107,9 @@ def _first_op(divergence: Divergence) -> Iterator[Fact]:
 
 def _differing(tensor: Difference) -> str:
     """`float32 [62, 3]: 177 of 186 elements differ, by 0.906 at most`."""
-    off = f", by {words.number(tensor.absolute)} at most" if tensor.absolute is not None else ""
-    counts = f"{words.elements(tensor)} elements" if tensor.elements else "elements"
-    return f"{words.tensor(tensor)}: {counts} differ{off}"
+    off = f", by {number(tensor.absolute)} at most" if tensor.absolute is not None else ""
+    counts = f"{differing_elements(tensor)} elements" if tensor.elements else "elements"
+    return f"{tensor_type(tensor)}: {counts} differ{off}"
 
 
 def _at(file: str | None, line: int | None) -> str:
@@ -114,11 +123,12 @@ def _cause(cause: Cause, audit: Audit) -> Entry:
 
 
 def _other(lanes: str, other: Divergence) -> Entry:
-    return Entry(other.kind, lanes, other.file, other.line, f"{op_name(other.op)}{f', {words.when(other)}' if words.when(other) else ''}")
+    said = ", ".join(filter(None, [op_name(other.op), step_and_phase(other)]))
+    return Entry(other.kind, lanes, other.file, other.line, said)
 
 
 def _side(side: Divergence) -> Entry:
-    return Entry(side.kind, "", side.file, side.line, f"{words.MEANINGS[side.kind]}; reaches {words.reaching(side)}")
+    return Entry(side.kind, "", side.file, side.line, f"{meaning(side)}; reaches {reaching(side)}")
 
 
 def _rounded(message: str, proved: bool) -> str:
@@ -126,7 +136,7 @@ def _rounded(message: str, proved: bool) -> str:
 
 
 def _said(sentence: str) -> list[Entry]:
-    return [Entry("", "", text=plain(sentence, words.LONG))] if sentence else []
+    return [Entry("", "", text=plain(sentence, LONG))] if sentence else []
 
 
 def _introduced(most: Sequence[OpError]) -> list[Fact]:
@@ -136,8 +146,8 @@ def _introduced(most: Sequence[OpError]) -> list[Fact]:
     heads, row = devices.error_rows(most[:1])
     named = dict(zip(heads, row, strict=True))
     where, op = row[:2]
-    bound = named.get("error bound", "")
-    within = f", {bound} its error bound" if bound.endswith("times") or bound == "within" else f", {bound}" if bound else ""
+    bound, excess = named.get("error bound", ""), most[0].excess
+    within = f", {bound}{' its error bound' if excess is not None and excess < INFINITE else ''}" if bound else ""
     error = f" {named['error']}" if named.get("error") else ""
     return [Fact("largest error", f"introduced by {op}{f' ({where})' if where else ''}:{error}{within}")]
 
@@ -150,10 +160,10 @@ def _notes(audit: Audit, most: int) -> list[str]:
 
 def _findings(audit: Audit, most: int, framed: Container[tuple[str | None, int | None]]) -> Section:
     """Findings, the worst first; notes of one rule are one entry. The code of a line that is framed above is not shown again."""
-    seen = words.seen(audit)
+    seen = seen_findings(audit)
     levels = [finding.level for finding in seen]
     counts = [counted(levels.count(level), level) for level in ("error", "warning", "note") if level in levels]
-    return Section(", ".join(counts), _cut([_finding(*one, framed) for one in words.grouped(seen)], most))
+    return Section(", ".join(counts), _cut([_finding(*one, framed) for one in grouped(seen)], most))
 
 
 def _finding(finding: Finding, others: Sequence[Finding], framed: Container[tuple[str | None, int | None]]) -> Entry:
@@ -162,13 +172,13 @@ def _finding(finding: Finding, others: Sequence[Finding], framed: Container[tupl
     rows: list[Fact | Frame | Sides] = [shown] if shown else []
     if finding.instead and finding.level != "note":
         rows.append(Fact("fix", plain(finding.instead), "good"))
-    more = f" ({words.elsewhere(others)})" if others else ""
+    more = f" ({other_places(others)})" if others else ""
     return Entry(finding.level, plain(finding.rule), finding.file, finding.line, f"{plain(finding.message)}{more}", tuple(rows))
 
 
-def _foretold(rule: words.Foretold) -> Entry:
+def _forecast(rule: Forecast) -> Entry:
     """What one rule says of a GPU, where, and how often."""
-    said = [f"{words.places(found)}: {plain(message)}{words.times(found)}" for message, found in rule.said]
+    said = [f"{places(found)}: {plain(message)}{in_steps(found)}" for message, found in rule.said]
     more = [f"and {counted(rule.more, 'more place')} (--json)"] if rule.more else []
     return Entry("", plain(rule.rule), text="; ".join([*said, *more]))
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from auditor import report as words
 from auditor.report.story.rows import Frame, Sides
+from auditor.report.story.selection import leading_causes
+from auditor.report.words.divergence_facts import meaning
+from auditor.report.words.tensors import tensor_remarks
 from auditor.report.words.text import plain, plain_line
 from auditor.results import Audit, Divergence, NamePair
 
@@ -29,11 +31,13 @@ def _trimmed(around: Sequence[tuple[int, str]], line: int | None) -> tuple[tuple
 def divergence_frames(audit: Audit) -> list[Frame]:
     """Where the cause was introduced, if that is another line, and where the runs first differ."""
     divergence = audit.divergence
+    failure = audit.failure
     if divergence is None:
-        return []
+        shown = frame_of(failure.file, failure.line, failure.code, failure.around, "both runs fail here") if failure else None
+        return [shown] if shown else []
     at = (divergence.file, divergence.line)
     found = []
-    for cause in words.leading(audit):
+    for cause in leading_causes(audit):
         if cause.file and (cause.file, cause.line) != at and cause.code:
             how = "introduced here" if cause.proved else "may be introduced here"
             found.append(frame_of(cause.file, cause.line, cause.code, cause.around, f"{how}: {plain(cause.factor)}"))
@@ -45,8 +49,8 @@ def _what(divergence: Divergence) -> str:
     """What is wrong at the line, in a few words."""
     evidence = divergence.detail.evidence
     tensors = [*evidence.inputs, *evidence.outputs] if evidence else []
-    remark = next((words.remarks(tensor)[0] for tensor in tensors if tensor.rows_permuted or tensor.never_written), "")
-    return f"first divergence: {remark or words.MEANINGS[divergence.kind]}"
+    remark = next((tensor_remarks(tensor)[0] for tensor in tensors if tensor.rows_permuted or tensor.never_written), "")
+    return f"first divergence: {remark or meaning(divergence)}"
 
 
 def _merged(frames: list[Frame]) -> list[Frame]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
-from auditor import report as words
+from auditor.report.story.selection import is_diff, leading_causes, seen_findings
 from auditor.report.words import programs
-from auditor.report.words.text import counted, listed, plain
+from auditor.report.words.coverage_facts import lost
+from auditor.report.words.runs import ending, runs_title
+from auditor.report.words.text import LONG, counted, listed, plain
 from auditor.results import Audit, Search
 
 #: How many runs show a fault that some runs do not, for want of a better number.
@@ -20,18 +22,18 @@ def tail(audit: Audit, most: int) -> Iterator[str]:
     for run in audit.runs:
         if run.exit not in (0, None) and not run.stopped and audit.verdict != "inconclusive":
             error = f": {plain(run.error)}" if run.error else ""
-            yield f"One run failed ({words.ending(run)}{error})."
+            yield f"One run failed ({ending(run)}{error})."
             break
-    stopped = [words.ending(run) for run in audit.runs if run.stopped in ("timeout", "stalled", "interrupted")]
+    stopped = [ending(run) for run in audit.runs if run.stopped in ("timeout", "stalled", "interrupted")]
     if stopped:
         yield f"{counted(len(stopped), 'run')} {'was' if len(stopped) == 1 else 'were'} {listed(dict.fromkeys(stopped))}."
-    missed = words.lost(audit)
+    missed = lost(audit)
     if missed:
         rest = [f"{len(missed) - most} more (-v)"] if len(missed) > most else []
         yield f"Not covered: {'; '.join([*missed[:most], *rest])}."
     if audit.search is not None and audit.search.left_out:
         yield f"Not {'varied' if audit.search.varied else 'pinned'}: {_left_out(audit.search)}."
-    if audit.environment and not words.is_diff(audit):
+    if audit.environment and not is_diff(audit):
         names = [plain(one.name) for one in audit.environment]
         rest = [f"{len(names) - most} more (-v)"] if len(names) > most else []
         yield f"Environment differs: {listed([*names[:most], *rest])}."
@@ -39,9 +41,9 @@ def tail(audit: Audit, most: int) -> Iterator[str]:
 
 def next_command(audit: Audit) -> tuple[str, str] | None:
     """What to type next, and what it does."""
-    script = plain(shlex.join(audit.script), words.LONG)
-    if not script or words.is_diff(audit):
-        names = [plain(shlex.quote(run.path or run.id), words.LONG) for run in audit.runs[:2]]
+    script = plain(shlex.join(audit.script), LONG)
+    if not script or is_diff(audit):
+        names = [plain(shlex.quote(run.path or run.id), LONG) for run in audit.runs[:2]]
         return (f"repro-audit diff -v {' '.join(names)}", "shows tensors and ops") if len(names) == 2 else None
     if programs.is_match(audit):
         return (f"repro-audit match -v {script}", "lists all names") if len(audit.script) == 2 else None
@@ -52,7 +54,7 @@ def next_command(audit: Audit) -> tuple[str, str] | None:
 
 
 def _after_divergence(audit: Audit, script: str) -> tuple[str, str]:
-    causes = words.leading(audit)
+    causes = leading_causes(audit)
     patches = [cause.patch for cause in causes if cause.patch is not None]
     if patches:
         if all(patch.applied for patch in patches):
@@ -69,7 +71,7 @@ def _after_divergence(audit: Audit, script: str) -> tuple[str, str]:
 
 
 def _after_agreement(audit: Audit, script: str) -> tuple[str, str] | None:
-    worst = next((one for level in ("error", "warning") for one in words.seen(audit) if one.level == level), None)
+    worst = next((one for level in ("error", "warning") for one in seen_findings(audit) if one.level == level), None)
     if worst is not None:
         return f"repro-audit explain {plain(shlex.quote(worst.rule))}", "says why it matters and what to do instead"
     if audit.search is None:
@@ -82,7 +84,7 @@ def _after_agreement(audit: Audit, script: str) -> tuple[str, str] | None:
 def _runs(audit: Audit) -> str:
     """How many runs were made, how long they took, and how much was compared."""
     seconds = [run.seconds for run in audit.runs if run.seconds is not None]
-    made = f"{words.runs_title(audit)}{f', {sum(seconds):.1f} s' if seconds else ''}."
+    made = f"{runs_title(audit)}{f', {sum(seconds):.1f} s' if seconds else ''}."
     if programs.is_match(audit):
         return made
     seen = audit.coverage

@@ -21,7 +21,7 @@ def devices_title(comparison: DeviceComparison) -> str:
 
 
 def shadow_title(shadow: Shadowed) -> str:
-    """What each op was held against, and how many could be."""
+    """What each op was compared with, and how many were."""
     return f"Each op compared with {plain(shadow.reference)}: {counted(shadow.ops, 'op')} recomputed"
 
 

@@ -1,4 +1,4 @@
-"""What is said of two programs whose named values were held against each other."""
+"""What is said of two programs whose named values were compared."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from auditor.results import Audit, NamePair, Relation
 
 
 def is_match(audit: Audit) -> bool:
-    """Whether two programs were held against each other."""
+    """Whether two programs were compared."""
     return any(run.role == "program" for run in audit.runs)
 
 
@@ -20,7 +20,7 @@ def origins(audit: Audit) -> list[NamePair]:
 
 
 def matching(audit: Audit) -> str:
-    """Whether two programs agree, in how many names and to how many digits, or by what they differ first."""
+    """Whether two programs agree, in how many names and to how many digits, or how they differ first."""
     first = next(iter(origins(audit)), None)
     if first is None:
         known = [pair.digits for pair in audit.names if pair.digits is not None]
@@ -81,7 +81,7 @@ def name_rows(pairs: Sequence[NamePair]) -> list[tuple[str, ...]]:
 
 
 def error_curves(audit: Audit, most: int, columns: int) -> list[tuple[str, str, str]]:
-    """The names that part most, those of other causes first: name, its relative error over its occurrences as bars, from and to."""
+    """The names that differ most, those that follow from no other first: name, relative error over its occurrences as bars, from and to."""
     worst = sorted((pair for pair in audit.names if not pair.agrees), key=lambda pair: (pair.follows is not None, -_last_error(pair)))
     found = []
     for pair in worst[:most]:

@@ -9,8 +9,8 @@ from typing import TextIO
 INFINITE = 1e300
 #: Eighths of a cell, filled from below.
 EIGHTHS = " ▁▂▃▄▅▆▇█"
-
-
+#: Most characters of a sentence that is made of many parts.
+LONG = 2_000
 #: Most characters of a value that stands beside another one.
 _CONTRAST = 60
 

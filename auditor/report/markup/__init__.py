@@ -1,0 +1,1 @@
+"""What the Markdown report is made of: its `page`, `spans` of text that stays text, and the `details` that it folds away."""
