@@ -240,7 +240,9 @@ def record(
         held = "".join(f", {', '.join(names)} {how}" for names, how in ((made.pinned, "pinned"), (made.varied, "varied")) if names)
         screen.say(f"recorded {made.ops:,} ops in {made.steps:,} steps ({made.seconds:.1f} s) in {out}{held}")
         if cut_short:
-            screen.say(cut_short)
+            from auditor.report.words.reasons import text_of
+
+            screen.say(text_of(cut_short))
             raise typer.Exit(2)
         if made.exit:
             screen.say(f"the script ended with {made.error or f'status {made.exit}'} [script-failed]")

@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from auditor.factors import Factor
-from auditor.results import Divergence, FileDifference, Place
+from auditor.results import Divergence, FileDifference, Place, Reason
 from auditor.source import Spot, calls, listings, unordered
 from auditor.trace.reader import LaneTrace, Trace
 
 Factors = Mapping[str, Factor]
 
 #: Kind of a difference that a GPU's kernels made.
-_ON_CUDA = "kernel on cuda"
+_ON_CUDA = "kernel-on-cuda"
 
 
 class Entry(NamedTuple):
@@ -106,7 +106,7 @@ def _factor_of(factors: Factors, stream: str) -> str:
 
 
 def _of_file(file: FileDifference) -> str:
-    return "file-order" if file.reordered else "leftover-files"
+    return "file-order" if file.what == "other-order" else "leftover-files"
 
 
 def _fed(factors: Factors, divergence: Divergence, entries: Sequence[Entry], read: Callable[[str], str]) -> Iterable[str]:
@@ -143,8 +143,8 @@ def _read_before(divergence: Divergence, entries: Sequence[Entry]) -> Iterable[s
 
 def entered_at(
     factors: Factors, name: str, divergence: Divergence, entries: Sequence[Entry], read: Callable[[str], str], others: Sequence[str] = ()
-) -> tuple[Place, str]:  # fmt: skip
-    """The line where the factor of this name entered that was shown to make this difference, and what is done there, in half a sentence.
+) -> tuple[Place, Reason]:  # fmt: skip
+    """The line where the factor of this name entered that was shown to make this difference, and what is done there.
 
     `others` are further files of the user's, in which a set may be iterated over.
     """
@@ -157,32 +157,30 @@ def entered_at(
     if name in ("file-order", "leftover-files"):
         listed = [file for file in detail.files if _of_file(file) == name and file.file]
         if listed:
-            doing = "is listed" if listed[0].op == "list" else "is read"
-            return _place(listed[0].file, listed[0].line, read), f"{listed[0].path} {doing} here"
+            doing = Reason.of("folder-listed" if listed[0].op == "list" else "file-read", path=listed[0].path)
+            return _place(listed[0].file, listed[0].line, read), doing
     if name == "uninitialized-memory" and detail.allocated is not None and detail.allocated.file:
-        return detail.allocated, "the memory is made here"
+        return detail.allocated, Reason.of("memory-made")
     entry = _entry(factor, divergence, entries, read)
     if entry is not None:
-        return Place(file=entry.file, line=entry.line, code=entry.code), f"{entry.function} is {_asked(entry.function)} here"
+        return Place(file=entry.file, line=entry.line, code=entry.code), Reason.of("function-called", function=entry.function)
     if factor.calls and here.file is not None and here.line is not None:
         spots = _feeding(factor, read(here.file), here.line)
         if spots:
-            return _place(here.file, spots[0].line, read), f"{spots[0].what} is called here"
+            return _place(here.file, spots[0].line, read), Reason.of("function-called", function=spots[0].what)
     stream = next(
         (one for one in detail.streams if one.how != "setting" and one.line is not None and _factor_of(factors, one.name) == name), None
     )
     if stream is not None and (detail.origin is None or _factor_of(factors, detail.origin.name) != name):
-        return _place(stream.file, stream.line, read), f"{stream.function} here"
+        return _place(stream.file, stream.line, read), Reason.of("stream-touched", function=stream.function)
     if factor.numerical and detail.forward is not None:
-        return detail.forward, f"{divergence.op} comes from here"
+        return detail.forward, Reason.of("op-from-forward", op=divergence.op)
     if detail.raised is not None:
-        return here, "it fails here"
+        return here, Reason.of("script-fails")
     drawn = detail.origin is not None and detail.origin.how == "draw"
-    return here, f"{divergence.op} {'draws' if drawn else 'is called'} here" if divergence.op != "external" else "a tensor is made here"
-
-
-def _asked(function: str) -> str:
-    return "read" if " " in function else "called"  # a variable of the environment, with its name
+    if divergence.op == "external":
+        return here, Reason.of("tensor-made")
+    return here, Reason.of("op-draws" if drawn else "op-called", op=divergence.op)
 
 
 def _entry(factor: Factor, divergence: Divergence, entries: Sequence[Entry], read: Callable[[str], str]) -> Entry | None:
@@ -198,20 +196,20 @@ def _entry(factor: Factor, divergence: Divergence, entries: Sequence[Entry], rea
     return before[-1]
 
 
-def _in_source(factor: str, here: Place, read: Callable[[str], str], others: Sequence[str]) -> tuple[Place, str] | None:
+def _in_source(factor: str, here: Place, read: Callable[[str], str], others: Sequence[str]) -> tuple[Place, Reason] | None:
     """Where the source iterates over what has no order: what feeds the line, or the only such place of all files."""
     what: Callable[[str, int], list[Spot]] = listings if factor == "file-order" else unordered
-    done = "is listed here" if factor == "file-order" else "is ordered here"
+    done = "code-listed" if factor == "file-order" else "code-ordered"
     if here.file is None or here.line is None:
         return None
     spots = what(read(here.file), here.line)
     fitting = [spot for spot in spots if factor != "hash-seed" or spot.what != "id"]
     if fitting and (fitting[0].feeds or len(fitting) == 1):
-        return _place(here.file, fitting[0].line, read), f"{fitting[0].text} {done}"
+        return _place(here.file, fitting[0].line, read), Reason.of(done, code=fitting[0].text)
     elsewhere = [(file, spot) for file in others if file != here.file for spot in what(read(file), 1 << 30)]
     if not fitting and len(elsewhere) == 1:
         file, spot = elsewhere[0]
-        return _place(file, spot.line, read), f"{spot.text} {done}"
+        return _place(file, spot.line, read), Reason.of(done, code=spot.text)
     return None
 
 

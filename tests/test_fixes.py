@@ -17,6 +17,7 @@ from auditor.pipeline.fixes import Mending, is_committed, put_into, written
 from auditor.pipeline.laboratory import Laboratory
 from auditor.pipeline.reruns import Reruns
 from auditor.plan import Plan
+from auditor.report.words.reasons import text_of
 from tests.processes import Ended, audited, bare, environment, kept, line_of, write
 
 FAULTS = Path(__file__).parent / "faults"
@@ -271,7 +272,7 @@ def test_a_file_is_left_alone_that_is_read_only_or_not_what_was_run(tmp_path: Pa
 def test_only_a_patch_of_ours_is_written_over(tmp_path: Path) -> None:
     work = mending(tmp_path, train="a = 1\n")
     for _ in range(2):
-        assert written(work, work.changed()) == "the changes are in train-fix.patch: patch -p1 < train-fix.patch"
+        assert text_of(written(work, work.changed())) == "the changes are in train-fix.patch: patch -p1 < train-fix.patch"
     target = tmp_path / "train-fix.patch"
     for foreign in (b"mine\n", b"\xff\xfe", b""):
         target.write_bytes(foreign)
@@ -293,7 +294,7 @@ def test_only_a_patch_of_ours_is_written_over(tmp_path: Path) -> None:
 def test_a_patch_is_named_for_the_script_or_the_module_and_not_for_an_argument(tmp_path: Path) -> None:
     for script, name in ((("-m", "pkg.train", "0.1"), "pkg.train"), (("my train.py", "x.py"), "my-train"), ((".",), tmp_path.name)):
         work = mending(tmp_path, *script, train="a = 1\n")
-        assert written(work, work.changed()).startswith(f"the changes are in {name}-fix.patch: ")
+        assert text_of(written(work, work.changed())).startswith(f"the changes are in {name}-fix.patch: ")
 
 
 @needs_patch

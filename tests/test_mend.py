@@ -42,7 +42,7 @@ def text_of(block: str, empty: str) -> str:
 def cause_of(factor: str, source: str, mark: str = "HERE") -> Cause:
     """A cause that entered in the line with the mark."""
     line = next(number for number, text in enumerate(source.split("\n"), 1) if mark in text)
-    return Cause(factor=factor, proved=True, kind="draw", message="", file="train.py", line=line)
+    return Cause(factor=factor, proved=True, kind="draw", file="train.py", line=line)
 
 
 def hunks(source: str, text: str) -> str:
@@ -1200,7 +1200,7 @@ def test_a_worker_that_cannot_name_the_loaders_seed_gets_none_that_repeats_itsel
 
 
 def test_a_cause_without_a_line_is_left_to_words() -> None:
-    cause = Cause(factor="torch-seed", proved=True, kind="draw", message="")
+    cause = Cause(factor="torch-seed", proved=True, kind="draw")
     assert mended(cause, "import torch\nx = torch.rand(3)\n") == []
 
 
@@ -1377,7 +1377,7 @@ FACTORS = ["torch-seed", "numpy-seed", "python-seed", "os-entropy", "clock", "pr
 
 @given(SOURCES, st.sampled_from(FACTORS), st.integers(1, 25), st.sampled_from(["main", "worker 0"]))
 def test_a_changed_source_parses_and_differs_in_its_hunks_alone(source: str, factor: str, line: int, lane: str) -> None:
-    cause = Cause(factor=factor, proved=True, kind="draw", message="", line=line)
+    cause = Cause(factor=factor, proved=True, kind="draw", line=line)
     texts = mended(cause, source, lane=lane, leftover="a/b.pt")
     assert len(texts) == len(set(texts)) <= 3
     for text in texts:

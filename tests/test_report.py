@@ -26,8 +26,9 @@ from auditor.report.json import FORMAT, read
 from auditor.report.markdown import cell, code, text
 from auditor.report.story.tail import next_command
 from auditor.report.terminal import render_verbose
+from auditor.report.words.reasons import text_of
 from auditor.report.words.text import percent, plain
-from auditor.results import Audit, Finding, Kind, RunOutcome, Search
+from auditor.results import Audit, Finding, Kind, Reason, RunOutcome, Search
 from tests.audits import AUDITS, PINNED, VARIED
 
 GOLDEN = Path(__file__).parent / "reports"
@@ -268,11 +269,11 @@ def test_code_is_framed_once_and_a_reason_is_given_once() -> None:
     at = {"file": audit.divergence.file, "line": audit.divergence.line, "code": audit.divergence.code}
     audit.findings = [Finding(rule="unsorted-set", level="error", message="m", **at)]
     reason = next(iter(audit.search.left_out.values()))
-    audit.notes = [f"a run on a GPU was left out: {reason}", "one port for all runs"]
+    audit.notes = [Reason.of("no-gpu-run", why=reason.parameters["why"]), Reason.of("same-ports", ports=[29500])]
     found = rendered("terminal", audit)
-    assert (found.count(str(at["code"])), found.count(reason)) == (1, 1)
-    assert "one port for all runs" in found
-    assert f"a run on a GPU was left out: {reason}" in rendered_verbose(audit)
+    assert (found.count(str(at["code"])), found.count(text_of(reason))) == (1, 1)
+    assert "each run uses port 29500" in found
+    assert f"a run on a GPU was left out: {text_of(reason)}" in rendered_verbose(audit)
 
 
 def test_the_effect_names_what_is_printed_only_where_nothing_of_the_training_is_reached() -> None:

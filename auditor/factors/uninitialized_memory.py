@@ -33,7 +33,7 @@ FACTOR = Factor(
     vary=_vary,
     unavailable=_unavailable,
     order=10,
-    kinds={"uninitialized": 0, "hidden-write": 2, "kernel": 0, "kernel on cuda": 3},
+    kinds={"uninitialized": 0, "hidden-write": 2, "kernel": 0, "kernel-on-cuda": 3},
     calls=("numpy.empty", "numpy.empty_like", "torch.empty", "torch.empty_like"),
     intermittent=True,
 )

@@ -55,12 +55,12 @@ from auditor.pipeline.fixes import mend
 from auditor.pipeline.frames import attach_frames
 from auditor.pipeline.laboratory import Laboratory
 from auditor.pipeline.pairs import match_programs
+from auditor.pipeline.recorder_check import check_recorder
 from auditor.pipeline.reruns import CACHES, Reruns, Silent
 from auditor.pipeline.varied import explain_varied
-from auditor.pipeline.verdict import agree, check_recorder, compared, conclude, recorded, why_not_whole
+from auditor.pipeline.verdict import agree, compared, conclude, recorded, why_not_whole
 from auditor.plan import Inquiry, Plan, Selection
-from auditor.report.words.text import listed
-from auditor.results import Audit, Lost, OpLine, RunOutcome, Search
+from auditor.results import Audit, Lost, OpLine, Reason, RunOutcome, Search
 from auditor.source import Flow
 from auditor.tolerance import Tolerance
 from auditor.trace.files import FOLDER_MODE
@@ -113,7 +113,7 @@ def audit(
         a = runs.one(usual, "control-1", "control")
         nothing = why_nothing(a)
         if nothing is not None:
-            reason = f"{nothing.message} [{nothing.slug}]"
+            reason = Reason.of("error", slug=nothing.slug, message=nothing.message)
             notes = [*filter(None, [wants_a_gpu(a)])]
             return Audit(
                 verdict="inconclusive", script=list(plan.script), runs=[outcome(a)], reason=reason, notes=notes, version=auditor.__version__
@@ -165,15 +165,12 @@ def _look_elsewhere(
     if by_itself and chosen and plan.steps is None:
         # a script made for a GPU may take a day on the CPU, and what is off shows soon
         plan = replace(plan, steps=UNASKED_STEPS)
-        result.notes.append(
-            f"{listed([one.name for one in chosen])} were compared in the first {UNASKED_STEPS} steps: --devices compares all"
-        )
+        result.notes.append(Reason.of("compared-in-first-steps", devices=[one.name for one in chosen], steps=UNASKED_STEPS))
     divergences = []
     if len(chosen) > 1:
         unexplained = result.divergence is not None and not held and result.divergence.runs[0] in {run.id for run in lab.controls}
         if unexplained or (result.search is not None and result.search.beyond):
-            names = listed([one.name for one in chosen])
-            result.notes.append(f"{names} were not compared: the script does not do the same twice on one device")
+            result.notes.append(Reason.of("devices-not-compared", devices=[one.name for one in chosen]))
         else:
             found = compare_elsewhere(plan, chosen, lab.runs, tolerances)
             result.devices = found.comparisons
@@ -212,7 +209,7 @@ def _laboratory(
     plan: Plan, factors: dict[str, Factor], runs: Reruns, controls: list[Trace], inquiry: Inquiry, snapshot: Snapshot | None
 ) -> Laboratory:
     """What reruns are made with; leftovers can be to blame only if the controls left something behind."""
-    left_out: dict[str, str] = {}
+    left_out: dict[str, Reason] = {}
     changed: list[str] = []
     outputs: list[str] = []
     if snapshot is not None and snapshot.unavailable is None:
@@ -220,11 +217,11 @@ def _laboratory(
         outputs = [path for path in changed if path in snapshot.before]
     if not changed and "leftover-files" not in inquiry.pin:
         why = snapshot.unavailable if snapshot is not None else None
-        left_out["leftover-files"] = why or "the runs left nothing behind in the working directory"
+        left_out["leftover-files"] = Reason.of("unavailable", why=why) if why else Reason.of("nothing-left-behind")
     runs.may_be_together = not _must_be_alone(controls, plan, bool(changed))
     ports = sorted({words.split()[1] for words in _ports(controls)}, key=int)
     if ports:
-        runs.notes.append(f"each run uses port {listed(ports)}, so runs were made one after the other")
+        runs.notes.append(Reason.of("same-ports", ports=[*ports]))
     return Laboratory(plan, factors, runs, controls, inquiry.pin, snapshot, left_out, bool(changed), tuple(outputs), inquiry.strict)
 
 
@@ -406,14 +403,13 @@ def complaints_of(file: RuleFile, screen: Any = None) -> list[str]:
         return neighbour.complaints(file.rule.id, judge(tables, [file.rule], plugins.detectors()))
 
 
-def record(plan: Plan, run: Path, screen: Any = None) -> tuple[RunOutcome, str | None]:
+def record(plan: Plan, run: Path, screen: Any = None) -> tuple[RunOutcome, Reason | None]:
     """Make one run and keep it; also says why it is not whole, if it is not. Raises `AuditError` if nothing was recorded."""
     check_script(plan)
     launch(plan, run, run.name, "kept", screen or Silent())
     trace = Trace(run)
     _insist_on_something(trace, run)
-    cut_short = why_not_whole(trace, plan)
-    return outcome(trace), None if cut_short is None else str(cut_short)
+    return outcome(trace), why_not_whole(trace, plan)
 
 
 def diff(a: Path, b: Path, strict: bool = False) -> Audit:
@@ -435,19 +431,13 @@ def diff(a: Path, b: Path, strict: bool = False) -> Audit:
     if alike and can_be_measured(runs):
         _compare_measured(result, runs)
     if not alike:
-        result.coverage.lost.append(Lost(what="single ops: the runs were not recorded at the same level, so their steps were compared"))
+        result.coverage.lost.append(Lost(what=Reason.of("single-ops")))
     for found in filter(None, [result.divergence, *result.others, *result.side]):
         if found.kind == "kernel" and found.detail.evidence is None:
             found.kind = "kernel-or-hidden-write"
-            found.sentence = (
-                f"{found.sentence}: it is `kernel` if all inputs were equal byte for byte, and `hidden-write` if something that is no "
-                "recorded op wrote one of them"
-            )
+            found.reasons = [*found.reasons, Reason.of("kernel-or-hidden-write")]
     if result.divergence is not None and result.divergence.kind in ("kernel-or-hidden-write", "uninitialized"):
-        result.notes.append(
-            "inputs were not digested in these runs, so a write by something other than torch is not told from another result of the op: "
-            "audit the script to have it looked at a second time"
-        )
+        result.notes.append(Reason.of("inputs-not-digested"))
     return result
 
 

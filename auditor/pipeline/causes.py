@@ -11,8 +11,7 @@ from auditor.experiment import Search as State
 from auditor.pipeline.laboratory import Laboratory, seen_at
 from auditor.pipeline.looks import closer, look_closely
 from auditor.pipeline.verdict import parting, rate
-from auditor.report.words.text import counted, listed
-from auditor.results import Cause, Intermittent, Search
+from auditor.results import Cause, Intermittent, Reason, Search
 from auditor.trace.reader import Trace
 
 #: Trials at most; a search that needs more is told of as unfinished.
@@ -25,7 +24,7 @@ class Conclusion(NamedTuple):
     comparison: Comparison
     causes: list[Cause]
     search: Search
-    notes: list[str]
+    notes: list[Reason]
 
 
 def explain(lab: Laboratory, comparison: Comparison) -> Conclusion:
@@ -102,28 +101,23 @@ def _all_held(lab: Laboratory, state: State) -> list[str]:
     return [name for name in lab.available if name not in state.aside and (needed or name not in lab.common)]
 
 
-def unfinished(lab: Laboratory, state: State) -> list[str]:
+def unfinished(lab: Laboratory, state: State) -> list[Reason]:
     """Why a search was not gone through with, if it was not."""
     if state.wanted is None:
         return []
-    why = "because a rerun was ended by the timeout" if lab.timed_out else f"after {TRIALS} trials"
-    return [f"the search for causes was given up {why}: there may be more of them"]
+    return [Reason.of("search-timed-out") if lab.timed_out else Reason.of("search-given-up", trials=TRIALS)]
 
 
 def summary(lab: Laboratory, state: State, pinned: Sequence[str] = (), varied: Sequence[str] = ()) -> Search:
     """What was tried, as the audit keeps it."""
     left_out = dict(lab.left_out) | {name: lab.why_aside(name) for name in state.aside}
-    sentence = ""
+    possible: list[Reason] = []
     if state.beyond is not None:
         shown = lab.shown(state.beyond).divergence
-        where = f"{shown.file}:{shown.line}" if shown.file else f"op {shown.index}"
-        sentence = (
-            f"the difference at {where} ({shown.kind}) may come from a race between threads of a library, a network service, "
-            "files outside the working directory, or a library's own generator"
-        )
+        possible.append(Reason.of("beyond-factors", file=shown.file, line=shown.line, index=shown.index, kind=shown.kind))
         if state.aside:
-            sentence += f"; or {listed(state.aside)}, with which the script fails"
-    return Search(pinned=list(pinned), varied=list(varied), left_out=left_out, beyond=state.beyond is not None, sentence=sentence)
+            possible.append(Reason.of("or-unbearable", factors=[*state.aside]))
+    return Search(pinned=list(pinned), varied=list(varied), left_out=left_out, beyond=state.beyond is not None, possible=possible)
 
 
 def _cause(lab: Laboratory, found: Found) -> Cause:
@@ -134,17 +128,16 @@ def _cause(lab: Laboratory, found: Found) -> Cause:
     place, doing = lab.entered_at(found.factor, shown)
     enough = len(found.held.runs) >= lab.runs_needed(found)
     proved = found.returned is not None and enough
-    said = f"{doing}; {factor.why}"
+    reasons = [doing, Reason.of("factor-varies", why=factor.why)]
     if found.beside:
-        said += f"; pinning {listed(found.beside)} also removes it"
+        reasons.append(Reason.of("also-pinned", factors=[*found.beside]))
     if not enough:
-        needed = lab.runs_needed(found)
-        said += f"; {counted(len(found.held.runs), 'run')} that agree may be chance at this rate; use --runs {needed}"
+        reasons.append(Reason.of("chance", runs=len(found.held.runs), needed=lab.runs_needed(found)))
     elif found.returned is None:
-        said += "; pinning another factor also removes it"
+        reasons.append(Reason.of("pinned-otherwise"))
     return Cause(
         factor=found.factor, proved=proved, kind=original.divergence.kind, grade="numerical" if factor.numerical else "logical",
-        because=factor.because, message=said, fix=factor.remedy, between=list(original.divergence.runs),
+        because=factor.because, reasons=reasons, fix=factor.remedy, between=list(original.divergence.runs),
         seen_at=seen_at(original.divergence),
         proof=[*original.divergence.runs, *found.held.runs, *(found.returned.runs if found.returned else ())],
         file=place.file, line=place.line, function=place.function, code=place.code,

@@ -24,8 +24,7 @@ from auditor.mend import diff_of, mended, zeroed
 from auditor.pipeline.laboratory import Laboratory
 from auditor.pipeline.verdict import compared, why_not_whole
 from auditor.plugins import detectors
-from auditor.report.words.text import listed
-from auditor.results import Audit, Cause, Divergence, Explanation, Finding, Patch
+from auditor.results import Audit, Cause, Divergence, Explanation, Finding, Patch, Reason
 from auditor.trace.reader import Trace
 from auditor.trace.tables import Tables
 
@@ -117,26 +116,28 @@ def mend(audit: Audit, lab: Laboratory, rules: Sequence[Rule], write: bool, appl
         try:
             audit.notes.append(written(work, left))
         except UsageError as error:
-            audit.notes.append(str(error))
+            audit.notes.append(Reason.of("error", slug=error.slug, message=error.message))
 
 
-def _left_to_words(causes: Sequence[Cause], stale: Sequence[Finding], explained: Explanation | None) -> list[str]:
+def _left_to_words(causes: Sequence[Cause], stale: Sequence[Finding], explained: Explanation | None) -> list[Reason]:
     """What there is no patch for; how numbers are computed is no fault of a line."""
     logical = [cause for cause in causes if cause.grade == "logical"]
     if explained is not None:
-        return [
-            f"nothing was patched: {_at(explained.rule, explained.file, explained.line)} explains the difference, and the remedy is words"
-        ]
+        return [Reason.of("explained-by-rule", rule=explained.rule, file=explained.file, line=explained.line)]
     if not logical and not stale:
-        why = "only how numbers are computed makes a difference" if causes else "no cause was found"
-        return [f"there is nothing to patch: {why}"]
-    without = [_at(cause.factor, cause.file, cause.line) for cause in logical if cause.patch is None]
-    without += [_at(finding.rule, finding.file, finding.line) for finding in stale if finding.patch is None]
-    return [f"no change of a few lines was seen to cure {listed(without)}: there the remedy is words"] if without else []
-
-
-def _at(name: str, file: str | None, line: int | None) -> str:
-    return name if file is None or line is None else f"{name} ({file}:{line})"
+        return [Reason.of("only-numerics") if causes else Reason.of("no-cause")]
+    without: list[tuple[str, Cause | Finding]] = [(cause.factor, cause) for cause in logical if cause.patch is None]
+    without += [(finding.rule, finding) for finding in stale if finding.patch is None]
+    if not without:
+        return []
+    return [
+        Reason.of(
+            "no-change-works",
+            names=[name for name, _ in without],
+            files=[at.file for _, at in without],
+            lines=[at.line for _, at in without],
+        )
+    ]
 
 
 def _cured(work: Mending, cause: Cause, audit: Audit, rest: list[str]) -> Patch | None:
@@ -158,7 +159,7 @@ def _cured(work: Mending, cause: Cause, audit: Audit, rest: list[str]) -> Patch 
         try:
             runs = _tried(work, {cause.file: new}, rest, cause, audit)
         except LaunchError as error:
-            audit.notes.append(f"no change could be tried: {error}")
+            audit.notes.append(Reason.of("no-change-tried", slug=error.slug, message=error.message))
             return None
         if not _ended_well(runs, work.lab):
             continue
@@ -166,7 +167,7 @@ def _cured(work: Mending, cause: Cause, audit: Audit, rest: list[str]) -> Patch 
         if left is None:
             there = [path for path in removed if work.lab.snapshot is not None and path in work.lab.snapshot.before]
             if there:
-                audit.notes.append(f"the patched script removes {listed(there)}, there before the first run: keep a copy if you need it")
+                audit.notes.append(Reason.of("patch-removes", paths=[*there]))
             work.texts[cause.file] = work.texts[cause.file][0], new
             return Patch(file=cause.file, diff=diff_of(work.named(cause.file), text, new), runs=[run.id for run in runs])
         other = _leftover(left, cause, removed)
@@ -207,7 +208,7 @@ def _zeroed(work: Mending, finding: Finding, rule: Rule, audit: Audit) -> Patch 
     try:
         runs = _tried(work, {finding.file: new}, [], None, audit)
     except LaunchError as error:
-        audit.notes.append(f"no change could be tried: {error}")
+        audit.notes.append(Reason.of("no-change-tried", slug=error.slug, message=error.message))
         return None
     with ExitStack() as opened:
         tables = [opened.enter_context(Tables(run)) for run in runs]
@@ -225,13 +226,13 @@ def _tried(work: Mending, new: dict[str, str], held: list[str], cause: Cause | N
     """
     lab = work.lab
     texts = work.changed(**new)
-    why = f"does a change cure {cause.factor}" if cause is not None else "does a change cure it"
+    question = Reason.of("cures", factor=cause.factor if cause is not None else None)
     if cause is not None and audit.search is not None and cause.factor in audit.search.varied:
-        plain = lab.make(lab.plan_with(), "fix", 1, "experiment", why, texts)
-        return plain + lab.make(lab.plan_with(varied=[cause.factor]), f"fix-vary-{cause.factor}", 1, "experiment", why, texts)
+        plain = lab.make(lab.plan_with(), "fix", 1, "experiment", question, texts)
+        return plain + lab.make(lab.plan_with(varied=[cause.factor]), f"fix-vary-{cause.factor}", 1, "experiment", question, texts)
     showed = [run for run in lab.runs.made if cause is not None and run.id in cause.proof and cause.factor in run.meta["pinned"]]
     held = [name for name in held if name in lab.available]
-    return lab.make(lab.plan_with(held), "fix", max(len(showed), 2), "experiment", why, texts)
+    return lab.make(lab.plan_with(held), "fix", max(len(showed), 2), "experiment", question, texts)
 
 
 def _ended_well(runs: Sequence[Trace], lab: Laboratory) -> bool:
@@ -247,7 +248,7 @@ def _end(run: Trace) -> tuple[int | None, str]:
     return run.meta.get("exit"), str(run.meta.get("error") or "").partition(":")[0]
 
 
-def written(work: Mending, texts: Mapping[str, str]) -> str:
+def written(work: Mending, texts: Mapping[str, str]) -> Reason:
     """Write changes as one patch, named for the script, to the working directory; returns what to tell of it.
 
     Raises `UsageError`: `output-exists`, `output-unwritable`.
@@ -268,7 +269,7 @@ def written(work: Mending, texts: Mapping[str, str]) -> str:
             opened.write(f"{_PREAMBLE}{command}\n\n{''.join(diffs)}")
     except OSError as error:
         raise UsageError("output-unwritable", f"the changes were not written: {target.name}: {error.strerror}") from error
-    return f"the changes are in {target.name}: {command}"
+    return Reason.of("changes-written", file=target.name, command=command)
 
 
 def _is_ours(target: Path) -> bool:
@@ -285,7 +286,7 @@ def _put_in(work: Mending, patches: Sequence[Patch], audit: Audit) -> dict[str, 
         try:
             backup = put_into(work.path(file), work.texts[file][0], text)
         except UsageError as error:
-            audit.notes.append(str(error))
+            audit.notes.append(Reason.of("error", slug=error.slug, message=error.message))
             left[file] = text
             continue
         for patch in patches:

@@ -22,7 +22,7 @@ from auditor.launch import Snapshot, in_room, moved, outcome, remove
 from auditor.pipeline.reruns import Reruns, Wish
 from auditor.pipeline.verdict import compared, parting, raised_at, rate
 from auditor.plan import Plan
-from auditor.results import Cause, Divergence, Intermittent, OpLine, Place
+from auditor.results import Cause, Divergence, Intermittent, OpLine, Place, Reason
 from auditor.source import Flow
 from auditor.trace.reader import Trace
 
@@ -56,7 +56,7 @@ class Laboratory:
     controls: list[Trace]
     held: tuple[str, ...] = ()
     snapshot: Snapshot | None = None
-    left_out: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, Reason] = field(default_factory=dict)
     changed: bool = False
     outputs: tuple[str, ...] = ()
     strict: bool = False
@@ -65,7 +65,7 @@ class Laboratory:
     """All factors that are varied together."""
     _shown: list[Shown] = field(default_factory=list)
     _some: int = 0
-    _failures: list[tuple[frozenset[str], str]] = field(default_factory=list)
+    _failures: list[tuple[frozenset[str], Reason]] = field(default_factory=list)
 
     @cached_property
     def available(self) -> list[str]:
@@ -73,7 +73,7 @@ class Laboratory:
         for name, factor in self.factors.items():
             missing = factor.unavailable()
             if missing is not None and name not in self.held:
-                self.left_out[name] = missing
+                self.left_out[name] = Reason.of("unavailable", why=missing)
         return [name for name in self.in_order if name not in self.left_out and name not in self.held]
 
     @cached_property
@@ -113,7 +113,7 @@ class Laboratory:
         return plan.with_before(str(self.snapshot.folder), self.outputs) if self.snapshot is not None and self.changed else plan
 
     def make(
-        self, plan: Plan, stem: str, many: int, role: str, why: str, texts: Mapping[str, str] | None = None
+        self, plan: Plan, stem: str, many: int, role: str, question: Reason, texts: Mapping[str, str] | None = None
     ) -> list[Trace]:  # fmt: skip
         """Several runs of one plan; where the script leaves files behind and may find them, each finds those of the one before.
 
@@ -123,10 +123,10 @@ class Laboratory:
         with self._changed(plan, names[0], texts or {}) as (here, in_copy):
             if self.snapshot is None or not self.changed or plan.leftovers:
                 here = here.with_patches(*in_copy.items()) if in_copy else here
-                return self.runs.several([Wish(here, name, role) for name in names], why)
+                return self.runs.several([Wish(here, name, role) for name in names], question)
             with in_room(self.runs.folder, Path(plan.cwd)) as to:
                 here = moved(here, Path(plan.cwd), self.snapshot.copy(to, replaced=in_copy))
-                return [trace for name in names for trace in self.runs.several([Wish(here, name, role)], why)]
+                return [trace for name in names for trace in self.runs.several([Wish(here, name, role)], question)]
 
     @contextmanager
     def _changed(self, plan: Plan, name: str, texts: Mapping[str, str]) -> Iterator[tuple[Plan, dict[str, str]]]:
@@ -174,7 +174,7 @@ class Laboratory:
         """Which factors a difference points to."""
         return suspicion(self.factors, divergence, entries_of(run, divergence.lane), self.read)
 
-    def entered_at(self, factor: str, shown: Shown) -> tuple[Place, str]:
+    def entered_at(self, factor: str, shown: Shown) -> tuple[Place, Reason]:
         """The line where a factor entered that makes a difference that was shown, and what is done there."""
         entries = entries_of(shown.run, shown.divergence.lane)
         return entered_at(self.factors, factor, shown.divergence, entries, self.read, self.files())
@@ -198,7 +198,7 @@ class Laboratory:
             return self._vary(wanted, names)
         plan = self.plan_with(names)
         if wanted.purpose == "fails":
-            return self._trial(wanted, self.make(plan, self._stem("try", names), 1, "experiment", wanted.why), None)
+            return self._trial(wanted, self.make(plan, self._stem("try", names), 1, "experiment", wanted.question), None)
         if wanted.purpose == "returns":
             freed = [name for name in self.available if name not in wanted.factors and name not in self.common]
             watch = self.shown(wanted.around).comparison.watch if wanted.around is not None else None
@@ -211,7 +211,7 @@ class Laboratory:
         seen: Seen | None = None
         left = self._how_many(wanted)
         while left > 0 and seen is None and not self._all_failed(traces):
-            more = self.make(plan, stem, 2 if left > 1 else 1, "experiment", wanted.why)
+            more = self.make(plan, stem, 2 if left > 1 else 1, "experiment", wanted.question)
             traces += more
             left -= len(more)
             for trace in traces[max(len(traces) - len(more), 1) :]:
@@ -232,10 +232,10 @@ class Laboratory:
         if watch is not None and len(names) == 1:
             plan = plan.with_watch(watch, to_the_end=True)
         stem = self._stem("vary", names)
-        traces = self.make(plan, stem, 1, "experiment", wanted.why)
+        traces = self.make(plan, stem, 1, "experiment", wanted.question)
         if self._failed(traces[0]):
             # it may be one that fails now and then
-            traces += self.make(plan, stem, 1, "experiment", "does the script fail with it each time")
+            traces += self.make(plan, stem, 1, "experiment", Reason.of("fails-each-time"))
             return self._trial(wanted, traces, None if self._all_failed(traces) else self.show(traces[0], traces[1]))
         return self._trial(wanted, traces, self.show(self.controls[0], traces[0]))
 
@@ -244,9 +244,13 @@ class Laboratory:
         if not trial.failed:
             return trial
         meta, main = traces[0].meta, traces[0].main
-        cut = f"ended after {self.plan.timeout:g} s" if meta.get("stopped") == "timeout" and self.plan.timeout else None
-        cut = "it makes no progress any more" if meta.get("stopped") == "stalled" else cut
-        self._failures.append((wanted.factors, str(cut or meta.get("error") or f"exit status {meta.get('exit')}")))
+        if meta.get("stopped") == "stalled":
+            how = Reason.of("stalls-with-factor")
+        elif meta.get("stopped") == "timeout" and self.plan.timeout:
+            how = Reason.of("slow-with-factor", seconds=self.plan.timeout)
+        else:
+            how = Reason.of("fails-with-factor", error=meta.get("error"), status=meta.get("exit"))
+        self._failures.append((wanted.factors, how))
         read = [event["factor"] for event in reversed(main.events_of("entered"))] if main is not None else []
         return replace(trial, blamed=tuple(name for name in dict.fromkeys(read) if name in wanted.factors))
 
@@ -259,10 +263,10 @@ class Laboratory:
     def _all_failed(self, traces: Sequence[Trace]) -> bool:
         return bool(traces) and all(map(self._failed, traces))
 
-    def why_aside(self, name: str) -> str:
+    def why_aside(self, name: str) -> Reason:
         """How the script fails with a factor that was set aside, by the run that had the fewest factors beside it."""
-        with_it = [(len(factors), error) for factors, error in self._failures if name in factors]
-        return f"the script fails with it: {min(with_it)[1]}" if with_it else "the script fails with it"
+        with_it = [(len(factors), how) for factors, how in self._failures if name in factors]
+        return min(with_it, key=lambda one: one[0])[1] if with_it else Reason.of("fails-with-factor", error=None, status=None)
 
     def _is_as_free(self, trace: Trace, wanted: Wanted) -> bool:
         """Whether a run does what one of those did in which the difference was seen: it may come back in another run."""
@@ -321,7 +325,7 @@ class Laboratory:
         base = self.run(trial.runs[0])
         left = self.runs_missing(found)
         while left > 0:
-            more = self.make(plan, base.id.rpartition("-")[0], min(left, 2), "experiment", f"is it {found.factor}, or luck")
+            more = self.make(plan, base.id.rpartition("-")[0], min(left, 2), "experiment", Reason.of("is-it-luck", factor=found.factor))
             left -= len(more)
             for trace in more:
                 seen = self.show(base, trace)

@@ -14,6 +14,8 @@ from auditor import plugins
 from auditor.launch import Progress, Stdin, launch, outcome
 from auditor.plan import Plan
 from auditor.progress import write_all
+from auditor.report.words.reasons import text_of
+from auditor.results import Reason
 from auditor.trace.reader import Trace
 
 #: Runs at once: more would compete for the cores that the script's own ops are split among.
@@ -54,7 +56,7 @@ class Reruns:
         self.screen = screen
         self._quiet = quiet
         self.made: list[Trace] = []
-        self.notes: list[str] = []
+        self.notes: list[Reason] = []
         self.may_be_together = False
         self._stdin = Stdin()
 
@@ -65,9 +67,9 @@ class Reruns:
         self.made.append(trace)
         return trace
 
-    def several(self, wishes: Sequence[Wish], why: str) -> list[Trace]:
+    def several(self, wishes: Sequence[Wish], question: Reason) -> list[Trace]:
         """Make runs that have nothing to do with one another, two at a time if that does no harm."""
-        self.screen.say(f"{', '.join(wish.name for wish in wishes)}: {why}")
+        self.screen.say(f"{', '.join(wish.name for wish in wishes)}: {text_of(question)}")
         traces: list[Trace] = []
         for k in range(0, len(wishes), _AT_ONCE):
             traces += self._some(wishes[k : k + _AT_ONCE])
@@ -88,7 +90,7 @@ class Reruns:
         alone = [self._launched(wish, self.screen, self._stdin) for wish in wishes]
         if all(_as_usual(trace, usual) for trace in alone):
             self.may_be_together = False
-            self.notes.append("two runs at the same time fail where one does not, so all were made one after the other")
+            self.notes.append(Reason.of("not-at-once"))
         return alone
 
     def _at_once(self, wishes: Sequence[Wish], stdins: Sequence[Stdin | None]) -> list[Trace]:

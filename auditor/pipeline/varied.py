@@ -15,7 +15,7 @@ from auditor.pipeline.laboratory import Laboratory, seen_at
 from auditor.pipeline.rounding import Drift, decided_differently, drift_of_losses, drift_of_output, due
 from auditor.pipeline.verdict import compared
 from auditor.plan import Plan, Watch
-from auditor.results import Cause
+from auditor.results import Cause, Reason
 from auditor.trace.reader import Trace
 
 #: Further controls that are made if the script seems not to do the same each time although the first two do.
@@ -31,7 +31,7 @@ def explain_varied(lab: Laboratory, names: Sequence[str], asked: bool = False) -
     """
     causes: list[Cause] = []
     aside: list[str] = []
-    given_up: list[str] = []
+    given_up: list[Reason] = []
     comparison = Comparison(None)
     rounded: list[str] = []
     for numerical in (False, True):
@@ -80,7 +80,7 @@ def _confirmed_by(lab: Laboratory, found: Found) -> list[str] | None:
     """The name of one more run with a factor varied that differs as well, None if it does not; only rounding needs no such run."""
     if lab.factors[found.factor].numerical and lab.shown(found.seen).divergence.kind == "kernel":
         return []
-    (again,) = lab.make(lab.plan_with(varied=[found.factor]), f"vary-{found.factor}", 1, "experiment", "does it make a difference again")
+    (again,) = lab.make(lab.plan_with(varied=[found.factor]), f"vary-{found.factor}", 1, "experiment", Reason.of("differs-again"))
     seen = lab.show(lab.controls[0], again)
     return [again.id] if seen is not None and found.seen.lane in seen.places else None
 
@@ -89,7 +89,7 @@ def _differing_further(lab: Laboratory) -> Comparison | None:
     """Make more controls, until one differs from the first."""
     left = _FURTHER_CONTROLS
     while left > 0:
-        more = lab.make(lab.plan_with(), "control", min(left, 2), "control", "does the script do the same each time")
+        more = lab.make(lab.plan_with(), "control", min(left, 2), "control", Reason.of("same-each-time"))
         left -= len(more)
         lab.controls += more
         for trace in more:
@@ -106,29 +106,30 @@ def _varied_cause(lab: Laboratory, found: Found, confirmed: list[str] | None, dr
         lab.factors, found.factor, shown.divergence, entries_of(shown.run, shown.divergence.lane), lab.read, lab.files()
     )
     others = found.returned.runs if found.returned is not None else ()
-    size = _size(lab, found, drift) if factor.numerical else ""
-    doubt = "" if confirmed is not None else "; it made a difference in one run, and none in another"
+    reasons = _size(lab, found, drift) if factor.numerical else [doing, Reason.of("factor-varies", why=factor.why)]
+    reasons += [] if confirmed is not None else [Reason.of("differed-once")]
     return Cause(
         factor=found.factor, proved=confirmed is not None, kind=shown.divergence.kind, grade="numerical" if factor.numerical else "logical",
-        message=(size or f"{doing}; {factor.why}") + doubt, fix=factor.remedy, because=factor.because, between=list(shown.divergence.runs),
+        reasons=reasons, fix=factor.remedy, because=factor.because, between=list(shown.divergence.runs),
         seen_at=seen_at(shown.divergence), proof=[lab.controls[0].id, *found.held.runs, *(confirmed or ()), *others],
         file=place.file, line=place.line, function=place.function, code=place.code,
     )  # fmt: skip
 
 
-def _size(lab: Laboratory, found: Found, drift: Drift | None) -> str:
+def _size(lab: Laboratory, found: Found, drift: Drift | None) -> list[Reason]:
     """How large a numerical difference is: at the op that shows it first, and in the end."""
     shown = lab.shown(found.seen)
     divergence = shown.divergence
     watch = shown.comparison.watch
-    said = f"{lab.factors[found.factor].changes} results from op {divergence.index:,} ({divergence.op}) on"
+    at_most: float | None = None
     if watch is not None:
         closely = compare(_looked(lab, lab.plan_with(), watch), _looked(lab, lab.plan_with(varied=[found.factor]), watch)).divergence
         evidence = closely.detail.evidence if closely is not None else None
         sizes = [one.absolute for one in evidence.outputs if one.absolute is not None] if evidence is not None else []
-        if sizes:
-            said += f", there by at most {max(sizes):.1g}"
-    return said if drift is None else f"{said}; {drift}"
+        at_most = max(sizes, default=None)
+    changes = lab.factors[found.factor].changes
+    changed = Reason.of("results-changed", changes=changes, index=divergence.index, op=divergence.op, at_most=at_most)
+    return [changed] if drift is None else [changed, drift.reason]
 
 
 def _looked(lab: Laboratory, plan: Plan, watch: Watch) -> Trace:
@@ -138,4 +139,4 @@ def _looked(lab: Laboratory, plan: Plan, watch: Watch) -> Trace:
         if trace.meta.get("varied") == list(plan.varied) and trace.meta["plan"].get("watch") == watched:
             return trace
     stem = f"look-{'+'.join(plan.varied) or 'base'}"
-    return lab.make(plan.with_watch(watch), stem, 1, "look", "how large is the difference")[0]
+    return lab.make(plan.with_watch(watch), stem, 1, "look", Reason.of("how-large"))[0]

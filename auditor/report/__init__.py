@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TextIO
 
 from auditor.report.words.programs import is_match
+from auditor.report.words.reasons import sentence_of, text_of
 from auditor.report.words.text import contrasted, counted, listed, op_name, path, percent, place, plain, verbatim
 from auditor.results import (
     Audit,
@@ -175,11 +176,11 @@ def reasons(cause: Cause, audit: Audit) -> list[tuple[str, str]]:
         change = f"{change}, as in the patch below" if change else "as in the patch below"
     shown = proof(cause, audit)
     if cause.proved:
-        said = [("why", plain(cause.message)), ("proved", shown)]
+        said = [("why", plain(sentence_of(cause.reasons))), ("proved", shown)]
     elif shown:
-        said = [("likely", plain(cause.message)), ("not proved", shown)]
+        said = [("likely", plain(sentence_of(cause.reasons))), ("not proved", shown)]
     else:
-        said = [("not proved", plain(cause.message))]
+        said = [("not proved", plain(sentence_of(cause.reasons)))]
     return [(name, sentence) for name, sentence in [*said, ("fix", change)] if sentence]
 
 
@@ -308,8 +309,8 @@ def without_cause(audit: Audit) -> list[tuple[str, str]]:
         every = f"all {len(search.pinned)} factors" if len(search.pinned) > 1 else listed(search.pinned or ["all factors"])
         who = "reruns" if len(still) > 1 else "the runs"
         said.append(("also" if leading(audit) else "known", f"with {every} pinned, {who} still differ"))
-    if search.sentence:
-        said.append(("possible", plain(search.sentence)))
+    if search.possible:
+        said.append(("possible", plain(sentence_of(search.possible))))
     if not leading(audit) and search.left_out:
         said.append(("left out", left_out(search)))
     return said
@@ -319,8 +320,8 @@ def left_out(search: Search) -> str:
     """The factors that took no part and why, those of one reason together."""
     alike: dict[str, list[str]] = {}
     for factor, reason in search.left_out.items():
-        alike.setdefault(plain(reason), []).append(factor)
-    return "; ".join(f"{listed(factors)} ({reason})" if reason else listed(factors) for reason, factors in alike.items())
+        alike.setdefault(plain(text_of(reason)), []).append(factor)
+    return "; ".join(f"{listed(factors)} ({why})" if why else listed(factors) for why, factors in alike.items())
 
 
 def patched(patch: Patch, named: bool = False) -> str:
@@ -373,8 +374,8 @@ def _varied_and_not(audit: Audit, search: Search) -> str:
         said.append(f"Apart from rounding, {'the others' if rounding else 'they'} do not change the results.")
     if search.left_out:
         said.append(f"Not varied: {left_out(search)}.")
-    if search.sentence:
-        said.append(f"{plain(search.sentence).removesuffix('.')}.")
+    if search.possible:
+        said.append(f"{plain(sentence_of(search.possible)).removesuffix('.')}.")
     return " ".join([*said, "Anything else, such as another machine, may still make a difference."])
 
 
@@ -523,7 +524,7 @@ def remarks(difference: Difference) -> list[str]:
     said = ["the same rows in a different order"] if difference.rows_permuted else []
     if difference.never_written:
         said.append("the differing elements were never written: uninitialized memory")
-    return [*said, plain(difference.note)] if difference.note else said
+    return [*said, plain(text_of(difference.note))] if difference.note else said
 
 
 def covered(audit: Audit) -> str:
@@ -542,7 +543,7 @@ def lost(audit: Audit) -> list[str]:
         times = counted(one.count, "time") if one.count > 1 else ""
         where = [plain(name) for name in (one.lane if one.lane != "main" else None, one.run) if name]
         seen = " in ".join(filter(None, [times, " of ".join(where)]))
-        found.setdefault(plain(one.what), []).append(seen)
+        found.setdefault(plain(text_of(one.what)), []).append(seen)
     details = {what: "; ".join(dict.fromkeys(filter(None, seen))) for what, seen in found.items()}
     return [f"{what} ({seen})" if seen else what for what, seen in details.items()]
 

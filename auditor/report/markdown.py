@@ -14,7 +14,7 @@ from auditor import report as words
 from auditor.report import Report
 from auditor.report.story import story
 from auditor.report.story.rows import Diff, Entry, Fact, Frame, More, Section, Sides
-from auditor.report.words import devices, programs
+from auditor.report.words import devices, programs, streams
 from auditor.report.words import text as texts
 from auditor.report.words.text import plain
 from auditor.results import Audit, Difference, Divergence, OpError
@@ -140,7 +140,7 @@ def _folded(audit: Audit) -> Iterator[list[str] | Iterator[str]]:
 
 def _facts(divergence: Divergence) -> Iterator[str]:
     """What is known of the op at which the runs diverge."""
-    yield f"**{divergence.kind}** in {texts.op_name(divergence.op) if divergence.op == 'external' else code(divergence.op)}"
+    yield f"**{divergence.kind}** in {texts.op_name(divergence.op) if divergence.op in texts.NO_OPS else code(divergence.op)}"
     yield ""
     for name, fact in words.facts(divergence):
         if name not in ("op", "reaches"):
@@ -212,13 +212,13 @@ def _streams(divergence: Divergence) -> Iterator[str]:
     for stream in divergence.detail.streams:
         values = f", {_either(stream.a, stream.b)}" if stream.a is not None or stream.b is not None else ""
         where = f" at {code(texts.place(stream.file, stream.line))}" if stream.file else ""
-        yield f"{code(stream.name)}: {text(stream.what)}{where}{values}"
+        yield f"{code(stream.name)}: {text(streams.of_stream(stream))}{where}{values}"
 
 
 def _files(divergence: Divergence) -> Iterator[str]:
     for file in divergence.detail.files:
         where = f" at {code(texts.place(file.file, file.line))}" if file.file else ""
-        yield f"file {code(texts.path(file.path))} ({text(file.op)}){where}: {text(file.what)}"
+        yield f"file {code(texts.path(file.path))} ({text(file.op)}){where}: {text(streams.of_file(file))}"
 
 
 def _errors(most: list[OpError]) -> Iterator[str]:
@@ -252,7 +252,7 @@ def _runs(audit: Audit) -> Iterator[str]:
 
 
 def _op(op: str) -> str:
-    return texts.op_name(op) if op == "external" else code(op)
+    return texts.op_name(op) if op in texts.NO_OPS else code(op)
 
 
 def _list(title: str, entries: list[str], most: int = _LIST) -> list[str]:

@@ -9,8 +9,9 @@ from rich.text import Text
 
 from auditor import report as words
 from auditor.report.console import shapes
-from auditor.report.words import devices, programs
+from auditor.report.words import arithmetic, devices, programs, streams
 from auditor.report.words import text as texts
+from auditor.report.words.reasons import sentence_of, text_of
 from auditor.report.words.text import plain
 from auditor.results import (
     Audit,
@@ -71,8 +72,8 @@ def _facts(divergence: Divergence) -> RenderableType:
     """What is known of the divergent op, one fact a line."""
     forward, seen = divergence.detail.forward, divergence.detail.seen_at
     meaning = shapes.text(words.MEANINGS[divergence.kind])
-    if divergence.sentence:
-        meaning.append("\n").append_text(shapes.text(divergence.sentence))
+    if divergence.reasons:
+        meaning.append("\n").append_text(shapes.text(sentence_of(divergence.reasons)))
     rows = [[shapes.text(divergence.kind, "bold red"), meaning]]
     rows += [[shapes.text(name, "dim"), shapes.text(fact)] for name, fact in words.facts(divergence)]
     for name, line in (("forward", forward), ("memory of", divergence.detail.allocated)):
@@ -99,7 +100,7 @@ def _explained(divergence: Divergence) -> Iterator[RenderableType]:
         yield shapes.section("Random streams, seeds and settings that differ before it", _streams(detail.streams))
     if detail.files:
         files = [
-            [shapes.folded(file.path), shapes.text(file.op, "dim"), shapes.text(file.what), shapes.where(file.file, file.line)]
+            [shapes.folded(file.path), shapes.text(file.op, "dim"), shapes.text(streams.of_file(file)), shapes.where(file.file, file.line)]
             for file in detail.files
         ]
         yield shapes.section("Files that differ before it", shapes.table(files))
@@ -118,8 +119,8 @@ def _evidence(evidence: Evidence, divergence: Divergence) -> RenderableType:
             below[len(rows) - 1].append(shapes.text(words.and_more(tensors, shown), "dim"))
     op, runs = words.shown_at(divergence), " and ".join(evidence.runs or divergence.runs)
     lines: list[RenderableType] = []
-    if evidence.sentence and evidence.sentence != divergence.sentence:
-        lines.append(shapes.text(evidence.sentence))
+    if evidence.reasons and evidence.reasons != divergence.reasons:
+        lines.append(shapes.text(sentence_of(evidence.reasons)))
     for k, row in enumerate(shapes.aligned(rows)):
         lines += [row, *(shapes.indented(line, 6) for line in below.get(k, ()))]
     title = f"Inputs and outputs of {op}" if evidence.inputs else f"Outputs of {op}"
@@ -164,7 +165,7 @@ def _strip(divergence: Divergence) -> RenderableType:
             lines.append(shapes.source(line.file, line.line, shapes.text(line.code)))
         entry = Text.assemble("  ", (mark, color), f" {line.index:>{digits}}  ")
         entry.append(texts.op_name(line.op), "bold" if line is origin else "")
-        remarks = [words.when(line) if words.when(line) != moment else "", plain(line.note)]
+        remarks = [words.when(line) if words.when(line) != moment else "", plain(text_of(line.note))]
         entry.append("".join(f"  {remark}" for remark in remarks if remark), "dim")
         moment = words.when(line)
         lines.append(shapes.cropped(entry))
@@ -173,12 +174,12 @@ def _strip(divergence: Divergence) -> RenderableType:
     return shapes.section(title, *lines, *([shapes.text(spread)] if spread else []))
 
 
-def _streams(streams: list[Stream]) -> RenderableType:
-    valued = any(stream.a is not None or stream.b is not None for stream in streams)
+def _streams(found: list[Stream]) -> RenderableType:
+    valued = any(stream.a is not None or stream.b is not None for stream in found)
     rows = []
-    for stream in streams:
+    for stream in found:
         values = shapes.pair(stream.a, stream.b) if valued else []
-        rows.append([shapes.text(stream.name), shapes.text(stream.what), *values, shapes.where(stream.file, stream.line)])
+        rows.append([shapes.text(stream.name), shapes.text(streams.of_stream(stream)), *values, shapes.where(stream.file, stream.line)])
     return shapes.table(rows)
 
 
@@ -209,7 +210,7 @@ def _entered(cause: Cause) -> Text:
 
 def _sensitive(cause: Cause, audit: Audit) -> RenderableType:
     """A factor that changes how results are rounded: no more than a remark."""
-    rows = [[shapes.text(cause.factor, "bold cyan"), shapes.text(cause.message)]]
+    rows = [[shapes.text(cause.factor, "bold cyan"), shapes.text(sentence_of(cause.reasons))]]
     rows += [[Text(), line] for line in _seen(cause.seen_at)]
     rows += [[Text(), shapes.long(sentence, "dim")] for sentence in words.bits(cause, audit)]
     return shapes.table(rows)
@@ -242,7 +243,7 @@ def _match(audit: Audit) -> Iterator[RenderableType]:
 
 def _devices(comparison: DeviceComparison) -> RenderableType:
     """How two devices drift apart, as bars on a logarithmic scale, and which ops added most."""
-    lines: list[RenderableType] = [shapes.long(comparison.sentence)] if comparison.sentence else []
+    lines: list[RenderableType] = [shapes.long(arithmetic.comparison(comparison))]
     drawn = devices.chart(comparison.curve, _BARS, comparison.first.index if comparison.first else None)
     if drawn is not None:
         widest = max(len(label) for label, _ in drawn.rows)
@@ -255,7 +256,7 @@ def _devices(comparison: DeviceComparison) -> RenderableType:
 
 def _shadow(shadow: Shadowed) -> RenderableType:
     """By how much each op is off from what it would be in higher precision, or elsewhere."""
-    said = [shapes.long(shadow.sentence)] if shadow.sentence else []
+    said = [shapes.long(arithmetic.shadow(shadow))]
     return shapes.section(devices.shadow_title(shadow), *said, *_errors(shadow.most), *_unmeasured(shadow.unmeasured))
 
 
@@ -296,7 +297,7 @@ def _runs(audit: Audit) -> RenderableType:
     for row, line, remark in zip(shown, table, remarks, strict=True):
         lines.append(shapes.Beside(line, columns, remark))
         run = row.runs[0]
-        if run.error and run.error not in (audit.reason or ""):
+        if run.error and run.error not in text_of(audit.reason):
             lines.append(shapes.indented(shapes.text(run.error, "red")))
         if not together and run.path:
             lines.append(shapes.indented(shapes.folded(run.path)))

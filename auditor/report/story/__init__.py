@@ -13,7 +13,8 @@ from auditor.report.story.answer import facts, headline, of_cause
 from auditor.report.story.frames import divergence_frames, frame_of, pair_frames
 from auditor.report.story.rows import Diff, Entry, Fact, Frame, More, Row, Section, Sides, Story, Tone
 from auditor.report.story.tail import next_command, tail
-from auditor.report.words import devices, programs
+from auditor.report.words import arithmetic, devices, programs, streams
+from auditor.report.words.reasons import sentence_of, text_of
 from auditor.report.words.text import counted, listed, op_name, path, place, plain
 from auditor.results import Audit, Cause, Difference, Divergence, Finding, OpError
 
@@ -46,13 +47,13 @@ def _sections(audit: Audit, most: int) -> Iterator[Section]:
         yield from _match(audit, most)
     yield Section("Other lanes (threads, workers or ranks) that diverge", _cut([_other(*one) for one in words.others(audit)], most))
     yield Section(words.SIDE, _cut([_side(side) for side in audit.side], most))
-    rounding = [Entry("", plain(cause.factor), text=_rounded(cause.message, cause.proved)) for cause in words.sensitive(audit)]
+    rounding = [Entry("", plain(cause.factor), text=_rounded(sentence_of(cause.reasons), cause.proved)) for cause in words.sensitive(audit)]
     yield Section(words.SENSITIVE, _cut(rounding, most))
     for comparison in audit.devices:
         introduced = _introduced(comparison.most)
-        yield Section(devices.devices_title(comparison), (*_said(comparison.sentence), *introduced))
+        yield Section(devices.devices_title(comparison), (*_said(arithmetic.comparison(comparison)), *introduced))
     if audit.shadow is not None:
-        yield Section(devices.shadow_title(audit.shadow), (*_said(audit.shadow.sentence), *_introduced(audit.shadow.most)))
+        yield Section(devices.shadow_title(audit.shadow), (*_said(arithmetic.shadow(audit.shadow)), *_introduced(audit.shadow.most)))
     yield _findings(audit, most, {(frame.file, frame.line) for frame in frames})
     foretold = [_foretold(rule) for rule in words.forecast(audit)]
     yield Section(f"{words.FORECAST} ({words.FORETOLD})", _cut(foretold, most))
@@ -89,8 +90,8 @@ def _first_op(divergence: Divergence) -> Iterator[Fact]:
         ops = [f"{op_name(one.op).removesuffix('.default')} ({place(one.file, one.line)})" for one in detail.carriers]
         few = list(dict.fromkeys(ops))[:_PROPAGATED]
         yield Fact("propagates to", listed(few))
-    before = [f"{plain(one.name)} ({plain(one.what)}{_at(one.file, one.line)})" for one in detail.streams]
-    before += [f"{path(one.path)} ({plain(one.op)}{_at(one.file, one.line)}: {plain(one.what)})" for one in detail.files]
+    before = [f"{plain(one.name)} ({plain(streams.of_stream(one))}{_at(one.file, one.line)})" for one in detail.streams]
+    before += [f"{path(one.path)} ({plain(one.op)}{_at(one.file, one.line)}: {streams.of_file(one)})" for one in detail.files]
     if before:
         rest = [f"{len(before) - _PROPAGATED} more (-v)"] if len(before) > _PROPAGATED else []
         yield Fact("differs before it", listed([*before[:_PROPAGATED], *rest]))
@@ -144,8 +145,8 @@ def _introduced(most: Sequence[OpError]) -> list[Fact]:
 
 def _notes(audit: Audit, most: int) -> list[str]:
     """The notes; without those that give a reason which the line on factors gives too, unless all is listed."""
-    reasons = tuple(audit.search.left_out.values()) if audit.search and most < _ALL else ()
-    return [note for note in audit.notes if not any(reason and note.endswith(f": {reason}") for reason in reasons)]
+    known = [reason.parameters for reason in audit.search.left_out.values()] if audit.search and most < _ALL else []
+    return [text_of(note) for note in audit.notes if not note.parameters or note.slug != "no-gpu-run" or note.parameters not in known]
 
 
 def _findings(audit: Audit, most: int, framed: Container[tuple[str | None, int | None]]) -> Section:
