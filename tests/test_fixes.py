@@ -95,7 +95,7 @@ def test_a_common_fault_ends_in_a_patch_with_which_the_script_does_the_same_each
     check_patch(cause, audit)
     assert not cause["patch"]["applied"]
     assert (tmp_path / script).read_text() == source, "the script is changed on request only"
-    assert any(f"{name}-fix.patch" in note for note in audit["notes"])
+    assert any(f"{name}-fix.patch" in note["text"] for note in audit["notes"])
     assert (tmp_path / f"{name}-fix.patch").read_text().endswith(cause["patch"]["diff"])
 
     taken(tmp_path, f"{name}-fix.patch")
@@ -176,7 +176,7 @@ def test_a_fault_in_a_module_beside_the_script_is_patched_there_and_one_that_no_
     words = causes.pop("hash-seed")
     assert words["patch"] is None
     assert words["fix"]
-    assert any("no change of a few lines was seen to cure hash-seed" in note for note in audit["notes"]), audit["notes"]
+    assert any("no change of a few lines was seen to cure hash-seed" in note["text"] for note in audit["notes"]), audit["notes"]
     (cause,) = causes.values()
     assert (cause["file"], cause["line"]) == ("noise.py", line_of(noise, "# <- draws"))
     check_patch(cause, audit)
@@ -212,8 +212,8 @@ def test_an_audit_is_reported_also_where_its_patch_can_be_put_nowhere(tmp_path: 
     (finding,) = [finding for finding in audit["findings"] if finding["rule"] == "stale-gradient"]
     assert (finding["patch"]["applied"], finding["patch"]["backup"]) == (False, None)
     assert "+        b1.grad.zero_()" in finding["patch"]["diff"]
-    assert "train.py was not changed: it is read-only [output-unwritable]" in audit["notes"]
-    assert any("[output-exists]" in note for note in audit["notes"])
+    assert "train.py was not changed: it is read-only [output-unwritable]" in [note["text"] for note in audit["notes"]]
+    assert any("[output-exists]" in note["text"] for note in audit["notes"])
     assert (script.read_text(), target.read_text()) == (before, "mine\n")
     assert {path.name for path in tmp_path.iterdir()} == {"a.json", "train.py", "train-fix.patch"}
 
