@@ -82,7 +82,7 @@ def test_a_stream_that_threads_share_points_to_their_turns_before_its_seed() -> 
 
 
 def test_a_draw_in_a_worker_points_to_how_workers_are_seeded_before_its_stream() -> None:
-    found = suspicion(differs("draw", lane="main/worker 0", origin=stream("numpy")), [], NOTHING)
+    found = suspicion(differs("draw", lane="worker 0", origin=stream("numpy")), [], NOTHING)
 
     assert found.factors == ("worker-seed", "numpy-seed")
 
@@ -197,8 +197,8 @@ def test_readings_before_the_difference_are_suspected_the_last_first_and_those_b
 
 
 def test_a_difference_in_a_thread_points_to_its_timing_and_in_a_worker_to_the_workers() -> None:
-    assert suspicion(differs("data", lane="main/thread 1"), [], NOTHING).factors[0] == "thread-timing"
-    assert suspicion(differs("structure", lane="main/worker 1"), [], NOTHING).factors[0] == "worker-timing"
+    assert suspicion(differs("data", lane="thread 1"), [], NOTHING).factors[0] == "thread-timing"
+    assert suspicion(differs("structure", lane="worker 1"), [], NOTHING).factors[0] == "worker-timing"
 
 
 def test_a_run_that_failed_is_looked_into_at_the_line_that_raised_the_error() -> None:

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from auditor.mend import diff_of, mended, zeroed
+from auditor import mend, plugins
+from auditor.mend import CHANGES, diff_of, zeroed
 from auditor.results import Cause
 from tests.processes import bare, environment, start
 
@@ -32,6 +33,18 @@ class Case:
 
     def mended(self, source: str) -> list[str]:
         return mended(cause_of(self.factor, source), source, lane=self.lane, leftover=self.leftover)
+
+
+KNOWN = plugins.factors()
+
+
+def mended(cause: Cause, source: str, lane: str = "main", leftover: str | None = None) -> list[str]:
+    """New texts, by the changes that the factor asks for."""
+    return mend.mended(cause, source, KNOWN[cause.factor].fixes, lane=lane, leftover=leftover)
+
+
+def test_each_change_is_asked_for_and_each_that_is_asked_for_is_known() -> None:
+    assert {name for factor in KNOWN.values() for name in factor.fixes} == set(CHANGES)
 
 
 def text_of(block: str, empty: str) -> str:

@@ -18,6 +18,23 @@ if TYPE_CHECKING:
     from auditor.plan import Plan
 
 
+class Signs(NamedTuple):
+    """What points to a factor beside its streams and its calls, and tells the line where it entered."""
+
+    lanes: Mapping[str, tuple[str, ...]] = {}
+    """Roles of lanes (`worker`, `thread`) in which it is the first to be suspected, and of which kinds of a difference; none: of any."""
+    streams_of_workers: bool = False
+    """Whether it holds still what DataLoader workers draw from."""
+    shared_streams: bool = False
+    """Whether it is why several threads draw from one stream in another order."""
+    files: tuple[str, ...] = ()
+    """What is not the same of a file, or of a folder that was listed, because of it; see `results.WhatOfFile`."""
+    orders: tuple[str, ...] = ()
+    """What in the source gives another order because of it: `listing`, or what `source.unordered` tells of."""
+    unwritten: bool = False
+    """Whether memory that nobody wrote holds something else because of it."""
+
+
 class Factor(NamedTuple):
     """One source of variation. A named tuple, because the user's process has no need of what a dataclass imports."""
 
@@ -54,9 +71,17 @@ class Factor(NamedTuple):
     kinds: Mapping[str, int] = {}
     """Kinds of a difference that point to it where nothing else is known, and which suspect it then is, from 0."""
     streams: tuple[str, ...] = ()
-    """What the names of the random streams begin with that it holds still."""
+    """What the names of the random streams begin with that it holds still; the longest that fits counts, and nothing fits all."""
     calls: tuple[str, ...] = ()
     """Functions that give another answer in each run because of it, as the source calls them."""
+    signs: Signs = Signs()
+    """What else points to it."""
+    between_runs: bool = False
+    """Whether it is what one run leaves for the next, at its end: the first of several runs is then always another one than the rest."""
+    refutes: str = ""
+    """The detector whose hits do no harm where the results are the same although it is varied."""
+    fixes: tuple[str, ...] = ()
+    """Changes of a few lines that may cure it, the likeliest first; see `mend.CHANGES`."""
     intermittent: bool = False
     """Whether it may make no difference between two runs although nothing holds it still."""
     changes: str = "another one changes"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from auditor.factors import Factor
+from auditor.factors import Factor, Signs
 
 if TYPE_CHECKING:
     from auditor.plan import Plan
@@ -36,4 +36,7 @@ FACTOR = Factor(
     kinds={"uninitialized": 0, "hidden-write": 2, "kernel": 0, "kernel-on-cuda": 3},
     calls=("numpy.empty", "numpy.empty_like", "torch.empty", "torch.empty_like"),
     intermittent=True,
+    signs=Signs(unwritten=True),
+    refutes="uninitialized-read",
+    fixes=("zeros",),
 )

@@ -69,10 +69,6 @@ from auditor.trace.tables import Tables
 
 #: Steps in which devices are compared if nobody asked for it.
 UNASKED_STEPS = 10
-#: The detector that says more if a rerun looked at every result.
-_LOOKS_FOR_NONFINITE = "nonfinite-loss"
-#: The detector of memory that is read and was not written, and the factor that fills such memory otherwise.
-_UNWRITTEN, _FILLED = "uninitialized-read", "uninitialized-memory"
 
 
 def audit(
@@ -129,7 +125,8 @@ def audit(
         result.notes += [*found.notes, *runs.notes, *filter(None, [wants_a_gpu(a)])]
         _look_elsewhere(result, lab, chosen, inquiry, tolerances)
         screen.say("judging")
-        judged = [rule for rule in book if rule.detector != _UNWRITTEN] if _shows_nothing_unwritten(result, lab) else book
+        refuted = _refuted(result, lab)
+        judged = [rule for rule in book if rule.detector not in refuted]
         _judge_into(result, controls[:2], judged, selection, known, looked)
         attach_explanations(result, book, lab.flow)
         attach_frames(result, plan.cwd)
@@ -215,9 +212,10 @@ def _laboratory(
     if snapshot is not None and snapshot.unavailable is None:
         changed = snapshot.changed(Path(plan.cwd))
         outputs = [path for path in changed if path in snapshot.before]
-    if not changed and "leftover-files" not in inquiry.pin:
+    if not changed:
         why = snapshot.unavailable if snapshot is not None else None
-        left_out["leftover-files"] = Reason.of("unavailable", why=why) if why else Reason.of("nothing-left-behind")
+        reason = Reason.of("unavailable", why=why) if why else Reason.of("nothing-left-behind")
+        left_out |= {name: reason for name, factor in factors.items() if factor.between_runs and name not in inquiry.pin}
     runs.may_be_together = not _must_be_alone(controls, plan, bool(changed))
     ports = sorted({words.split()[1] for words in _ports(controls)}, key=int)
     if ports:
@@ -265,7 +263,7 @@ def _explained(lab: Laboratory, comparison: Comparison, inquiry: Inquiry) -> Con
         return Conclusion(comparison, [], Search(), [])
     names = inquiry.vary or tuple(name for name in lab.available if not lab.factors[name].entropy)
     if not lab.outputs and not inquiry.vary:
-        names = tuple(name for name in names if name != "leftover-files")  # the second control had what the first left
+        names = tuple(name for name in names if not lab.factors[name].between_runs)  # the second control had what the first left
     lab.runs.screen.say(f"varied: {', '.join(names)}")
     found = explain_varied(lab, names, bool(inquiry.vary))
     if found.comparison.divergence is None:
@@ -359,16 +357,24 @@ def _judge_into(
     result.coverage.in_place_writes, result.coverage.in_place_lines = written["writes"], written["lines"]
 
 
-def _shows_nothing_unwritten(result: Audit, lab: Laboratory) -> bool:
-    """Whether a rerun in which unwritten memory held something else showed the same: what reads it throws it away again."""
-    filled = any(_FILLED in (run.meta.get("varied") or ()) and not run.meta.get("exit") for run in lab.runs.made)
-    told = any(cause.factor == _FILLED for cause in result.causes) or any(one.kind == "uninitialized" for one in result.side)
-    return filled and not told and result.verdict == "no-divergence-seen" and not lab.strict
+def _refuted(result: Audit, lab: Laboratory) -> set[str]:
+    """Detectors whose hits do no harm here: a rerun with a factor varied that would show the harm showed the same.
+
+    So it is where unwritten memory held something else: what reads it throws it away again.
+    """
+    if result.verdict != "no-divergence-seen" or lab.strict:
+        return set()
+    varied = {name for run in lab.runs.made if not run.meta.get("exit") for name in run.meta.get("varied") or ()}
+    seen = {cause.factor for cause in result.causes}
+    if any(one.kind == "uninitialized" for one in result.side):
+        seen |= {name for name, factor in lab.factors.items() if factor.signs.unwritten}
+    return {lab.factors[name].refutes for name in varied - seen if name in lab.factors}
 
 
 def _finite_look(plan: Plan, run: Trace, rules: Sequence[Rule], runs: Reruns) -> Trace | None:
     """A rerun that looks for the first nan or infinity, if a rule asks for it and a loss is one; None also if it did not do the same."""
-    if run.main is None or not any(rule.detector == _LOOKS_FOR_NONFINITE for rule in rules):
+    known = plugins.detectors()
+    if run.main is None or not any(rule.detector and known[rule.detector].asks_where_not_finite for rule in rules):
         return None
     steps = run.main.events_of("step")
     bad = next((event["step"] for event in steps if event.get("loss") is not None and not math.isfinite(event["loss"])), None)

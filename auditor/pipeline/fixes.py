@@ -28,8 +28,6 @@ from auditor.results import Audit, Cause, Divergence, Explanation, Finding, Patc
 from auditor.trace.reader import Trace
 from auditor.trace.tables import Tables
 
-#: Detector of the finding that a line can cure; the names of the tensors are in its evidence.
-_STALE = "stale-gradient"
 #: How a patch of ours begins: only such a file is written over.
 _PREAMBLE = "Made by repro-audit: "
 #: Files at most that a patched script removes.
@@ -102,7 +100,8 @@ def mend(audit: Audit, lab: Laboratory, rules: Sequence[Rule], write: bool, appl
         if cause.grade == "logical" and cause.symptom_of is None and cause.file is not None and cause.line is not None:
             rest = [other.factor for other in audit.causes if other.patch is None and other.factor != cause.factor]
             cause.patch = _cured(work, cause, audit, rest)
-    rule = next((rule for rule in rules if rule.detector == _STALE), None)
+    known = detectors()
+    rule = next((rule for rule in rules if rule.detector is not None and known[rule.detector].zeroes), None)
     stale = [finding for finding in audit.findings if rule is not None and finding.rule == rule.id]
     for finding in stale:
         assert rule is not None
@@ -152,8 +151,9 @@ def _cured(work: Mending, cause: Cause, audit: Audit, rest: list[str]) -> Patch 
     here = cause.model_copy(update={"line": work.line(cause.file, cause.line)})
     divergence = work.lab.difference_of(cause) or audit.divergence
     lane = divergence.lane if divergence is not None else "main"
-    first = _leftover(divergence, cause)
-    waiting = [(new, [first] if first is not None else []) for new in mended(here, text, lane=lane, leftover=first)]
+    changes = work.lab.factors[cause.factor].fixes
+    first = _leftover(work.lab, divergence, cause)
+    waiting = [(new, [first] if first is not None else []) for new in mended(here, text, changes, lane=lane, leftover=first)]
     while waiting:
         new, removed = waiting.pop(0)
         try:
@@ -170,17 +170,17 @@ def _cured(work: Mending, cause: Cause, audit: Audit, rest: list[str]) -> Patch 
                 audit.notes.append(Reason.of("patch-removes", paths=[*there]))
             work.texts[cause.file] = work.texts[cause.file][0], new
             return Patch(file=cause.file, diff=diff_of(work.named(cause.file), text, new), runs=[run.id for run in runs])
-        other = _leftover(left, cause, removed)
+        other = _leftover(work.lab, left, cause, removed)
         if other is not None and len(removed) < _REMOVED:
             # behind the first file that was found there is another one
             later = cause.model_copy(update={"line": _line_after(text, new, here.line or 1)})
-            waiting += [(more, [*removed, other]) for more in mended(later, new, lane=lane, leftover=other)]
+            waiting += [(more, [*removed, other]) for more in mended(later, new, changes, lane=lane, leftover=other)]
     return None
 
 
-def _leftover(divergence: Divergence | None, cause: Cause, removed: Sequence[str] = ()) -> str | None:
+def _leftover(lab: Laboratory, divergence: Divergence | None, cause: Cause, removed: Sequence[str] = ()) -> str | None:
     """A file that was read and should not have been there: that of the line which the cause names, if it is known."""
-    files = divergence.detail.files if divergence is not None and cause.factor == "leftover-files" else []
+    files = divergence.detail.files if divergence is not None and lab.factors[cause.factor].between_runs else []
     read = [file for file in files if file.op == "read" and file.path not in removed]
     read.sort(key=lambda file: (file.file, file.line) != (cause.file, cause.line))
     return read[0].path if read else None

@@ -203,7 +203,7 @@ class Laboratory:
             freed = [name for name in self.available if name not in wanted.factors and name not in self.common]
             watch = self.shown(wanted.around).comparison.watch if wanted.around is not None else None
             # what one run leaves for the next it leaves at the end
-            plan = plan.with_watch(watch, to_the_end="leftover-files" in freed) if watch is not None else plan
+            plan = plan.with_watch(watch, to_the_end=any(self.factors[name].between_runs for name in freed)) if watch is not None else plan
             stem = self._stem("free", freed)
         else:
             stem = self._stem("pin", names)
@@ -295,7 +295,7 @@ class Laboratory:
         """How often a difference showed in the runs in which the factor that makes it was free; None if in each."""
         if self.shown(found.seen).divergence.kind == "draw":
             return self.intermittent  # its stream is in another state in each run, whatever is done with the numbers
-        if found.factor == "leftover-files":
+        if self.factors[found.factor].between_runs:
             return None  # the first of several runs is always another one than the rest
         pair = self._pair(found.seen)
         names = {trace.id for trace in pair} | set(found.returned.runs if found.returned is not None else ())

@@ -52,7 +52,7 @@ def _why_unsure(a: Trace, b: Trace, plan: Plan | None) -> Reason | None:
     for run in (a, b):
         cut_short = why_not_whole(run, plan)
         if cut_short is not None:
-            return Reason.of(cut_short.slug, **cut_short.parameters | {"agree": True})
+            return cut_short.model_copy(update={"parameters": cut_short.parameters | {"agree": True}})
     if a.meta.get("exit") and a.meta.get("exit") == b.meta.get("exit"):
         return Reason.of("script-failed", error=a.meta.get("error"), status=a.meta["exit"])
     return None
