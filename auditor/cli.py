@@ -186,17 +186,17 @@ def run(
         fail_on = config.fail_on if fail_on is None else fail_on
         _check(fail_on, json, markdown, write_baseline)
         from auditor import pipeline, progress
-        from auditor.plan import Inquiry, Selection
+        from auditor.plan import AuditOptions, Selection
 
         strict = config.strict if strict is None else strict
-        inquiry = Inquiry(runs, _effort(effort), tuple(pin or ()), tuple(vary or ()), fix, apply, devices or "", shadow or "", strict)
+        options = AuditOptions(runs, _effort(effort), tuple(pin or ()), tuple(vary or ()), fix, apply, devices or "", shadow or "", strict)
         selection = Selection(
             folders=(*config.rules, *(rules or ())), select=tuple(select or config.select), ignore=tuple(ignore or config.ignore),
             baseline=baseline or (None if write_baseline else config.baseline), write_baseline=write_baseline,
         )  # fmt: skip
         screen = progress.screen()
         try:
-            audit = pipeline.audit(plan, out, screen, inquiry, self_check, selection)
+            audit = pipeline.audit(plan, out, screen, options, self_check, selection)
         finally:
             screen.close()
         screen.make_room()
@@ -361,7 +361,7 @@ def explain(
     """Say what a rule finds, why it matters, and what to do instead."""
     with _plain_errors():
         from auditor import pipeline
-        from auditor.rulebook import print_rule
+        from auditor.pipeline.rulebook import print_rule
 
         found = pipeline.one_rule(rule, _folders(rules))
         with _writing():
@@ -389,7 +389,7 @@ def factors() -> None:
     """Print the sources of variation that can be held still or varied, and whether they can be here."""
     with _plain_errors():
         from auditor import plugins
-        from auditor.rulebook import print_factors
+        from auditor.pipeline.rulebook import print_factors
 
         with _writing():
             print_factors(plugins.factors().values(), sys.stdout)
@@ -400,7 +400,7 @@ def list_rules(rules: Rules = None) -> None:
     """Print the name, level, tags and title of each rule."""
     with _plain_errors():
         from auditor import pipeline
-        from auditor.rulebook import print_rules
+        from auditor.pipeline.rulebook import print_rules
 
         found = pipeline.all_rules(_folders(rules))
         with _writing():

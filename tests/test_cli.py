@@ -1058,11 +1058,11 @@ API = """
     assert set(vars(auditor)) & set(auditor.__all__) == {"__version__"}, "something is loaded before it is asked for"
     assert not [name for name in sys.modules if name.startswith("auditor.")]
     from pathlib import Path
-    from auditor import Audit, AuditError, Divergence, Inquiry, Plan
+    from auditor import Audit, AuditError, Divergence, AuditOptions, Plan
 
     here = str(Path("project").resolve())
     plan = Plan(("train.py", "--differ"), cwd=here, timeout=200.0)
-    found = auditor.audit(plan, keep=Path("runs"), inquiry=Inquiry(effort="compare"))
+    found = auditor.audit(plan, keep=Path("runs"), options=AuditOptions(effort="compare"))
     assert isinstance(found, Audit) and isinstance(found.divergence, Divergence)
     print("AUDIT", found.verdict, found.divergence.kind, found.divergence.line, [run.id for run in found.runs])
 

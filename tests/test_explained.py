@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from auditor.judge import Rule
-from auditor.pipeline.explained import attach_explanations, explanation
+from auditor.pipeline.explanations import attach_explanations, explanation
 from auditor.report import markdown, terminal
 from auditor.results import Audit, Cause, Detail, Divergence, Finding, OpLine, Search
 from auditor.source import Flow

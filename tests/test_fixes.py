@@ -13,8 +13,8 @@ import pytest
 
 from auditor import pipeline
 from auditor.errors import UsageError
+from auditor.pipeline.experiment_runner import ExperimentRunner
 from auditor.pipeline.fixes import Mending, is_committed, put_into, written
-from auditor.pipeline.laboratory import Laboratory
 from auditor.pipeline.reruns import Reruns
 from auditor.plan import Plan
 from auditor.report.words.reasons import text_of
@@ -64,7 +64,7 @@ def commit(folder: Path) -> None:
 
 def mending(folder: Path, *script: str, **files: str) -> Mending:
     """Changes of files of a folder, by their names without `.py`: the second text of each is to be `changed`."""
-    work = Mending(Laboratory(Plan(script or ("train.py",), cwd=str(folder)), {}, Reruns(folder / "runs", pipeline.Silent()), []))
+    work = Mending(ExperimentRunner(Plan(script or ("train.py",), cwd=str(folder)), {}, Reruns(folder / "runs", pipeline.Silent()), []))
     for name, old in files.items():
         work.texts[f"{name}.py"] = old, "changed\n"
     return work

@@ -7,7 +7,7 @@ The table is that of the design, with what the house departed from it:
 * `listing` (what `show` prints) and `progress` (what is seen while runs are made) are modules of their own: neither is a verb.
 * `cli` builds the plan that it parsed and hands it the screen; it writes the three reports that it has options for, and takes no other.
 * `plugins` names the type of a report, and of a detector, where it finds them; `judge` names that of a detector where it is handed them.
-* `config` reads the user's pyproject.toml, `rulebook` prints rules: both are for the command line alone.
+* `config` reads the user's pyproject.toml, `pipeline.rulebook` prints rules: both are for the command line alone.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ TABLE: dict[str, Allowed] = {
     "auditor.report.*": Allowed(_OF_REPORTS),
     "auditor.plugins": Allowed(("auditor.errors",), auditor_lazily=("auditor.detectors", "auditor.factors", "auditor.report")),
     "auditor.config": Allowed(("auditor.errors", "auditor.trace.files"), ("pydantic",), others_lazily=("tomli",)),
-    "auditor.rulebook": Allowed(("auditor.judge", "auditor.factors")),
+    "auditor.pipeline.rulebook": Allowed(("auditor.judge", "auditor.factors")),
     "auditor.listing": Allowed(("auditor.report.words.text", *NOUNS)),
     "auditor.progress": Allowed(("auditor.launch",)),
     "auditor.pipeline.devices": Allowed(_OF_PIPELINE, others_lazily=("torch",)),  # torch is asked for devices that only it knows
@@ -150,7 +150,7 @@ TABLE: dict[str, Allowed] = {
         ("auditor.errors", "auditor.help"), ("typer",),
         auditor_lazily=(
             "auditor", "auditor.pipeline", "auditor.plugins", "auditor.results", "auditor.plan", "auditor.progress", "auditor.listing",
-            "auditor.report.*", "auditor.config", "auditor.redaction", "auditor.rulebook",
+            "auditor.report.*", "auditor.config", "auditor.redaction", "auditor.pipeline.rulebook",
         ),
         others_lazily=("rich",),
     ),
@@ -332,8 +332,8 @@ def test_the_reader_of_imports_sees_them_wherever_they_stand(source: str, found:
         ("auditor.record.probes.steps", "def f(): import rich"),
         ("auditor.record.probes.steps", "from auditor.trace.reader import Trace"),
         ("auditor.trace.seal", "import numpy"),
-        ("auditor.compare.first", "from auditor.launch import outcome"),
-        ("auditor.compare.first", "from auditor.pipeline import audit"),
+        ("auditor.compare.mismatch", "from auditor.launch import outcome"),
+        ("auditor.compare.mismatch", "from auditor.pipeline import audit"),
         ("auditor.plan", "import pydantic"),
         ("auditor.report.markdown", "import rich"),
         ("auditor.pipeline", "def f(): from auditor import cli"),

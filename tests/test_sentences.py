@@ -29,7 +29,7 @@ MAY_SPEAK = {
     "cli.py": "help of options, and what commands say on the screen",
     "help.py": "help of commands",
     "listing.py": "prints what `show` lists",
-    "rulebook.py": "prints rules and factors",
+    "pipeline/rulebook.py": "prints rules and factors",
     "trace/schema.py": "descriptions of fields and events, from which the reference is made",
     "factors/": "what a factor says of itself: its cause, remedy, and why it is not available here",
     "detectors/": "what a hit says in the placeholders of a rule's message",

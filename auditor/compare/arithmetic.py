@@ -2,7 +2,7 @@
 
 Two devices never agree bit by bit, so the first op that differs is of no interest; what is wanted is the first that *added* more than its
 due. Which op of one run is which of the other is `align`'s, how far their results are apart `drift`'s, what of that an op added and what
-it inherited `added`'s; here it is put together and said. A difference that grows though no op added more than its due is inherited, and
+it inherited `op_errors`'s; here it is put together and said. A difference that grows though no op added more than its due is inherited, and
 said to be.
 """
 
@@ -14,9 +14,9 @@ from functools import cached_property
 
 import numpy as np
 
-from auditor.compare.added import errors_of
 from auditor.compare.drift import Beside, Pair, device_of, finite_or_largest, forward_place
-from auditor.compare.otherwise import other_than_arithmetic
+from auditor.compare.non_arithmetic import other_than_arithmetic
+from auditor.compare.op_errors import errors_of
 from auditor.results import CurvePoint, Detail, DeviceComparison, Divergence, OpError, OpLine, Reason
 from auditor.tolerance import Tolerance, unit_roundoff
 from auditor.trace import PHASES

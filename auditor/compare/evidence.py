@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from auditor.compare.first import Mismatch, interruption_before
+from auditor.compare.mismatch import Mismatch, interruption_before
 from auditor.results import Difference, Evidence, Kind, Reason
 from auditor.trace.ops import ADOPTING
 from auditor.trace.reader import LaneTrace, Trace

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from auditor.compare.first import Mismatch
+from auditor.compare.mismatch import Mismatch
 from auditor.results import OpLine, Place, Reason
 from auditor.trace.reader import LaneTrace
 

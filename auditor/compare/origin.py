@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from auditor.compare.first import Mismatch
+from auditor.compare.mismatch import Mismatch
 from auditor.results import FileDifference, Kind, Reason, Stream, WhatOfFile
 from auditor.source import Flow
 from auditor.trace.reader import LaneTrace, Trace

@@ -21,7 +21,7 @@ from pathlib import Path
 from auditor.errors import LaunchError, UsageError
 from auditor.judge import Rule, judge
 from auditor.mend import diff_of, mended, zeroed
-from auditor.pipeline.laboratory import Laboratory
+from auditor.pipeline.experiment_runner import ExperimentRunner
 from auditor.pipeline.verdict import compared, why_not_whole
 from auditor.plugins import detectors
 from auditor.results import Audit, Cause, Divergence, Explanation, Finding, Patch, Reason
@@ -38,18 +38,18 @@ _REMOVED = 3
 class Mending:
     """The user's files as they are and as they are to be; changes are added one after the other."""
 
-    lab: Laboratory
+    runner: ExperimentRunner
     texts: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     @property
     def cwd(self) -> Path:
         """The working directory of the script."""
-        return Path(os.path.realpath(self.lab.plan.cwd))
+        return Path(os.path.realpath(self.runner.plan.cwd))
 
     @property
     def home(self) -> Path:
         """The folder of the script."""
-        return Path(os.path.realpath(Path(self.cwd, self.lab.plan.script[0]).parent))
+        return Path(os.path.realpath(Path(self.cwd, self.runner.plan.script[0]).parent))
 
     def path(self, file: str) -> Path:
         """Where a file is; one that is a link stays that."""
@@ -93,9 +93,9 @@ def _line_after(old: str, new: str, line: int) -> int:
     return line
 
 
-def mend(audit: Audit, lab: Laboratory, rules: Sequence[Rule], write: bool, apply: bool) -> None:
+def mend(audit: Audit, runner: ExperimentRunner, rules: Sequence[Rule], write: bool, apply: bool) -> None:
     """Add a patch to each cause and stale gradient that a few lines cure; write them all to a file, or into the script itself."""
-    work = Mending(lab)
+    work = Mending(runner)
     for cause in audit.causes if audit.explained_by is None else ():  # what would be patched is only the symptom
         if cause.grade == "logical" and cause.symptom_of is None and cause.file is not None and cause.line is not None:
             rest = [other.factor for other in audit.causes if other.patch is None and other.factor != cause.factor]
@@ -143,16 +143,16 @@ def _cured(work: Mending, cause: Cause, audit: Audit, rest: list[str]) -> Patch 
     """The first of the candidate changes with which the script does the same each time, with the other causes held still."""
     assert cause.file is not None
     assert cause.line is not None
-    if not cause.proved and work.lab.intermittent is not None:
+    if not cause.proved and work.runner.intermittent is not None:
         return None  # that runs agree would show nothing
     text = work.text(cause.file)
     if text is None:
         return None
     here = cause.model_copy(update={"line": work.line(cause.file, cause.line)})
-    divergence = work.lab.difference_of(cause) or audit.divergence
+    divergence = work.runner.difference_of(cause) or audit.divergence
     lane = divergence.lane if divergence is not None else "main"
-    changes = work.lab.factors[cause.factor].fixes
-    first = _leftover(work.lab, divergence, cause)
+    changes = work.runner.factors[cause.factor].fixes
+    first = _leftover(work.runner, divergence, cause)
     waiting = [(new, [first] if first is not None else []) for new in mended(here, text, changes, lane=lane, leftover=first)]
     while waiting:
         new, removed = waiting.pop(0)
@@ -161,16 +161,16 @@ def _cured(work: Mending, cause: Cause, audit: Audit, rest: list[str]) -> Patch 
         except LaunchError as error:
             audit.notes.append(Reason.of("no-change-tried", slug=error.slug, message=error.message))
             return None
-        if not _ended_well(runs, work.lab):
+        if not _ended_well(runs, work.runner):
             continue
-        left = _difference(runs, work.lab.strict)
+        left = _difference(runs, work.runner.strict)
         if left is None:
-            there = [path for path in removed if work.lab.snapshot is not None and path in work.lab.snapshot.before]
+            there = [path for path in removed if work.runner.snapshot is not None and path in work.runner.snapshot.before]
             if there:
                 audit.notes.append(Reason.of("patch-removes", paths=[*there]))
             work.texts[cause.file] = work.texts[cause.file][0], new
             return Patch(file=cause.file, diff=diff_of(work.named(cause.file), text, new), runs=[run.id for run in runs])
-        other = _leftover(work.lab, left, cause, removed)
+        other = _leftover(work.runner, left, cause, removed)
         if other is not None and len(removed) < _REMOVED:
             # behind the first file that was found there is another one
             later = cause.model_copy(update={"line": _line_after(text, new, here.line or 1)})
@@ -178,9 +178,9 @@ def _cured(work: Mending, cause: Cause, audit: Audit, rest: list[str]) -> Patch 
     return None
 
 
-def _leftover(lab: Laboratory, divergence: Divergence | None, cause: Cause, removed: Sequence[str] = ()) -> str | None:
+def _leftover(runner: ExperimentRunner, divergence: Divergence | None, cause: Cause, removed: Sequence[str] = ()) -> str | None:
     """A file that was read and should not have been there: that of the line which the cause names, if it is known."""
-    files = divergence.detail.files if divergence is not None and lab.factors[cause.factor].between_runs else []
+    files = divergence.detail.files if divergence is not None and runner.factors[cause.factor].between_runs else []
     read = [file for file in files if file.op == "read" and file.path not in removed]
     read.sort(key=lambda file: (file.file, file.line) != (cause.file, cause.line))
     return read[0].path if read else None
@@ -213,7 +213,7 @@ def _zeroed(work: Mending, finding: Finding, rule: Rule, audit: Audit) -> Patch 
     with ExitStack() as opened:
         tables = [opened.enter_context(Tables(run)) for run in runs]
         again = [one for one in judge(tables, [rule], detectors()) if one.evidence.get("subject") == finding.evidence.get("subject")]
-    if again or not _ended_well(runs, work.lab):
+    if again or not _ended_well(runs, work.runner):
         return None
     work.texts[finding.file] = work.texts[finding.file][0], new
     return Patch(file=finding.file, diff=diff_of(work.named(finding.file), text, new), runs=[run.id for run in runs])
@@ -224,23 +224,23 @@ def _tried(work: Mending, new: dict[str, str], held: list[str], cause: Cause | N
 
     A factor that was found by being varied is varied in the second run.
     """
-    lab = work.lab
+    runner = work.runner
     texts = work.changed(**new)
     question = Reason.of("cures", factor=cause.factor if cause is not None else None)
     if cause is not None and audit.search is not None and cause.factor in audit.search.varied:
-        plain = lab.make(lab.plan_with(), "fix", 1, "experiment", question, texts)
-        return plain + lab.make(lab.plan_with(varied=[cause.factor]), f"fix-vary-{cause.factor}", 1, "experiment", question, texts)
-    showed = [run for run in lab.runs.made if cause is not None and run.id in cause.proof and cause.factor in run.meta["pinned"]]
-    held = [name for name in held if name in lab.available]
-    return lab.make(lab.plan_with(held), "fix", max(len(showed), 2), "experiment", question, texts)
+        plain = runner.make(runner.plan_with(), "fix", 1, "experiment", question, texts)
+        return plain + runner.make(runner.plan_with(varied=[cause.factor]), f"fix-vary-{cause.factor}", 1, "experiment", question, texts)
+    showed = [run for run in runner.runs.made if cause is not None and run.id in cause.proof and cause.factor in run.meta["pinned"]]
+    held = [name for name in held if name in runner.available]
+    return runner.make(runner.plan_with(held), "fix", max(len(showed), 2), "experiment", question, texts)
 
 
-def _ended_well(runs: Sequence[Trace], lab: Laboratory) -> bool:
+def _ended_well(runs: Sequence[Trace], runner: ExperimentRunner) -> bool:
     """Whether the runs of a changed script ended as the script does: well, if it ever does, and else with its own error."""
-    usual = {_end(control) for control in lab.controls}
+    usual = {_end(control) for control in runner.controls}
     good = {end for end in usual if end[0] == 0} or usual
-    whole = all(why_not_whole(control, lab.plan) is None for control in lab.controls)
-    return all(_end(run) in good and (not whole or why_not_whole(run, lab.plan) is None) for run in runs)
+    whole = all(why_not_whole(control, runner.plan) is None for control in runner.controls)
+    return all(_end(run) in good and (not whole or why_not_whole(run, runner.plan) is None) for run in runs)
 
 
 def _end(run: Trace) -> tuple[int | None, str]:
@@ -253,7 +253,7 @@ def written(work: Mending, texts: Mapping[str, str]) -> Reason:
 
     Raises `UsageError`: `output-exists`, `output-unwritable`.
     """
-    first, *others = work.lab.plan.script
+    first, *others = work.runner.plan.script
     name = others[0] if first == "-m" else Path(os.path.abspath(work.cwd / first)).stem  # noqa: PTH100  # it may be a folder
     target = work.cwd / f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', name) or 'script'}-fix.patch"
     paths = {file: work.path(file) for file in texts}

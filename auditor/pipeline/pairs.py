@@ -14,7 +14,9 @@ import auditor
 from auditor.launch import outcome, why_nothing
 from auditor.mapping import mapping_of
 from auditor.matching import Matched, matched
-from auditor.pipeline.reruns import Reruns
+from auditor.pipeline.folders import folder_for
+from auditor.pipeline.reruns import Reruns, Silent
+from auditor.pipeline.validation import check_script
 from auditor.plan import Plan
 from auditor.results import Audit, Reason, RunOutcome, Verdict
 from auditor.trace.names import Series, named_values
@@ -23,6 +25,20 @@ from auditor.trace.reader import Trace
 _VERDICTS: dict[str, Verdict] = {"agree": "no-divergence-seen", "differ": "diverged", "could-not-tell": "inconclusive"}
 #: Lines before and behind that of a name that differs.
 _AROUND = 3
+
+
+def match_scripts(
+    a: Plan, b: Plan, keep: Path | None = None, screen: Any = None, mapping: Sequence[str] = (), copy_initial_weights: bool = False
+) -> Audit:  # fmt: skip
+    """Run two programs and compare the values that they give to names.
+
+    `mapping`: counterparts, as `a=b` or YAML files; `copy_initial_weights`: give the second program the first one's weights.
+    Raises `AuditError`.
+    """
+    check_script(a)
+    check_script(b)
+    counterparts = mapping_of(mapping)
+    return match_programs(a, b, Reruns(folder_for(keep, a), screen or Silent()), counterparts, copy_initial_weights)
 
 
 def match_programs(a: Plan, b: Plan, runs: Reruns, mapping: Mapping[str, str], share: bool) -> Audit:

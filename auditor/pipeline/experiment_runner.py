@@ -19,7 +19,7 @@ from auditor.diagnose import Suspicion, entered_at, entries_of, suspicion
 from auditor.experiment import Found, Seen, Trial, Wanted, runs_needed
 from auditor.factors import Factor, plan_with
 from auditor.launch import Snapshot, in_room, moved, outcome, remove
-from auditor.pipeline.reruns import Reruns, Wish
+from auditor.pipeline.reruns import Reruns, RunRequest
 from auditor.pipeline.verdict import compared, parting, raised_at, rate
 from auditor.plan import Plan
 from auditor.results import Cause, Divergence, Intermittent, OpLine, Place, Reason
@@ -43,7 +43,7 @@ class Shown:
 
 
 @dataclass
-class Laboratory:
+class ExperimentRunner:
     """What every rerun of one audit is made with.
 
     `held` are factors that the user wants held in all runs; `snapshot` is the working directory as it was before the first run, and
@@ -123,10 +123,10 @@ class Laboratory:
         with self._changed(plan, names[0], texts or {}) as (here, in_copy):
             if self.snapshot is None or not self.changed or plan.leftovers:
                 here = here.with_patches(*in_copy.items()) if in_copy else here
-                return self.runs.several([Wish(here, name, role) for name in names], question)
+                return self.runs.several([RunRequest(here, name, role) for name in names], question)
             with in_room(self.runs.folder, Path(plan.cwd)) as to:
                 here = moved(here, Path(plan.cwd), self.snapshot.copy(to, replaced=in_copy))
-                return [trace for name in names for trace in self.runs.several([Wish(here, name, role)], question)]
+                return [trace for name in names for trace in self.runs.several([RunRequest(here, name, role)], question)]
 
     @contextmanager
     def _changed(self, plan: Plan, name: str, texts: Mapping[str, str]) -> Iterator[tuple[Plan, dict[str, str]]]:

@@ -18,10 +18,10 @@ _WIDEST_WATCH = 20_000
 _OF_TWO_VALUES = ("draw", "argument")
 
 
-def look_closely(
+def capture_values(
     plan: Plan, first: Comparison, make: Callable[[Plan, str, int, str, Reason], list[Trace]], flow: Flow | None = None
 ) -> Comparison:  # fmt: skip
-    """Run twice more with all values around the difference kept; `make` and `flow` are those of a laboratory."""
+    """Run twice more with all values around the difference kept; `make` and `flow` are those of an experiment runner."""
     watch = first.watch
     # A file that one run leaves for the next is written at the end: a run that is cut short would not leave it.
     to_the_end = first.divergence is not None and bool(first.divergence.detail.files)
