@@ -14,7 +14,7 @@ import pytest
 from auditor import pipeline
 from auditor.errors import UsageError
 from auditor.pipeline.experiment_runner import ExperimentRunner
-from auditor.pipeline.fixes import Mending, is_committed, put_into, written
+from auditor.pipeline.patch_files import ChangedFiles, is_committed, put_into, written
 from auditor.pipeline.reruns import Reruns
 from auditor.plan import Plan
 from auditor.report.words.reasons import text_of
@@ -62,9 +62,11 @@ def commit(folder: Path) -> None:
         subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@example.org", *words], cwd=folder, check=True)
 
 
-def mending(folder: Path, *script: str, **files: str) -> Mending:
+def mending(folder: Path, *script: str, **files: str) -> ChangedFiles:
     """Changes of files of a folder, by their names without `.py`: the second text of each is to be `changed`."""
-    work = Mending(ExperimentRunner(Plan(script or ("train.py",), cwd=str(folder)), {}, Reruns(folder / "runs", pipeline.Silent()), []))
+    work = ChangedFiles(
+        ExperimentRunner(Plan(script or ("train.py",), cwd=str(folder)), {}, Reruns(folder / "runs", pipeline.Silent()), [])
+    )
     for name, old in files.items():
         work.texts[f"{name}.py"] = old, "changed\n"
     return work

@@ -34,9 +34,10 @@ from auditor.compare.arithmetic import compare_devices, divergence_of
 from auditor.compare.context import context
 from auditor.compare.environment import environment_differences
 from auditor.compare.evidence import evidence_at, refined
+from auditor.compare.files import differing_files
 from auditor.compare.foreign import Outside, handed_before, outside, reason_of
 from auditor.compare.mismatch import Mismatch, allocated_by, collectives_before, first_mismatch, maker_lane
-from auditor.compare.origin import DRAWN_FROM_OUTSIDE, differing_files, differing_streams, origin, own_stream
+from auditor.compare.origin import DRAWN_FROM_OUTSIDE, differing_streams, origin, own_stream
 from auditor.compare.pools import differing_tasks, in_pool
 from auditor.compare.reach import next_by_itself, reached, shows_nothing
 from auditor.compare.shadow import divergence_of_shadow, shadow_of

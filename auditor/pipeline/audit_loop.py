@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,15 +11,12 @@ import auditor
 from auditor import plugins
 from auditor.compare import Comparison
 from auditor.devices import Device
-from auditor.errors import UsageError
-from auditor.factors import Factor, plan_with
-from auditor.judge import read_baseline
+from auditor.errors import AuditError
+from auditor.factors import plan_with
 from auditor.launch import Snapshot, outcome, remove, why_nothing
 from auditor.pipeline.causes import Conclusion, explain
 from auditor.pipeline.concurrency import must_be_alone, ports_of
 from auditor.pipeline.devices import (
-    check_reference,
-    chosen_devices,
     compare_elsewhere,
     default_devices,
     devices_of,
@@ -35,8 +31,8 @@ from auditor.pipeline.folders import folder_for, snapshot_of
 from auditor.pipeline.frames import attach_frames
 from auditor.pipeline.recorder_check import check_recorder
 from auditor.pipeline.reruns import CACHES, Reruns, Silent
-from auditor.pipeline.rules import all_tolerances, finite_look, judge_into, rules_of
-from auditor.pipeline.validation import check_factors, check_script
+from auditor.pipeline.rules import Standards, finite_look, judge_into
+from auditor.pipeline.validation import check_options
 from auditor.pipeline.variation import explain_varied
 from auditor.pipeline.verdict import compared, conclude, why_not_whole
 from auditor.plan import AuditOptions, Plan, Selection
@@ -63,64 +59,64 @@ def audit(
     that show whether being recorded changed what the script does; `rules` chooses among the rules (default: all that are shipped).
     Raises `AuditError` if a rule is wrong, a run could not be made or nothing was recorded in it.
     """
-    screen = screen or Silent()
-    options = options or AuditOptions()
-    check_script(plan)
-    factors = plugins.factors()
-    check_factors(options.pin, options.vary)
-    if options.vary and not options.varies:
-        raise UsageError(
-            "nothing-varied", f"{options.vary[0]} is to be varied, and --effort {options.effort} varies nothing: leave one of them out"
-        )
-    chosen = chosen_devices(options.devices)
-    check_reference(options.shadow)
+    screen, options = screen or Silent(), options or AuditOptions()
+    chosen = check_options(plan, options)
     plan = on_first(plan, chosen)
-    usual = plan_with(plan, factors, options.pin, ())
-    selection = rules or Selection()
-    book = rules_of(selection)
-    tolerances = all_tolerances(selection.folders)
-    known = read_baseline(selection.baseline) if selection.baseline is not None else Counter()
+    standards = Standards.of(rules or Selection())
     folder = folder_for(keep, plan)
     runs = Reruns(folder, screen)
     snapshot = snapshot_of(plan, folder) if options.explains else None
     try:
-        a = runs.one(usual, "control-1", "control")
-        nothing = why_nothing(a)
+        usual = plan_with(plan, plugins.factors(), options.pin, ())
+        first = runs.one(usual, "control-1", "control")
+        nothing = why_nothing(first)
         if nothing is not None:
-            reason = Reason.of("error", slug=nothing.slug, message=nothing.message)
-            notes = [*filter(None, [wants_a_gpu(a)])]
-            return Audit(
-                verdict="inconclusive", script=list(plan.script), runs=[outcome(a)], reason=reason, notes=notes, version=auditor.__version__
-            )  # fmt: skip
-        controls = [a, *(runs.one(usual, f"control-{k}", "control") for k in range(2, options.runs + 1))]
+            return _inconclusive(plan, first, nothing)
+        controls = [first, *(runs.one(usual, f"control-{k}", "control") for k in range(2, options.runs + 1))]
         screen.say("comparing")
-        runner = _runner(plan, factors, runs, controls, options, snapshot)
-        comparison = _parted(controls, runner.flow, options.strict)
-        found = _explained(runner, comparison, options)
-        looked = finite_look(plan, a, book, runs) if options.explains else None
-        result = conclude(list(plan.script), runs.made, found.comparison, plan)
-        result.causes, result.search = found.causes, found.search if options.explains else None
-        result.notes += [*found.notes, *runs.notes, *filter(None, [wants_a_gpu(a)])]
-        _look_elsewhere(result, runner, chosen, options, tolerances)
+        runner = _runner(plan, runs, controls, options, snapshot)
+        result = _compared(runner, options)
+        looked = finite_look(plan, first, standards.rules, runs) if options.explains else None
+        _look_elsewhere(result, runner, chosen, options, standards.tolerances)
         screen.say("judging")
-        refuted = _refuted(result, runner)
-        judged = [rule for rule in book if rule.detector not in refuted]
-        judge_into(result, controls[:2], judged, selection, known, looked)
-        attach_explanations(result, book, runner.flow)
+        judge_into(result, controls[:2], standards, _refuted(result, runner), looked)
+        attach_explanations(result, standards.rules, runner.flow)
         attach_frames(result, plan.cwd)
         if options.fix or options.apply:
-            mend(result, runner, book, options.fix, options.apply)
+            mend(result, runner, standards.rules, options.fix, options.apply)
         if self_check:
-            # without us nobody ends the script after N steps
-            bare = runs.one(plan.with_level("off"), "bare", "check") if plan.steps is None else None
-            steps_only = runs.one(plan.with_level("steps"), "steps-only", "check")
-            check_recorder(result, a, controls[1], bare, steps_only)
+            _self_check(result, plan, runs, controls)
         result.runs = [_on_its_device(outcome(run), run) for run in runs.made]
         return result
     finally:
         remove(folder / CACHES)
         if snapshot is not None:
             remove(snapshot.folder)
+
+
+def _inconclusive(plan: Plan, run: Trace, nothing: AuditError) -> Audit:
+    """The audit of a script of which nothing was recorded."""
+    return Audit(
+        verdict="inconclusive", script=list(plan.script), runs=[outcome(run)], notes=[*filter(None, [wants_a_gpu(run)])],
+        reason=Reason.of("error", slug=nothing.slug, message=nothing.message), version=auditor.__version__,
+    )  # fmt: skip
+
+
+def _compared(runner: ExperimentRunner, options: AuditOptions) -> Audit:
+    """What the controls, and the reruns that explain them, come to."""
+    found = _explained(runner, _parted(runner.controls, runner.flow, options.strict), options)
+    result = conclude(list(runner.plan.script), runner.runs.made, found.comparison, runner.plan)
+    result.causes, result.search = found.causes, found.search if options.explains else None
+    result.notes += [*found.notes, *runner.runs.notes, *filter(None, [wants_a_gpu(runner.controls[0])])]
+    return result
+
+
+def _self_check(result: Audit, plan: Plan, runs: Reruns, controls: Sequence[Trace]) -> None:
+    """Add what two runs show that are recorded less, or not at all."""
+    # without us nobody ends the script after N steps
+    bare = runs.one(plan.with_level("off"), "bare", "check") if plan.steps is None else None
+    steps_only = runs.one(plan.with_level("steps"), "steps-only", "check")
+    check_recorder(result, controls[0], controls[1], bare, steps_only)
 
 
 def _look_elsewhere(
@@ -172,10 +168,9 @@ def _parted(controls: list[Trace], flow: Flow, strict: bool) -> Comparison:
     return next((one for one in comparisons if one.divergence is not None), comparisons[0])
 
 
-def _runner(
-    plan: Plan, factors: dict[str, Factor], runs: Reruns, controls: list[Trace], options: AuditOptions, snapshot: Snapshot | None
-) -> ExperimentRunner:
+def _runner(plan: Plan, runs: Reruns, controls: list[Trace], options: AuditOptions, snapshot: Snapshot | None) -> ExperimentRunner:
     """What reruns are made with; leftovers can be to blame only if the controls left something behind."""
+    factors = plugins.factors()
     left_out: dict[str, Reason] = {}
     changed: list[str] = []
     outputs: list[str] = []

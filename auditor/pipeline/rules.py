@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,6 +22,7 @@ from auditor.judge import (
     judge,
     load_rules,
     load_tolerances,
+    read_baseline,
     read_neighbour,
     without_baseline,
     write_baseline,
@@ -59,18 +61,31 @@ def one_rule(name: str, folders: Sequence[Path] = ()) -> RuleFile:
     return rules[name]
 
 
-def rules_of(selection: Selection) -> list[Rule]:
-    """The rules that the user has chosen."""
-    return chosen(all_rules(selection.folders), selection.select, selection.ignore)
+@dataclass(frozen=True)
+class Standards:
+    """What runs are judged by: the chosen rules, how far ops may be off, and the findings that the user has accepted."""
+
+    selection: Selection
+    rules: list[Rule]
+    tolerances: list[Tolerance]
+    known: Counter[str]
+
+    @classmethod
+    def of(cls, selection: Selection) -> Standards:
+        """Read what the user has chosen. Raises `UsageError` with every fault."""
+        rules = chosen(all_rules(selection.folders), selection.select, selection.ignore)
+        known = read_baseline(selection.baseline) if selection.baseline is not None else Counter[str]()
+        return cls(selection, rules, all_tolerances(selection.folders), known)
 
 
 def judge_into(
-    result: Audit, runs: Sequence[Trace], rules: Sequence[Rule], selection: Selection, known: Counter[str], looked: Trace | None
-) -> None:
+    result: Audit, runs: Sequence[Trace], standards: Standards, refuted: Collection[str], looked: Trace | None
+) -> None:  # fmt: skip
     """Add what the rules find in the first of the runs and the user has not accepted, and how often it wrote in place.
 
-    A baseline that is written has all of today's findings.
+    Of `refuted` detectors nothing is added. A baseline that is written has all of today's findings.
     """
+    rules, selection = [rule for rule in standards.rules if rule.detector not in refuted], standards.selection
     with ExitStack() as open_tables:
         tables = [open_tables.enter_context(Tables(run, looked=None if k else looked)) for k, run in enumerate(runs)]
         findings = accepted(judge(tables, rules, plugins.detectors()), tables[0], rules)
@@ -80,7 +95,7 @@ def judge_into(
         )
     if selection.write_baseline is not None:
         write_baseline(findings, selection.write_baseline)
-    result.findings = without_baseline(findings, known)
+    result.findings = without_baseline(findings, standards.known)
     result.coverage.in_place_writes, result.coverage.in_place_lines = written["writes"], written["lines"]
 
 

@@ -7,11 +7,12 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from auditor import plugins
+from auditor.devices import Device
 from auditor.errors import UsageError
 from auditor.factors import plan_with
-from auditor.pipeline.devices import chosen_devices, measured_on
+from auditor.pipeline.devices import check_reference, chosen_devices, measured_on
 from auditor.pipeline.rules import all_tolerances
-from auditor.plan import Plan
+from auditor.plan import AuditOptions, Plan
 
 
 def check_script(plan: Plan) -> None:
@@ -29,6 +30,19 @@ def check_script(plan: Plan) -> None:
     near = get_close_matches(Path(first).name, [p.name for p in path.parent.glob("*.py")] if path.parent.is_dir() else [], 1)
     hint = f"; did you mean {Path(first).parent / near[0]}?" if near else ""
     raise UsageError("no-such-script", f"there is no script {first} in {plan.cwd}{hint}")
+
+
+def check_options(plan: Plan, options: AuditOptions) -> tuple[Device, ...]:
+    """The devices that an audit is asked for; raises `UsageError` where it cannot be made as the user wants it."""
+    check_script(plan)
+    check_factors(options.pin, options.vary)
+    if options.vary and not options.varies:
+        raise UsageError(
+            "nothing-varied", f"{options.vary[0]} is to be varied, and --effort {options.effort} varies nothing: leave one of them out"
+        )
+    chosen = chosen_devices(options.devices)
+    check_reference(options.shadow)
+    return chosen
 
 
 def check_factors(pinned: Sequence[str], varied: Sequence[str]) -> None:
