@@ -14,8 +14,10 @@ import pytest
 from auditor import pipeline
 from auditor.errors import UsageError
 from auditor.pipeline.experiment_runner import ExperimentRunner
+from auditor.pipeline.factor_choice import FactorChoice
 from auditor.pipeline.patch_files import ChangedFiles, is_committed, put_into, written
 from auditor.pipeline.reruns import Reruns
+from auditor.pipeline.working_folder import WorkingFolder
 from auditor.plan import Plan
 from auditor.report.words.reasons import text_of
 from tests.processes import Ended, audited, bare, environment, kept, line_of, write
@@ -64,9 +66,9 @@ def commit(folder: Path) -> None:
 
 def mending(folder: Path, *script: str, **files: str) -> ChangedFiles:
     """Changes of files of a folder, by their names without `.py`: the second text of each is to be `changed`."""
-    work = ChangedFiles(
-        ExperimentRunner(Plan(script or ("train.py",), cwd=str(folder)), {}, Reruns(folder / "runs", pipeline.Silent()), [])
-    )
+    runs = Reruns(folder / "runs", pipeline.Silent())
+    plan = Plan(script or ("train.py",), cwd=str(folder))
+    work = ChangedFiles(ExperimentRunner.of(plan, FactorChoice({}), runs, [], WorkingFolder(runs.folder)))
     for name, old in files.items():
         work.texts[f"{name}.py"] = old, "changed\n"
     return work

@@ -26,6 +26,7 @@ from auditor.pipeline.devices import (
 )
 from auditor.pipeline.experiment_runner import ExperimentRunner
 from auditor.pipeline.explanations import attach_explanations
+from auditor.pipeline.factor_choice import FactorChoice
 from auditor.pipeline.fixes import mend
 from auditor.pipeline.folders import folder_for, snapshot_of
 from auditor.pipeline.frames import attach_frames
@@ -35,6 +36,7 @@ from auditor.pipeline.rules import Standards, finite_look, judge_into
 from auditor.pipeline.validation import check_options
 from auditor.pipeline.variation import explain_varied
 from auditor.pipeline.verdict import compared, conclude, why_not_whole
+from auditor.pipeline.working_folder import WorkingFolder
 from auditor.plan import AuditOptions, Plan, Selection
 from auditor.results import Audit, Reason, RunOutcome, Search
 from auditor.source import Flow
@@ -80,7 +82,7 @@ def audit(
         _look_elsewhere(result, runner, chosen, options, standards.tolerances)
         screen.say("judging")
         judge_into(result, controls[:2], standards, _refuted(result, runner), looked)
-        attach_explanations(result, standards.rules, runner.flow)
+        attach_explanations(result, standards.rules, runner.source.flow)
         attach_frames(result, plan.cwd)
         if options.fix or options.apply:
             mend(result, runner, standards.rules, options.fix, options.apply)
@@ -104,7 +106,7 @@ def _inconclusive(plan: Plan, run: Trace, nothing: AuditError) -> Audit:
 
 def _compared(runner: ExperimentRunner, options: AuditOptions) -> Audit:
     """What the controls, and the reruns that explain them, come to."""
-    found = _explained(runner, _parted(runner.controls, runner.flow, options.strict), options)
+    found = _explained(runner, _parted(runner.controls, runner.source.flow, options.strict), options)
     result = conclude(list(runner.plan.script), runner.runs.made, found.comparison, runner.plan)
     result.causes, result.search = found.causes, found.search if options.explains else None
     result.notes += [*found.notes, *runner.runs.notes, *filter(None, [wants_a_gpu(runner.controls[0])])]
@@ -185,7 +187,8 @@ def _runner(plan: Plan, runs: Reruns, controls: list[Trace], options: AuditOptio
     ports = sorted({words.split()[1] for words in ports_of(controls)}, key=int)
     if ports:
         runs.notes.append(Reason.of("same-ports", ports=[*ports]))
-    return ExperimentRunner(plan, factors, runs, controls, options.pin, snapshot, left_out, bool(changed), tuple(outputs), options.strict)
+    folder = WorkingFolder(runs.folder, snapshot, bool(changed), tuple(outputs))
+    return ExperimentRunner.of(plan, FactorChoice(factors, options.pin, left_out), runs, controls, folder, options.strict)
 
 
 def _explained(runner: ExperimentRunner, comparison: Comparison, options: AuditOptions) -> Conclusion:
@@ -195,8 +198,8 @@ def _explained(runner: ExperimentRunner, comparison: Comparison, options: AuditO
     whole = all(why_not_whole(control, runner.plan) is None for control in runner.controls)
     if not options.varies or not whole or any(control.meta.get("exit") for control in runner.controls):
         return Conclusion(comparison, [], Search(), [])
-    names = options.vary or tuple(name for name in runner.available if not runner.factors[name].entropy)
-    if not runner.outputs and not options.vary:
+    names = options.vary or tuple(name for name in runner.factors.available if not runner.factors[name].entropy)
+    if not runner.folder.outputs and not options.vary:
         names = tuple(name for name in names if not runner.factors[name].between_runs)  # the second control had what the first left
     runner.runs.screen.say(f"varied: {', '.join(names)}")
     found = explain_varied(runner, names, bool(options.vary))
@@ -215,5 +218,5 @@ def _refuted(result: Audit, runner: ExperimentRunner) -> set[str]:
     varied = {name for run in runner.runs.made if not run.meta.get("exit") for name in run.meta.get("varied") or ()}
     seen = {cause.factor for cause in result.causes}
     if any(one.kind == "uninitialized" for one in result.side):
-        seen |= {name for name, factor in runner.factors.items() if factor.signs.unwritten}
-    return {runner.factors[name].refutes for name in varied - seen if name in runner.factors}
+        seen |= {name for name, factor in runner.factors.all.items() if factor.signs.unwritten}
+    return {runner.factors[name].refutes for name in varied - seen if name in runner.factors.all}

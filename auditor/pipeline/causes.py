@@ -8,7 +8,9 @@ from typing import NamedTuple
 from auditor.compare import Comparison
 from auditor.experiment import Found, Trial, search
 from auditor.experiment import Search as State
-from auditor.pipeline.experiment_runner import ExperimentRunner, seen_at
+from auditor.pipeline.differences import seen_at
+from auditor.pipeline.experiment_runner import ExperimentRunner
+from auditor.pipeline.repetition import enough_runs, rate_of, repeated, runs_missing
 from auditor.pipeline.value_capture import capture_values, closer
 from auditor.pipeline.verdict import parting, rate
 from auditor.results import Cause, Intermittent, Reason, Search
@@ -36,22 +38,24 @@ def explain(runner: ExperimentRunner, comparison: Comparison) -> Conclusion:
     a, b = runner.controls[0], _differing(runner.controls, comparison)
     divergence = comparison.divergence
     looked = False
-    if comparison.watch is not None and divergence is not None and not runner.suspicion(divergence, a).founded:
-        comparison = capture_values(runner.plan_with(), comparison, runner.make, runner.flow)
+    if comparison.watch is not None and divergence is not None and not runner.differences.suspicion(divergence, a).founded:
+        comparison = capture_values(runner.plan_with(), comparison, runner.make, runner.source.flow)
         looked = True
     first_run = runner.runs.made[-1] if looked else a
     runner.intermittent = _intermittent(runner, comparison)
     first = runner.show(first_run, b, comparison)
     assert first is not None
-    along = {name: factor.along for name, factor in runner.factors.items()}
-    state = _settled(runner, lambda trials: search(runner.available, first, trials, runner.common, along))
+    along = {name: factor.along for name, factor in runner.factors.all.items()}
+    state = _settled(runner, lambda trials: search(runner.factors.available, first, trials, runner.factors.common, along))
     causes = [_cause(runner, found) for found in state.found]
     if not looked and comparison.watch is not None:
-        seen_again = [runner.shown(found.returned.seen) for found in state.found if found.returned and found.returned.seen]
+        seen_again = [runner.differences.of(found.returned.seen) for found in state.found if found.returned and found.returned.seen]
         better = next(filter(None, (closer(comparison, one.comparison) for one in seen_again)), None)
-        comparison = better or (capture_values(runner.plan_with(), comparison, runner.make, runner.flow) if not seen_again else comparison)
+        if better is None and not seen_again:
+            better = capture_values(runner.plan_with(), comparison, runner.make, runner.source.flow)
+        comparison = better or comparison
     if comparison.divergence is not None:
-        since = next((runner.often(found) for found in state.found if found.seen is first), None)
+        since = next((rate_of(runner, found) for found in state.found if found.seen is first), None)
         comparison.divergence.intermittent = runner.intermittent or since or comparison.divergence.intermittent
     return Conclusion(comparison, causes, summary(runner, state, pinned=_all_held(runner, state)), unfinished(runner, state))
 
@@ -63,14 +67,14 @@ def _differing(controls: list[Trace], comparison: Comparison) -> Trace:
 
 def _intermittent(runner: ExperimentRunner, comparison: Comparison) -> Intermittent | None:
     # where runs leave something behind, those of a look are the first and the second again
-    roles = ("control",) if runner.changed else ("control", "look")
+    roles = ("control",) if runner.folder.changed else ("control", "look")
     free = [trace for trace in runner.runs.made if trace.meta.get("role") in roles]
     if comparison.divergence is None:
         return None
     lane = comparison.divergence.lane
     drawn = comparison.divergence.kind == "draw"
     found = rate(free, lane, None if drawn else parting(runner.controls[0], _differing(runner.controls, comparison), lane))
-    if found is not None and runner.changed and found.groups[:1] == [[runner.controls[0].id]] and len(found.groups) == 2:
+    if found is not None and runner.folder.changed and found.groups[:1] == [[runner.controls[0].id]] and len(found.groups) == 2:
         return None  # each but the first found what the first left
     return found
 
@@ -80,10 +84,10 @@ def _settled(runner: ExperimentRunner, step: Callable[[list[Trial]], State]) -> 
     trials: list[Trial] = []
     while True:
         state = go(runner, step, trials)
-        weak = next((found for found in state.found if runner.runs_missing(found)), None)
+        weak = next((found for found in state.found if runs_missing(runner, found)), None)
         if weak is None or state.wanted is not None:
             return state
-        trials[trials.index(weak.held)] = runner.repeated(weak)
+        trials[trials.index(weak.held)] = repeated(runner, weak)
 
 
 def go(runner: ExperimentRunner, step: Callable[[list[Trial]], State], trials: list[Trial]) -> State:
@@ -97,8 +101,8 @@ def go(runner: ExperimentRunner, step: Callable[[list[Trial]], State], trials: l
 
 def _all_held(runner: ExperimentRunner, state: State) -> list[str]:
     """What "all" was: without what two runs have in common anyway, unless that was needed or did not help."""
-    needed = state.beyond is not None or any(found.factor in runner.common for found in state.found)
-    return [name for name in runner.available if name not in state.aside and (needed or name not in runner.common)]
+    needed = state.beyond is not None or any(found.factor in runner.factors.common for found in state.found)
+    return [name for name in runner.factors.available if name not in state.aside and (needed or name not in runner.factors.common)]
 
 
 def unfinished(runner: ExperimentRunner, state: State) -> list[Reason]:
@@ -110,10 +114,10 @@ def unfinished(runner: ExperimentRunner, state: State) -> list[Reason]:
 
 def summary(runner: ExperimentRunner, state: State, pinned: Sequence[str] = (), varied: Sequence[str] = ()) -> Search:
     """What was tried, as the audit keeps it."""
-    left_out = dict(runner.left_out) | {name: runner.why_aside(name) for name in state.aside}
+    left_out = dict(runner.factors.left_out) | {name: runner.why_aside(name) for name in state.aside}
     possible: list[Reason] = []
     if state.beyond is not None:
-        shown = runner.shown(state.beyond).divergence
+        shown = runner.differences.of(state.beyond).divergence
         possible.append(Reason.of("beyond-factors", file=shown.file, line=shown.line, index=shown.index, kind=shown.kind))
         if state.aside:
             possible.append(Reason.of("or-unbearable", factors=[*state.aside]))
@@ -123,16 +127,16 @@ def summary(runner: ExperimentRunner, state: State, pinned: Sequence[str] = (), 
 def _cause(runner: ExperimentRunner, found: Found) -> Cause:
     """A factor that was found, with its line and its proof."""
     factor = runner.factors[found.factor]
-    original = runner.shown(found.seen)
-    shown = runner.shown(found.returned.seen) if found.returned is not None and found.returned.seen is not None else original
-    place, doing = runner.entered_at(found.factor, shown)
-    enough = len(found.held.runs) >= runner.runs_needed(found)
+    original = runner.differences.of(found.seen)
+    shown = runner.differences.of(found.returned.seen) if found.returned is not None and found.returned.seen is not None else original
+    place, doing = runner.differences.entered_at(found.factor, shown)
+    enough = len(found.held.runs) >= enough_runs(runner, found)
     proved = found.returned is not None and enough
     reasons = [doing, Reason.of("factor-varies", why=factor.why)]
     if found.beside:
         reasons.append(Reason.of("also-pinned", factors=[*found.beside]))
     if not enough:
-        reasons.append(Reason.of("chance", runs=len(found.held.runs), needed=runner.runs_needed(found)))
+        reasons.append(Reason.of("chance", runs=len(found.held.runs), needed=enough_runs(runner, found)))
     elif found.returned is None:
         reasons.append(Reason.of("pinned-otherwise"))
     return Cause(

@@ -80,7 +80,7 @@ def _cured(work: ChangedFiles, cause: Cause, audit: Audit, rest: list[str]) -> P
     if text is None:
         return None
     here = cause.model_copy(update={"line": work.line(cause.file, cause.line)})
-    divergence = work.runner.difference_of(cause) or audit.divergence
+    divergence = work.runner.differences.of_cause(cause) or audit.divergence
     lane = divergence.lane if divergence is not None else "main"
     changes = work.runner.factors[cause.factor].fixes
     first = _leftover(work.runner, divergence, cause)
@@ -96,7 +96,7 @@ def _cured(work: ChangedFiles, cause: Cause, audit: Audit, rest: list[str]) -> P
             continue
         left = _difference(runs, work.runner.strict)
         if left is None:
-            there = [path for path in removed if work.runner.snapshot is not None and path in work.runner.snapshot.before]
+            there = [path for path in removed if work.runner.folder.had_before(path)]
             if there:
                 audit.notes.append(Reason.of("patch-removes", paths=[*there]))
             work.texts[cause.file] = work.texts[cause.file][0], new
@@ -162,7 +162,7 @@ def _tried(work: ChangedFiles, new: dict[str, str], held: list[str], cause: Caus
         plain = runner.make(runner.plan_with(), "fix", 1, "experiment", question, texts)
         return plain + runner.make(runner.plan_with(varied=[cause.factor]), f"fix-vary-{cause.factor}", 1, "experiment", question, texts)
     showed = [run for run in runner.runs.made if cause is not None and run.id in cause.proof and cause.factor in run.meta["pinned"]]
-    held = [name for name in held if name in runner.available]
+    held = [name for name in held if name in runner.factors.available]
     return runner.make(runner.plan_with(held), "fix", max(len(showed), 2), "experiment", question, texts)
 
 

@@ -7,11 +7,11 @@ from dataclasses import asdict
 from functools import partial
 
 from auditor.compare import Comparison, compare
-from auditor.diagnose import entered_at, entries_of
 from auditor.experiment import Found, Trial, search_varied
 from auditor.experiment import Search as State
 from auditor.pipeline.causes import Conclusion, explain, go, summary, unfinished
-from auditor.pipeline.experiment_runner import ExperimentRunner, seen_at
+from auditor.pipeline.differences import seen_at
+from auditor.pipeline.experiment_runner import ExperimentRunner
 from auditor.pipeline.rounding import Drift, decided_differently, drift_of_losses, drift_of_output, due
 from auditor.pipeline.verdict import compared
 from auditor.plan import Plan, Watch
@@ -35,11 +35,11 @@ def explain_varied(runner: ExperimentRunner, names: Sequence[str], asked: bool =
     comparison = Comparison(None)
     rounded: list[str] = []
     for numerical in (False, True):
-        some = [name for name in names if (name in runner.common) is numerical and name not in runner.left_out]
+        some = [name for name in names if (name in runner.factors.common) is numerical and name not in runner.factors.left_out]
         runner.whole = some
         trials: list[Trial] = []
         # another result of an op points to timing first; where numerics were varied it comes from these
-        chancy = {name for name, factor in runner.factors.items() if factor.entropy or (factor.intermittent and not numerical)}
+        chancy = {name for name, factor in runner.factors.all.items() if factor.entropy or (factor.intermittent and not numerical)}
         state = go(runner, partial(search_varied, some, chancy=chancy), trials)
         confirmed = {} if state.beyond is not None else {found.factor: _confirmed_by(runner, found) for found in state.found}
         if state.beyond is not None or None in confirmed.values():
@@ -58,8 +58,8 @@ def explain_varied(runner: ExperimentRunner, names: Sequence[str], asked: bool =
                 continue
             causes.append(_varied_cause(runner, found, confirmed[found.factor], drift))
             if not numerical and comparison.divergence is None:
-                comparison = runner.shown(found.seen).comparison
-    found_out = summary(runner, State(None, aside=tuple(aside)), varied=[name for name in names if name not in runner.left_out])
+                comparison = runner.differences.of(found.seen).comparison
+    found_out = summary(runner, State(None, aside=tuple(aside)), varied=[name for name in names if name not in runner.factors.left_out])
     found_out.rounded = rounded
     return Conclusion(comparison, causes, found_out, given_up)
 
@@ -78,7 +78,7 @@ def _matters(runner: ExperimentRunner, found: Found, drift: Drift | None) -> boo
 
 def _confirmed_by(runner: ExperimentRunner, found: Found) -> list[str] | None:
     """The name of one more run with a factor varied that differs as well, None if it does not; only rounding needs no such run."""
-    if runner.factors[found.factor].numerical and runner.shown(found.seen).divergence.kind == "kernel":
+    if runner.factors[found.factor].numerical and runner.differences.of(found.seen).divergence.kind == "kernel":
         return []
     (again,) = runner.make(runner.plan_with(varied=[found.factor]), f"vary-{found.factor}", 1, "experiment", Reason.of("differs-again"))
     seen = runner.show(runner.controls[0], again)
@@ -93,7 +93,7 @@ def _differing_further(runner: ExperimentRunner) -> Comparison | None:
         left -= len(more)
         runner.controls += more
         for trace in more:
-            comparison = compared(runner.controls[0], trace, runner.flow, runner.strict)
+            comparison = compared(runner.controls[0], trace, runner.source.flow, runner.strict)
             if comparison.divergence is not None:
                 return comparison
     return None
@@ -101,10 +101,8 @@ def _differing_further(runner: ExperimentRunner) -> Comparison | None:
 
 def _varied_cause(runner: ExperimentRunner, found: Found, confirmed: list[str] | None, drift: Drift | None) -> Cause:
     factor = runner.factors[found.factor]
-    shown = runner.shown(found.seen)
-    place, doing = entered_at(
-        runner.factors, found.factor, shown.divergence, entries_of(shown.run, shown.divergence.lane), runner.read, runner.files()
-    )
+    shown = runner.differences.of(found.seen)
+    place, doing = runner.differences.entered_at(found.factor, shown)
     others = found.returned.runs if found.returned is not None else ()
     reasons = _size(runner, found, drift) if factor.numerical else [doing, Reason.of("factor-varies", why=factor.why)]
     reasons += [] if confirmed is not None else [Reason.of("differed-once")]
@@ -118,7 +116,7 @@ def _varied_cause(runner: ExperimentRunner, found: Found, confirmed: list[str] |
 
 def _size(runner: ExperimentRunner, found: Found, drift: Drift | None) -> list[Reason]:
     """How large a numerical difference is: at the op that shows it first, and in the end."""
-    shown = runner.shown(found.seen)
+    shown = runner.differences.of(found.seen)
     divergence = shown.divergence
     watch = shown.comparison.watch
     at_most: float | None = None
