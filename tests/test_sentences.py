@@ -232,3 +232,10 @@ def test_a_sentence_of_an_earlier_version_is_kept() -> None:
 
 def test_braces_of_the_user_are_text() -> None:
     assert text_of(Reason.of("file-read", path="{0.__class__}.pt")) == "{0.__class__}.pt is read here"
+
+
+def test_what_a_reason_is_about_has_no_credentials() -> None:
+    reason = Reason.of("script-failed", error="ValueError: api_key='abcdefgh12345678'", status=1)
+    assert "abcdefgh12345678" not in reason.model_dump_json()
+    assert text_of(reason).startswith("the script failed in both runs alike: ValueError: api_key=")
+    assert text_of(reason).endswith("[script-failed]")
