@@ -24,8 +24,9 @@ from auditor.mend.edits import (
     name_for,
 )
 from auditor.mend.gradients import zeroed
+from auditor.mend.loader_seeds import workers
 from auditor.mend.order import batches_in_order, listings_sorted, results_in_order, sets_as_dicts, sets_sorted
-from auditor.mend.seeds import entropy, of_stream, varying_seed, workers
+from auditor.mend.seeds import entropy, of_stream, varying_seed
 from auditor.results import Cause
 from auditor.source import calls_in
 from auditor.source.code import Code, parsed
