@@ -3,8 +3,9 @@
 The user's process passes through this module, so it imports nothing; the names of the Python API are loaded when they
 are first asked for (PEP 562).
 
-`audit(Plan(("train.py",)), inquiry=Inquiry(...), rules=Selection(...))` returns an `Audit`: the plan says what to run and how to watch it,
-the inquiry how far to go after the two controls (closer looks, reruns that prove causes, patches), the selection which rules judge.
+`audit(Plan(("train.py",)), options=AuditOptions(...), rules=Selection(...))` returns an `Audit`: the plan says what to run and how to
+watch it, the options how far to go after the two controls (closer looks, reruns that prove causes, patches), the selection which rules
+judge.
 `match(f, g, *args)` calls two functions or modules and compares the values that they give to names.
 """
 
@@ -14,7 +15,7 @@ _LAZY = {
     "AuditError": "auditor.errors",
     "Audit": "auditor.results",
     "Divergence": "auditor.results",
-    "Inquiry": "auditor.plan",
+    "AuditOptions": "auditor.plan",
     "Plan": "auditor.plan",
     "Selection": "auditor.plan",
     "audit": "auditor.pipeline",
@@ -23,7 +24,7 @@ _LAZY = {
     "record": "auditor.pipeline",
 }
 
-__all__ = ["Audit", "AuditError", "Divergence", "Inquiry", "Plan", "Selection", "__version__", "audit", "diff", "match", "record"]
+__all__ = ["Audit", "AuditError", "AuditOptions", "Divergence", "Plan", "Selection", "__version__", "audit", "diff", "match", "record"]
 
 
 def __getattr__(name: str) -> object:

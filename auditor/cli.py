@@ -144,17 +144,17 @@ def run(
         outputs = {**config.outputs, **(outputs or {})}
         _check(fail_on, outputs, write_baseline)
         from auditor import pipeline, progress
-        from auditor.plan import Inquiry, Selection
+        from auditor.plan import AuditOptions, Selection
 
         strict = config.strict if strict is None else strict
-        inquiry = Inquiry(runs, _effort(effort), tuple(pin or ()), tuple(vary or ()), fix, apply, devices or "", shadow or "", strict)
+        options = AuditOptions(runs, _effort(effort), tuple(pin or ()), tuple(vary or ()), fix, apply, devices or "", shadow or "", strict)
         selection = Selection(
             folders=(*config.rules, *(rules or ())), select=tuple(select or config.select), ignore=tuple(ignore or config.ignore),
             baseline=baseline or (None if write_baseline else config.baseline), write_baseline=write_baseline,
         )  # fmt: skip
         screen = progress.screen()
         try:
-            audit = pipeline.audit(plan, out, screen, inquiry, self_check, selection)
+            audit = pipeline.audit(plan, out, screen, options, self_check, selection)
         finally:
             screen.close()
         screen.make_room()
@@ -202,7 +202,9 @@ def record(
         held = "".join(f", {', '.join(names)} {how}" for names, how in ((made.pinned, "pinned"), (made.varied, "varied")) if names)
         screen.say(f"recorded {made.ops:,} ops in {made.steps:,} steps ({made.seconds:.1f} s) in {out}{held}")
         if cut_short:
-            screen.say(cut_short)
+            from auditor.report.words.reasons import text_of
+
+            screen.say(text_of(cut_short))
             raise typer.Exit(2)
         if made.exit:
             screen.say(f"the script ended with {made.error or f'status {made.exit}'} [script-failed]")
@@ -324,7 +326,7 @@ def explain(
     """Say what a rule finds, why it matters, and what to do instead."""
     with plain_errors():
         from auditor import pipeline
-        from auditor.rulebook import print_rule
+        from auditor.pipeline.rulebook import print_rule
 
         found = pipeline.one_rule(rule, _folders(rules))
         with writing_to_stdout():
@@ -352,7 +354,7 @@ def factors() -> None:
     """Print the factors that can be pinned or varied, and whether they can be on this machine."""
     with plain_errors():
         from auditor import plugins
-        from auditor.rulebook import print_factors
+        from auditor.pipeline.rulebook import print_factors
 
         with writing_to_stdout():
             print_factors(plugins.factors().values(), sys.stdout)
@@ -363,7 +365,7 @@ def list_rules(rules: Rules = None) -> None:
     """Print the name, level, tags and title of each rule."""
     with plain_errors():
         from auditor import pipeline
-        from auditor.rulebook import print_rules
+        from auditor.pipeline.rulebook import print_rules
 
         found = pipeline.all_rules(_folders(rules))
         with writing_to_stdout():

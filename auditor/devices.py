@@ -95,6 +95,11 @@ def missing_instructions(device: Device) -> str | None:
     return f"this CPU has no {wanted}" if absent else None
 
 
+def not_found(device: Device, error: Exception) -> str:
+    """Why torch cannot use a device."""
+    return f"torch finds no {device.kind}:{device.index or 0} here ({str(error).splitlines()[0][:80]})"
+
+
 def _device(name: str) -> Device:
     kind, _, rest = name.lower().partition(":")
     if kind not in _KINDS:

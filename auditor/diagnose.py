@@ -13,14 +13,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from auditor.factors import Factor
-from auditor.results import Divergence, FileDifference, Place
+from auditor.results import Divergence, Kind, Place, Reason
 from auditor.source import Spot, calls, listings, unordered
+from auditor.trace.lanes import LaneKey
 from auditor.trace.reader import LaneTrace, Trace
 
 Factors = Mapping[str, Factor]
 
+#: What a factor says of listings among what it orders.
+_LISTING = "listing"
 #: Kind of a difference that a GPU's kernels made.
-_ON_CUDA = "kernel on cuda"
+_ON_CUDA = "kernel-on-cuda"
 
 
 class Entry(NamedTuple):
@@ -68,7 +71,7 @@ def suspicion(factors: Factors, divergence: Divergence, entries: Sequence[Entry]
 def _seen(factors: Factors, divergence: Divergence, entries: Sequence[Entry], read: Callable[[str], str]) -> Iterable[str]:
     """Factors for which something that was seen speaks, in the order in which to believe it."""
     detail = divergence.detail
-    in_worker = "worker" in divergence.lane
+    lane = LaneKey.parse(divergence.lane)
     origin = detail.origin
     if origin is not None:
         own = _factor_of(factors, origin.name)
@@ -82,31 +85,34 @@ def _seen(factors: Factors, divergence: Divergence, entries: Sequence[Entry], re
             yield own
             return
         if origin.shared:
-            yield "thread-timing"
-        if in_worker:
-            yield "worker-seed"
+            yield from (name for name, factor in factors.items() if factor.signs.shared_streams)
+        if lane.worker is not None:
+            yield from (name for name, factor in factors.items() if factor.signs.streams_of_workers)
         yield own
         yield from others
         return
     if divergence.kind == "uninitialized":
-        yield "uninitialized-memory"
-    if in_worker and divergence.kind in ("argument", "structure", "data", "data-order"):
-        yield "worker-timing"
-    elif "thread" in divergence.lane:
-        yield "thread-timing"
+        yield from (name for name, factor in factors.items() if factor.signs.unwritten)
+    yield from _of_lane(factors, lane, divergence.kind)
     yield from _fed(factors, divergence, entries, read)
-    yield from (_of_file(file) for file in detail.files)
+    yield from (name for file in detail.files for name, factor in factors.items() if file.what in factor.signs.files)
     yield from (_factor_of(factors, stream.name) for stream in detail.streams if stream.how != "setting")
     yield from _read_before(divergence, entries)
 
 
 def _factor_of(factors: Factors, stream: str) -> str:
     fitting = [(len(start), name) for name, factor in factors.items() for start in factor.streams if stream.startswith(start)]
-    return max(fitting, default=(0, "torch-seed"))[1]
+    return max(fitting)[1]
 
 
-def _of_file(file: FileDifference) -> str:
-    return "file-order" if file.reordered else "leftover-files"
+def _of_lane(factors: Factors, lane: LaneKey, kind: Kind) -> Iterable[str]:
+    """Factors that are suspected first in a lane of its role: that of a worker before that of a thread."""
+    for role, has in (("worker", lane.worker is not None), ("thread", lane.thread is not None)):
+        kinds = {name: factor.signs.lanes[role] for name, factor in factors.items() if role in factor.signs.lanes}
+        found = [name for name, some in kinds.items() if has and (not some or kind in some)]
+        if found:
+            return found
+    return []
 
 
 def _fed(factors: Factors, divergence: Divergence, entries: Sequence[Entry], read: Callable[[str], str]) -> Iterable[str]:
@@ -118,10 +124,9 @@ def _fed(factors: Factors, divergence: Divergence, entries: Sequence[Entry], rea
     read_by = {entry.factor for entry in entries}
     asked = [factor for name, factor in factors.items() if not entries or not factor.each_call or name in read_by]
     found = [(spot, factor.name) for factor in asked for spot in _feeding(factor, source, line)]
-    found += [(spot, "file-order") for spot in listings(source, line) if spot.feeds]
-    for spot in unordered(source, line):
-        if spot.feeds:
-            found += [(spot, name) for name in (("address-layout",) if spot.what == "id" else ("hash-seed", "address-layout"))]
+    ordering = sorted((factor for factor in factors.values() if factor.signs.orders), key=lambda factor: factor.order)
+    spots = [(spot, _LISTING) for spot in listings(source, line)] + [(spot, spot.what) for spot in unordered(source, line)]
+    found += [(spot, factor.name) for spot, what in spots if spot.feeds for factor in ordering if what in factor.signs.orders]
     yield from (factor for _, factor in sorted(found, key=lambda one: abs(one[0].line - line)))
 
 
@@ -143,46 +148,43 @@ def _read_before(divergence: Divergence, entries: Sequence[Entry]) -> Iterable[s
 
 def entered_at(
     factors: Factors, name: str, divergence: Divergence, entries: Sequence[Entry], read: Callable[[str], str], others: Sequence[str] = ()
-) -> tuple[Place, str]:  # fmt: skip
-    """The line where the factor of this name entered that was shown to make this difference, and what is done there, in half a sentence.
+) -> tuple[Place, Reason]:  # fmt: skip
+    """The line where the factor of this name entered that was shown to make this difference, and what is done there.
 
     `others` are further files of the user's, in which a set may be iterated over.
     """
     factor, detail = factors[name], divergence.detail
     here = _here(divergence)
-    if name in ("hash-seed", "address-layout", "file-order"):
-        found = _in_source(name, here, read, others)
+    if factor.signs.orders:
+        found = _in_source(factor, here, read, others)
         if found is not None:
             return found
-    if name in ("file-order", "leftover-files"):
-        listed = [file for file in detail.files if _of_file(file) == name and file.file]
-        if listed:
-            doing = "is listed" if listed[0].op == "list" else "is read"
-            return _place(listed[0].file, listed[0].line, read), f"{listed[0].path} {doing} here"
-    if name == "uninitialized-memory" and detail.allocated is not None and detail.allocated.file:
-        return detail.allocated, "the memory is made here"
+    listed = [file for file in detail.files if file.what in factor.signs.files and file.file]
+    if listed:
+        doing = Reason.of("folder-listed" if listed[0].op == "list" else "file-read", path=listed[0].path)
+        return _place(listed[0].file, listed[0].line, read), doing
+    if factor.signs.unwritten and detail.allocated is not None and detail.allocated.file:
+        return detail.allocated, Reason.of("memory-made")
     entry = _entry(factor, divergence, entries, read)
     if entry is not None:
-        return Place(file=entry.file, line=entry.line, code=entry.code), f"{entry.function} is {_asked(entry.function)} here"
+        return Place(file=entry.file, line=entry.line, code=entry.code), Reason.of("function-called", function=entry.function)
     if factor.calls and here.file is not None and here.line is not None:
         spots = _feeding(factor, read(here.file), here.line)
         if spots:
-            return _place(here.file, spots[0].line, read), f"{spots[0].what} is called here"
+            return _place(here.file, spots[0].line, read), Reason.of("function-called", function=spots[0].what)
     stream = next(
         (one for one in detail.streams if one.how != "setting" and one.line is not None and _factor_of(factors, one.name) == name), None
     )
     if stream is not None and (detail.origin is None or _factor_of(factors, detail.origin.name) != name):
-        return _place(stream.file, stream.line, read), f"{stream.function} here"
+        return _place(stream.file, stream.line, read), Reason.of("stream-touched", function=stream.function)
     if factor.numerical and detail.forward is not None:
-        return detail.forward, f"{divergence.op} comes from here"
+        return detail.forward, Reason.of("op-from-forward", op=divergence.op)
     if detail.raised is not None:
-        return here, "it fails here"
+        return here, Reason.of("script-fails")
     drawn = detail.origin is not None and detail.origin.how == "draw"
-    return here, f"{divergence.op} {'draws' if drawn else 'is called'} here" if divergence.op != "external" else "a tensor is made here"
-
-
-def _asked(function: str) -> str:
-    return "read" if " " in function else "called"  # a variable of the environment, with its name
+    if divergence.op == "external":
+        return here, Reason.of("tensor-made")
+    return here, Reason.of("op-draws" if drawn else "op-called", op=divergence.op)
 
 
 def _entry(factor: Factor, divergence: Divergence, entries: Sequence[Entry], read: Callable[[str], str]) -> Entry | None:
@@ -198,20 +200,20 @@ def _entry(factor: Factor, divergence: Divergence, entries: Sequence[Entry], rea
     return before[-1]
 
 
-def _in_source(factor: str, here: Place, read: Callable[[str], str], others: Sequence[str]) -> tuple[Place, str] | None:
+def _in_source(factor: Factor, here: Place, read: Callable[[str], str], others: Sequence[str]) -> tuple[Place, Reason] | None:
     """Where the source iterates over what has no order: what feeds the line, or the only such place of all files."""
-    what: Callable[[str, int], list[Spot]] = listings if factor == "file-order" else unordered
-    done = "is listed here" if factor == "file-order" else "is ordered here"
+    lists = _LISTING in factor.signs.orders
+    what: Callable[[str, int], list[Spot]] = listings if lists else unordered
     if here.file is None or here.line is None:
         return None
     spots = what(read(here.file), here.line)
-    fitting = [spot for spot in spots if factor != "hash-seed" or spot.what != "id"]
+    fitting = [spot for spot in spots if lists or spot.what in factor.signs.orders]
     if fitting and (fitting[0].feeds or len(fitting) == 1):
-        return _place(here.file, fitting[0].line, read), f"{fitting[0].text} {done}"
+        return _place(here.file, fitting[0].line, read), Reason.of("code-listed" if lists else "code-ordered", code=fitting[0].text)
     elsewhere = [(file, spot) for file in others if file != here.file for spot in what(read(file), 1 << 30)]
     if not fitting and len(elsewhere) == 1:
         file, spot = elsewhere[0]
-        return _place(file, spot.line, read), f"{spot.text} {done}"
+        return _place(file, spot.line, read), Reason.of("code-listed" if lists else "code-ordered", code=spot.text)
     return None
 
 

@@ -19,6 +19,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
 
+from auditor.results import Reason
+
 Purpose = Literal["holds", "fails", "returns", "varies"]
 
 #: Suspects that are tried alone before all factors are tried together.
@@ -52,7 +54,7 @@ class Wanted:
 
     factors: frozenset[str]
     purpose: Purpose
-    why: str
+    question: Reason
     around: Seen | None = None
 
 
@@ -110,10 +112,10 @@ class _Known:
     found: list[Found] = field(default_factory=list)
     aside: list[str] = field(default_factory=list)
 
-    def of(self, factors: Iterable[str], purpose: Purpose, why: str, around: Seen | None = None) -> Trial:
+    def of(self, factors: Iterable[str], purpose: Purpose, question: Reason, around: Seen | None = None) -> Trial:
         key = frozenset(factors), purpose
         if key not in self.trials:
-            raise _Open(Wanted(*key, why, around))
+            raise _Open(Wanted(*key, question, around))
         return self.trials[key]
 
     @property
@@ -180,7 +182,7 @@ def _suspect(known: _Known, factors: list[str], current: Seen) -> Trial | None:
     for name in suspects[:_SUSPECTS]:
         if name in known.aside:
             continue
-        trial = known.of([*known.names, name], "holds", f"is it {name}", current)
+        trial = known.of([*known.names, name], "holds", Reason.of("is-it", factor=name), current)
         if trial.failed:
             known.aside.append(name)
         elif _gone(current, trial.seen):
@@ -202,7 +204,7 @@ def _any(known: _Known, factors: list[str], enough: list[str], current: Seen) ->
         return None, everything
     for name in _smallest(left, partial(_makes_go, known, current)):
         known.found.append(Found(name, current, trial))
-    trial = known.of(known.names, "holds", "do they suffice", current) if len(known.names) < len(everything) else trial
+    trial = known.of(known.names, "holds", Reason.of("do-they-suffice"), current) if len(known.names) < len(everything) else trial
     start = len(known.found) - sum(found.seen is current for found in known.found)
     known.found[start:] = [replace(found, held=trial) for found in known.found[start:]]
     return trial, everything
@@ -212,7 +214,7 @@ def _all(known: _Known, everything: list[str]) -> Trial:
     """Pin all factors except those that break the script."""
     while True:
         rest = [name for name in everything if name not in known.aside]
-        trial = known.of(rest, "holds", "is it any of them")
+        trial = known.of(rest, "holds", Reason.of("is-it-any"))
         if not trial.failed or not rest:
             return trial
         known.aside += _unbearable(known, rest, trial, "fails")
@@ -222,30 +224,30 @@ def _unbearable(known: _Known, names: list[str], failed: Trial, purpose: Purpose
     """A smallest set of factors that breaks the script; a blamed factor alone, if a trial confirms it."""
 
     def fails(some: list[str]) -> bool:
-        return known.of(some, purpose, "which of them can the script not bear").failed
+        return known.of(some, purpose, Reason.of("which-fails")).failed
 
     blamed = [name for name in failed.blamed if name in names][:_SUSPECTS]
     return next(([name] for name in blamed if fails([name])), []) or _smallest(names, fails)
 
 
 def _makes_go(known: _Known, current: Seen, names: list[str]) -> bool:
-    trial = known.of([*known.names, *names], "holds", "which of them is it", current)
+    trial = known.of([*known.names, *names], "holds", Reason.of("which-is-it"), current)
     return not trial.failed and _gone(current, trial.seen)
 
 
 def _returns(known: _Known, rest: list[str], found: Found) -> Found:
     """Let the factor alone go and hold the rest; if that brings nothing back, let its fellow suspects go with it."""
-    trial = known.of(rest, "returns", f"does it come back with {found.factor} alone let go", found.seen)
+    trial = known.of(rest, "returns", Reason.of("comes-back", factors=[found.factor]), found.seen)
     while trial.failed and rest:
         known.aside += _unbearable(known, rest, trial, "fails")
         rest = [name for name in rest if name not in known.aside]
-        trial = known.of(rest, "returns", f"does it come back with {found.factor} alone let go", found.seen)
+        trial = known.of(rest, "returns", Reason.of("comes-back", factors=[found.factor]), found.seen)
     if trial.seen is not None and not trial.failed:
         return replace(found, returned=trial)
     beside = [name for name in found.seen.suspects if name in rest and name not in known.names]
     if beside:
-        why = f"does it come back with {' and '.join([found.factor, *beside])} let go"
-        together = known.of([name for name in rest if name not in beside], "returns", why, found.seen)
+        question = Reason.of("comes-back", factors=[found.factor, *beside])
+        together = known.of([name for name in rest if name not in beside], "returns", question, found.seen)
         if together.seen is not None and not together.failed:
             return replace(found, returned=together, beside=tuple(beside))
     return found
@@ -257,7 +259,7 @@ def _varied(known: _Known, factors: list[str], chancy: Collection[str]) -> Seen 
         rest = [name for name in factors if name not in known.names and name not in known.aside]
         if not rest:
             return None
-        everything = known.of(rest, "varies", "does any of them make a difference")
+        everything = known.of(rest, "varies", Reason.of("any-difference"))
         if everything.failed:
             known.aside += _unbearable(known, rest, everything, "varies")
             continue
@@ -271,7 +273,7 @@ def _varied(known: _Known, factors: list[str], chancy: Collection[str]) -> Seen 
         does = partial(_makes_differ, known, current, chancy)
         names = next(([name] for name in suspects if does([name])), [])
         names = names or _smallest(sorted(rest, key=partial(_rank, seen=current)), does)
-        trial = known.of(names, "varies", "which of them is it", current)
+        trial = known.of(names, "varies", Reason.of("which-is-it"), current)
         known.found += [Found(name, trial.seen or current, trial) for name in names]
 
 
@@ -282,7 +284,7 @@ def _is_by_chance(trial: Trial, chancy: Collection[str]) -> bool:
 
 
 def _makes_differ(known: _Known, current: Seen, chancy: Collection[str], names: list[str]) -> bool:
-    trial = known.of(names, "varies", "which of them is it", current)
+    trial = known.of(names, "varies", Reason.of("which-is-it"), current)
     return trial.seen is not None and not trial.failed and not _is_by_chance(trial, chancy)
 
 

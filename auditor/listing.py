@@ -70,7 +70,10 @@ def listing(
             events, matching = _of_lane(records, step, op, phase, file, kinds, limit - len(found))
             found += events
             total += matching
-    return Listing(found, total - len(found), f"{trace.id} {trace.unfinished}" if trace.unfinished else None)
+    return Listing(found, total - len(found), f"{trace.id} {_UNFINISHED[trace.unfinished]}" if trace.unfinished else None)
+
+
+_UNFINISHED = {"still-going": "is still running", "unfinished": "has no end: repro-audit was killed before the script ended"}
 
 
 def _check_known(what: str, given: str, known: tuple[str, ...], where: str = "") -> None:

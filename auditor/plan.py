@@ -208,7 +208,7 @@ class Selection:
 
 
 @dataclass(frozen=True)
-class Inquiry:
+class AuditOptions:
     """How far an audit goes. `runs`: controls.
 
     `effort`: `compare` makes no run beside these; `explain` looks closely at a difference and searches for what makes it, and leaves it at

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from auditor.redaction import redacted, redacted_words
 
@@ -27,6 +27,38 @@ class Model(BaseModel):
     model_config = ConfigDict(extra="allow")
 
 
+#: What a reason is about: names, numbers, places; never a sentence.
+Parameter = bool | int | float | _Said | list[_Said | int | None] | None
+
+
+class Reason(BaseModel):
+    """A fact by its slug and what it is about; `report.words.reasons` makes the sentence of it.
+
+    A rendered `text` is no part of it, and is not read back. A sentence in its place is that of an audit of an earlier version.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    slug: str
+    parameters: dict[str, Parameter] = {}
+
+    @classmethod
+    def of(cls, slug: str, /, **parameters: Parameter) -> Reason:
+        """The reason with this slug."""
+        return cls(slug=slug, parameters=parameters)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_a_sentence(cls, value: Any) -> Any:
+        return {"slug": "as-written", "parameters": {"text": value}} if isinstance(value, str) else value
+
+
+def _listed(value: Any) -> Any:
+    return ([value] if value else []) if isinstance(value, str) else value
+
+
+#: Reasons that make one sentence together.
+Reasons = Annotated[list[Reason], BeforeValidator(_listed)]
 Role = Literal["control", "experiment", "look", "check", "kept", "device", "program"]
 
 
@@ -64,7 +96,7 @@ class OpLine(Place):
     phase: str = ""
     step: int | None = None
     differs: bool = False
-    note: str = ""
+    note: Reason | None = None
 
 
 class Difference(Model):
@@ -88,7 +120,7 @@ class Difference(Model):
     b: str | None = None
     rows_permuted: bool = False
     never_written: bool = Field(False, description="every differing element still holds what its memory was born with")
-    note: str = ""
+    note: Reason | None = None
 
 
 class Evidence(Model):
@@ -97,7 +129,7 @@ class Evidence(Model):
     runs: list[str] = []
     inputs: list[Difference] = []
     outputs: list[Difference] = []
-    sentence: str = ""
+    reasons: Reasons = []
 
 
 class Stream(Model):
@@ -106,7 +138,6 @@ class Stream(Model):
     name: str
     how: Literal["draw", "seed", "setting"] = Field(description="what was done there")
     function: str | None = Field(None, description="by which function")
-    what: str = Field("", description="both in words")
     a: str | None = None
     b: str | None = None
     file: str | None = None
@@ -115,13 +146,16 @@ class Stream(Model):
     shared: bool = Field(False, description="several threads draw from it, and did so in another order")
 
 
+#: `other-order`: a folder has as many names, perhaps the same ones.
+WhatOfFile = Literal["other-content", "other-names", "other-order", "one-run-only"]
+
+
 class FileDifference(Model):
     """A file that both runs opened, or a folder that both listed, and that did not hold the same; and the line that did so."""
 
     path: str
     op: str
-    what: str
-    reordered: bool = Field(False, description="the folder has as many names, perhaps the same in another order")
+    what: WhatOfFile
     file: str | None = None
     line: int | None = None
 
@@ -163,6 +197,10 @@ class Detail(Model):
     forward: Place | None = Field(None, description="for a backward op: the line of its forward op")
 
 
+#: The op of a divergence at which one run had ended.
+END = "end-of-run"
+
+
 class Divergence(Model):
     """The first difference between two runs, and what it is."""
 
@@ -180,7 +218,7 @@ class Divergence(Model):
     code: str | None = None
     intermittent: Intermittent | None = None
     reaches: list[Reach] = Field([], description="what the differences between the two runs reach; empty: not known")
-    sentence: str = ""
+    reasons: Reasons = Field([], description="what is not the same, and how")
     detail: Detail = Detail()
     around: list[tuple[int, str]] = Field([], description="the line with those around it, each with its number; empty: not known")
 
@@ -215,7 +253,7 @@ class Cause(Place):
     proved: bool
     kind: Kind
     grade: Literal["logical", "numerical"] = Field("logical", description="numerical: only rounding is not the same")
-    message: str
+    reasons: Reasons = Field([], description="what the factor does here, and what is to be said for and against it")
     fix: str | None = Field(None, description="what to change, in words")
     because: str = Field("", description="why the runs differ, in half a sentence")
     proof: list[str] = []
@@ -232,9 +270,9 @@ class Search(Model):
     pinned: list[str] = Field([], description="factors that were held still when all were")
     varied: list[str] = Field([], description="factors that were made another than usual, because the controls agree")
     rounded: list[str] = Field([], description="of the varied ones, those that change how results are rounded, and nothing beyond that")
-    left_out: dict[str, str] = Field({}, description="factors that took no part, and why")
+    left_out: dict[str, Reason] = Field({}, description="factors that took no part, and why")
     beyond: bool = Field(False, description="the runs differ even with all factors held still")
-    sentence: str = Field("", description="what remains possible")
+    possible: Reasons = Field([], description="what remains possible")
 
 
 class Finding(Model):
@@ -258,7 +296,7 @@ class Finding(Model):
 class Lost(Model):
     """Something that the recorder knows it did not see."""
 
-    what: str
+    what: Reason
     count: int = 1
     lane: str | None = None
     run: str | None = None
@@ -324,7 +362,11 @@ class DeviceComparison(Model):
     end: float | None = Field(None, description="how far the parameters are apart at the end")
     unmeasured: dict[str, int] = Field({}, description="ops whose own error is not known, and how often they ran")
     other: Divergence | None = Field(None, description="the first difference that is not arithmetic: data, a draw, which ops were done")
-    sentence: str = ""
+    differs_from: OpLine | None = Field(None, description="the first op whose result differs; null: none does")
+    loss: float | None = Field(None, description="how far the last losses are apart")
+    holds_parameters: bool = Field(False, description="an optimizer holds parameters, so that `end` is about them")
+    not_finite_from: int | None = Field(None, description="the op from which on losses are not finite")
+    growth: tuple[float, float] | None = Field(None, description="of the difference, where it is inherited: at the beginning, at the end")
 
 
 class Shadowed(Model):
@@ -336,7 +378,7 @@ class Shadowed(Model):
     first: OpError | None = Field(None, description="the first op that was off by more than the rules allow")
     most: list[OpError] = Field([], description="the ops that were off most")
     unmeasured: dict[str, int] = Field({}, description="ops that were not recomputed and why, and how often they ran")
-    sentence: str = ""
+    lines_off: int = Field(0, description="lines with such ops")
 
 
 class Relation(Model):
@@ -474,7 +516,7 @@ class Audit(Model):
     provenance: Provenance | None = None
     environment: list[EnvironmentDifference] = []
     coverage: Coverage = Coverage()
-    notes: list[str] = []
+    notes: list[Reason] = []
     failure: Failure | None = Field(None, description="for `inconclusive`: how the script failed in both runs alike, if it did")
-    reason: _Said | None = Field(None, description="for `inconclusive`: why, with a slug in brackets")
+    reason: Reason | None = Field(None, description="for `inconclusive`: why")
     version: str = ""

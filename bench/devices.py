@@ -222,7 +222,7 @@ def silent(bench: Bench, programs: Sequence[tuple[str, str, int]], devices: Sequ
                 "program": program[0], "dtype": program[1], "device": device.name, "aligned": found.aligned,
                 "otherwise": found.unaligned, "unmeasured": sum(found.unmeasured.values()), "of": found.unmeasured, "end": found.end,
                 **_worst(first, other), "first": found.first and f"{found.first.op} at {found.first.file}:{found.first.line}",
-                "other": found.other and found.other.sentence, "above": sum(value > 1 for value in known),
+                "other": found.other and [one.slug for one in found.other.reasons], "above": sum(value > 1 for value in known),
                 "tenths": [sum(k / 10 < value <= (k + 1) / 10 for value in known) for k in range(10)],
             }  # fmt: skip
 

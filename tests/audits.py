@@ -33,6 +33,7 @@ from auditor.results import (
     Printed,
     PrintedMetric,
     Provenance,
+    Reason,
     Relation,
     Revision,
     RuleText,
@@ -49,7 +50,8 @@ PINNED = [
     "worker-seed", "worker-timing", "thread-timing", "address-layout", "uninitialized-memory", "threads", "cpu-isa", "environment",
 ]  # fmt: skip
 VARIED = ["hash-seed", "file-order", "leftover-files", "uninitialized-memory", "threads", "cpu-isa", "environment"]
-NO_CUDA = dict.fromkeys(("cuda-seed", "cudnn-benchmark", "tf32"), "there is no CUDA device here")
+LARGE = Reason.of("unavailable", why="the folder has more than 20,000 entries")
+NO_CUDA = dict.fromkeys(("cuda-seed", "cudnn-benchmark", "tf32"), Reason.of("unavailable", why="there is no CUDA device here"))
 
 
 def cause(factor: str, **facts: Any) -> Cause:
@@ -60,7 +62,7 @@ def cause(factor: str, **facts: Any) -> Cause:
 def draw_in_setup() -> Audit:
     """A model built before anything is seeded: the op that diverges is the root cause itself."""
     line = {"file": "lstm_unseeded.py", "line": 12, "code": "x = torch.randn(10, 1, 5)"}
-    sentence = "the random stream that it draws from was in another state"
+    reasons = [Reason.of("other-stream-state")]
     return Audit(
         verdict="diverged",
         script=["lstm_unseeded.py"],
@@ -74,7 +76,7 @@ def draw_in_setup() -> Audit:
             phase="setup",
             op="aten.randn.default",
             function="<module>",
-            sentence=sentence,
+            reasons=reasons,
             **line,
             detail=Detail(
                 carriers=[
@@ -101,14 +103,13 @@ def draw_in_setup() -> Audit:
                             b="0.77359045",
                         )
                     ],
-                    sentence=sentence,
+                    reasons=reasons,
                 ),
                 streams=[
                     Stream(
                         name="torch-cpu",
                         how="draw",
                         function="aten.randn.default",
-                        what="draw by aten.randn.default",
                         file="lstm_unseeded.py",
                         line=12,
                     )
@@ -135,7 +136,7 @@ def seed_from_the_clock() -> Audit:
         step=0,
         phase="setup",
         op="torch.manual_seed",
-        sentence="the stream torch-cpu was seeded with 334433327 in one run and with 729740183 in the other",
+        reasons=[Reason.of("other-seed", stream="torch-cpu", a="334433327", b="729740183")],
         **seed,
         detail=Detail(
             origin=Stream(name="torch-cpu", how="seed", function="torch.manual_seed", a="334433327", b="729740183"),
@@ -148,15 +149,14 @@ def seed_from_the_clock() -> Audit:
                     name="torch-cpu",
                     how="seed",
                     function="torch.manual_seed",
-                    what="seed by torch.manual_seed",
                     a="334433327",
                     b="729740183",
                     file="clock_seed.py",
                     line=13,
                 ),
-                Stream(name="torch.backends.cudnn.benchmark", how="setting", what="setting", a="False", b="True"),
+                Stream(name="torch.backends.cudnn.benchmark", how="setting", a="False", b="True"),
             ],
-            files=[FileDifference(path="data/train.bin", op="read", what="other content", file="clock_seed.py", line=11)],
+            files=[FileDifference(path="data/train.bin", op="read", what="other-content", file="clock_seed.py", line=11)],
         ),
     )
     audit.causes = [
@@ -166,11 +166,11 @@ def seed_from_the_clock() -> Audit:
             kind="draw",
             file="clock_seed.py",
             line=13,
-            message="the seed is taken from the time of day",
+            reasons="the seed is taken from the time of day",
             fix="torch.manual_seed(0)",
             proof=["control-1", "control-2", "pin-clock-1", "pin-clock-2"],
         ),
-        cause(factor="threads", proved=False, kind="kernel", message="the runs with one thread were ended by --timeout"),
+        cause(factor="threads", proved=False, kind="kernel", reasons="the runs with one thread were ended by --timeout"),
     ]
     audit.findings = [
         Finding(
@@ -246,11 +246,11 @@ def kernel_in_backward() -> Audit:
             function="Trainer.step",
             code=code,
             intermittent=Intermittent(differing=5, pairs=6, groups=[["control-1", "look-2"], ["control-2"], ["look-1"]]),
-            sentence="all inputs are the same, byte for byte, and the result is not",
+            reasons=[Reason.of("other-result")],
             detail=Detail(
                 before=[
                     _op(4809, "aten.native_layer_norm_backward.default", "encoder/train.py", 31, code, "backward", 3),
-                    _op(4810, "aten.empty.memory_format", "encoder/train.py", 31, code, "backward", 3, note="not read"),
+                    _op(4810, "aten.empty.memory_format", "encoder/train.py", 31, code, "backward", 3, note=Reason.of("values-not-kept")),
                     _op(4811, "aten.zeros.default", "encoder/train.py", 31, code, "backward", 3),
                 ],
                 carriers=[
@@ -299,7 +299,7 @@ def kernel_in_backward() -> Audit:
                             b="-0.00024792552",
                         )
                     ],
-                    sentence="all inputs are the same, byte for byte, and the result is not",
+                    reasons=[Reason.of("other-result")],
                 ),
                 forward=Place(file="encoder/model.py", line=77, code="tokens = self.embedding(batch)"),
             ),
@@ -309,19 +309,19 @@ def kernel_in_backward() -> Audit:
             ops=48_120,
             lost=[
                 Lost(
-                    what="module paths, and ops inside compiled code: torch.compile was used",
+                    what=Reason.of("recorder-lost", what="module paths, and ops inside compiled code: torch.compile was used"),
                     lane="main",
                     run="control-1",
                 ),
                 Lost(
-                    what="aten.masked_fill.Tensor: under any mode torch takes another formula",
+                    what=Reason.of("other-formula", op="aten.masked_fill.Tensor"),
                     count=12,
                     lane="thread 1",
                 ),
-                Lost(what="aten.masked_fill.Tensor: under any mode torch takes another formula", count=9, lane="thread 2"),
+                Lost(what=Reason.of("other-formula", op="aten.masked_fill.Tensor"), count=9, lane="thread 2"),
             ],
         ),
-        notes=["the fault moves: the controls differ first at op 4812, the second look at op 5120"],
+        notes=[Reason.of("fault-moves", first=4812, closer=5120)],
         version="0.1.0",
     )
 
@@ -355,7 +355,7 @@ def data_order() -> Audit:
         line=19,
         function="<module>",
         code=code,
-        sentence="the same rows came in in another order",
+        reasons=[Reason.of("other-row-order")],
         detail=Detail(
             carriers=[_op(2, "aten.pow.Tensor_Scalar", "batch_order.py", 20, "y = x.square().sum(dim=1, keepdim=True)")],
             differing_ops=192,
@@ -406,8 +406,8 @@ def argument() -> Audit:
                 b={**side, "args": f'{start}"train",false]', "numbers": "0.25", "out": '[["uint8",[5],[2],"cpu"]]', "phase": "forward"},
                 evidence=Evidence(
                     inputs=[Difference(slot=f"in{k}", dtype="float16", shape=[], differs=k > 7, of=1) for k in range(20)],
-                    outputs=[Difference(slot="out0", dtype="uint8", shape=[4], differs=True, of=4, note="known by digest only")],
-                    sentence="the values were too many to keep",
+                    outputs=[Difference(slot="out0", dtype="uint8", shape=[4], differs=True, of=4, note=Reason.of("values-not-kept"))],
+                    reasons=[Reason.of("other-external-values")],
                 ),
             ),
         ),
@@ -442,8 +442,8 @@ def failed() -> Audit:
             index=30,
             step=None,
             phase="",
-            op="end of the run",
-            sentence="control-2 ended here with MemoryError: no more, the other run went on",
+            op="end-of-run",
+            reasons=[Reason.of("run-ended", run="control-2", error="MemoryError: no more", status=1)],
             detail=Detail(a={"op": "aten.relu.default", "phase": "forward"}),
         ),
         environment=[EnvironmentDifference(name="environment: OMP_NUM_THREADS", a=None, b="2")],
@@ -502,7 +502,7 @@ def inconclusive() -> Audit:
             steps=3,
             around=[(8, "loss = model(x).detach().mean()"), (9, "loss.backward()"), (10, "")],
         ),
-        reason=f"the script failed in both runs alike: {error} [script-failed]",
+        reason=Reason.of("script-failed", error=error, status=1),
         version="0.1.0",
     )
 
@@ -518,7 +518,7 @@ def environments_differ() -> Audit:
     audit.divergence.runs = ["monday", "friday"]
     audit.divergence.intermittent = None
     audit.divergence.detail.evidence = None
-    audit.notes = ["inputs were not digested in these runs: audit the script to have it looked at a second time"]
+    audit.notes = [Reason.of("inputs-not-digested")]
     flags = "avx2 bmi1 bmi2 f16c fma sse4_1 sse4_2 "
     audit.environment = [
         EnvironmentDifference(name="machine: flags", a=f"{flags}avx512f avx512bw avx512vl", b=f"{flags}sha_ni vaes"),
@@ -555,7 +555,7 @@ def proved_by_pinning() -> Audit:
             line=9,
             function="<module>",
             code="order = [name for name in set(names) if name in table]",
-            message="a set of strings is iterated, and its order depends on how this process hashes strings",
+            reasons="a set of strings is iterated, and its order depends on how this process hashes strings",
             fix="sorted(...) where the set is iterated",
             proof=["control-1", "control-2", "pin-hash-seed-1", "pin-hash-seed-2", "free-hash-seed-1", "free-hash-seed-2"],
             between=["control-1", "control-2"],
@@ -629,7 +629,7 @@ def two_causes() -> Audit:
         line=31,
         function="jitter",
         code="return image + rng.normal(scale=0.1, size=image.shape)",
-        message="default_rng() without a seed starts from the operating system's entropy",
+        reasons="default_rng() without a seed starts from the operating system's entropy",
         fix="np.random.default_rng(0)",
         proof=[*seen, "pin-hash-seed+numpy-seed-1", "pin-hash-seed+numpy-seed-2", "free-numpy-seed-1", "free-numpy-seed-2"],
         between=seen,
@@ -651,14 +651,17 @@ def not_proved() -> Audit:
             file="encoder/model.py",
             line=77,
             code="tokens = self.embedding(batch)",
-            message="aten.index_put_.default comes from here; 4 runs that agree may be chance at this rate; use --runs 9",
+            reasons="aten.index_put_.default comes from here; 4 runs that agree may be chance at this rate; use --runs 9",
             fix="torch.use_deterministic_algorithms(True)",
             proof=["control-1", "control-2", *(f"pin-kernels-{k}" for k in range(1, 5))],
             between=["control-1", "control-2"],
         )
     ]
     audit.runs += [*_reruns("pin-kernels", ["kernels"]), *_reruns("pin-kernels", ["kernels"], first=3)]
-    audit.search = Search(pinned=[*PINNED, "kernels"], left_out={**NO_CUDA, "leftover-files": "the folder has more than 20,000 entries"})
+    audit.search = Search(
+        pinned=[*PINNED, "kernels"],
+        left_out={**NO_CUDA, "leftover-files": LARGE},
+    )
     return audit
 
 
@@ -669,9 +672,13 @@ def beyond_all_factors() -> Audit:
     audit.runs += _reruns("pin-all", PINNED)
     audit.search = Search(
         pinned=PINNED,
-        left_out={**NO_CUDA, "leftover-files": "the folder has more than 20,000 entries", "device": "the script has one device only"},
+        left_out={
+            **NO_CUDA,
+            "leftover-files": LARGE,
+            "device": Reason.of("unavailable", why="the script has one device only"),
+        },
         beyond=True,
-        sentence="what comes from outside: data from a network, another program, or a folder elsewhere that the runs write to",
+        possible="what comes from outside: data from a network, another program, or a folder elsewhere that the runs write to",
     )
     loss = Loss(step=11, a=0.07550421357154846, b=0.07550421357154944, final=True)
     printed = Printed(compared=12, differing=0, names=["loss"])
@@ -696,7 +703,7 @@ def varied_numerical() -> Audit:
             proved=True,
             kind="kernel",
             grade="numerical",
-            message="another number of threads changes results from op 17 on, by 3e-07 at most",
+            reasons="another number of threads changes results from op 17 on, by 3e-07 at most",
             fix="torch.set_num_threads(1), or the same number of threads everywhere",
             proof=["control-1", "vary-threads"],
             between=["control-1", "vary-threads"],
@@ -707,7 +714,7 @@ def varied_numerical() -> Audit:
             proved=True,
             kind="kernel",
             grade="numerical",
-            message="other CPU instructions change results from op 17 on, by 2.4e-07 at most",
+            reasons="other CPU instructions change results from op 17 on, by 2.4e-07 at most",
             fix="the same ATEN_CPU_CAPABILITY, ONEDNN_MAX_CPU_ISA and MKL_CBWR everywhere",
             proof=["control-1", "vary-cpu-isa"],
             between=["control-1", "vary-cpu-isa"],
@@ -747,7 +754,7 @@ def varied_logical() -> Audit:
             proved=True,
             kind="kernel",
             grade="numerical",
-            message="another number of threads changes results from op 91 on, by 1.2e-07 at most",
+            reasons="another number of threads changes results from op 91 on, by 1.2e-07 at most",
             proof=["control-1", "vary-threads"],
             between=["control-1", "vary-threads"],
         ),
@@ -758,7 +765,7 @@ def varied_logical() -> Audit:
             file="train.py",
             line=18,
             code='paths = glob.glob("data/*.pt")',
-            message="the directory gives its names in another order",
+            reasons="the directory gives its names in another order",
             fix='sorted(glob.glob("data/*.pt"))',
             proof=["control-1", "vary-file-order", "vary-some-1"],
             between=["control-1", "vary-file-order"],
@@ -798,7 +805,7 @@ def intermittent_with_interval() -> Audit:
             file="train.py",
             line=14,
             code="thread = threading.Thread(target=add, args=(total,))",
-            message="threads add to one tensor as they come",
+            reasons="threads add to one tensor as they come",
             fix="collect the threads' results in the order in which the threads were started, and add them up there",
             proof=[*controls, *(run.id for run in audit.runs[10:])],
             between=["control-1", "control-4"],
@@ -822,11 +829,12 @@ def devices_agree() -> Audit:
     comparison = DeviceComparison(
         devices=["cpu", "cpu:avx2"], runs=["device-cpu", "device-cpu-avx2"], aligned=5096, unaligned=12, curve=curve, most=most, end=1.1e-4,
         unmeasured={"aten.uniform_.default": 62, "aten.randn.default": 1, "aten.mkldnn_rnn_layer.default": 10, "aten.prod.default": 1},
-        sentence="5096 ops were compared; from op 301 on (aten.tanh.default, train.py:12) the results differ; no op added more",
+        differs_from=OpLine(index=301, op="aten.tanh.default", differs=True, file="train.py", line=12), loss=2.5e-5, holds_parameters=True,
+        growth=(2e-8, 1.1e-4),
     )  # fmt: skip
     return Audit(
         verdict="no-divergence-seen", script=["train.py"], runs=runs, devices=[comparison], coverage=Coverage(lanes=1, ops=5096),
-        notes=["a run on a GPU was left out: there is no CUDA device here"],
+        notes=[Reason.of("no-gpu-run", why="there is no CUDA device here")],
     )  # fmt: skip
 
 
@@ -841,13 +849,13 @@ def device_off() -> Audit:
     audit.verdict = "diverged"
     audit.divergence = Divergence(
         runs=comparison.runs, kind="arithmetic", lane="main", op=first.op,
-        sentence="cpu:avx2 is off here by 1.2e-06 of the result, given the inputs that it had, 3.42 times what the rules allow",
+        reasons=[Reason.of("off-on-devices", devices=["cpu:avx2"], added=1.2e-6, ulps=None, excess=3.42)],
         **{key: getattr(first, key) for key in ("index", "step", "phase", "module", "file", "line", "code")},
     )  # fmt: skip
     exact = _error(9, "aten.relu.default", 13, "y = y.relu()", 1e300, 1e300, 1e300, 1e300, None, 1)
     audit.shadow = Shadowed(
         run="device-cpu", reference="float64", ops=4021, first=exact, most=[exact, *comparison.most[1:]],
-        unmeasured={"aten.randint.low": 2}, sentence="most was lost by aten.relu.default at train.py:13",
+        unmeasured={"aten.randint.low": 2}, lines_off=2,
     )  # fmt: skip
     return audit
 
@@ -897,30 +905,33 @@ def hostile() -> Audit:
     divergence = audit.divergence
     detail = divergence.detail
     audit.script = [evil, "``"]
-    audit.reason = evil
-    audit.notes = [evil, "# not a heading", "- not a list", "1. not a list", "[x]: http://e.vil"]
-    audit.coverage.lost = [Lost(what=evil, lane=evil, run=evil)]
+    said, unknown = Reason.of("as-written", text=evil), Reason(slug=evil, parameters={evil: evil})
+    audit.reason = said
+    odd = ("# not a heading", "- not a list", "1. not a list", "[x]: http://e.vil")
+    audit.notes = [said, *(Reason.of("as-written", text=text) for text in odd), unknown]
+    audit.coverage.lost = [Lost(what=said, lane=evil, run=evil)]
     audit.findings = [Finding(rule=evil, level="error", file=evil, line=1, message=evil)]
     audit.findings.append(Finding(rule=evil, level="note", file=evil, line=1, code=evil, message=evil, forecast=True))
-    audit.causes = [Cause(factor=evil, proved=False, kind="draw", file=evil, message=evil, fix=evil)]
+    audit.causes = [Cause(factor=evil, proved=False, kind="draw", file=evil, reasons=[said], fix=evil)]
     audit.environment = [EnvironmentDifference(name=evil, a=evil, b=evil + "!")]
     for run in audit.runs:
         run.error = evil
         run.path = f"/srv/{evil}/{run.id}"
     audit.runs[0].path = evil
-    for name in ("op", "module", "file", "function", "code", "sentence"):
+    for name in ("op", "module", "file", "function", "code"):
         setattr(divergence, name, evil)
     divergence.lane = evil
     divergence.code = f"x = '''{evil}''' # ``````" + "y" * 1000
     assert detail.evidence is not None
     difference = detail.evidence.outputs[0]
-    difference.a = difference.b = difference.note = difference.dtype = evil
-    detail.evidence.sentence = evil
-    detail.streams = [Stream(name=evil, how="draw", function=evil, what=evil, a=evil, b=None, file=evil, line=1)]
-    detail.files = [FileDifference(path=evil, op=evil, what=evil, file=evil, line=3)]
+    difference.a = difference.b = difference.dtype = evil
+    difference.note = said
+    detail.evidence.reasons, divergence.reasons = [said], [said, said]
+    detail.streams = [Stream(name=evil, how="draw", function=evil, a=evil, b=None, file=evil, line=1)]
+    detail.files = [FileDifference(path=evil, op=evil, what="other-content", file=evil, line=3)]
     detail.allocated = Place(file=evil, line=2, code=evil)
     detail.a, detail.b = {"args": evil, evil: 1}, {"args": evil * 100, evil: 2}
-    detail.carriers = [_op(5, evil, evil, 3, evil, note=evil)]
+    detail.carriers = [_op(5, evil, evil, 3, evil, note=said)]
     detail.seen_at = _op(4, evil, evil, 2, evil)
     detail.forward = Place(file=evil, line=9, code=evil)
     audit.others = [divergence.model_copy(update={"lane": evil})]
@@ -935,7 +946,7 @@ def hostile() -> Audit:
             line=1,
             function=evil,
             code=evil,
-            message=evil,
+            reasons=[said],
             fix=evil,
             proof=[evil, *(run.id for run in audit.runs)],
             between=[evil, evil],
@@ -947,7 +958,7 @@ def hostile() -> Audit:
             proved=True,
             kind="kernel",
             grade="numerical",
-            message=evil,
+            reasons=[said],
             fix=evil,
             proof=["look-1"],
             between=["look-1", evil],
@@ -957,15 +968,14 @@ def hostile() -> Audit:
     audit.runs[2].varied, audit.runs[3].pinned = [evil] * 9, [evil, "clock"]
     off = OpError(
         index=1, op=evil, file=evil, line=1, code=evil, module=evil, run=evil, dtype=evil, drift=1.0, added=1.0, excess=2.0,
-        forward=Place(file=evil, line=2), note=evil,
+        forward=Place(file=evil, line=2), note=said,
     )  # fmt: skip
     audit.devices = [
         DeviceComparison(
             devices=[evil, evil], runs=[evil, evil], curve=[CurvePoint(index=0, drift=1e300), CurvePoint(index=7, phase=evil, drift=0.0)],
-            first=off, most=[off] * 9, unmeasured={evil: 1, "b": 2}, sentence=evil,
+            first=off, most=[off] * 9, unmeasured={evil: 1, "b": 2},
         )
     ]  # fmt: skip
-    audit.shadow = Shadowed(run=evil, reference=evil, first=off, most=[off], unmeasured={evil: 3}, sentence=evil)
     metric = PrintedMetric(name=evil, a=evil, b=evil, line=1)
     audit.effect = Effect(
         runs=[evil, evil], loss=Loss(step=1, a=evil, b=1e300), printed=Printed(compared=9, differing=9, names=[evil], last=[metric] * 9)
@@ -974,7 +984,8 @@ def hostile() -> Audit:
         date=evil, revision=Revision(commit=evil), versions={evil: evil}, machine={"system": evil}, environment={evil: evil}
     )  # fmt: skip
     audit.rules = {evil: RuleText(title=evil, why=evil, references=[evil])}
-    audit.search = Search(pinned=[evil, "clock"], varied=[evil] * 9, left_out={evil: evil, "tf32": evil}, beyond=True, sentence=evil)
+    audit.shadow = Shadowed(run=evil, reference=evil, first=off, most=[off], unmeasured={evil: 3})
+    audit.search = Search(pinned=[evil, "clock"], varied=[evil] * 9, left_out={evil: said, "tf32": said}, beyond=True, possible=[said])
     return audit
 
 
@@ -1082,5 +1093,5 @@ def _all_but(factor: str) -> list[str]:
     return [name for name in PINNED if name != factor]
 
 
-def _op(index: int, op: str, file: str, line: int, code: str, phase: str = "setup", step: int = 0, note: str = "") -> OpLine:
+def _op(index: int, op: str, file: str, line: int, code: str, phase: str = "setup", step: int = 0, note: Reason | None = None) -> OpLine:
     return OpLine(index=index, op=op, file=file, line=line, code=code, phase=phase, step=step, note=note)

@@ -31,9 +31,9 @@ from auditor.errors import AuditError
 from auditor.judge import load_rules, load_tolerances, read_baseline
 from auditor.listing import print_listing
 from auditor.mapping import read_mapping
+from auditor.pipeline.rulebook import print_rules
 from auditor.report import json as as_json
 from auditor.report import markdown, terminal
-from auditor.rulebook import print_rules
 from tests.builder import TraceBuilder
 
 #: Longest time of one case, in seconds.

@@ -19,6 +19,8 @@ from auditor.judge.tolerances import load_tolerances
 from auditor.launch import launch
 from auditor.pipeline.reruns import Silent
 from auditor.plan import Plan
+from auditor.report.words import arithmetic
+from auditor.report.words.reasons import sentence_of
 from auditor.results import DeviceComparison, Divergence
 from auditor.tolerance import Tolerance
 from auditor.trace.reader import Trace, opened
@@ -189,8 +191,8 @@ def test_a_deep_network_of_two_correct_devices_has_no_divergence(tmp_path: Path)
     assert (found.aligned, found.unaligned, found.first, found.other) == (100, 0, None, None)
     assert found.most[0].line == 2
     assert 0 < (found.most[0].added or 0) < 1e-6
-    assert "the results differ" in found.sentence
-    assert "no op whose own error is known added more than its due" in found.sentence
+    assert "the results differ" in arithmetic.comparison(found)
+    assert "no op whose own error is known added more than its due" in arithmetic.comparison(found)
 
 
 def test_an_op_that_is_off_deep_in_the_network_is_named_and_those_behind_it_inherit(tmp_path: Path) -> None:
@@ -201,15 +203,15 @@ def test_an_op_that_is_off_deep_in_the_network_is_named_and_those_behind_it_inhe
     assert (found.first.shape, found.first.dtype, found.first.index) == ([32, 64], "float32", divergence.index)
     assert 5e-4 < (found.first.added or 0) < 2e-3
     assert [error.line for error in found.most if (error.excess or 0) > 1] == [32]
-    assert "cpu and cuda differ here" in divergence.sentence
-    assert "train.py:32" in found.sentence
+    assert "cpu and cuda differ here" in sentence_of(divergence.reasons)
+    assert "train.py:32" in arithmetic.comparison(found)
 
 
 def test_the_same_bytes_everywhere_are_said_to_be_the_same(tmp_path: Path) -> None:
     found, divergence = compared(tmp_path, deep(), deep(), noise=0.0)
     assert divergence is None
     assert {point.drift for point in found.curve} == {0.0}
-    assert "the same, byte for byte" in found.sentence
+    assert "the same, byte for byte" in arithmetic.comparison(found)
 
 
 def test_a_curve_of_many_ops_keeps_its_peaks(tmp_path: Path) -> None:
@@ -242,7 +244,7 @@ def test_error_that_a_chaotic_program_enlarges_is_called_inherited(tmp_path: Pat
     found, divergence = compared(tmp_path, program, program)
     assert divergence is None
     assert found.curve[-1].drift > 1e-2
-    assert "inherited error, which the model enlarges" in found.sentence
+    assert "inherited error, which the model enlarges" in arithmetic.comparison(found)
     assert "aten.sin.default" in found.unmeasured
 
 
@@ -256,7 +258,7 @@ def test_what_is_made_of_narrow_results_is_as_far_apart_as_they_and_not_enlarged
     found, divergence = compared(tmp_path, program, program)
     assert divergence is None
     assert found.curve[-1].drift > 1e-3 > found.curve[0].drift
-    assert "enlarges" not in found.sentence
+    assert "enlarges" not in arithmetic.comparison(found)
 
 
 # how an op's own error is known
@@ -278,8 +280,8 @@ def test_what_a_shadow_says_is_believed_of_the_run_that_it_was_made_in(tmp_path:
     assert found.first is not None
     assert (found.first.run, found.first.excess, found.first.ulps) == ("b", 9.0, 10.0)
     assert found.first.added == pytest.approx(1.5e-4)
-    assert "cuda is off here" in divergence.sentence
-    assert "9 times what the rules allow" in divergence.sentence
+    assert "cuda is off here" in sentence_of(divergence.reasons)
+    assert "9 times what the rules allow" in sentence_of(divergence.reasons)
     assert found.unmeasured == {}
     assert [(error.line, error.times) for error in found.most][:1] == [(13, 1)]
 
@@ -310,7 +312,7 @@ def test_results_that_are_apart_though_inputs_agree_convict_an_op_whose_float64_
     found, divergence = compared(tmp_path / "with", program(0.0, 1e-5), program(4e-3, 1e-5))
     assert divergence is not None
     assert (divergence.kind, divergence.op, divergence.line) == ("arithmetic", op, 2)
-    assert "cpu and cuda differ here" in divergence.sentence
+    assert "cpu and cuda differ here" in sentence_of(divergence.reasons)
     assert found.unmeasured == {}
     # as far apart as both shadows say that they may be
     assert compared(tmp_path / "due", program(0.0, 1e-5), program(2 * U, 1e-5))[1] is None
@@ -345,7 +347,7 @@ def test_an_op_without_a_rule_or_shadow_is_counted_and_not_judged(tmp_path: Path
     found, divergence = compared(tmp_path, program(0.0), program(0.5))
     assert divergence is None
     assert found.unmeasured == {"own.kernel.default": 1, "aten.exp.default": 1}
-    assert "of 2 ops that differ it is not known" in found.sentence
+    assert "of 2 ops that differ it is not known" in arithmetic.comparison(found)
 
 
 def test_an_op_that_jumps_is_not_judged_by_inputs_that_differ(tmp_path: Path) -> None:
@@ -460,7 +462,7 @@ def test_a_counterpart_is_judged_by_its_first_result_and_other_ops_are_done_othe
     )
     assert divergence is None
     assert (found.aligned, found.unaligned) == (1, 5)
-    assert "5 were done otherwise" in found.sentence
+    assert "5 were done otherwise" in arithmetic.comparison(found)
     more = compared(tmp_path / "more", program("aten.native_batch_norm.default", 2), program("aten.cudnn_batch_norm.default", 3, 1e-3))[1]
     assert more is not None
     assert (more.kind, more.line) == ("arithmetic", 2)
@@ -489,7 +491,7 @@ def test_a_result_that_is_not_finite_in_one_run_is_added_unless_it_may_be_an_ove
     assert (divergence is not None) == said
     if divergence is not None:
         assert divergence.line == 7
-        assert "not finite" in divergence.sentence
+        assert "not finite" in sentence_of(divergence.reasons)
     else:
         assert found.unmeasured == {"aten.relu.default": 1}
 
@@ -506,7 +508,7 @@ def test_what_is_not_finite_in_both_runs_is_not_judged_and_said(tmp_path: Path) 
 
     found, divergence = compared(tmp_path, program, program)
     assert divergence is None
-    assert "losses are not finite" in found.sentence
+    assert "losses are not finite" in arithmetic.comparison(found)
 
 
 # divergences other than arithmetic
@@ -524,7 +526,7 @@ def test_other_data_is_data_and_rounding_that_came_in_from_code_that_is_not_seen
     found, divergence = compared(tmp_path / "other", program(1, 0.0), program(2, 0.0))
     assert divergence is not None
     assert (divergence.kind, divergence.line) == ("data", 6)
-    assert "no matter of arithmetic" in found.sentence
+    assert "no matter of arithmetic" in arithmetic.comparison(found)
     assert compared(tmp_path / "rounded", program(1, 0.0), program(1, 2e-7))[1] is None
 
 
@@ -565,7 +567,7 @@ def test_another_branch_is_structure_and_another_implementation_of_a_line_is_not
         divergence = divergence_of(found)
         assert divergence is not None
         assert (divergence.kind, divergence.line, found.unaligned) == ("structure", line, 100)
-        assert f"50 ops in a row were done by {device} alone" in found.sentence
+        assert f"50 ops in a row were done by {device} alone" in arithmetic.comparison(found)
     assert compared(tmp_path / "kernels", program("aten.relu.default", 10), program("aten.tan.default", 10))[1] is None
 
 
@@ -591,7 +593,7 @@ def test_a_run_that_ended_early_is_compared_up_to_there(tmp_path: Path) -> None:
     divergence = divergence_of(found)
     assert divergence is not None
     assert (divergence.kind, divergence.step, found.aligned, found.unaligned) == ("failed", 4, 4, 5)
-    assert "cuda ended in step 4 with MemoryError" in divergence.sentence
+    assert "cuda ended in step 4 with MemoryError" in sentence_of(divergence.reasons)
     ended = run_of(tmp_path / "long", "cpu", longer, 1), run_of(tmp_path / "short", "cuda", program(1), 2, exit=1, error="MemoryError")
     # in the step in which one run failed the other continues for long: that is not a branch
     failed = divergence_of(compare_devices(*ended, DUES))
@@ -614,7 +616,7 @@ def test_a_lane_that_one_run_alone_has_is_counted_and_runs_may_have_nothing_in_c
     empty = TraceBuilder(tmp_path / "c")
     empty.lane()
     none = compare_devices(a, empty.sealed(), DUES)
-    assert none.sentence == "the two runs have no op in common"
+    assert arithmetic.comparison(none) == "the two runs have no op in common"
     assert divergence_of(none) is None
 
 
@@ -638,8 +640,8 @@ def test_the_end_is_how_far_parameters_are_apart_after_the_last_step(tmp_path: P
 
     found, _ = compared(tmp_path, program(0.0), program(1e-3))
     assert found.end == pytest.approx(3e-3, rel=0.5)
-    assert "the loss differs by" in found.sentence
-    assert "the parameters differ by" in found.sentence
+    assert "the loss differs by" in arithmetic.comparison(found)
+    assert "the parameters differ by" in arithmetic.comparison(found)
 
 
 # real runs
@@ -696,10 +698,10 @@ def recorded(folder: Path, capability: str, wrong: float) -> Trace:
 def test_among_the_rounding_of_two_instruction_sets_a_wrong_kernel_alone_is_found(tmp_path: Path, shipped: list[Tolerance]) -> None:
     found = compare_devices(recorded(tmp_path, "avx2", 1.001), recorded(tmp_path, "default", 1.001), shipped)
     divergence = divergence_of(found)
-    assert divergence is not None, found.sentence
+    assert divergence is not None, arithmetic.comparison(found)
     assert (divergence.kind, divergence.op, divergence.step, divergence.phase) == ("arithmetic", "aten.mm.default", 2, "forward")
     assert (divergence.file, divergence.line) == ("train.py", marks_of(SCRIPT)["the product"])
-    assert "cpu:avx2 and cpu:default differ here" in divergence.sentence
+    assert "cpu:avx2 and cpu:default differ here" in sentence_of(divergence.reasons)
     # nothing before it and nothing behind it is taken for wrong, though all of it differs
     assert [(error.op, error.line) for error in found.most if (error.excess or 0) > 1] == [(divergence.op, divergence.line)]
     early = [point.drift for point in found.curve if point.index < divergence.index]

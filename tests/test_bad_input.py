@@ -18,6 +18,7 @@ import pytest
 
 from auditor.launch import new_folder
 from auditor.plan import Plan
+from auditor.report.words.reasons import sentence_of, text_of
 from auditor.results import Audit
 from auditor.trace.reader import opened
 from tests.processes import Ended, audited, bare, ended_by, environment, kept, made_once, record_of, write
@@ -129,7 +130,7 @@ def test_a_script_that_never_imports_torch_is_no_pass(tmp_path: Path) -> None:
     audit, done = audit_of(tmp_path, "train.py")
     assert (audit.verdict, done.status) == ("inconclusive", 2)
     assert audit.reason is not None
-    assert audit.reason.endswith("the script never imported torch [torch-never-imported]")
+    assert text_of(audit.reason).endswith("the script never imported torch [torch-never-imported]")
     done = audited(tmp_path, "record", "-o", "run", "train.py")
     assert done.status == 2
     assert "what there is of the run is in run" in sentence(done, "torch-never-imported")
@@ -141,14 +142,14 @@ def test_a_script_in_which_no_op_runs_is_no_pass(tmp_path: Path) -> None:
     write(tmp_path, train="import torch; print(torch.__version__)")
     audit, done = audit_of(tmp_path, "train.py")
     assert (audit.verdict, done.status) == ("inconclusive", 2)
-    assert (audit.reason or "").endswith("[no-ops]")
+    assert text_of(audit.reason).endswith("[no-ops]")
 
 
 def test_a_script_that_fails_before_torch_is_reported_with_its_error(tmp_path: Path) -> None:
     write(tmp_path, train="import no_such_module_at_all")
     audit, done = audit_of(tmp_path, "train.py")
     assert (audit.verdict, done.status) == ("inconclusive", 2)
-    assert "ModuleNotFoundError: No module named 'no_such_module_at_all'" in (audit.reason or "")
+    assert "ModuleNotFoundError: No module named 'no_such_module_at_all'" in text_of(audit.reason)
     assert done.said.count("Traceback") == 1
 
 
@@ -160,8 +161,8 @@ def test_an_interpreter_that_is_told_to_ignore_us_is_no_pass(flag: str, tmp_path
     wrapper.chmod(0o755)
     audit, done = audit_of(tmp_path, "--python", str(wrapper), "train.py")
     assert (audit.verdict, done.status) == ("inconclusive", 2)
-    assert "[recorder-not-armed]" in (audit.reason or "")
-    assert str(wrapper) in (audit.reason or "")
+    assert "[recorder-not-armed]" in text_of(audit.reason)
+    assert str(wrapper) in text_of(audit.reason)
     assert "1" in kept(tmp_path / "runs" / "control-1").out.decode()
 
 
@@ -171,7 +172,7 @@ def test_another_interpreter_without_the_auditor_runs_the_script_and_is_no_pass(
     other = tmp_path / "other" / "bin" / "python"
     audit, done = audit_of(tmp_path, "--python", str(other), "train.py")
     assert (audit.verdict, done.status) == ("inconclusive", 2)
-    assert "[recorder-not-armed]" in (audit.reason or "")
+    assert "[recorder-not-armed]" in text_of(audit.reason)
     assert kept(tmp_path / "runs" / "control-1") == Ended(0, f"ran {tmp_path / 'other'}\n".encode(), b"")
 
 
@@ -184,7 +185,7 @@ def test_a_script_that_fails_in_both_runs_alike_shows_its_own_traceback_once(tmp
     without = bare(tmp_path, "train.py")
     audit, done = audit_of(tmp_path, "train.py")
     assert (audit.verdict, done.status) == ("inconclusive", 2)
-    assert (audit.reason or "").endswith("the script failed in both runs alike: ValueError: no data [script-failed]")
+    assert text_of(audit.reason).endswith("the script failed in both runs alike: ValueError: no data [script-failed]")
     assert done.said.count(without.said) == done.said.count("Traceback") == 1
     assert done.out.startswith(without.out)
     assert [(run.exit, run.error) for run in audit.runs] == [(1, "ValueError: no data")] * 2
@@ -207,7 +208,7 @@ def test_a_script_that_fails_in_one_run_only_has_diverged(tmp_path: Path) -> Non
     assert (audit.verdict, done.status) == ("diverged", 1)
     assert audit.divergence is not None
     assert audit.divergence.kind == "failed"
-    assert "RuntimeError: second time" in audit.divergence.sentence
+    assert "RuntimeError: second time" in sentence_of(audit.divergence.reasons)
     assert [run.exit for run in audit.runs[:2]] == [0, 1]
 
 
@@ -225,7 +226,7 @@ def test_a_script_that_fails_in_one_run_before_torch_has_diverged(tmp_path: Path
     write(tmp_path, train=source)
     audit, done = audit_of(tmp_path, "train.py")
     assert (audit.verdict, done.status) == ("diverged", 1)
-    assert "RuntimeError: second time" in (audit.divergence.sentence if audit.divergence else "")
+    assert "RuntimeError: second time" in (sentence_of(audit.divergence.reasons) if audit.divergence else "")
 
 
 ENDINGS = {
@@ -254,7 +255,7 @@ def test_what_was_recorded_before_an_ending_is_kept_and_compared(how: str, exit_
     assert first.main is not None
     assert "aten.exp.default" in [row["op"] for row in first.main.rows(0, 10)]
     if "_exit(0)" in how and "fork" not in how:
-        assert any("os._exit" in lost.what for lost in audit.coverage.lost)
+        assert any("os._exit" in text_of(lost.what) for lost in audit.coverage.lost)
 
 
 @pytest.mark.torch
@@ -414,8 +415,8 @@ def test_a_timeout_ends_a_run_and_says_so(tmp_path: Path) -> None:
     audit, done = audit_of(tmp_path, "--timeout", "8", "train.py")
     assert time.monotonic() - began < 60
     assert (audit.verdict, done.status) == ("inconclusive", 2)
-    assert "was ended after 8 s" in (audit.reason or "")
-    assert (audit.reason or "").endswith("[timeout]")
+    assert "was ended after 8 s" in text_of(audit.reason)
+    assert text_of(audit.reason).endswith("[timeout]")
     assert [run.stopped for run in audit.runs] == ["timeout", "timeout"]
     assert all(run.ops >= 2 for run in audit.runs)
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from auditor.experiment import runs_needed, wilson
+from auditor.report.words.reasons import sentence_of, text_of
 from auditor.results import Audit
 from tests.processes import PATIENCE, audited, environment, line_of, write
 
@@ -67,10 +68,10 @@ def test_a_script_that_takes_a_port_and_cannot_bear_two_factors_is_run_alone_and
     audit, _ = searched(tmp_path, source)
 
     assert [(cause.factor, cause.line, cause.proved) for cause in audit.causes] == [("torch-seed", line_of(source, "# enters"), True)]
-    assert f"each run uses port {port}, so runs were made one after the other" in audit.notes
+    assert f"each run uses port {port}, so runs were made one after the other" in map(text_of, audit.notes)
     assert audit.search is not None
-    assert audit.search.left_out["clock"] == "the script fails with it: AssertionError: the clock is wrong"
-    assert audit.search.left_out["process-id"] == "the script fails with it: AssertionError: nobody is here"
+    assert text_of(audit.search.left_out["clock"]) == "the script fails with it: AssertionError: the clock is wrong"
+    assert text_of(audit.search.left_out["process-id"]) == "the script fails with it: AssertionError: nobody is here"
     assert not {"clock", "process-id"} & set(audit.search.pinned)
     assert "hash-seed" in audit.search.pinned
     assert audit.divergence is not None
@@ -154,7 +155,7 @@ def test_a_fault_that_shows_now_and_then_has_a_rate_and_a_proof_only_by_as_many_
     if proved:
         assert len(held) >= runs_needed(apart, free - 1) > 2
     else:
-        assert f"{len(held)} runs that agree may be chance at this rate; use --runs " in cause.message
+        assert f"{len(held)} runs that agree may be chance at this rate; use --runs " in sentence_of(cause.reasons)
         assert len(held) < runs_needed(apart, free - 1)
 
 

@@ -75,7 +75,7 @@ def test_children_print_what_they_print_without_us(seen: Any) -> None:
 def test_a_child_that_was_not_recorded_is_in_the_coverage_with_the_line_that_starts_it_and_no_other_is(seen: Any) -> None:
     folder, (status, *_) = seen
     audit = json.loads((folder / "audit.json").read_text())
-    said = [lost["what"] for lost in audit["coverage"]["lost"] if "child" in lost["what"]]
+    said = [lost["what"]["text"] for lost in audit["coverage"]["lost"] if lost["what"]["slug"] == "unseen-child"]
     lines = sorted(int(re.search(r"train\.py:(\d+)", what)[1]) for what in said)  # type: ignore[index]  # each has one
     marks = ("isolated", "without site", "spawned", "a shell", "system", "replaced")
     assert lines == [line_of(_SCRIPT, f"# unseen: {mark}") for mark in marks]

@@ -26,6 +26,7 @@ from auditor.cli import app
 from auditor.help import EXAMPLES, GROUPS
 from auditor.launch import Progress
 from auditor.progress import PlainScreen, status
+from auditor.report.words.reasons import text_of
 from auditor.results import Audit, Finding
 from tests.audits import AUDITS
 from tests.processes import PATIENCE, Ended, audited, bare, environment, made_once, start, write
@@ -620,10 +621,10 @@ def test_a_window_is_shown_and_said_when_it_is_compared(kept: Path, tmp_path: Pa
     # runs recorded at different levels are compared by what both have, and no verdict rests on ops that one of them lacks
     diff = audited(tmp_path, "diff", "kept", str(kept), "--json", "diff.json")
     audit = Audit.model_validate_json((tmp_path / "diff.json").read_text())
-    assert [(fact.name, fact.a, fact.b) for fact in audit.environment] == [("recorded", "ops in steps 1 to 2", "ops")]
-    assert "differs in 1 fact: recorded (ops in steps 1 to 2 and ops)" in " ".join(diff.out.decode().split("\n\n")[0].split())
+    assert [(fact.name, fact.a, fact.b) for fact in audit.environment] == [("recorded", "ops in steps 1-2", "ops")]
+    assert "differs in 1 fact: recorded (ops in steps 1-2 and ops)" in " ".join(diff.out.decode().split("\n\n")[0].split())
     assert (audit.verdict, diff.status) == ("no-divergence-seen", 0)
-    assert (audit.coverage.ops, [lost.what[:11] for lost in audit.coverage.lost]) == (0, ["single ops:"])
+    assert (audit.coverage.ops, [lost.what.slug for lost in audit.coverage.lost]) == (0, ["single-ops"])
 
 
 @pytest.mark.torch
@@ -641,7 +642,7 @@ def test_a_run_of_level_steps_has_its_steps_and_no_ops_and_is_compared_by_them(k
 
     audit = Audit.model_validate_json((tmp_path / "diff.json").read_text())
     assert (audit.verdict, audit.divergence, diff.status) == ("diverged", None, 1)
-    assert audit.notes == [
+    assert [text_of(note) for note in audit.notes] == [
         "the runs differ in the loss, gradients and parameters at step 0: to see the op, record the ops of that step (--window)"
     ]
     same = audited(tmp_path, "diff", "kept", "kept")
@@ -1062,11 +1063,11 @@ API = """
     assert set(vars(auditor)) & set(auditor.__all__) == {"__version__"}, "something is loaded before it is asked for"
     assert not [name for name in sys.modules if name.startswith("auditor.")]
     from pathlib import Path
-    from auditor import Audit, AuditError, Divergence, Inquiry, Plan
+    from auditor import Audit, AuditError, Divergence, AuditOptions, Plan
 
     here = str(Path("project").resolve())
     plan = Plan(("train.py", "--differ"), cwd=here, timeout=200.0)
-    found = auditor.audit(plan, keep=Path("runs"), inquiry=Inquiry(effort="compare"))
+    found = auditor.audit(plan, keep=Path("runs"), options=AuditOptions(effort="compare"))
     assert isinstance(found, Audit) and isinstance(found.divergence, Divergence)
     print("AUDIT", found.verdict, found.divergence.kind, found.divergence.line, [run.id for run in found.runs])
 

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 
 from auditor.compare import Comparison, compare, environment_differences
 from auditor.errors import TraceError
-from auditor.results import Divergence, Kind
+from auditor.report.words.reasons import sentence_of, text_of
+from auditor.report.words.streams import of_file, of_stream
+from auditor.results import Divergence, Kind, Reason
 from auditor.trace.reader import Trace, opened
 from tests.builder import LaneBuilder, Tensor, TraceBuilder
 from tests.findings import judged
@@ -210,7 +212,7 @@ def program(lane: LaneBuilder, **last: Any) -> None:
 def test_a_change_of_an_op_has_its_kind(change: dict[str, Any], kind: Kind, said: str, tmp_path: Path) -> None:
     found = divergence(tmp_path, program, lambda lane: program(lane, **change))
     assert (found.kind, found.index, found.op, found.line, found.file) == (kind, 2, "aten.mm.default", 3, "train.py")
-    assert said in found.sentence
+    assert said in sentence_of(found.reasons)
 
 
 def test_the_second_output_alone_may_differ(tmp_path: Path) -> None:
@@ -232,7 +234,7 @@ def test_another_op_is_structure(tmp_path: Path) -> None:
     found = compared(tmp_path, ours, theirs).divergence
     assert found is not None
     assert (found.kind, found.op, found.line) == ("structure", "aten.relu.default", 2)
-    assert found.sentence == "one run does aten.relu.default here, the other aten.gelu.default"
+    assert sentence_of(found.reasons) == "one run does aten.relu.default here, the other aten.gelu.default"
     assert (found.detail.b["op"], found.detail.b["line"]) == ("aten.gelu.default", 5)
 
 
@@ -265,7 +267,7 @@ def test_an_op_on_other_tensors_of_equal_kind_is_structure_and_no_kernel(tmp_pat
 
     found = divergence(tmp_path, lambda lane: over(lane, [0, 1, 2]), lambda lane: over(lane, [0, 2, 1]))
     assert (found.kind, found.index) == ("structure", 4)
-    assert found.sentence == "aten.sum.default was given the result of op 1 in one run and the result of op 2 in the other"
+    assert sentence_of(found.reasons) == "aten.sum.default was given the result of op 1 in one run and the result of op 2 in the other"
 
 
 def test_an_op_on_equal_tensors_of_other_origin_is_no_difference(tmp_path: Path) -> None:
@@ -316,7 +318,7 @@ def test_an_op_that_draws_from_another_state_is_a_draw(tmp_path: Path) -> None:
 def test_an_op_that_draws_from_the_same_state_is_no_draw(tmp_path: Path) -> None:
     found = divergence(tmp_path, lambda lane: drawn(lane, "a", "x"), lambda lane: drawn(lane, "a", "y"))
     assert (found.kind, found.index) == ("kernel", 1)
-    assert "the random stream was in the same state" in found.sentence
+    assert "the random stream was in the same state" in sentence_of(found.reasons)
 
 
 def test_a_draw_before_another_op_is_not_its_draw(tmp_path: Path) -> None:
@@ -419,7 +421,7 @@ def test_a_run_that_ends_where_the_other_goes_on_has_its_kind(
     for comparison in (compare(a, b), compare(b, a)):
         found = comparison.divergence
         assert found is not None
-        assert (found.kind, found.index, found.line, found.sentence) == (kind, 3, 3, said)
+        assert (found.kind, found.index, found.line, sentence_of(found.reasons)) == (kind, 3, 3, said)
         assert comparison.compared == 3
         assert comparison.watch is None
         assert (found.detail.a == {}) != (found.detail.b == {})
@@ -431,7 +433,7 @@ def test_a_run_whose_end_is_not_known_may_have_gone_on_as_the_other_did(tmp_path
     for comparison in (compare(a, b), compare(b, a)):
         assert comparison.divergence is None
         assert comparison.compared == 3
-        assert any("ended at op 3" in note for note in comparison.notes)
+        assert any("ended at op 3" in text_of(note) for note in comparison.notes)
 
 
 def test_runs_that_differ_before_one_of_them_fails_have_not_failed(tmp_path: Path) -> None:
@@ -477,7 +479,7 @@ def test_of_a_stream_in_another_state_it_is_said_whether_anything_seeds_it(seede
 
     found = compare(run("a").sealed(), run("b").sealed()).divergence
     assert found is not None
-    assert found.sentence == f"the stream numpy was in another state when it was drawn from here: {said}"
+    assert sentence_of(found.reasons) == f"the stream numpy was in another state when it was drawn from here: {said}"
 
 
 def test_of_a_generator_that_threads_share_it_is_said_that_they_took_turns_and_not_that_it_was_never_seeded(tmp_path: Path) -> None:
@@ -493,7 +495,7 @@ def test_of_a_generator_that_threads_share_it_is_said_that_they_took_turns_and_n
     ):
         found = compare(run(f"{name}-a", ("first", "second")), run(f"{name}-b", states)).divergence
         assert found is not None
-        assert found.sentence == f"the stream python-own was in another state when it was drawn from here: {said}"
+        assert sentence_of(found.reasons) == f"the stream python-own was in another state when it was drawn from here: {said}"
 
 
 def test_a_thread_that_meets_another_state_because_the_main_thread_drew_more_often_has_not_changed_turns_with_it(tmp_path: Path) -> None:
@@ -544,14 +546,14 @@ def test_an_op_that_draws_from_torch_s_own_stream_in_threads_is_said_to_have_tak
         assert found is not None
         assert found.detail.origin is not None
         assert (found.kind, found.detail.origin.name, found.detail.origin.shared) == ("draw", "torch-cpu", shared)
-        assert found.sentence.endswith("threads share it, and drew from it in a different order in each run") == shared
+        assert sentence_of(found.reasons).endswith("threads share it, and drew from it in a different order in each run") == shared
 
 
 def test_data_that_were_drawn_came_from_the_draw(tmp_path: Path) -> None:
     found = divergence(tmp_path, reads_what_was_drawn("a"), reads_what_was_drawn("b"))
     assert (found.kind, found.index, found.op, found.line, found.phase) == ("draw", 2, "numpy.rand", 5, "setup")
-    assert "the stream numpy was in another state" in found.sentence
-    assert "never seeded" in found.sentence
+    assert "the stream numpy was in another state" in sentence_of(found.reasons)
+    assert "never seeded" in sentence_of(found.reasons)
     seen = found.detail.seen_at
     assert seen is not None
     assert (seen.index, seen.op, seen.line, seen.phase) == (3, "external", 9, "forward")
@@ -584,7 +586,7 @@ def test_streams_that_were_seeded_differently_differ_from_the_seed_on(
 
     found = divergence(tmp_path, reads_what_was_drawn("a", seed=seed(ours)), reads_what_was_drawn("b", seed=seed(theirs)))
     assert (found.kind, found.op, found.line) == ("draw", "numpy.seed", 1)
-    assert said in found.sentence
+    assert said in sentence_of(found.reasons)
 
 
 def test_a_stream_that_one_run_alone_seeded_differs_from_there_on(tmp_path: Path) -> None:
@@ -592,7 +594,7 @@ def test_a_stream_that_one_run_alone_seeded_differs_from_there_on(tmp_path: Path
     seeded = reads_what_was_drawn("a", seed=lambda lane: lane.seed("numpy", 1, function="numpy.seed", line=1))
     found = divergence(tmp_path, seeded, reads_what_was_drawn("b"))
     assert (found.kind, found.op, found.line) == ("draw", "numpy.seed", 1)
-    assert found.sentence == "the stream numpy was seeded here in one run and not in the other"
+    assert sentence_of(found.reasons) == "the stream numpy was seeded here in one run and not in the other"
 
 
 def test_a_seed_alone_makes_no_difference(tmp_path: Path) -> None:
@@ -717,8 +719,8 @@ def test_lanes_are_paired_by_role_whenever_they_began(tmp_path: Path) -> None:
 def test_a_lane_of_one_run_alone_is_noted_and_no_divergence(name: str, tmp_path: Path) -> None:
     a = lanes_of(tmp_path / "a", {"main": does("aten.mm.default"), name: ends_after(3)})
     b = lanes_of(tmp_path / "b", {"main": does("aten.mm.default")})
-    assert compare(a, b) == Comparison(None, [], [f"lane {name} (3 ops) exists only in a"], compared=1)
-    assert compare(b, a) == Comparison(None, [], [f"lane {name} (3 ops) exists only in a"], compared=1)
+    assert compare(a, b) == Comparison(None, [], [Reason.of("lane-in-one-run", lane=name, ops=3, run="a")], compared=1)
+    assert compare(b, a) == Comparison(None, [], [Reason.of("lane-in-one-run", lane=name, ops=3, run="a")], compared=1)
 
 
 def test_a_lane_of_one_run_alone_in_which_nothing_was_done_is_not_noted(tmp_path: Path) -> None:
@@ -738,9 +740,7 @@ def test_only_a_leading_lane_that_ends_early_has_diverged(name: str, leading: bo
         a, b = (lanes_of(tmp_path / f"{k}-alone", {name: ends_after(k)}) for k in (3, 5))
     for comparison in (compare(a, b), compare(b, a)):
         assert (comparison.divergence is not None) == leading
-        assert comparison.notes == (
-            [] if leading else [f"lane {name} ended at op 3 in one run and went on in the other: compared up to there"]
-        )
+        assert comparison.notes == ([] if leading else [Reason.of("lane-ended", lane=name, index=3)])
 
 
 @pytest.mark.parametrize(
@@ -959,7 +959,7 @@ def with_files(reads: Sequence[tuple[str, str, str]], behind: Sequence[tuple[str
 )
 def test_files_that_were_not_the_same_before_the_difference_are_listed(ours: Any, theirs: Any, found: Any, tmp_path: Path) -> None:
     divergences = divergence(tmp_path, with_files(ours, [("late", "read", "1")]), with_files(theirs, [("late", "read", "2")]))
-    assert [(file.path, file.op, file.what) for file in divergences.detail.files] == found
+    assert [(file.path, file.op, of_file(file)) for file in divergences.detail.files] == found
 
 
 def test_files_whose_content_is_not_known_are_not_listed(tmp_path: Path) -> None:
@@ -982,7 +982,7 @@ def test_settings_that_were_not_the_same_before_the_difference_are_listed(tmp_pa
         lane.setting("torch.get_num_threads", 8 if flag else 2)
 
     found = divergence(tmp_path, lambda lane: program(lane, "a", True), lambda lane: program(lane, "b", False))
-    assert [(stream.name, stream.what, stream.a, stream.b) for stream in found.detail.streams] == [
+    assert [(stream.name, of_stream(stream), stream.a, stream.b) for stream in found.detail.streams] == [
         ("environ:OMP_NUM_THREADS", "setting", "2", "None"),
         ("torch.backends.cudnn.benchmark", "setting", "True", "False"),
     ]
@@ -996,7 +996,7 @@ def test_streams_that_were_not_the_same_before_the_difference_are_listed(tmp_pat
         lane.op("aten.mm.default", digest=word)
 
     streams = divergence(tmp_path, lambda lane: program(lane, "a"), lambda lane: program(lane, "b")).detail.streams
-    assert [(stream.name, stream.what, stream.a, stream.b, stream.line) for stream in streams] == [
+    assert [(stream.name, of_stream(stream), stream.a, stream.b, stream.line) for stream in streams] == [
         ("numpy", "seed by numpy.seed", "'a'", "'b'", 2),
         ("python", "draw by random.random", None, None, 3),
     ]
@@ -1034,7 +1034,7 @@ def test_environments_are_compared_by_name(tmp_path: Path) -> None:
     assert [(difference.name, difference.a, difference.b) for difference in environment_differences(a, b)] == [
         ("environment: MKL_CBWR", "AVX2", None),
         ("machine: cores", "8", "16"),
-        ("recorded", "ops", "ops in steps 3 to 5"),
+        ("recorded", "ops", "ops in steps 3-5"),
         ("script", "train.py", "train.py --lr 1"),
         ("script content", "1", "2"),
         ("setting: torch.get_num_threads", "2", "4"),

@@ -137,7 +137,7 @@ def test_a_file_that_an_earlier_run_left_is_one_that_differs_though_this_run_wri
     a, b = (run_of(tmp_path, name, name, changed_at=10**18 - 10**9).sealed() for name in "ab")
     divergence = compare(a, b).divergence
     assert divergence is not None
-    assert [(file.path, file.op, file.what) for file in divergence.detail.files] == [("state.json", "read", "other content")]
+    assert [(file.path, file.op, file.what) for file in divergence.detail.files] == [("state.json", "read", "other-content")]
 
 
 def test_a_reading_without_a_digest_is_not_compared(tmp_path: Path) -> None:
@@ -183,5 +183,5 @@ def test_a_file_that_one_run_wrote_and_the_other_found_is_an_input_that_changes(
         runs.append(run.sealed())
     divergence = compare(*runs).divergence
     assert divergence is not None
-    assert [(file.path, file.what) for file in divergence.detail.files] == [("state.json", "other content")]
+    assert [(file.path, file.what) for file in divergence.detail.files] == [("state.json", "other-content")]
     assert [finding.line for finding in judged("changing-input", *runs)] == [2]

@@ -12,6 +12,7 @@ from auditor.judge import judge
 from auditor.pipeline.rounding import decided_differently, drift_of_losses, drift_of_output, due
 from auditor.pipeline.verdict import conclude
 from auditor.report.words.findings import places
+from auditor.report.words.reasons import text_of
 from auditor.results import Finding
 from auditor.trace.tables import Tables
 from tests.builder import LaneBuilder, TraceBuilder
@@ -56,7 +57,7 @@ def test_that_digests_on_a_gpu_are_made_there_is_said_only_of_a_run_on_one(tmp_p
             lane = run.lane()
             lane.op("aten.mm.default", lane.external(line=1), device=device, line=2)
             runs.append(run.sealed())
-        lost = [one.what for one in conclude(["train.py"], runs, compare(*runs), None).coverage.lost]
+        lost = [text_of(one.what) for one in conclude(["train.py"], runs, compare(*runs), None).coverage.lost]
         assert ["digested there" in what for what in lost] == ([True] if device == "cuda:0" else [])
         assert not any("by copying" in what for what in lost)
 
@@ -101,7 +102,7 @@ def test_a_printed_time_that_differs_in_the_controls_too_is_no_result_that_drift
     assert near is not None
     assert far is not None
     assert near.size < due(a) < far.size
-    assert str(far) == "the last number printed that differs is 0.5 and 0.7"
+    assert text_of(far.reason) == "the last number printed that differs is 0.5 and 0.7"
     assert drift_of_output(a, again, again) is None
 
 

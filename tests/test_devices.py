@@ -11,6 +11,7 @@ from auditor import devices
 from auditor.errors import UsageError
 from auditor.factors import needs_cuda
 from auditor.plan import Plan
+from auditor.report.words.reasons import sentence_of, text_of
 from auditor.results import Audit
 from tests.processes import audited, environment, line_of, write
 
@@ -134,7 +135,7 @@ def test_an_op_that_is_off_by_ten_ulps_in_a_deep_network_after_some_steps_is_nam
     assert found is not None
     assert (found.kind, found.op, found.step, found.module) == ("arithmetic", "aten.tanh.default", 3, "Sequential.17")
     assert found.line == line_of(NET, "loss = torch.nn.functional.cross_entropy")
-    assert found.sentence.startswith("cpu:avx2 is off here")
+    assert sentence_of(found.reasons).startswith("cpu:avx2 is off here")
     (first,) = [one.first for one in audit.devices]
     assert first is not None
     assert first.run == "device-cpu-avx2"
@@ -214,7 +215,7 @@ def test_an_op_that_is_as_wrong_in_float64_is_named_and_an_approximation_that_is
     found = audit.divergence
     assert found is not None
     assert (found.kind, found.op, found.step, found.phase) == ("arithmetic", "aten.tanh.default", 2, "forward")
-    assert found.sentence.startswith("cpu:default and cpu:avx2 differ here")
+    assert sentence_of(found.reasons).startswith("cpu:default and cpu:avx2 differ here")
     assert {one.op for one in audit.devices[0].most if (one.excess or 0) > 1} == {"aten.tanh.default"}
 
 
@@ -223,10 +224,10 @@ def test_an_op_that_is_as_wrong_in_float64_is_named_and_an_approximation_that_is
 def test_a_script_that_wants_a_gpu_is_pointed_to_the_option_that_runs_it_without_one(tmp_path: Path) -> None:
     write(tmp_path, train="import torch\nx = torch.ones(3)\nprint((x.cuda() * 2).device)\n")
     audit = audit_of(tmp_path, "--effort", "compare", "train.py", status=2)
-    assert any("--devices cpu" in note for note in audit.notes)
+    assert any("--devices cpu" in text_of(note) for note in audit.notes)
     audit = audit_of(tmp_path, "--effort", "compare", "--devices", "cpu", "train.py", status=0)
     assert audit.runs[0].device == "cpu"
-    assert not any("--devices cpu" in note for note in audit.notes)
+    assert not any("--devices cpu" in text_of(note) for note in audit.notes)
     assert (Path(audit.runs[0].path) / "stdout").read_text() == "cuda:0\n"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,17 +11,26 @@ import pytest
 
 from auditor import diagnose, plugins
 from auditor.diagnose import Entry, Suspicion
+from auditor.report.words.reasons import text_of
 from auditor.results import Detail, Divergence, FileDifference, Kind, Place, Stream
 
 Read = Callable[[str], str]
 FACTORS = plugins.factors()
-suspicion, entered_at = partial(diagnose.suspicion, FACTORS), partial(diagnose.entered_at, FACTORS)
+suspicion = partial(diagnose.suspicion, FACTORS)
 
 
 def source(text: str, name: str = "train.py") -> Read:
     """A reader that knows one file."""
     known = {name: textwrap.dedent(text).lstrip("\n")}
     return lambda file: known.get(file, "")
+
+
+def entered_at(
+    factor: str, divergence: Divergence, entries: Sequence[Entry], read: Read, others: Sequence[str] = ()
+) -> tuple[Place, str]:  # fmt: skip
+    """The line where a factor entered, and what is said of it."""
+    place, doing = diagnose.entered_at(FACTORS, factor, divergence, entries, read, others)
+    return place, text_of(doing)
 
 
 def differs(kind: Kind, line: int | None = 3, lane: str = "main", file: str | None = "train.py", **detail: Any) -> Divergence:
@@ -35,7 +44,7 @@ def differs(kind: Kind, line: int | None = 3, lane: str = "main", file: str | No
 def stream(name: str, what: str = "draw by random.random", entropy: bool = False, line: int | None = 3) -> Stream:
     """A stream in another state."""
     how, _, function = what.partition(" by ")
-    return Stream(name=name, how=how, function=function or None, what=what, file="train.py", line=line, entropy=entropy)
+    return Stream(name=name, how=how, function=function or None, file="train.py", line=line, entropy=entropy)
 
 
 def read_at(factor: str, row: int, line: int, function: str = "time.time") -> Entry:
@@ -73,7 +82,7 @@ def test_a_stream_that_threads_share_points_to_their_turns_before_its_seed() -> 
 
 
 def test_a_draw_in_a_worker_points_to_how_workers_are_seeded_before_its_stream() -> None:
-    found = suspicion(differs("draw", lane="main/worker 0", origin=stream("numpy")), [], NOTHING)
+    found = suspicion(differs("draw", lane="worker 0", origin=stream("numpy")), [], NOTHING)
 
     assert found.factors == ("worker-seed", "numpy-seed")
 
@@ -172,9 +181,9 @@ def test_of_two_calls_that_feed_the_line_the_nearer_is_suspected_first() -> None
 
 
 def test_files_that_differ_point_to_leftovers_and_folders_in_another_order_to_that_order() -> None:
-    read = FileDifference(path="cache.pt", op="read", what="only control-2 read it", file="train.py", line=2)
-    ordered = FileDifference(path="data", op="list", what="the same names in another order", reordered=True, file="train.py", line=2)
-    grown = FileDifference(path="data", op="list", what="other names", file="train.py", line=2)
+    read = FileDifference(path="cache.pt", op="read", what="one-run-only", file="train.py", line=2)
+    ordered = FileDifference(path="data", op="list", what="other-order", file="train.py", line=2)
+    grown = FileDifference(path="data", op="list", what="other-names", file="train.py", line=2)
 
     assert suspicion(differs("data", files=[read]), [], NOTHING).factors == ("leftover-files",)
     assert suspicion(differs("data", files=[ordered]), [], NOTHING).factors == ("file-order",)
@@ -188,8 +197,8 @@ def test_readings_before_the_difference_are_suspected_the_last_first_and_those_b
 
 
 def test_a_difference_in_a_thread_points_to_its_timing_and_in_a_worker_to_the_workers() -> None:
-    assert suspicion(differs("data", lane="main/thread 1"), [], NOTHING).factors[0] == "thread-timing"
-    assert suspicion(differs("structure", lane="main/worker 1"), [], NOTHING).factors[0] == "worker-timing"
+    assert suspicion(differs("data", lane="thread 1"), [], NOTHING).factors[0] == "thread-timing"
+    assert suspicion(differs("structure", lane="worker 1"), [], NOTHING).factors[0] == "worker-timing"
 
 
 def test_a_run_that_failed_is_looked_into_at_the_line_that_raised_the_error() -> None:
@@ -299,8 +308,8 @@ def test_the_order_of_a_folder_entered_where_it_was_listed_and_a_leftover_where_
         names = glob.glob("*.pt")
         x = [torch.load(name) for name in names]
     """)
-    ordered = FileDifference(path=".", op="list", what="the same names in another order", reordered=True, file="train.py", line=2)
-    read = FileDifference(path="cache.pt", op="read", what="other content", file="train.py", line=3)
+    ordered = FileDifference(path=".", op="list", what="other-order", file="train.py", line=2)
+    read = FileDifference(path="cache.pt", op="read", what="other-content", file="train.py", line=3)
 
     place, doing = entered_at("file-order", differs("data-order", files=[ordered, read]), [], script)
     assert (place.line, doing) == (2, "glob.glob is listed here") or (place.line, place.code) == (2, 'names = glob.glob("*.pt")')

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from auditor import pipeline
+from auditor.report.words.reasons import sentence_of, text_of
 from auditor.results import Audit
 from tests.processes import audited
 from tests.test_factors import FACTORS
@@ -84,12 +85,12 @@ def test_an_example_gets_the_verdict_of_its_header(script: Path, stated: dict[st
     assert loud <= named <= loud | quiet, [finding.message for finding in audit.findings]
     assert not set(stated.get("later", [])) & set(pipeline.all_rules()), "a rule exists for it now"
     if "reason" in stated:
-        assert f"[{stated['reason']}]" in (audit.reason or "")
+        assert f"[{stated['reason']}]" in text_of(audit.reason)
     if script.stem in _VARIED:
         assert audit.search is not None
         assert {"hash-seed", "uninitialized-memory", "file-order", "threads"} <= set(audit.search.varied)
         assert "worker-timing" in audit.search.varied or script.stem != "steady_workers"
-        assert [cause.message for cause in audit.causes if cause.grade == "logical"] == []
+        assert [sentence_of(cause.reasons) for cause in audit.causes if cause.grade == "logical"] == []
         assert "control-3" not in {run.id for run in audit.runs}, "that numerics differ is no reason to doubt the controls"
     if stated["verdict"] != "diverged":
         assert audit.divergence is None
@@ -97,7 +98,7 @@ def test_an_example_gets_the_verdict_of_its_header(script: Path, stated: dict[st
     found = audit.divergence
     assert found is not None
     if "kind" in stated:
-        assert (found.kind, found.line) == (stated["kind"], *marked_lines(script, args)), found.sentence
+        assert (found.kind, found.line) == (stated["kind"], *marked_lines(script, args)), sentence_of(found.reasons)
     else:
         assert found.line in marked_lines(script, args)
     if "op" in stated:
@@ -111,12 +112,12 @@ def _hold_the_causes(audit: Audit, script: Path, stated: dict[str, Any], cwd: Pa
     args = stated.get("args", [])
     named = [stated["cause"]] if "cause" in stated else []
     assert audit.search is not None
-    assert [cause.factor for cause in audit.causes if cause.proved] == named, audit.search.sentence
+    assert [cause.factor for cause in audit.causes if cause.proved] == named, sentence_of(audit.search.possible)
     assert [cause.factor for cause in audit.causes if not cause.proved] == []
     assert audit.search.beyond is not bool(named)
     for cause in audit.causes:
         assert (cwd / (cause.file or "")).resolve() == script
-        assert cause.line in (marked_lines(script, args, "enters") or marked_lines(script, args)), f"{cause.line}: {cause.message}"
+        assert cause.line in (marked_lines(script, args, "enters") or marked_lines(script, args)), (cause.line, cause.reasons)
         assert len(cause.proof) >= 6, "two that differ, two that agree with it held still, two that differ with it alone free"
         assert set(cause.proof) <= {run.id for run in audit.runs}
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from auditor.judge import Rule
-from auditor.pipeline.explained import attach_explanations, explanation
+from auditor.pipeline.explanations import attach_explanations, explanation
 from auditor.report import markdown, terminal
 from auditor.results import Audit, Cause, Detail, Divergence, Finding, OpLine, Search
 from auditor.source import Flow
@@ -41,7 +41,7 @@ def audit(line: int = 4, lane: str = "main", causes: list[Cause] | None = None, 
     )  # fmt: skip
 
 
-CAUSE = Cause(factor="torch-seed", proved=True, kind="kernel", message="it draws")
+CAUSE = Cause(factor="torch-seed", proved=True, kind="kernel")
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_runs_that_agree_have_no_explanation() -> None:
 
 def test_the_finding_that_explains_stands_first_and_nothing_says_that_no_cause_was_found() -> None:
     seen = audit()
-    seen.search = Search(beyond=True, sentence="what is left is a race")
+    seen.search = Search(beyond=True, possible="what is left is a race")
     before = io.StringIO()
     terminal.render(seen, before)
     assert "no cause was found" in " ".join(before.getvalue().split())
@@ -99,8 +99,8 @@ def test_the_finding_that_explains_stands_first_and_nothing_says_that_no_cause_w
 
 @pytest.mark.parametrize("about", [True, False])
 def test_a_cause_that_is_only_a_symptom_says_of_what_though_another_cause_is_the_first(about: bool) -> None:
-    draw = Cause(factor="torch-seed", proved=True, kind="draw", message="it draws", fix="a seed", file="train.py", line=3)
-    other = Cause(factor="leftover-files", proved=True, kind="structure", message="it was left", file="train.py", line=1)
+    draw = Cause(factor="torch-seed", proved=True, kind="draw", fix="a seed", file="train.py", line=3)
+    other = Cause(factor="leftover-files", proved=True, kind="structure", file="train.py", line=1)
     seen = audit(causes=[other, draw], finding_line=2, lines=["train.py:3" if about else "train.py:1"])
     attach_explanations(seen, [rule(kinds=["draw"], relation="rows", symptom=True)], None)
     assert seen.explained_by is None

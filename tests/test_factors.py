@@ -14,6 +14,7 @@ from auditor.errors import UsageError
 from auditor.factors import needs_cuda
 from auditor.launch import Snapshot, launch
 from auditor.plan import Plan
+from auditor.report.words.reasons import sentence_of
 from auditor.results import Audit
 from auditor.trace.reader import Trace, opened
 from tests.processes import audited, environment, write
@@ -76,8 +77,8 @@ def test_what_a_script_leaks_is_named_proved_and_placed_and_nothing_else_is(name
     (cause,) = [cause for cause in (*logical, *numerical) if cause.factor == name]
     entered = {number for number, line in enumerate(script.read_text().splitlines(), 1) if line.endswith("# <- enters")}
     assert cause.proved
-    assert not factor.numerical or ", there by at most " in cause.message, "how large the difference is"
-    assert (cause.file, cause.line in entered) == ("train.py", True), f"{cause.line}: {cause.message}"
+    assert not factor.numerical or ", there by at most " in sentence_of(cause.reasons), "how large the difference is"
+    assert (cause.file, cause.line in entered) == ("train.py", True), f"{cause.line}: {sentence_of(cause.reasons)}"
     assert set(cause.proof) <= {run.id for run in audit.runs}
     # controls may agree by chance: then varying shows the factor, and further controls diverge
     by_luck = "control-3" in {run.id for run in audit.runs}

@@ -13,10 +13,13 @@ import pytest
 
 from auditor import pipeline
 from auditor.errors import UsageError
-from auditor.pipeline.fixes import Mending, is_committed, put_into, written
-from auditor.pipeline.laboratory import Laboratory
+from auditor.pipeline.experiment_runner import ExperimentRunner
+from auditor.pipeline.factor_choice import FactorChoice
+from auditor.pipeline.patch_files import ChangedFiles, is_committed, put_into, written
 from auditor.pipeline.reruns import Reruns
+from auditor.pipeline.working_folder import WorkingFolder
 from auditor.plan import Plan
+from auditor.report.words.reasons import text_of
 from tests.processes import Ended, audited, bare, environment, kept, line_of, write
 
 FAULTS = Path(__file__).parent / "faults"
@@ -61,9 +64,11 @@ def commit(folder: Path) -> None:
         subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@example.org", *words], cwd=folder, check=True)
 
 
-def mending(folder: Path, *script: str, **files: str) -> Mending:
+def mending(folder: Path, *script: str, **files: str) -> ChangedFiles:
     """Changes of files of a folder, by their names without `.py`: the second text of each is to be `changed`."""
-    work = Mending(Laboratory(Plan(script or ("train.py",), cwd=str(folder)), {}, Reruns(folder / "runs", pipeline.Silent()), []))
+    runs = Reruns(folder / "runs", pipeline.Silent())
+    plan = Plan(script or ("train.py",), cwd=str(folder))
+    work = ChangedFiles(ExperimentRunner.of(plan, FactorChoice({}), runs, [], WorkingFolder(runs.folder)))
     for name, old in files.items():
         work.texts[f"{name}.py"] = old, "changed\n"
     return work
@@ -94,7 +99,7 @@ def test_a_common_fault_ends_in_a_patch_with_which_the_script_does_the_same_each
     check_patch(cause, audit)
     assert not cause["patch"]["applied"]
     assert (tmp_path / script).read_text() == source, "the script is changed on request only"
-    assert any(f"{name}-fix.patch" in note for note in audit["notes"])
+    assert any(f"{name}-fix.patch" in note["text"] for note in audit["notes"])
     assert (tmp_path / f"{name}-fix.patch").read_text().endswith(cause["patch"]["diff"])
 
     taken(tmp_path, f"{name}-fix.patch")
@@ -175,7 +180,7 @@ def test_a_fault_in_a_module_beside_the_script_is_patched_there_and_one_that_no_
     words = causes.pop("hash-seed")
     assert words["patch"] is None
     assert words["fix"]
-    assert any("no change of a few lines was seen to cure hash-seed" in note for note in audit["notes"]), audit["notes"]
+    assert any("no change of a few lines was seen to cure hash-seed" in note["text"] for note in audit["notes"]), audit["notes"]
     (cause,) = causes.values()
     assert (cause["file"], cause["line"]) == ("noise.py", line_of(noise, "# <- draws"))
     check_patch(cause, audit)
@@ -211,8 +216,8 @@ def test_an_audit_is_reported_also_where_its_patch_can_be_put_nowhere(tmp_path: 
     (finding,) = [finding for finding in audit["findings"] if finding["rule"] == "stale-gradient"]
     assert (finding["patch"]["applied"], finding["patch"]["backup"]) == (False, None)
     assert "+        b1.grad.zero_()" in finding["patch"]["diff"]
-    assert "train.py was not changed: it is read-only [output-unwritable]" in audit["notes"]
-    assert any("[output-exists]" in note for note in audit["notes"])
+    assert "train.py was not changed: it is read-only [output-unwritable]" in [note["text"] for note in audit["notes"]]
+    assert any("[output-exists]" in note["text"] for note in audit["notes"])
     assert (script.read_text(), target.read_text()) == (before, "mine\n")
     assert {path.name for path in tmp_path.iterdir()} == {"a.json", "train.py", "train-fix.patch"}
 
@@ -271,7 +276,7 @@ def test_a_file_is_left_alone_that_is_read_only_or_not_what_was_run(tmp_path: Pa
 def test_only_a_patch_of_ours_is_written_over(tmp_path: Path) -> None:
     work = mending(tmp_path, train="a = 1\n")
     for _ in range(2):
-        assert written(work, work.changed()) == "the changes are in train-fix.patch: patch -p1 < train-fix.patch"
+        assert text_of(written(work, work.changed())) == "the changes are in train-fix.patch: patch -p1 < train-fix.patch"
     target = tmp_path / "train-fix.patch"
     for foreign in (b"mine\n", b"\xff\xfe", b""):
         target.write_bytes(foreign)
@@ -293,7 +298,7 @@ def test_only_a_patch_of_ours_is_written_over(tmp_path: Path) -> None:
 def test_a_patch_is_named_for_the_script_or_the_module_and_not_for_an_argument(tmp_path: Path) -> None:
     for script, name in ((("-m", "pkg.train", "0.1"), "pkg.train"), (("my train.py", "x.py"), "my-train"), ((".",), tmp_path.name)):
         work = mending(tmp_path, *script, train="a = 1\n")
-        assert written(work, work.changed()).startswith(f"the changes are in {name}-fix.patch: ")
+        assert text_of(written(work, work.changed())).startswith(f"the changes are in {name}-fix.patch: ")
 
 
 @needs_patch

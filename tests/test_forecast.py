@@ -15,9 +15,9 @@ import pytest
 from auditor import pipeline, plugins
 from auditor.errors import UsageError
 from auditor.judge import Rule, judge, load_rules
+from auditor.pipeline.rulebook import print_rule, print_rules
 from auditor.report.story.selection import forecast, seen_findings
 from auditor.results import Audit, Finding
-from auditor.rulebook import print_rule, print_rules
 from auditor.trace.tables import Tables
 from tests.audits import on_a_gpu
 from tests.builder import LaneBuilder, TraceBuilder

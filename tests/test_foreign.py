@@ -8,6 +8,7 @@ import pytest
 
 from auditor.compare import compare
 from auditor.pipeline import diff
+from auditor.report.words.reasons import sentence_of
 from auditor.results import Divergence
 from auditor.trace import CHANGED
 from tests.builder import LaneBuilder, Tensor, TraceBuilder, digest_of
@@ -131,7 +132,7 @@ def test_an_op_that_an_exception_interrupted_may_have_written_what_no_record_sho
             lane.event("interrupted", 7, op="aten.mul_.Tensor", written=[x.number])
     divergence = found(*runs)
     assert divergence.kind == ("hidden-write" if exact or told else "kernel")
-    assert ("interrupted aten.add_.Tensor at train.py:5" in divergence.sentence) is told
+    assert ("interrupted aten.add_.Tensor at train.py:5" in sentence_of(divergence.reasons)) is told
 
 
 @pytest.mark.parametrize(("exact", "kind"), [(True, "hidden-write"), (False, "kernel")])
@@ -238,4 +239,4 @@ def test_of_kept_runs_the_kind_is_not_claimed_where_inputs_were_not_digested(exa
     audit = diff(tmp_path / "a", tmp_path / "b")
     assert audit.divergence is not None
     assert audit.divergence.kind == kind
-    assert (("`hidden-write`" in audit.divergence.sentence) and bool(audit.notes)) is not exact
+    assert (("`hidden-write`" in sentence_of(audit.divergence.reasons)) and bool(audit.notes)) is not exact

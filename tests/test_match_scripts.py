@@ -16,6 +16,7 @@ from auditor.errors import UsageError
 from auditor.launch import launch
 from auditor.matching import Matched, matched
 from auditor.plan import Plan
+from auditor.report.words.reasons import text_of
 from auditor.results import Audit, NamePair
 from auditor.trace.names import Series, named_values
 from auditor.trace.reader import opened
@@ -282,7 +283,7 @@ def test_the_command_answers_with_its_status_its_report_and_its_json(tmp_path: P
     assert origin.relation.kind == "factor"
     assert origin.relation.value == pytest.approx(12)
     assert (7, "    step = np.sin(x * (k + 1)).sum()") in origin.around_b
-    assert any("as asked" in note for note in audit.notes)
+    assert any("as asked" in text_of(note) for note in audit.notes)
     half = audited(tmp_path, "match", "old.py", "same.py", "--b-args", "fail")
     assert half.status == 2, "agreement up to a failure is not agreement"
     assert b"b ended with RuntimeError: as asked, and the other did not" in half.out
@@ -322,7 +323,7 @@ def test_unseeded_modules_agree_when_the_second_begins_with_the_weights_of_the_f
     audit = Audit.model_validate(json.loads((tmp_path / "m.json").read_text()))
     assert done.status == 0, done.out.decode()
     assert [run.id for run in audit.runs] == ["a", "b", "b-shared"]
-    assert any("was given first values" in note and "rnn.weight_hh_l0" in note for note in audit.notes), audit.notes
+    assert any("was given first values" in text_of(note) and "rnn.weight_hh_l0" in text_of(note) for note in audit.notes), audit.notes
     (last,) = [pair for pair in audit.names if pair.a == "last"]
     assert last.agrees
     assert last.digits is not None

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from auditor.mend import diff_of, mended, zeroed
+from auditor import mend, plugins
+from auditor.mend import CHANGES, diff_of, zeroed
 from auditor.results import Cause
 from tests.processes import bare, environment, start
 
@@ -34,6 +35,18 @@ class Case:
         return mended(cause_of(self.factor, source), source, lane=self.lane, leftover=self.leftover)
 
 
+KNOWN = plugins.factors()
+
+
+def mended(cause: Cause, source: str, lane: str = "main", leftover: str | None = None) -> list[str]:
+    """New texts, by the changes that the factor asks for."""
+    return mend.mended(cause, source, KNOWN[cause.factor].fixes, lane=lane, leftover=leftover)
+
+
+def test_each_change_is_asked_for_and_each_that_is_asked_for_is_known() -> None:
+    assert {name for factor in KNOWN.values() for name in factor.fixes} == set(CHANGES)
+
+
 def text_of(block: str, empty: str) -> str:
     lines = [line.strip(" ").removeprefix("|") for line in block.split("\n")[1:-1]]
     return "".join(f"{line or empty}\n" for line in lines)
@@ -42,7 +55,7 @@ def text_of(block: str, empty: str) -> str:
 def cause_of(factor: str, source: str, mark: str = "HERE") -> Cause:
     """A cause introduced at the marked line."""
     line = next(number for number, text in enumerate(source.split("\n"), 1) if mark in text)
-    return Cause(factor=factor, proved=True, kind="draw", message="", file="train.py", line=line)
+    return Cause(factor=factor, proved=True, kind="draw", file="train.py", line=line)
 
 
 def hunks(source: str, text: str) -> str:
@@ -1200,7 +1213,7 @@ def test_a_worker_that_cannot_name_the_loaders_seed_gets_none_that_repeats_itsel
 
 
 def test_a_cause_without_a_line_is_left_to_words() -> None:
-    cause = Cause(factor="torch-seed", proved=True, kind="draw", message="")
+    cause = Cause(factor="torch-seed", proved=True, kind="draw")
     assert mended(cause, "import torch\nx = torch.rand(3)\n") == []
 
 
@@ -1377,7 +1390,7 @@ FACTORS = ["torch-seed", "numpy-seed", "python-seed", "os-entropy", "clock", "pr
 
 @given(SOURCES, st.sampled_from(FACTORS), st.integers(1, 25), st.sampled_from(["main", "worker 0"]))
 def test_a_changed_source_parses_and_differs_in_its_hunks_alone(source: str, factor: str, line: int, lane: str) -> None:
-    cause = Cause(factor=factor, proved=True, kind="draw", message="", line=line)
+    cause = Cause(factor=factor, proved=True, kind="draw", line=line)
     texts = mended(cause, source, lane=lane, leftover="a/b.pt")
     assert len(texts) == len(set(texts)) <= 3
     for text in texts:

@@ -11,6 +11,7 @@ import pytest
 from auditor import plugins
 from auditor.compare import compare
 from auditor.diagnose import entered_at
+from auditor.report.words.reasons import sentence_of
 from auditor.results import Divergence
 from auditor.source import Flow
 from tests.builder import LaneBuilder, TraceBuilder
@@ -203,7 +204,7 @@ def test_a_stream_that_one_run_alone_drew_from_is_not_among_those_that_differ(tm
 
 def test_what_is_made_of_a_draw_is_said_with_its_line(tmp_path: Path) -> None:
     found, _ = _found(tmp_path, dedent(VARIANTS["a seed that is drawn"]).strip())
-    assert "a seed of torch-cpu is made of it, at train.py:4" in found.sentence
+    assert "a seed of torch-cpu is made of it, at train.py:4" in sentence_of(found.reasons)
 
 
 def test_a_draw_in_another_file_is_followed_by_the_function_that_it_is_in(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from auditor.errors import UsageError
 from auditor.output import refuse_unwritable, write_whole
 from auditor.plugins import reports
 from auditor.report import Report
-from auditor.results import Audit
+from auditor.results import Audit, Reason
 from tests.audits import AUDITS
 from tests.processes import Ended, audited, environment, start
 
@@ -96,7 +96,8 @@ def test_a_format_that_there_is_not_is_refused_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_a_stream_that_lacks_a_character_gets_an_escape_and_no_traceback(encoding: str, words: tuple[str, ...], tmp_path: Path) -> None:
     audit = AUDITS["draw_in_setup"]()
-    audit.reason, audit.verdict, audit.divergence = "Größe → ∞ 数", "inconclusive", None
+    audit.reason = Reason.of("error", slug="größe", message="Größe → ∞ 数")
+    audit.verdict, audit.divergence = "inconclusive", None
     (tmp_path / "audit.json").write_text(audit.model_dump_json(), encoding="utf-8")
     command = [sys.executable, "-m", "auditor", "report", "audit.json", *words]
     done = start(command, tmp_path, env=environment(PYTHONIOENCODING=encoding))

@@ -11,7 +11,7 @@ import torch
 
 from auditor import pipeline
 from auditor.launch import launch
-from auditor.plan import Inquiry, Plan
+from auditor.plan import AuditOptions, Plan
 from auditor.trace.reader import Trace, opened
 from auditor.trace.tables import Tables
 from tests.processes import line_of, record_of, write
@@ -295,11 +295,11 @@ def test_an_audit_looks_once_more_for_the_first_nan_and_only_then(tmp_path: Path
                 w.grad = None
         """
     write(tmp_path, train=source)
-    bad = pipeline.audit(Plan(("train.py", "bad"), cwd=str(tmp_path)), keep=tmp_path / "bad", inquiry=Inquiry(effort="explain"))
+    bad = pipeline.audit(Plan(("train.py", "bad"), cwd=str(tmp_path)), keep=tmp_path / "bad", options=AuditOptions(effort="explain"))
     assert [(run.id, run.steps) for run in bad.runs] == [("control-1", 6), ("control-2", 6), ("look-finite", 4)]
     (finding,) = [finding for finding in bad.findings if finding.level == "error"]
     assert (finding.rule, finding.line) == ("non-finite-loss", line_of(source, "# loss"))
     assert "aten.log.default made 2 infinite values from finite inputs here in step 3" in finding.message
-    good = pipeline.audit(Plan(("train.py",), cwd=str(tmp_path)), keep=tmp_path / "good", inquiry=Inquiry(effort="explain"))
+    good = pipeline.audit(Plan(("train.py",), cwd=str(tmp_path)), keep=tmp_path / "good", options=AuditOptions(effort="explain"))
     assert len(good.runs) == 2
     assert [finding for finding in good.findings if finding.level != "note"] == []

@@ -32,10 +32,25 @@ from auditor.report.words.divergence_facts import MEANINGS
 from auditor.report.words.effects import losses
 from auditor.report.words.factors import pinned_and_varied
 from auditor.report.words.proofs import proof
+from auditor.report.words.reasons import text_of
 from auditor.report.words.runs import run_names
 from auditor.report.words.sides import both_sides
 from auditor.report.words.text import percent, plain
-from auditor.results import FORMAT, Audit, Effect, Explanation, Finding, Kind, Loss, Printed, PrintedMetric, RuleText, RunOutcome, Search
+from auditor.results import (
+    FORMAT,
+    Audit,
+    Effect,
+    Explanation,
+    Finding,
+    Kind,
+    Loss,
+    Printed,
+    PrintedMetric,
+    Reason,
+    RuleText,
+    RunOutcome,
+    Search,
+)
 from tests.audits import AUDITS, PINNED, VARIED
 
 GOLDEN = Path(__file__).parent / "reports"
@@ -275,11 +290,11 @@ def test_code_is_framed_once_and_a_reason_is_given_once() -> None:
     at = {"file": audit.divergence.file, "line": audit.divergence.line, "code": audit.divergence.code}
     audit.findings = [Finding(rule="unsorted-set", level="error", message="m", **at)]
     reason = next(iter(audit.search.left_out.values()))
-    audit.notes = [f"a run on a GPU was left out: {reason}", "one port for all runs"]
+    audit.notes = [Reason.of("no-gpu-run", why=reason.parameters["why"]), Reason.of("same-ports", ports=[29500])]
     found = rendered("terminal", audit)
-    assert (found.count(str(at["code"])), found.count(reason)) == (1, 1)
-    assert "one port for all runs" in found
-    assert f"a run on a GPU was left out: {reason}" in rendered_verbose(audit)
+    assert (found.count(str(at["code"])), found.count(text_of(reason))) == (1, 1)
+    assert "each run uses port 29500" in found
+    assert f"a run on a GPU was left out: {text_of(reason)}" in rendered_verbose(audit)
 
 
 def test_the_effect_names_what_is_printed_only_where_nothing_of_the_training_is_reached() -> None:

@@ -499,7 +499,7 @@ def test_rules_are_listed_checked_explained_and_published(tmp_path: Path) -> Non
 def test_every_rule_is_explained_with_an_example(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import sys
 
-    from auditor.rulebook import print_rule
+    from auditor.pipeline.rulebook import print_rule
 
     print_rule(pipeline.one_rule(path.stem), sys.stdout)
     text = capsys.readouterr().out

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
+from auditor.report.words.reasons import text_of
 from auditor.results import Audit
 from tests.processes import Ended, audited, bare, write
 
@@ -68,8 +69,8 @@ def checked(folder: Path, source: str, *words: str) -> Checked:
     write(folder, train=source)
     done = audited(folder, "--self-check", "--effort", "compare", "-o", "runs", "--json", "audit.json", *words, "train.py")
     audit = Audit.model_validate_json((folder / "audit.json").read_text())
-    notes = [note for note in audit.notes if note.startswith("self-check: ")]
-    changed = [lost.what for lost in audit.coverage.lost if lost.what.startswith("self-check: ")]
+    notes = [text for text in map(text_of, audit.notes) if text.startswith("self-check: ")]
+    changed = [text for text in (text_of(lost.what) for lost in audit.coverage.lost) if text.startswith("self-check: ")]
     assert len(notes) + len(changed) == 1, done.said
     return Checked(done, audit, [run.id for run in audit.runs], "".join(notes).removeprefix("self-check: "), changed)
 
@@ -100,7 +101,7 @@ def test_a_script_whose_gradients_are_others_under_a_dispatch_mode_is_told_where
     # both recorded runs agree: this is no divergence of the script
     assert (found.audit.verdict, found.done.status) == ("no-divergence-seen", 0)
     assert found.changed == ["self-check: being recorded changed its stdout and the gradients and parameters at step 0"]
-    assert any(lost.what.startswith("aten.masked_fill.Tensor: under any dispatch mode") for lost in found.audit.coverage.lost)
+    assert any(text_of(lost.what).startswith("aten.masked_fill.Tensor: under any dispatch mode") for lost in found.audit.coverage.lost)
     assert b"being recorded changed its stdout" in b" ".join(found.done.out.split())
 
 

@@ -21,6 +21,7 @@ from auditor.config import Config, read_config
 from auditor.errors import UsageError
 from auditor.judge import read_baseline
 from auditor.report.json import read
+from auditor.report.words.reasons import text_of
 from auditor.trace.reader import opened
 from tests.builder import TraceBuilder
 from tests.processes import Ended, audited, environment, write
@@ -102,7 +103,7 @@ def test_a_run_goes_on_as_long_as_its_process_and_has_no_end_where_the_auditor_w
     script = int(began.read_text())
     try:
         spooled = sorted(path.name for path in (run / "spool").rglob("*"))
-        assert opened(run).unfinished == "is still running"
+        assert opened(run).unfinished == "still-going"
         child.kill()
         child.wait(60)
         shown = audited(tmp_path, "show", "run", "--op", "aten.exp.default")  # the script continues without its auditor
@@ -118,7 +119,7 @@ def test_a_run_goes_on_as_long_as_its_process_and_has_no_end_where_the_auditor_w
         time.sleep(0.05)
     audit = pipeline.diff(run, run)
     assert audit.verdict == "inconclusive"
-    assert "[unfinished]" in str(audit.reason)
+    assert "[unfinished]" in text_of(audit.reason)
     assert pipeline.events(run).unfinished == "run has no end: repro-audit was killed before the script ended"
     assert not (run / "spool").exists()
 

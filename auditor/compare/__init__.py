@@ -35,15 +35,16 @@ from auditor.compare.context import context
 from auditor.compare.effect import effect_of
 from auditor.compare.environment import environment_differences
 from auditor.compare.evidence import evidence_at, refined
-from auditor.compare.first import Mismatch, allocated_by, collectives_before, first_mismatch, maker_lane
-from auditor.compare.foreign import Outside, handed_before, outside, sentence_of
-from auditor.compare.origin import DRAWN_FROM_OUTSIDE, TURNS, differing_files, differing_streams, origin, own_stream
+from auditor.compare.files import differing_files
+from auditor.compare.foreign import Outside, handed_before, outside, reason_of
+from auditor.compare.mismatch import Mismatch, allocated_by, collectives_before, first_mismatch, maker_lane
+from auditor.compare.origin import DRAWN_FROM_OUTSIDE, differing_streams, origin, own_stream
 from auditor.compare.pools import differing_tasks, in_pool
 from auditor.compare.reach import next_by_itself, reached, shows_nothing
-from auditor.compare.shadowed import divergence_of_shadow, shadow_of
+from auditor.compare.shadow import divergence_of_shadow, shadow_of
 from auditor.errors import TraceError
 from auditor.plan import Watch
-from auditor.results import Detail, Divergence, OpLine, Place
+from auditor.results import END, Detail, Divergence, OpLine, Place, Reason
 from auditor.source import Flow
 from auditor.trace.lanes import without_number
 from auditor.trace.reader import LaneTrace, Trace
@@ -67,7 +68,7 @@ class Comparison:
 
     divergence: Divergence | None
     others: list[Divergence] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    notes: list[Reason] = field(default_factory=list)
     compared: int = 0
     watch: Watch | None = None
     side: list[Divergence] = field(default_factory=list)
@@ -93,7 +94,7 @@ def compare(a: Trace, b: Trace, *, flow: Flow | None = None, training: bool = Fa
             f"{a.id} and {b.id} were recorded by versions of repro-audit that digest tensors differently: record them again",
         )
     found: list[_Found] = []
-    notes: list[str] = []
+    notes: list[Reason] = []
     compared = 0
     scratch_alone = cache(partial(shows_nothing, a, b))  # it reads all lanes of both
     for name, lane in a.lanes.items():
@@ -103,7 +104,7 @@ def compare(a: Trace, b: Trace, *, flow: Flow | None = None, training: bool = Fa
             continue
         if twin is None:
             if lane.ops:
-                notes.append(f"lane {name} ({lane.ops} ops) exists only in {a.id}")
+                notes.append(Reason.of("lane-in-one-run", lane=name, ops=lane.ops, run=a.id))
             continue
         leading = lane is a.main or (lane.key.rank is not None and lane.key.worker is None and lane.key.thread is None)
         compared += min(lane.ops, twin.ops)
@@ -114,11 +115,11 @@ def compare(a: Trace, b: Trace, *, flow: Flow | None = None, training: bool = Fa
             continue
         shorter = a if mismatch.a is None else b
         if mismatch.ended and (not leading or shorter.unfinished):
-            notes.append(f"lane {name} ended at op {mismatch.index} in one run and went on in the other: compared up to there")
+            notes.append(Reason.of("lane-ended", lane=name, index=mismatch.index))
             continue
         found.append(_Found(mismatch, lane, twin))
     alone = [lane for name, lane in b.lanes.items() if name not in a.lanes and lane.ops and not in_pool(lane)]
-    notes += [f"lane {lane.name} ({lane.ops} ops) exists only in {b.id}" for lane in alone]
+    notes += [Reason.of("lane-in-one-run", lane=lane.name, ops=lane.ops, run=b.id) for lane in alone]
     found += [_Found(*one) for one in differing_tasks(a, b)]
     if not found:
         return Comparison(None, [], notes, compared)
@@ -153,7 +154,7 @@ def before_the_end(a: Trace, b: Trace) -> Detail:
     """What was not the same in two runs that did the same ops: random streams, settings and files of their main lanes."""
     if a.main is None or b.main is None:
         return Detail()
-    end = Mismatch("failed", len(a.main.compared[0]), None, None, "")
+    end = Mismatch("failed", len(a.main.compared[0]), None, None)
     return Detail(streams=differing_streams(a.main, b.main, end), files=differing_files(a.main, b.main, end))
 
 
@@ -203,20 +204,20 @@ def _divergence(
 ) -> Divergence:  # fmt: skip
     """Everything there is to say about one mismatch; `fed`: another process may have handed over what differs."""
     evidence = evidence_at(mismatch, lane, twin, a, b)
-    kind, sentence = refined(mismatch, evidence, lane, twin)
+    kind, reasons = refined(mismatch, evidence, lane, twin)
     streams, files = differing_streams(lane, twin, mismatch, flow), differing_files(lane, twin, mismatch)
     came: Outside | None = None
     if kind == "data" and not fed and not files and all(stream.how == "setting" for stream in streams):
         came = outside(mismatch, lane, twin)
         if came.handed:
-            kind, sentence = "outside-torch", sentence_of(came)
+            kind, reasons = "outside-torch", [reason_of(came)]
     row = mismatch.a or mismatch.b or {}
     entered = origin(kind, mismatch, lane, twin, flow, (a, b))
     own = entered.seen if entered is not None else own_stream(mismatch, lane, twin, (a, b)) if kind == "draw" else None
     if entered is None and own is not None and own.shared:
-        sentence += f"; {TURNS}"
+        reasons = [*reasons, Reason.of("drawn-in-turns")]
     if evidence is not None:
-        evidence.sentence = sentence
+        evidence.reasons = reasons
     detail = Detail(
         evidence=evidence,
         streams=streams,
@@ -241,17 +242,17 @@ def _divergence(
             index=mismatch.index, op=_op(row), phase=row.get("phase", ""), step=row.get("step"), differs=True, file=row.get("file"),
             line=row.get("line"), function=row.get("function"), code=row.get("code"),
         )  # fmt: skip
-        sentence = entered.sentence
+        reasons = entered.reasons
         shown.update(kind="draw", op=entered.op, file=entered.file, line=entered.line, function=entered.function, code=entered.code)
         shown.update({key: value for key, value in (("phase", entered.phase), ("step", entered.step)) if value is not None})
     return Divergence(
         runs=[a.id, b.id], lane=lane.name, index=mismatch.index if entered is None else entered.index, module=row.get("module"),
-        sentence=sentence, detail=detail, **shown,
+        reasons=reasons, detail=detail, **shown,
     )  # fmt: skip
 
 
 def _op(row: dict[str, object]) -> str:
-    return str(row.get("op") or "end of the run")
+    return str(row.get("op") or END)
 
 
 def _shown(row: dict[str, object] | None) -> dict[str, object]:

@@ -2,7 +2,7 @@
 
 Two devices never agree bit by bit, so the first op that differs is of no interest; what is wanted is the first that *added* more than its
 due. Which op of one run is which of the other is `align`'s, how far their results are apart `drift`'s, what of that an op added and what
-it inherited `added`'s; here it is put together and said. A difference that grows though no op added more than its due is inherited, and
+it inherited `op_errors`'s; here it is put together and said. A difference that grows though no op added more than its due is inherited, and
 said to be.
 """
 
@@ -14,10 +14,10 @@ from functools import cached_property
 
 import numpy as np
 
-from auditor.compare.added import errors_of
 from auditor.compare.drift import Beside, Pair, device_of, finite_or_largest, forward_place
-from auditor.compare.otherwise import other_than_arithmetic
-from auditor.results import CurvePoint, Detail, DeviceComparison, Divergence, OpError
+from auditor.compare.non_arithmetic import other_than_arithmetic
+from auditor.compare.op_errors import errors_of
+from auditor.results import CurvePoint, Detail, DeviceComparison, Divergence, OpError, OpLine, Reason
 from auditor.tolerance import Tolerance, unit_roundoff
 from auditor.trace import PHASES
 from auditor.trace.reader import Trace
@@ -50,7 +50,8 @@ def compare_devices(a: Trace, b: Trace, tolerances: Sequence[Tolerance]) -> Devi
         end=main.pair.end if main else None, unmeasured=dict(unmeasured.most_common()),
         other=next((other for other in (other_than_arithmetic(lane.pair) for lane in lanes) if other is not None), None),
     )  # fmt: skip
-    found.sentence = _sentence(found, main)
+    if main is not None:
+        _describe(found, main)
     return found
 
 
@@ -62,7 +63,7 @@ def divergence_of(comparison: DeviceComparison) -> Divergence | None:
     return Divergence(
         runs=comparison.runs, kind="arithmetic", lane=error.lane, index=error.index, step=error.step, phase=error.phase, op=error.op,
         module=error.module, file=error.file, line=error.line, function=error.function, code=error.code,
-        sentence=_blame(error, comparison), detail=Detail(forward=error.forward),
+        reasons=[_blame(error, comparison)], detail=Detail(forward=error.forward),
     )  # fmt: skip
 
 
@@ -114,7 +115,7 @@ class _Lane:
             drift=finite_or_largest(float(self.pair.drift[pair])) if pair >= 0 else None, added=finite_or_largest(float(at.added[k])),
             ulps=finite_or_largest(float(at.ulps[k])), mean_ulps=self._mean_ulps(side, row),
             excess=finite_or_largest(float(at.excess[k])), times=times, lane=self.pair.name, forward=forward_place(record),
-            note="" if pair >= 0 else f"only {self.pair.devices[side]} did it",
+            note=None if pair >= 0 else Reason.of("only-on-device", device=self.pair.devices[side]),
             **{key: record[key] for key in ("op", "phase", "step", "module", "file", "line", "function", "code")},
         )  # fmt: skip
 
@@ -157,61 +158,19 @@ class _Lane:
         return (begin, end) if end > _GROWN * max(begin, added) else None
 
 
-def _where(op: str, file: str | None, line: int | None) -> str:
-    return f"{op}, {file}:{line}" if file else op
-
-
-def _at(error: OpError) -> str:
-    return _where(error.op, error.file, error.line)
-
-
-def _blame(error: OpError, comparison: DeviceComparison) -> str:
+def _blame(error: OpError, comparison: DeviceComparison) -> Reason:
     """Which device is off at an op, and by how much."""
     known = error.run in comparison.runs
-    if error.added is not None and error.added >= 1e300:
-        by = ": not finite where the other's result is, or should be"
-    else:
-        by = "" if error.added is None else f" by {error.added:.2g} of the result"
-    ulps = f" (up to {error.ulps:.4g} units in the last place)" if error.ulps is not None and error.ulps < 1e300 else ""
-    times = f", {error.excess:.3g} times what the rules allow" if error.excess is not None and error.excess < 1e300 else ""
-    if known:
-        return f"{comparison.devices[comparison.runs.index(error.run or '')]} is off here{by}{ulps}, given the inputs that it had{times}"
-    return f"{' and '.join(comparison.devices)} differ here{by}{ulps}, more than their inputs explain{times}"
+    devices = [comparison.devices[comparison.runs.index(error.run or "")]] if known else comparison.devices
+    return Reason.of("off-on-devices", devices=[*devices], added=error.added, ulps=error.ulps, excess=error.excess)
 
 
-def _sentence(found: DeviceComparison, main: _Lane | None) -> str:
-    """All of it, for a teammate."""
-    if main is None or not found.aligned:
-        return "the two runs have no op in common"
+def _describe(found: DeviceComparison, main: _Lane) -> None:
+    """Add what is seen of the main lane."""
     pair = main.pair
-    parts = [f"{found.aligned} ops were compared" + (f", {found.unaligned} were done otherwise" if found.unaligned else "")]
+    found.loss, found.holds_parameters, found.growth = pair.loss, bool(pair.held), main.growth
     if pair.differs.any():
         record = pair.record(0, int(pair.rows_a[int(np.argmax(pair.differs))]))
-        parts.append(f"from op {record['index']} on ({_where(record['op'], record['file'], record['line'])}) the results differ")
-        loss = [f"the loss differs by {pair.loss:.2g}"] if pair.loss else []
-        held = [f"the parameters differ by {pair.end:.2g}"] if pair.end and pair.held else []
-        if loss or held:
-            parts.append(f"at the end {' and '.join(loss + held)}, relative")
-    else:
-        parts.append("their results are the same, byte for byte")
-    if found.other is not None:
-        other = found.other
-        where = _where(other.op, other.file, other.line)
-        parts.append(f"in step {other.step} ({where}) {other.sentence}, which is no matter of arithmetic")
+        found.differs_from = OpLine(differs=True, **{key: record[key] for key in ("index", "op", "phase", "step", "file", "line", "code")})
     if pair.odd_losses:
-        record = pair.record(0, pair.odd_losses[0])
-        parts.append(f"from op {record['index']} on losses are not finite, and nothing that is made of them is judged")
-    if found.first is not None:
-        parts.append(f"the first op that added more than its due is op {found.first.index} ({_at(found.first)})")
-        parts.append(_blame(found.first, found))
-    elif pair.differs.any():
-        parts.append("no op whose own error is known added more than its due")
-        if found.most:
-            parts.append(f"the largest addition is {found.most[0].added:.2g} of the result ({_at(found.most[0])})")
-        if main.growth and found.other is None:
-            begin, end = main.growth
-            parts.append(f"the difference grows from {begin:.1g} to {end:.1g}: that is inherited error, which the model enlarges")
-    unknown = sum(found.unmeasured.values())
-    if unknown:
-        parts.append(f"of {unknown} ops that differ it is not known how much of it is their own")
-    return "; ".join(parts)
+        found.not_finite_from = pair.record(0, pair.odd_losses[0])["index"]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from auditor.compare.first import Mismatch
+from auditor.compare.mismatch import Mismatch
 from auditor.results import OpLine
 from auditor.trace.reader import LaneTrace
 from auditor.trace.records import inputs_of

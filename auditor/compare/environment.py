@@ -25,7 +25,8 @@ def _facts(trace: Trace) -> dict[str, Any]:
             facts[f"{group}: {name}"] = value
     facts["script"] = " ".join(trace.meta.get("script") or [])
     facts["script content"] = trace.meta.get("script_digest")
-    facts["recorded"] = _recorded(trace)
+    plan = trace.meta.get("plan") or {}
+    facts["recorded"] = f"{plan.get('level')} in steps {plan['window'][0]}-{plan['window'][1]}" if plan.get("window") else plan.get("level")
     for how in ("pinned", "varied"):
         facts[how] = ", ".join(trace.meta.get(how) or []) or None
     main = trace.main
@@ -34,12 +35,6 @@ def _facts(trace: Trace) -> dict[str, Any]:
             if event.get("initial") and not event["name"].startswith("environ:"):
                 facts[f"setting: {event['name']}"] = event["value"]
     return facts
-
-
-def _recorded(trace: Trace) -> str:
-    plan = trace.meta.get("plan") or {}
-    window = plan.get("window")
-    return str(plan.get("level")) + (f" in steps {window[0]} to {window[1]}" if window else "")
 
 
 def _text(value: Any) -> str | None:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from auditor.compare.first import Mismatch, interruption_before
-from auditor.results import Difference, Evidence, Kind
+from auditor.compare.mismatch import Mismatch, interruption_before
+from auditor.results import Difference, Evidence, Kind, Reason
 from auditor.trace.ops import ADOPTING
 from auditor.trace.reader import LaneTrace, Trace
 
@@ -57,38 +57,37 @@ def _values(lane: LaneTrace, row: dict[str, Any]) -> list[dict[str, Any]]:
     return []
 
 
-def refined(mismatch: Mismatch, evidence: Evidence | None, lane: LaneTrace, twin: LaneTrace) -> tuple[Kind, str]:
+def refined(mismatch: Mismatch, evidence: Evidence | None, lane: LaneTrace, twin: LaneTrace) -> tuple[Kind, list[Reason]]:
     """Kind and explanation in the light of the evidence; the first look's where there is none."""
-    kind, sentence = mismatch.kind, mismatch.sentence
+    kind, reasons = mismatch.kind, list(mismatch.reasons)
     if evidence is None or mismatch.a is None:
-        return kind, sentence
+        return kind, reasons
     changed = [d for d in evidence.inputs if d.differs]
     if kind in ("data", "data-order"):
         adopted = evidence.outputs if mismatch.a["op"].startswith(ADOPTING) else changed
         if kind == "data" and any(d.rows_permuted for d in adopted):
-            return "data-order", "the same rows came in in another order"
-        return kind, sentence
+            return "data-order", [Reason.of("other-row-order")]
+        return kind, reasons
     exact = kind == "hidden-write" and mismatch.a["kind"] == "op"
     told = exact or kind in ("kernel", "uninitialized", "draw")
     if not told and not (mismatch.on_other_tensors and evidence.inputs and not changed):
-        return kind, sentence
+        return kind, reasons
     if not changed:
         if kind == "draw":
-            return kind, sentence + "; its inputs are the same"
+            return kind, [*reasons, Reason.of("same-inputs")]
         if exact:
-            return kind, f"all inputs were the same, byte for byte, before it ran; {sentence}"
-        return "kernel", "all inputs are the same, byte for byte, and the result is not"
+            return kind, [Reason.of("same-inputs-before"), *reasons]
+        return "kernel", [Reason.of("other-result")]
     if kind == "draw":
-        return kind, sentence
+        return kind, reasons
     if any(d.never_written for d in changed):
-        return "uninitialized", f"{_slots(changed)}: read before it was written, it holds what the memory held before"
-    said = f"{_slots(changed)} changed although no recorded op wrote {'it' if len(changed) == 1 else 'them'}"
+        return "uninitialized", [Reason.of("read-before-written", inputs=_slots(changed))]
     interruption = interruption_before(mismatch.a, mismatch.b, lane, twin) if mismatch.b is not None else None
-    return "hidden-write", said if interruption is None else f"{said}: {interruption}"
+    return "hidden-write", [Reason.of("inputs-changed", inputs=_slots(changed), **(interruption or {}))]
 
 
-def _slots(changed: list[Difference]) -> str:
-    return " and ".join(f"input {d.slot.removeprefix('in')}" for d in changed)
+def _slots(changed: list[Difference]) -> list[str | int | None]:
+    return [d.slot.removeprefix("in") for d in changed]
 
 
 def _difference(a: dict[str, Any], b: dict[str, Any], run_a: Trace, run_b: Trace, births: list[dict[str, Any] | None]) -> Difference:
@@ -101,11 +100,11 @@ def _difference(a: dict[str, Any], b: dict[str, Any], run_a: Trace, run_b: Trace
     if not difference.differs:
         return difference
     if shape != b.get("shape", []) or a.get("dtype") != b.get("dtype"):
-        difference.note = f"{a.get('dtype')}{shape} and {b.get('dtype')}{b.get('shape')}"
+        difference.note = Reason.of("unlike-tensors", a=f"{a.get('dtype')}{shape}", b=f"{b.get('dtype')}{b.get('shape')}")
         return difference
     x, y = (array_of(run.value(entry), entry) for run, entry in ((run_a, a), (run_b, b)))
     if x is None or y is None:
-        difference.note = "too large to keep, or of a kind that is not kept: known by digest only"
+        difference.note = Reason.of("values-not-kept")
         return difference
     measure(difference, x, y)
     born = [array_of(run.value(entry), entry) if entry else None for run, entry in zip((run_a, run_b), births, strict=True)]
@@ -167,7 +166,7 @@ def measure(difference: Difference, x: Array, y: Array) -> None:
         difference.relative = _largest(ratio)
         finite = np.isfinite(xs) & np.isfinite(ys)
         if not finite.all():
-            difference.note = f"{int((~finite).sum())} of them are not finite in one of the runs"
+            difference.note = Reason.of("not-finite", elements=int((~finite).sum()))
         if kind == "f" and finite.any():
             ordered = [_ordered(side[unequal][finite], difference.dtype) for side in (x, y)]
             difference.ulp = int(_distance(*ordered).max())

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from auditor.compare.first import Mismatch
-from auditor.results import OpLine, Place
+from auditor.compare.mismatch import Mismatch
+from auditor.results import OpLine, Place, Reason
 from auditor.trace.reader import LaneTrace
 
 #: Tensors that were handed out and are told of, the latest before the difference.
@@ -54,9 +54,10 @@ def _place(event: dict[str, Any]) -> Place:
     return Place(file=event.get("file"), line=event.get("line"), function=function, code=event.get("code"))
 
 
-def sentence_of(found: Outside) -> str:
+def reason_of(found: Outside) -> Reason:
     """Why a tensor is called computed outside torch."""
-    given = " and ".join(dict.fromkeys(f"{one.op} at {one.file}:{one.line}" for one in found.handed))
-    same = "not the same in both runs" if any(one.differs for one in found.handed) else "equal in both runs"
-    by = f"{found.function} brought it in" if found.function else "it came in here"
-    return f"{by}, computed by code that torch does not see; the tensors handed out before it ({given}) were {same}"
+    given = list(dict.fromkeys((one.op, f"{one.file}:{one.line}") for one in found.handed))
+    return Reason.of(
+        "computed-outside-torch", function=found.function, ops=[op for op, _ in given], places=[place for _, place in given],
+        differ=any(one.differs for one in found.handed),
+    )  # fmt: skip

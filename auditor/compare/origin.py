@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from auditor.compare.first import Mismatch
-from auditor.results import FileDifference, Kind, Stream
+from auditor.compare.mismatch import Mismatch
+from auditor.results import Kind, Reason, Stream
 from auditor.source import Flow
 from auditor.trace.reader import LaneTrace, Trace
 from auditor.trace.shared_streams import exchanged_draws
 
 #: Kinds that say that something came in from outside of torch's ops.
 DRAWN_FROM_OUTSIDE: tuple[Kind, ...] = ("draw", "data", "data-order", "argument", "structure", "failed")
-
-#: Of a stream in another state, where that is so because several threads draw from it.
-TURNS = "threads share it, and drew from it in a different order in each run"
 
 #: `root`: it differs by itself, nobody seeded it; `seed`: it was given different seeds; `moved`: it was drawn from more often in one run
 #: before; `extra`: one run draws from it where the other does not, in the same state.
@@ -79,7 +75,7 @@ class Origin:
     code: str | None
     phase: str | None
     step: int | None
-    sentence: str
+    reasons: list[Reason]
     seen: Stream
     row: int
 
@@ -116,18 +112,18 @@ def origin(
             first, other = other, first
     seen = _stream(chosen.stream, first, other)
     if first["k"] == "seed":
-        said = _sentence_of_seed(first, other, chosen.stream)
+        reasons = [_reason_of_seed(first, other, chosen.stream)]
     else:
         seen.shared = runs is not None and _is_exchanged(seen.name, lane, twin, (first, other), runs)
-        said = _sentence_of_draw(seen, runs)
+        reasons = [_reason_of_draw(seen, runs)]
     if through:
         last = through[-1].first
-        said += (
-            f"; {'a seed of ' if last['k'] == 'seed' else ''}{through[-1].stream} is made of it, at {last.get('file')}:{last.get('line')}"
+        reasons.append(
+            Reason.of("made-of-it", stream=through[-1].stream, seed=last["k"] == "seed", file=last.get("file"), line=last.get("line"))
         )
     return Origin(
         chosen.stream, first["function"], first.get("index", mismatch.index), first.get("file"), first.get("line"), first.get("func"),
-        first.get("code"), first.get("phase"), first.get("step"), said, seen, first["row"],
+        first.get("code"), first.get("phase"), first.get("step"), reasons, seen, first["row"],
     )  # fmt: skip
 
 
@@ -152,40 +148,39 @@ def own_stream(mismatch: Mismatch, lane: LaneTrace, twin: LaneTrace, runs: tuple
     row = mismatch.a or mismatch.b or {}
     name = str(met[0]["stream"])
     shared = _is_exchanged(name, lane, twin, met, runs)
-    return Stream(name=name, how="draw", function=row["op"], what=f"draw by {row['op']}", file=row["file"], line=row["line"], shared=shared)
+    return Stream(name=name, how="draw", function=row["op"], file=row["file"], line=row["line"], shared=shared)
 
 
 def _stream(name: str, first: dict[str, Any], other: dict[str, Any] | None) -> Stream:
     return Stream(
-        name=name, how=first["k"], function=first["function"], what=f"{first['k']} by {first['function']}",
+        name=name, how=first["k"], function=first["function"],
         a=first.get("value"), b=other.get("value") if other else None,
         file=first.get("file"), line=first.get("line"), entropy=bool(first.get("entropy") or (other or {}).get("entropy")),
     )  # fmt: skip
 
 
-def _sentence_of_seed(first: dict[str, Any], other: dict[str, Any] | None, stream: str) -> str:
+def _reason_of_seed(first: dict[str, Any], other: dict[str, Any] | None, stream: str) -> Reason:
     if other is None:
-        return f"the stream {stream} was seeded here in one run and not in the other"
+        return Reason.of("seeded-in-one-run", stream=stream)
     if first.get("entropy") or other.get("entropy"):
-        return f"the stream {stream} was seeded from the operating system's entropy"
+        return Reason.of("seeded-from-entropy", stream=stream)
     if first.get("value") == other.get("value"):
-        return f"the stream {stream} was put into another state here"
-    return f"the stream {stream} was seeded with {first['value']} in one run and with {other['value']} in the other"
+        return Reason.of("other-state-set", stream=stream)
+    return Reason.of("other-seed", stream=stream, a=first["value"], b=other["value"])
 
 
-def _sentence_of_draw(seen: Stream, runs: tuple[Trace, Trace] | None) -> str:
+def _reason_of_draw(seen: Stream, runs: tuple[Trace, Trace] | None) -> Reason:
     """In which way the state that a draw met was another one: only what the traces show is said of it."""
-    said = f"the stream {seen.name} was in another state when it was drawn from here"
     if runs is None:
-        return said
+        return Reason.of("other-state-drawn", stream=seen.name)
     if seen.shared:
-        return f"{said}: {TURNS}"
+        return Reason.of("shared-stream-drawn", stream=seen.name)
     if seen.name.endswith("-own"):
-        return f"{said}: its seed differs, or one run drew from it more often before"
+        return Reason.of("own-stream-drawn", stream=seen.name)
     lanes = [lane for run in runs for lane in run.lanes.values()]
     if any(event["stream"] == seen.name and not event.get("entropy") for lane in lanes for event in lane.events_of("seed")):
-        return f"{said}: it is seeded, but later, or one run drew from it more often before"
-    return f"{said}: it was never seeded"
+        return Reason.of("stream-seeded-later", stream=seen.name)
+    return Reason.of("stream-never-seeded", stream=seen.name)
 
 
 def _is_exchanged(stream: str, lane: LaneTrace, twin: LaneTrace, draws: Sequence[dict[str, Any] | None], runs: tuple[Trace, Trace]) -> bool:
@@ -210,52 +205,8 @@ def differing_streams(lane: LaneTrace, twin: LaneTrace, mismatch: Mismatch, flow
     for name in sorted(set(settings[0]) | set(settings[1])):
         a, b = settings[0].get(name), settings[1].get(name)
         if a != b:
-            found.append(Stream(name=name, how="setting", what="setting", a=str(a), b=str(b)))
+            found.append(Stream(name=name, how="setting", a=str(a), b=str(b)))
     return found
-
-
-def differing_files(lane: LaneTrace, twin: LaneTrace, mismatch: Mismatch) -> list[FileDifference]:
-    """Files read (and folders listed) before the mismatch whose content, or order, was not the same; and files read by one run only.
-
-    What the runs had written themselves is no origin. A file of which one run has no digest is not compared.
-    """
-    seen: list[dict[tuple[str, str, int], dict[str, Any]]] = []
-    for which, row in ((lane, mismatch.row_a), (twin, mismatch.row_b)):
-        reads: dict[tuple[str, str, int], dict[str, Any]] = {}
-        times: Counter[tuple[str, str]] = Counter()
-        for event in which.events_of("file"):
-            path, op = event["path"], event["op"]
-            compared = op == "read" or (op in ("list", "write") and event.get("digest") is not None)
-            if event["row"] <= row and compared:
-                reads[path, op, times[path, op]] = event
-                times[path, op] += 1
-        seen.append(reads)
-    found: dict[tuple[str, str], FileDifference] = {}
-    for path, op, n in [*seen[0], *(key for key in seen[1] if key not in seen[0])]:
-        a, b = seen[0].get((path, op, n)), seen[1].get((path, op, n))
-        digests = [event.get("digest") for event in (a, b) if event]
-        own = all(event.get("own") for event in (a, b) if event)
-        if (path, op) in found or own or (a and b and (None in digests or digests[0] == digests[1])):
-            continue
-        event = a or b or {}
-        found[path, op] = FileDifference(
-            path=path, op=op, what=_what_of_file(op, a, b), reordered=_is_reordered(op, a, b), file=event.get("file"),
-            line=event.get("line"),
-        )  # fmt: skip
-    return list(found.values())
-
-
-def _what_of_file(op: str, a: dict[str, Any] | None, b: dict[str, Any] | None) -> str:
-    if a is None or b is None:
-        return "listed by one run only" if op == "list" else "read by one run only"
-    if op != "list":
-        return "other content"
-    return "listed in another order, or other names" if _is_reordered(op, a, b) else "other names in it"
-
-
-def _is_reordered(op: str, a: dict[str, Any] | None, b: dict[str, Any] | None) -> bool:
-    """Whether a folder may have the same names in another order: as many of them."""
-    return op == "list" and a is not None and b is not None and a.get("size") == b.get("size")
 
 
 def _settings(lane: LaneTrace, row: int) -> dict[str, Any]:

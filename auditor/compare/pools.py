@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from auditor.compare.first import Mismatch, mismatch_at
+from auditor.compare.mismatch import Mismatch, mismatch_at
 from auditor.trace.reader import LaneTrace, Trace
 
 

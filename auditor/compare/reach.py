@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from auditor.compare.columns import Array, Columns, lanes_as_columns
-from auditor.compare.first import Mismatch, mismatch_at
+from auditor.compare.mismatch import Mismatch, mismatch_at
 from auditor.compare.origin import origin
 from auditor.results import Reach
 from auditor.trace import BACKWARD

@@ -41,6 +41,10 @@ class Detector:
     find: Callable[[Sequence[Tables], Any], Iterator[Hit]]
     params: type
     values: frozenset[str]
+    asks_where_not_finite: bool = False
+    """Whether it says more if a rerun looked at every result for the first that is not finite."""
+    zeroes: bool = False
+    """Whether zeroing the gradients of the tensors that the evidence names as `subject` may cure what it finds."""
 
 
 def named(names: Sequence[str], total: int, what: str) -> str:

@@ -80,4 +80,4 @@ def _told(origin: dict[str, Any], way: list[dict[str, Any]]) -> str:
     return text
 
 
-DETECTOR = Detector("nonfinite-loss", _find, Params, frozenset({"loss", "step", "steps", "op", "origin"}))
+DETECTOR = Detector("nonfinite-loss", _find, Params, frozenset({"loss", "step", "steps", "op", "origin"}), asks_where_not_finite=True)

@@ -60,4 +60,4 @@ def _find(runs: Sequence[Tables], _params: Params) -> Iterator[Hit]:
         yield Hit(file, line, values, max(row["times"] for row in stale), max(row["steps"] for row in stale), lanes)
 
 
-DETECTOR = Detector("stale-gradient", _find, Params, frozenset({"tensors", "used_at", "since", "siblings"}))
+DETECTOR = Detector("stale-gradient", _find, Params, frozenset({"tensors", "used_at", "since", "siblings"}), zeroes=True)

@@ -18,6 +18,23 @@ if TYPE_CHECKING:
     from auditor.plan import Plan
 
 
+class Signs(NamedTuple):
+    """What points to a factor besides its streams and calls, and gives the line where it was introduced."""
+
+    lanes: Mapping[str, tuple[str, ...]] = {}
+    """Roles of lanes (`worker`, `thread`) in which it is suspected first, and for which kinds of divergence; none: for all."""
+    streams_of_workers: bool = False
+    """Whether it pins what DataLoader workers draw from."""
+    shared_streams: bool = False
+    """Whether it makes several threads draw from one stream in a different order."""
+    files: tuple[str, ...] = ()
+    """What differs of a file, or of a listed folder, because of it; see `results.WhatOfFile`."""
+    orders: tuple[str, ...] = ()
+    """What in the source has a different order because of it: `listing`, or what `source.unordered` finds."""
+    unwritten: bool = False
+    """Whether uninitialized memory holds different values because of it."""
+
+
 class Factor(NamedTuple):
     """One source of variation. A named tuple, because the user's process must not import what a dataclass needs."""
 
@@ -54,9 +71,17 @@ class Factor(NamedTuple):
     kinds: Mapping[str, int] = {}
     """Kinds of divergence that point to it if nothing else is known, and its place among the suspects, from 0."""
     streams: tuple[str, ...] = ()
-    """Prefixes of the names of the random streams that it pins."""
+    """Prefixes of the names of the random streams that it pins; the longest that fits counts, and nothing fits all."""
     calls: tuple[str, ...] = ()
     """Functions whose result differs between runs because of it, as the source calls them."""
+    signs: Signs = Signs()
+    """What else points to it."""
+    between_runs: bool = False
+    """Whether it is what one run leaves for the next: then the first of several runs always differs from the rest."""
+    refutes: str = ""
+    """The detector whose hits do no harm if the results are the same although this factor is varied."""
+    fixes: tuple[str, ...] = ()
+    """Changes of a few lines that may remove it, the likeliest first; see `mend.CHANGES`."""
     intermittent: bool = False
     """Whether two runs may agree although it is free."""
     changes: str = "varying it changes"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from auditor.factors import Factor
+from auditor.factors import Factor, Signs
 
 if TYPE_CHECKING:
     from auditor.plan import Plan
@@ -36,4 +36,6 @@ FACTOR = Factor(
     along=("hash-seed", "uninitialized-memory"),
     order=13,
     kinds={"data-order": 1, "uninitialized": 1},
+    signs=Signs(orders=("set", "pop", "best", "hash", "id")),
+    fixes=("sets-as-dicts",),
 )

@@ -158,4 +158,5 @@ FACTOR = Factor(
     kinds={"hidden-write": 0, "outside-torch": 0, "structure": 1, "argument": 1, "failed": 1, "kernel": 2},
     calls=_CALLS,
     each_call=True,
+    fixes=("constant-seed",),
 )

@@ -31,4 +31,5 @@ FACTOR = Factor(
     entropy=True,
     order=15,
     streams=("torch-cuda",),
+    fixes=("seed-torch",),
 )

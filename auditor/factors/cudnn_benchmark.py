@@ -29,6 +29,6 @@ FACTOR = Factor(
     numerical=True,
     entropy=True,
     order=17,
-    kinds={"kernel on cuda": 1},
+    kinds={"kernel-on-cuda": 1},
     intermittent=True,
 )

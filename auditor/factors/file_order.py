@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from auditor.factors import Factor
+from auditor.factors import Factor, Signs
 
 
 def _inside(_process: Any, how: str) -> None:
@@ -56,4 +56,6 @@ FACTOR = Factor(
     inside=_inside,
     order=9,
     kinds={"data-order": 2},
+    signs=Signs(files=("other-order",), orders=("listing",)),
+    fixes=("sort-listings",),
 )

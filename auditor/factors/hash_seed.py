@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from auditor.factors import Factor
+from auditor.factors import Factor, Signs
 
 if TYPE_CHECKING:
     from auditor.plan import Plan
@@ -27,4 +27,6 @@ FACTOR = Factor(
     vary=_vary,
     order=4,
     kinds={"data-order": 0, "structure": 0, "argument": 0},
+    signs=Signs(orders=("set", "pop", "best", "hash")),
+    fixes=("sort-sets",),
 )

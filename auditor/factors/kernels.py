@@ -37,6 +37,6 @@ FACTOR = Factor(
     numerical=True,
     entropy=True,
     order=16,
-    kinds={"kernel on cuda": 0},
+    kinds={"kernel-on-cuda": 0},
     intermittent=True,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from auditor.factors import Factor
+from auditor.factors import Factor, Signs
 
 if TYPE_CHECKING:
     from auditor.plan import Plan
@@ -29,4 +29,7 @@ FACTOR = Factor(
     vary=_vary,
     order=5,
     kinds={"failed": 0},
+    signs=Signs(files=("other-content", "other-names", "one-run-only")),
+    between_runs=True,
+    fixes=("remove-leftover",),
 )

@@ -37,4 +37,5 @@ FACTOR = Factor(
     entropy=True,
     order=1,
     streams=("numpy",),
+    fixes=("seed-numpy",),
 )

@@ -81,4 +81,5 @@ FACTOR = Factor(
         "secrets.randbits", "secrets.choice", "uuid.uuid4", "uuid.uuid1", "random.SystemRandom",
     ),
     each_call=True,
+    fixes=("constant-seed", "seed-generators"),
 )  # fmt: skip

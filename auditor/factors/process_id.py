@@ -72,4 +72,5 @@ FACTOR = Factor(
     order=8,
     calls=("os.getpid", "os.getppid"),
     each_call=True,
+    fixes=("constant-seed",),
 )

@@ -39,4 +39,5 @@ FACTOR = Factor(
     entropy=True,
     order=2,
     streams=("python",),
+    fixes=("seed-python",),
 )

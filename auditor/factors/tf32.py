@@ -37,6 +37,6 @@ FACTOR = Factor(
     unavailable=_unavailable,
     numerical=True,
     order=18,
-    kinds={"kernel on cuda": 2},
+    kinds={"kernel-on-cuda": 2},
     changes="TF32 changes",
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from auditor.factors import Factor
+from auditor.factors import Factor, Signs
 
 
 def _inside(process: Any, how: str) -> None:
@@ -52,4 +52,6 @@ FACTOR = Factor(
     kinds={"data-order": 4, "hidden-write": 1, "outside-torch": 1, "kernel": 1},
     calls=("threading.Thread", "concurrent.futures.ThreadPoolExecutor", "concurrent.futures.as_completed"),
     intermittent=True,
+    signs=Signs(lanes={"thread": ()}, shared_streams=True),
+    fixes=("results-in-order",),
 )

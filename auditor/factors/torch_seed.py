@@ -29,5 +29,6 @@ FACTOR = Factor(
     inside=_inside,
     entropy=True,
     order=0,
-    streams=("torch",),
+    streams=("torch", ""),  # a stream of which nothing is known is likeliest one of torch's
+    fixes=("seed-torch",),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from auditor.factors import Factor
+from auditor.factors import Factor, Signs
 
 if TYPE_CHECKING:
     from auditor.plan import Plan
@@ -33,7 +33,10 @@ FACTOR = Factor(
     vary=_vary,
     unavailable=_unavailable,
     order=10,
-    kinds={"uninitialized": 0, "hidden-write": 2, "kernel": 0, "kernel on cuda": 3},
+    kinds={"uninitialized": 0, "hidden-write": 2, "kernel": 0, "kernel-on-cuda": 3},
     calls=("numpy.empty", "numpy.empty_like", "torch.empty", "torch.empty_like"),
     intermittent=True,
+    signs=Signs(unwritten=True),
+    refutes="uninitialized-read",
+    fixes=("zeros",),
 )

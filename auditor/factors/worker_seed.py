@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from auditor.factors import Factor
+from auditor.factors import Factor, Signs
 
 
 def _inside(process: Any, how: str) -> None:
@@ -54,4 +54,6 @@ FACTOR = Factor(
     inside=_inside,
     entropy=True,
     order=3,
+    signs=Signs(streams_of_workers=True),
+    fixes=("seed-workers",),
 )

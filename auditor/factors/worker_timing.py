@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from auditor.factors import Factor
+from auditor.factors import Factor, Signs
 
 _LONGEST = 0.02
 
@@ -100,4 +100,6 @@ FACTOR = Factor(
     kinds={"data-order": 3},
     calls=(".imap_unordered", "concurrent.futures.ProcessPoolExecutor"),
     intermittent=True,
+    signs=Signs(lanes={"worker": ("argument", "structure", "data", "data-order")}),
+    fixes=("batches-in-order", "results-in-order"),
 )

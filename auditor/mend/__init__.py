@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import PurePath, PureWindowsPath
+from typing import NamedTuple
 
 from auditor.mend.edits import (
     Edit,
@@ -23,13 +24,14 @@ from auditor.mend.edits import (
     name_for,
 )
 from auditor.mend.gradients import zeroed
+from auditor.mend.loader_seeds import workers
 from auditor.mend.order import batches_in_order, listings_sorted, results_in_order, sets_as_dicts, sets_sorted
-from auditor.mend.seeds import entropy, of_stream, varying_seed, workers
+from auditor.mend.seeds import entropy, of_stream, varying_seed
 from auditor.results import Cause
 from auditor.source import calls_in
 from auditor.source.code import Code, parsed
 
-__all__ = ["diff_of", "mended", "zeroed"]
+__all__ = ["CHANGES", "diff_of", "mended", "zeroed"]
 
 #: Each candidate costs reruns, and no cause is worth more.
 _CANDIDATES = 3
@@ -40,17 +42,18 @@ _ZEROS = {
 }  # fmt: skip
 
 
-def mended(cause: Cause, source: str, *, lane: str = "main", leftover: str | None = None) -> list[str]:
+def mended(cause: Cause, source: str, changes: Sequence[str], *, lane: str = "main", leftover: str | None = None) -> list[str]:
     """New texts of the file that the cause names, best first, at most three; none where a few lines cannot cure it.
 
-    `lane` is that in which the cause showed; `leftover` the file that was read and should not have been there, as seen from the working
-    directory.
+    `changes` are those of `CHANGES` that its factor asks for; `lane` is that in which the cause showed; `leftover` the file that was read
+    and should not have been there, as seen from the working directory.
     """
     code = parsed(source)
     if code is None or cause.line is None:
         return []
     texts: list[str] = []
-    for edits in _changes(code, cause.factor, cause.line, lane, leftover):
+    place = Place(cause.line, lane, leftover)
+    for edits in (edits for name in changes for edits in CHANGES[name](code, place)):
         text = edited(code, edits) if edits else None
         if text is not None and text not in texts:
             texts.append(text)
@@ -59,33 +62,36 @@ def mended(cause: Cause, source: str, *, lane: str = "main", leftover: str | Non
     return texts
 
 
-def _changes(code: Code, factor: str, line: int, lane: str, leftover: str | None) -> Iterator[list[Edit] | None]:
-    if factor in ("torch-seed", "cuda-seed"):
-        yield from of_stream(code, line, "torch", lane)
-    elif factor in ("numpy-seed", "python-seed"):
-        yield from of_stream(code, line, factor.removesuffix("-seed"), lane)
-    elif factor == "os-entropy":
-        yield from varying_seed(code, line)
-        yield from entropy(code, line, lane)
-    elif factor in ("clock", "process-id"):
-        yield from varying_seed(code, line)
-    elif factor == "worker-seed":
-        yield from workers(code, line)
-    elif factor == "hash-seed":
-        yield from sets_sorted(code, line)
-    elif factor == "address-layout":
-        yield from sets_as_dicts(code, line)
-    elif factor == "file-order":
-        yield from listings_sorted(code, line)
-    elif factor == "uninitialized-memory":
-        yield from _written(code, line)
-    elif factor == "worker-timing":
-        yield from batches_in_order(code)
-        yield from results_in_order(code, line)
-    elif factor == "thread-timing":
-        yield from results_in_order(code, line)
-    elif factor == "leftover-files" and leftover:
-        yield _removed(code, line, leftover)
+class Place(NamedTuple):
+    """What a change is made for: the line of the cause, the lane in which it showed, and the file that should not have been there."""
+
+    line: int
+    lane: str
+    leftover: str | None
+
+
+Changes = Iterator[list[Edit] | None]
+#: Changes that may cure a cause, by the names by which factors ask for them; each gives its variants, best first.
+CHANGES: dict[str, Callable[[Code, Place], Changes]] = {
+    "seed-torch": lambda code, at: of_stream(code, at.line, "torch", at.lane),
+    "seed-numpy": lambda code, at: of_stream(code, at.line, "numpy", at.lane),
+    "seed-python": lambda code, at: of_stream(code, at.line, "python", at.lane),
+    "seed-generators": lambda code, at: entropy(code, at.line, at.lane),
+    "seed-workers": lambda code, at: workers(code, at.line),
+    "constant-seed": lambda code, at: varying_seed(code, at.line),
+    "sort-sets": lambda code, at: sets_sorted(code, at.line),
+    "sets-as-dicts": lambda code, at: sets_as_dicts(code, at.line),
+    "sort-listings": lambda code, at: listings_sorted(code, at.line),
+    "zeros": lambda code, at: _written(code, at.line),
+    "batches-in-order": lambda code, _: batches_in_order(code),
+    "results-in-order": lambda code, at: results_in_order(code, at.line),
+    "remove-leftover": lambda code, at: _removals(code, at),
+}
+
+
+def _removals(code: Code, at: Place) -> Changes:
+    if at.leftover:
+        yield _removed(code, at.line, at.leftover)
 
 
 def _written(code: Code, line: int) -> Iterator[list[Edit] | None]:

@@ -1,37 +1,23 @@
-"""Fixes that seed a random generator, seed it earlier, or replace a seed that changes from run to run by a constant."""
+"""Changes that give a random stream a seed, or one that is the same in every run."""
 
 from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from auditor.mend.edits import (
     Edit,
-    added_at_top,
     argument_set,
-    beginning,
     function_renamed,
-    import_added,
-    is_guard,
-    keyword_added,
-    moved,
     name_for,
     replaced,
-    top_level,
 )
+from auditor.mend.seed_placement import STREAMS, at_the_top
 from auditor.source import Found, calls_in
-from auditor.source.code import FUNCTIONS, Code
+from auditor.source.code import Code
 from auditor.trace.lanes import LaneKey
 
-#: Per stream: the function that seeds it, its import, and all functions that seed it.
-STREAMS: dict[str, tuple[str, str, tuple[str, ...]]] = {
-    "torch": ("torch.manual_seed", "import torch", ("torch.manual_seed", "torch.random.manual_seed")),
-    "numpy": ("numpy.random.seed", "import numpy as np", ("numpy.random.seed",)),
-    "python": ("random.seed", "import random", ("random.seed",)),
-}
-#: Library functions that seed all streams.
-_EVERYTHING = re.compile(r"(^|\.)(seed_everything|set_seed|set_random_seed|seed_all|fix_seed|enable_full_determinism)$")
 _NUMPY_MAKERS = tuple(
     f"numpy.random.{name}" for name in ("default_rng", "RandomState", "PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64", "SeedSequence")
 )
@@ -142,135 +128,6 @@ def _draws_globally(code: Code, line: int, stream: str) -> bool:
     return any(name.startswith(root) and name.rpartition(".")[2] not in _MAKING for name in names)
 
 
-def at_the_top(code: Code, line: int, stream: str) -> Iterator[Edits | None]:
-    """The script's own seeding call, moved up if it is late; else a new call after the imports."""
-    seeding, brought, _ = STREAMS[stream]
-    own = [call for call in _calls(code) if _seeds(code, call, stream)]
-    placed = [statement for call in own if isinstance(statement := code.parent[call], ast.Expr)]
-    if len(own) == 1 and len(placed) == 1:
-        yield _earlier(code, placed[0], line)
-    if not any(_comes_before(code, call, line) for call in own):
-        edits = added_at_top(code, "{0}(0)", [(seeding, brought)])
-        yield edits if edits is None or edits[0].start <= _first_at(code, line) else None
-
-
-def _first_at(code: Code, line: int) -> int:
-    """Position of the top-level statement that runs a line; the end of the text for a line in a function."""
-    found = code.statements_at(line)
-    if not found or code.function_of(found[-1]) is not code.tree:
-        return len(code.text)
-    return code.span(code.tree.body[top_level(code, found[-1])])[0]
-
-
-def _calls(code: Code) -> list[ast.Call]:
-    return [node for node in code.nodes() if isinstance(node, ast.Call)]
-
-
-def _seeds(code: Code, call: ast.Call, stream: str) -> bool:
-    """Whether a call seeds a stream: directly, or through a seeding function of a library or of this file.
-
-    A call inside such a function does not count: it runs where that function is called.
-    """
-    around = code.function_of(call)
-    if isinstance(around, FUNCTIONS) and _is_seeding(around):
-        return False
-    name = code.called(call)
-    if name in STREAMS[stream][2] or _EVERYTHING.search(name):
-        return True
-    return any(
-        isinstance(one, FUNCTIONS) and _is_seeding(one) and _seeds_within(code, one, stream) for one in code.defined(call.func)
-    )  # fmt: skip
-
-
-def _is_seeding(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-    """Whether a function seeds generators, judging by its name."""
-    return bool(_SEEDED.search(function.name)) or "determinis" in function.name or "reproducib" in function.name
-
-
-def _seeds_within(code: Code, function: ast.AST, stream: str) -> bool:
-    inner = [node for node in ast.walk(function) if isinstance(node, ast.Call)]
-    return any(code.called(call) in STREAMS[stream][2] or _EVERYTHING.search(code.called(call)) for call in inner)
-
-
-def _comes_before(code: Code, call: ast.Call, line: int) -> bool:
-    """Whether a call at the module's top level, under no condition, runs before a line."""
-    statement = code.parent[call]
-    return isinstance(statement, ast.Expr) and code.parent[statement] is code.tree and call.lineno < line
-
-
-def _earlier(code: Code, seeding: ast.Expr, line: int) -> Edits | None:
-    """The seeding statement moved up, so that it runs before the draw of a line."""
-    members = code.block(seeding)
-    around = code.parent[seeding]
-    if not (isinstance(around, (ast.Module, *FUNCTIONS)) or (is_guard(around) and code.field[seeding] == "body")):
-        return None
-    here = members.index(seeding)
-    draws = next((index for index, one in enumerate(members[:here]) if _touches(code, one, line)), None)
-    if draws is None:
-        return None
-    places = [draws]
-    if isinstance(around, ast.Module):
-        # as far up as its names are bound
-        places = [index for index in range(beginning(code), draws + 1) if index == beginning(code) or _works(members[index])]
-    for index in places:
-        if all(_known(code, name, members[index], index, around) for name in _needed(code, seeding)):
-            return moved(code, seeding, members, index)
-    return None
-
-
-def _works(statement: ast.stmt) -> bool:
-    return not isinstance(statement, (ast.Import, ast.ImportFrom))
-
-
-def _touches(code: Code, statement: ast.stmt, line: int) -> bool:
-    """Whether running a statement may run a line: the line is in it, or in a function or class that the statement refers to."""
-    if isinstance(statement, (*FUNCTIONS, ast.ClassDef)):
-        return False
-    if statement.lineno <= line <= (statement.end_lineno or statement.lineno):
-        return True
-    seen: set[ast.AST] = set()
-    stack: list[ast.AST] = [statement]
-    while stack:
-        for node in ast.walk(stack.pop()):
-            if isinstance(node, (ast.Name, ast.Attribute)) and isinstance(node.ctx, ast.Load):
-                for defined in code.defined(node):
-                    if defined in seen:
-                        continue
-                    assert isinstance(defined, (*FUNCTIONS, ast.ClassDef))
-                    if defined.lineno <= line <= (defined.end_lineno or defined.lineno):
-                        return True
-                    seen.add(defined)
-                    stack.append(defined)
-    return False
-
-
-def _needed(code: Code, statement: ast.AST, seen: frozenset[ast.AST] = frozenset()) -> list[ast.Name]:
-    """The names that a statement uses, and the module's names that the functions it calls use."""
-    needed = []
-    for node in ast.walk(statement):
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
-            needed.append(node)
-            for defined in code.defined(node):
-                if defined not in seen:
-                    inner = _needed(code, defined, seen | {defined})
-                    needed += [one for one in inner if (found := code.lookup(one.id, one)) is not None and found[0] is code.tree]
-    return needed
-
-
-def _known(code: Code, name: ast.Name, at: ast.stmt, index: int, around: ast.AST) -> bool:
-    """Whether a name has its value before a statement of a block."""
-    found = code.lookup(name.id, name)
-    if found is None:
-        return True  # a builtin
-    scope, bindings = found
-    start = code.span(at)[0]
-    if scope is code.function_of(at) or scope is around:
-        before = [one for one in bindings if one.how == "parameter" or code.span(one.node)[1] <= start]
-        # a name that is bound again in between would have another value
-        return bool(before) and len(before) == len(bindings)
-    return scope is not code.tree or isinstance(around, FUNCTIONS)
-
-
 def varying_seed(code: Code, line: int) -> Iterator[Edits | None]:
     """A constant in place of a seed from a clock, a process id or the system's entropy."""
     here = [node for statement in code.statements_at(line) for node in code.own(statement)]
@@ -368,68 +225,3 @@ def entropy(code: Code, line: int, lane: str) -> Iterator[Edits | None]:
     yield _together(here)
     if not here and LaneKey.parse(lane).worker is None:
         yield from near
-
-
-def workers(code: Code, line: int) -> Iterator[Edits | None]:
-    """A seed for the workers of a DataLoader: by a generator for the loader, then also by a function that seeds all streams in them."""
-    for stream in ("numpy", "python"):
-        for at_line, edits in unseeded(code, line, stream, "worker"):
-            if at_line:
-                yield edits
-    loaders = _loaders(code, line)
-    if not loaders or any(keyword.arg is None for call in loaders for keyword in call.keywords):
-        return
-    name = name_for(code, "torch.Generator")
-    brought = [] if name else import_added(code, "import torch")
-    said = f"{name or 'torch.Generator'}().manual_seed(0)"
-    generators = [edit for call in loaders if (edit := keyword_added(code, call, "generator", said)) is not None]
-    if generators and brought is not None:
-        yield [*brought, *generators]
-    yield _with_function(code, loaders, said)
-
-
-def _loaders(code: Code, line: int) -> list[ast.Call]:
-    """The loaders with workers: the one that feeds the line, or all if they are few."""
-    found = [
-        (node, code.called(node), node) for node in _calls(code)
-        if re.match(r"(torch|torch_geometric|torchdata|monai)\..*DataLoader$", code.called(node))
-        and any(keyword.arg == "num_workers" and getattr(keyword.value, "value", 1) != 0 for keyword in node.keywords)
-    ]  # fmt: skip
-    nearest = [call for call, _, feeds in calls_in(code, {name for _, name, _ in found}, line) if feeds]
-    loaders = [call for call, _, _ in found]
-    chosen = [call for call in nearest if call in loaders][:1]
-    return [call for call in loaders if call in chosen] if chosen else loaders if len(loaders) <= 3 else []
-
-
-def _with_function(code: Code, loaders: Sequence[ast.Call], generator: str) -> Edits | None:
-    free = [call for call in loaders if all(keyword.arg != "worker_init_fn" for keyword in call.keywords)]
-    if not free or any("seed_worker" in names for names in code.bindings.values()):
-        return None
-    needs = [("torch.initial_seed", "import torch")]
-    lines = ["def seed_worker(worker_id):", "    seed = {0}() % 2**32"]
-    if name_for(code, "numpy.random.seed"):
-        needs.append(("numpy.random.seed", "import numpy as np"))
-        lines.append(f"    {{{len(needs) - 1}}}(seed)")
-    needs.append(("random.seed", "import random"))
-    lines.append(f"    {{{len(needs) - 1}}}(seed)")
-    top = added_at_top(code, "\n".join(lines), needs, apart=True)
-    if top is None:
-        return None
-    edits = list(top)
-    for call in loaders:
-        added = _keywords(code, call, {"generator": generator, **({"worker_init_fn": "seed_worker"} if call in free else {})})
-        if added is None:
-            return None
-        edits += added
-    return edits
-
-
-def _keywords(code: Code, call: ast.Call, wanted: dict[str, str]) -> Edits | None:
-    edits = []
-    for name, value in wanted.items():
-        if all(keyword.arg != name for keyword in call.keywords):
-            edit = keyword_added(code, call, name, value)
-            if edit is None:
-                return None
-            edits.append(edit)
-    return edits

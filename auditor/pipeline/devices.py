@@ -13,8 +13,7 @@ from auditor.errors import UsageError
 from auditor.factors import needs_cuda
 from auditor.pipeline.reruns import Reruns
 from auditor.plan import Plan
-from auditor.report.words.text import listed
-from auditor.results import DeviceComparison, Divergence, Shadowed
+from auditor.results import DeviceComparison, Divergence, Reason, Shadowed
 from auditor.tolerance import Tolerance, as_json
 from auditor.trace.reader import Trace
 
@@ -27,7 +26,7 @@ class Elsewhere(NamedTuple):
 
     comparisons: list[DeviceComparison]
     divergence: Divergence | None
-    notes: list[str]
+    notes: list[Reason]
 
 
 def chosen_devices(names: str) -> tuple[Device, ...]:
@@ -68,7 +67,7 @@ def unavailable(device: Device) -> str | None:
     try:
         torch.empty(1, device=f"{device.kind}:{device.index or 0}")
     except Exception as error:  # noqa: BLE001  # each backend says in its own way that it is not there
-        return f"torch finds no {device.kind}:{device.index or 0} here ({str(error).splitlines()[0][:80]})"
+        return devices.not_found(device, error)
     return None
 
 
@@ -91,7 +90,7 @@ def can_be_measured(runs: Sequence[Trace]) -> bool:
 def compare_elsewhere(plan: Plan, chosen: Sequence[Device], runs: Reruns, tolerances: Sequence[Tolerance]) -> Elsewhere:
     """One run on each device, and each of the others compared with the first."""
     made: list[Trace] = []
-    notes: list[str] = []
+    notes: list[Reason] = []
     for device in chosen:
         here = measured_on(plan, device, _available(chosen), tolerances)
         made.append(runs.one(here, f"device-{re.sub(r'[^a-z0-9]+', '-', device.name.lower())}", "device"))
@@ -102,29 +101,29 @@ def compare_elsewhere(plan: Plan, chosen: Sequence[Device], runs: Reruns, tolera
         comparisons.append(comparison)
         first = first or divergence_of(comparison)
         if run.meta.get("exit") != made[0].meta.get("exit"):
-            notes.append(f"on {device.name} the script ended with {run.meta.get('error') or 'status ' + str(run.meta.get('exit'))}")
+            notes.append(Reason.of("ended-elsewhere", device=device.name, error=run.meta.get("error"), status=run.meta.get("exit")))
     return Elsewhere(comparisons, first, notes)
 
 
-def default_devices(controls: Sequence[Trace]) -> tuple[tuple[Device, ...], str | None]:
+def default_devices(controls: Sequence[Trace]) -> tuple[tuple[Device, ...], Reason | None]:
     """What is compared if the user does not say: the device that the script computes on with the CPU; or why nothing is."""
     missing = needs_cuda()
     if missing is not None:
-        return (), f"a run on a GPU was left out: {missing}"
+        return (), Reason.of("no-gpu-run", why=missing)
     used = sorted({device for run in controls for device in devices_of(run)} - {"cpu"})
     if not used:
-        return (), "a run on a GPU was left out, as the script computes on the CPU: --devices cpu,cuda moves it there"
+        return (), Reason.of("gpu-not-used")
     if len(used) > 1:
-        return (), f"a run on the CPU was left out, as the script computes on {listed(used)}"
+        return (), Reason.of("no-cpu-run", devices=[*used])
     return tuple(devices.parse(f"{used[0]},cpu")), None
 
 
-def wants_a_gpu(run: Trace) -> str | None:
+def wants_a_gpu(run: Trace) -> Reason | None:
     """What to do about a script that failed because there is no GPU; None if that is not why."""
     error = str(run.meta.get("error") or "")
     if not run.meta.get("exit") or not re.search("cuda|nvidia", error, re.IGNORECASE) or needs_cuda() is None:
         return None
-    return "the script wants a GPU and there is none here: --devices cpu runs it on the CPU, as if there were one"
+    return Reason.of("wants-gpu")
 
 
 def devices_of(run: Trace) -> list[str]:

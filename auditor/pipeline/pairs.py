@@ -14,16 +14,35 @@ import auditor
 from auditor.launch import outcome, why_nothing
 from auditor.mapping import mapping_of
 from auditor.matching import Matched, matched
-from auditor.pipeline.reruns import Reruns
+from auditor.pipeline.folders import folder_for
+from auditor.pipeline.provenance import provenance_of, revision_of
+from auditor.pipeline.reruns import Reruns, Silent
+from auditor.pipeline.validation import check_script
 from auditor.plan import Plan
-from auditor.report.words.text import listed
-from auditor.results import Audit, RunOutcome, Verdict
+from auditor.results import Audit, Reason, RunOutcome, Verdict
 from auditor.trace.names import Series, named_values
 from auditor.trace.reader import Trace
 
 _VERDICTS: dict[str, Verdict] = {"agree": "no-divergence-seen", "differ": "diverged", "could-not-tell": "inconclusive"}
 #: Lines before and behind that of a name that differs.
 _AROUND = 3
+
+
+def match_scripts(
+    a: Plan, b: Plan, keep: Path | None = None, screen: Any = None, mapping: Sequence[str] = (), copy_initial_weights: bool = False
+) -> Audit:  # fmt: skip
+    """Run two programs and compare the values that they give to names.
+
+    `mapping`: counterparts, as `a=b` or YAML files; `copy_initial_weights`: give the second program the first one's weights.
+    Raises `AuditError`.
+    """
+    check_script(a)
+    check_script(b)
+    counterparts = mapping_of(mapping)
+    runs, revision = Reruns(folder_for(keep, a), screen or Silent()), revision_of(a)
+    result = match_programs(a, b, runs, counterparts, copy_initial_weights)
+    result.provenance = provenance_of(runs.made[0], revision) if runs.made else None
+    return result
 
 
 def match_programs(a: Plan, b: Plan, runs: Reruns, mapping: Mapping[str, str], share: bool) -> Audit:
@@ -36,11 +55,10 @@ def match_programs(a: Plan, b: Plan, runs: Reruns, mapping: Mapping[str, str], s
     for run in (first, second):
         nothing = why_nothing(run)
         if nothing is not None:
-            reason = f"{run.id}: {nothing.message} [{nothing.slug}]"
-            return _audit(a, b, runs, Matched(), [], reason)
+            return _audit(a, b, runs, Matched(), [], Reason.of("nothing-of-run", run=run.id, slug=nothing.slug, message=nothing.message))
     ours, theirs = named_values(first), named_values(second)
     found = matched(ours, theirs, mapping)
-    notes = []
+    notes: list[Reason] = []
     if share:
         pairs = _starting_points(found, ours, theirs, mapping)
         if pairs:
@@ -48,22 +66,22 @@ def match_programs(a: Plan, b: Plan, runs: Reruns, mapping: Mapping[str, str], s
             found = matched(ours, named_values(second), mapping)
             notes += _said_of_sharing(second)
         else:
-            notes.append("nothing was shared: no weight of the one has a counterpart in the other; --map A=B says which have")
-    notes += [f"{run.id} ended with {_ending(run)}: compared up to there" for run in (first, second) if run.meta.get("exit")]
+            notes.append(Reason.of("nothing-shared"))
+    notes += [
+        Reason.of("program-ended", run=run.id, error=run.meta.get("error"), status=run.meta.get("exit"))
+        for run in (first, second) if run.meta.get("exit")
+    ]  # fmt: skip
     ended = next((run for run in (first, second) if run.meta.get("exit")), None)
+    unsure: Reason | None = None
     if found.answer == "agree" and ended is not None and first.meta.get("exit") != second.meta.get("exit"):
-        said = f"Could not tell: {ended.id} ended with {_ending(ended)}, and the other did not; {len(found.pairs)} names agree up to there."
-        found = replace(found, answer="could-not-tell", sentence=said)
-    result = _audit(a, b, runs, found, notes, None)
+        found = replace(found, answer="could-not-tell")
+        error, status = ended.meta.get("error"), ended.meta.get("exit")
+        unsure = Reason.of("one-program-ended", run=ended.id, error=error, status=status, names=len(found.pairs))
+    result = _audit(a, b, runs, found, notes, unsure)
     for pair in result.names:
         if not pair.agrees and pair.follows is None:
             pair.around_a, pair.around_b = _around(a, pair.file_a, pair.line_a), _around(b, pair.file_b, pair.line_b)
     return result
-
-
-def _ending(run: Trace) -> str:
-    """How a script ended that did not end well."""
-    return str(run.meta.get("error") or f"status {run.meta.get('exit')}")
 
 
 def match(f: Callable[..., object], g: Callable[..., object], *args: Any, map: Sequence[str] = (), **kwargs: Any) -> Audit:  # noqa: A002
@@ -91,7 +109,7 @@ def match(f: Callable[..., object], g: Callable[..., object], *args: Any, map: S
     verdict = _VERDICTS[found.answer]
     return Audit(
         verdict=verdict, script=names, runs=[RunOutcome(id=name, role="program", exit=0) for name in names], names=found.pairs,
-        unaligned=found.unaligned, reason=found.sentence if verdict == "inconclusive" else None, version=auditor.__version__,
+        unaligned=found.unaligned, reason=_undecided(found), version=auditor.__version__,
     )  # fmt: skip
 
 
@@ -120,13 +138,18 @@ def _as_random_as_now(put_back: bool) -> Iterator[None]:
                 torch.set_rng_state(states[2])
 
 
-def _audit(a: Plan, b: Plan, runs: Reruns, found: Matched, notes: Sequence[str], reason: str | None) -> Audit:
+def _audit(a: Plan, b: Plan, runs: Reruns, found: Matched, notes: Sequence[Reason], reason: Reason | None) -> Audit:
     verdict = _VERDICTS[found.answer]
     return Audit(
         verdict=verdict, script=[*a.script, *b.script], runs=[outcome(run) for run in runs.made], names=found.pairs,
-        unaligned=found.unaligned, reason=reason or (found.sentence if verdict == "inconclusive" else None), notes=[*notes, *runs.notes],
+        unaligned=found.unaligned, reason=reason or _undecided(found), notes=[*notes, *runs.notes],
         version=auditor.__version__,
     )  # fmt: skip
+
+
+def _undecided(found: Matched) -> Reason | None:
+    """Why matching did not come to an answer, in its own words."""
+    return Reason.of("undecided", sentence=found.sentence) if found.answer == "could-not-tell" else None
 
 
 def _starting_points(
@@ -141,13 +164,17 @@ def _starting_points(
     return [(a, b) for a, b in chosen if a in sizes[0] and b in sizes[1] and not (a.endswith(".grad") or b.endswith(".grad"))]
 
 
-def _said_of_sharing(run: Trace) -> list[str]:
+def _said_of_sharing(run: Trace) -> list[Reason]:
     """What was copied into the second program, and what could not be."""
     events = [event for lane in run.lanes.values() for event in lane.events_of("shared-start")]
-    copied = [f"{event.get('a')} into {event.get('b')}" for event in events if not event.get("why")]
-    failed = [f"{event.get('b')} ({event['why']})" for event in events if event.get("why")]
-    said = [f"the second program was given first values of the first: {listed(copied)}"] if copied else []
-    return said + ([f"not given: {listed(failed)}"] if failed else [])
+    copied = [event for event in events if not event.get("why")]
+    failed = [event for event in events if event.get("why")]
+    said: list[Reason] = []
+    if copied:
+        said.append(Reason.of("first-values-given", a=[event.get("a") for event in copied], b=[event.get("b") for event in copied]))
+    if failed:
+        said.append(Reason.of("not-given", names=[event.get("b") for event in failed], why=[event["why"] for event in failed]))
+    return said
 
 
 def _around(plan: Plan, file: str | None, line: int | None) -> list[tuple[int, str]]:

@@ -14,6 +14,8 @@ from auditor import plugins
 from auditor.launch import Progress, Stdin, launch, outcome
 from auditor.plan import Plan
 from auditor.progress import write_all
+from auditor.report.words.reasons import text_of
+from auditor.results import Reason
 from auditor.trace.reader import Trace
 
 #: Runs at once: more would compete for the cores that the script's own ops are split among.
@@ -38,7 +40,7 @@ class Silent:
 CACHES = "compiled"
 
 
-class Wish(NamedTuple):
+class RunRequest(NamedTuple):
     """A run to be made."""
 
     plan: Plan
@@ -54,49 +56,50 @@ class Reruns:
         self.screen = screen
         self._quiet = quiet
         self.made: list[Trace] = []
-        self.notes: list[str] = []
+        self.notes: list[Reason] = []
         self.may_be_together = False
         self._stdin = Stdin()
 
     def one(self, plan: Plan, name: str, role: str) -> Trace:
         """Make one run."""
         self.screen.say(f"{name}: {' '.join(plan.script)}")
-        trace = self._launched(Wish(plan, name, role), self.screen, self._stdin)
+        trace = self._launched(RunRequest(plan, name, role), self.screen, self._stdin)
         self.made.append(trace)
         return trace
 
-    def several(self, wishes: Sequence[Wish], why: str) -> list[Trace]:
+    def several(self, requests: Sequence[RunRequest], question: Reason) -> list[Trace]:
         """Make runs that have nothing to do with one another, two at a time if that does no harm."""
-        self.screen.say(f"{', '.join(wish.name for wish in wishes)}: {why}")
+        self.screen.say(f"{', '.join(request.name for request in requests)}: {text_of(question)}")
         traces: list[Trace] = []
-        for k in range(0, len(wishes), _AT_ONCE):
-            traces += self._some(wishes[k : k + _AT_ONCE])
+        for k in range(0, len(requests), _AT_ONCE):
+            traces += self._some(requests[k : k + _AT_ONCE])
         self.made += traces
         return traces
 
-    def _some(self, wishes: Sequence[Wish]) -> list[Trace]:
-        others = [self._stdin.twin() for _ in wishes[1:]]
-        if len(wishes) == 1 or None in others or not self.may_be_together or (os.cpu_count() or 1) < _AT_ONCE:
-            return [self._launched(wish, self.screen, self._stdin) for wish in wishes]
-        traces = self._at_once(wishes, [self._stdin, *others])
+    def _some(self, requests: Sequence[RunRequest]) -> list[Trace]:
+        others = [self._stdin.twin() for _ in requests[1:]]
+        if len(requests) == 1 or None in others or not self.may_be_together or (os.cpu_count() or 1) < _AT_ONCE:
+            return [self._launched(request, self.screen, self._stdin) for request in requests]
+        traces = self._at_once(requests, [self._stdin, *others])
         usual = {trace.meta.get("exit") for trace in self.made if trace.meta.get("role") == "control"}
         if all(_as_usual(trace, usual) for trace in traces):
             return traces
         # It may be that two of them want one port, one lock or one file.
-        for wish in wishes:
-            shutil.rmtree(self.folder / wish.name, ignore_errors=True)
-        alone = [self._launched(wish, self.screen, self._stdin) for wish in wishes]
+        for request in requests:
+            shutil.rmtree(self.folder / request.name, ignore_errors=True)
+        alone = [self._launched(request, self.screen, self._stdin) for request in requests]
         if all(_as_usual(trace, usual) for trace in alone):
             self.may_be_together = False
-            self.notes.append("two runs at the same time fail where one does not, so all were made one after the other")
+            self.notes.append(Reason.of("not-at-once"))
         return alone
 
-    def _at_once(self, wishes: Sequence[Wish], stdins: Sequence[Stdin | None]) -> list[Trace]:
+    def _at_once(self, requests: Sequence[RunRequest], stdins: Sequence[Stdin | None]) -> list[Trace]:
         stop = threading.Event()
-        with ThreadPoolExecutor(len(wishes)) as pool:
-            screens = [self.screen, *(Silent() for _ in wishes[1:])]  # one status line says how far they are
+        with ThreadPoolExecutor(len(requests)) as pool:
+            screens = [self.screen, *(Silent() for _ in requests[1:])]  # one status line says how far they are
             futures = [
-                pool.submit(self._launched, wish, screen, stdin, stop) for wish, screen, stdin in zip(wishes, screens, stdins, strict=True)
+                pool.submit(self._launched, request, screen, stdin, stop)
+                for request, screen, stdin in zip(requests, screens, stdins, strict=True)
             ]
             try:
                 return [future.result() for future in futures]
@@ -109,19 +112,19 @@ class Reruns:
         whole = [trace.meta for trace in self.made if trace.meta.get("role") == "control" and not trace.meta.get("stopped")]
         return max((float(meta["seconds"]) for meta in whole if meta.get("seconds") is not None), default=None)
 
-    def _launched(self, wish: Wish, screen: Any, stdin: Stdin | None, stop: threading.Event | None = None) -> Trace:
+    def _launched(self, request: RunRequest, screen: Any, stdin: Stdin | None, stop: threading.Event | None = None) -> Trace:
         launch(
-            with_own_caches(wish.plan, self.folder / CACHES),
-            self.folder / wish.name,
-            wish.name,
-            wish.role,
+            with_own_caches(request.plan, self.folder / CACHES),
+            self.folder / request.name,
+            request.name,
+            request.role,
             screen,
             stdin,
             quiet=self._quiet or bool(self.made),
             stop=stop,
             usual=self._usual(),
         )
-        return Trace(self.folder / wish.name)
+        return Trace(self.folder / request.name)
 
 
 def with_own_caches(plan: Plan, folder: Path) -> Plan:

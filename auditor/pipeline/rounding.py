@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from auditor.results import Reason
 from auditor.tolerance import unit_roundoff
 from auditor.trace.reader import LaneTrace, Trace
 
@@ -27,15 +28,18 @@ _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|\bnan\b|\binf\b
 
 
 class Drift(NamedTuple):
-    """How far results of two runs are apart at most, relative to the largest of them, and where."""
+    """How far results of two runs are apart at most, relative to the largest of them, and the last of them in either run."""
 
     size: float
-    what: str
-    a: float
-    b: float
+    a: str
+    b: str
+    printed: bool
+    """Whether they are numbers that the script prints, and not losses."""
 
-    def __str__(self) -> str:
-        return f"{self.what} is {self.a:.9g} and {self.b:.9g}" if self.a != self.b else f"{self.what} is the same"
+    @property
+    def reason(self) -> Reason:
+        """What it comes to in the end."""
+        return Reason.of("last-number", a=self.a, b=self.b) if self.printed else Reason.of("last-loss", a=self.a, b=self.b)
 
 
 def decided_differently(a: Trace, b: Trace) -> bool:
@@ -46,7 +50,7 @@ def decided_differently(a: Trace, b: Trace) -> bool:
 
 def drift_of_losses(a: Trace, b: Trace) -> Drift | None:
     """Of the losses of the main lanes; None where there are none."""
-    return _drift(list(zip(_losses(a), _losses(b), strict=False)), "the last loss")
+    return _drift(list(zip(_losses(a), _losses(b), strict=False)), printed=False)
 
 
 def drift_of_output(a: Trace, again: Trace, b: Trace) -> Drift | None:
@@ -57,7 +61,7 @@ def drift_of_output(a: Trace, again: Trace, b: Trace) -> Drift | None:
         return None
     pairs = [(x, y) for x, z, y in zip(*numbers, strict=True) if x == z]
     differing = [pair for pair in pairs if pair[0] != pair[1]]
-    return _drift([*pairs, *differing[-1:]], "the last number printed that differs") if differing else None
+    return _drift([*pairs, *differing[-1:]], printed=True) if differing else None
 
 
 def due(run: Trace) -> float:
@@ -66,11 +70,12 @@ def due(run: Trace) -> float:
     return math.sqrt(max((unit_roundoff(dtype) for dtype in found), default=unit_roundoff("float32")))
 
 
-def _drift(pairs: list[tuple[float, float]], what: str) -> Drift | None:
+def _drift(pairs: list[tuple[float, float]], printed: bool) -> Drift | None:
     if not pairs:
         return None
     scale = max((abs(value) for pair in pairs for value in pair if math.isfinite(value)), default=0.0)
-    return Drift(max(_apart(x, y) for x, y in pairs) / (scale or 1.0), what, *pairs[-1])
+    a, b = (f"{value:.9g}" for value in pairs[-1])
+    return Drift(max(_apart(x, y) for x, y in pairs) / (scale or 1.0), a, b, printed)
 
 
 def _apart(x: float, y: float) -> float:

@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 
 
 def render(audit: Audit, out: TextIO) -> None:
-    """Write the audit; `read` gives it back unchanged."""
+    """Write the audit, each reason with its sentence as `text`; `read` gives it back unchanged."""
     try:
-        text = audit.model_dump_json(indent=2)
+        data = json.loads(audit.model_dump_json())
     except ValueError:
         # a file name or an argument that is no text in any encoding is held as lone surrogates, which JSON cannot have
-        text = json.dumps(_representable(audit.model_dump()), indent=2, ensure_ascii=False)
+        data = _representable(audit.model_dump())
+    text = json.dumps(_with_texts(data), indent=2, ensure_ascii=False)
     try:
         text.encode(out.encoding or "utf-8")
     except UnicodeEncodeError:
@@ -55,6 +56,19 @@ def read(path: Path) -> Audit:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise UsageError("audit-unreadable", f"{path} is not a whole audit: {where}: {first['msg'].lower()}") from error
+
+
+def _with_texts(value: Any) -> Any:
+    """The same data, in which each reason says what it says in words."""
+    if isinstance(value, list):
+        return [_with_texts(part) for part in value]
+    if not isinstance(value, dict):
+        return value
+    from auditor.report.words.reasons import text_of
+    from auditor.results import Reason
+
+    texts = {"text": text_of(Reason.model_validate(value))} if value.keys() == {"slug", "parameters"} else {}
+    return {key: _with_texts(part) for key, part in value.items()} | texts
 
 
 def _representable(value: Any) -> Any:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from auditor.errors import TraceError
 from auditor.redaction import redacted, redacted_variables, redacted_words
@@ -288,11 +288,11 @@ class Trace:
         return {process.get("digest") or 1 for process in self.processes} or {1}
 
     @property
-    def unfinished(self) -> str | None:
+    def unfinished(self) -> Literal["still-going", "unfinished"] | None:
         """Why there may be more to come, or to have come, than this run holds; None if its end is known."""
         if self.going:
-            return "is still running"
-        return "has no end: repro-audit was killed before the script ended" if self.meta.get("exit") is None else None
+            return "still-going"
+        return "unfinished" if self.meta.get("exit") is None else None
 
     def printed(self, stream: str) -> bytes | None:
         """What the run wrote to `stdout` or `stderr`; None if that is not there."""

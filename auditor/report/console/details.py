@@ -19,6 +19,7 @@ from auditor.report.words.cause_facts import ROUNDING_TITLE, cause_facts, roundi
 from auditor.report.words.coverage_facts import covered
 from auditor.report.words.patches import patched
 from auditor.report.words.provenance import PROVENANCE_TITLE, provenance_facts
+from auditor.report.words.reasons import sentence_of
 from auditor.report.words.runs import ending, environment_title, kept_together, runs_title
 from auditor.report.words.text import plain
 from auditor.results import (
@@ -90,7 +91,7 @@ def _introduced(cause: Cause) -> Text:
 
 def _sensitive(cause: Cause, audit: Audit) -> RenderableType:
     """A factor that changes how results are rounded: no more than a remark."""
-    rows = [[shapes.text(cause.factor, "bold cyan"), shapes.text(cause.message)]]
+    rows = [[shapes.text(cause.factor, "bold cyan"), shapes.text(sentence_of(cause.reasons))]]
     rows += [[Text(), line] for line in _seen(cause.seen_at)]
     rows += [[Text(), shapes.long(sentence, "dim")] for sentence in rounding_facts(cause, audit)]
     return shapes.table(rows)

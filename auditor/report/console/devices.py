@@ -8,7 +8,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from auditor.report.console import shapes
-from auditor.report.words import devices
+from auditor.report.words import arithmetic, devices
 from auditor.results import (
     DeviceComparison,
     OpError,
@@ -23,7 +23,7 @@ _MOST = 6
 
 def compared_devices(comparison: DeviceComparison) -> RenderableType:
     """How two devices drift apart, as bars on a logarithmic scale, and which ops introduced most."""
-    lines: list[RenderableType] = [shapes.long(comparison.sentence)] if comparison.sentence else []
+    lines: list[RenderableType] = [shapes.long(arithmetic.comparison(comparison))]
     drawn = devices.chart(comparison.curve, _BARS, comparison.first.index if comparison.first else None)
     if drawn is not None:
         widest = max(len(label) for label, _ in drawn.rows)
@@ -36,7 +36,7 @@ def compared_devices(comparison: DeviceComparison) -> RenderableType:
 
 def recomputed(shadow: Shadowed) -> RenderableType:
     """By how much each op is off from what it would be in higher precision, or elsewhere."""
-    said = [shapes.long(shadow.sentence)] if shadow.sentence else []
+    said = [shapes.long(arithmetic.shadow(shadow))]
     return shapes.section(devices.shadow_title(shadow), *said, *_errors(shadow.most), *_unmeasured(shadow.unmeasured))
 
 

@@ -9,8 +9,10 @@ from rich.text import Text
 
 from auditor.report.console import shapes
 from auditor.report.story.selection import most_telling
+from auditor.report.words import streams
 from auditor.report.words import text as texts
 from auditor.report.words.divergence_facts import divergence_facts, meaning, share_that_differs, shown_at, step_and_phase
+from auditor.report.words.reasons import sentence_of, text_of
 from auditor.report.words.sides import both_sides
 from auditor.report.words.tensors import differing_elements, number, tensor_remarks, tensor_type, tensors_left_out, ulps
 from auditor.report.words.text import plain
@@ -32,8 +34,8 @@ def facts(divergence: Divergence) -> RenderableType:
     """What is known of the divergent op, one fact a line."""
     forward, seen = divergence.detail.forward, divergence.detail.seen_at
     said = shapes.text(meaning(divergence))
-    if divergence.sentence:
-        said.append("\n").append_text(shapes.text(divergence.sentence))
+    if divergence.reasons:
+        said.append("\n").append_text(shapes.text(sentence_of(divergence.reasons)))
     rows = [[shapes.text(divergence.kind, "bold red"), said]]
     rows += [[shapes.text(name, "dim"), shapes.text(fact)] for name, fact in divergence_facts(divergence)]
     for name, line in (("forward", forward), ("memory of", divergence.detail.allocated)):
@@ -60,7 +62,7 @@ def explained(divergence: Divergence) -> Iterator[RenderableType]:
         yield shapes.section("Random streams, seeds and settings that differ before it", _streams(detail.streams))
     if detail.files:
         files = [
-            [shapes.folded(file.path), shapes.text(file.op, "dim"), shapes.text(file.what), shapes.where(file.file, file.line)]
+            [shapes.folded(file.path), shapes.text(file.op, "dim"), shapes.text(streams.of_file(file)), shapes.where(file.file, file.line)]
             for file in detail.files
         ]
         yield shapes.section("Files that differ before it", shapes.table(files))
@@ -79,8 +81,8 @@ def _evidence(evidence: Evidence, divergence: Divergence) -> RenderableType:
             below[len(rows) - 1].append(shapes.text(tensors_left_out(tensors, shown), "dim"))
     op, runs = shown_at(divergence), " and ".join(evidence.runs or divergence.runs)
     lines: list[RenderableType] = []
-    if evidence.sentence and evidence.sentence != divergence.sentence:
-        lines.append(shapes.text(evidence.sentence))
+    if evidence.reasons and evidence.reasons != divergence.reasons:
+        lines.append(shapes.text(sentence_of(evidence.reasons)))
     for k, row in enumerate(shapes.aligned(rows)):
         lines += [row, *(shapes.indented(line, 6) for line in below.get(k, ()))]
     title = f"Inputs and outputs of {op}" if evidence.inputs else f"Outputs of {op}"
@@ -125,7 +127,7 @@ def _strip(divergence: Divergence) -> RenderableType:
             lines.append(shapes.source(line.file, line.line, shapes.text(line.code)))
         entry = Text.assemble("  ", (mark, color), f" {line.index:>{digits}}  ")
         entry.append(texts.op_name(line.op), "bold" if line is origin else "")
-        remarks = [step_and_phase(line) if step_and_phase(line) != moment else "", plain(line.note)]
+        remarks = [step_and_phase(line) if step_and_phase(line) != moment else "", plain(text_of(line.note))]
         entry.append("".join(f"  {remark}" for remark in remarks if remark), "dim")
         moment = step_and_phase(line)
         lines.append(shapes.cropped(entry))
@@ -134,10 +136,10 @@ def _strip(divergence: Divergence) -> RenderableType:
     return shapes.section(title, *lines, *([shapes.text(spread)] if spread else []))
 
 
-def _streams(streams: list[Stream]) -> RenderableType:
-    valued = any(stream.a is not None or stream.b is not None for stream in streams)
+def _streams(found: list[Stream]) -> RenderableType:
+    valued = any(stream.a is not None or stream.b is not None for stream in found)
     rows = []
-    for stream in streams:
+    for stream in found:
         values = shapes.pair(stream.a, stream.b) if valued else []
-        rows.append([shapes.text(stream.name), shapes.text(stream.what), *values, shapes.where(stream.file, stream.line)])
+        rows.append([shapes.text(stream.name), shapes.text(streams.of_stream(stream)), *values, shapes.where(stream.file, stream.line)])
     return shapes.table(rows)

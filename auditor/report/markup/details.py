@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from auditor.report.markup.spans import cell, code, text
 from auditor.report.story.runs import run_rows
 from auditor.report.story.selection import most_telling
-from auditor.report.words import devices, programs
+from auditor.report.words import devices, programs, streams
 from auditor.report.words import text as texts
 from auditor.report.words.coverage_facts import covered
 from auditor.report.words.divergence_facts import divergence_facts, share_that_differs, shown_at
@@ -119,13 +119,13 @@ def _streams(divergence: Divergence) -> Iterator[str]:
     for stream in divergence.detail.streams:
         values = f", {_either(stream.a, stream.b)}" if stream.a is not None or stream.b is not None else ""
         where = f" at {code(texts.place(stream.file, stream.line))}" if stream.file else ""
-        yield f"{code(stream.name)}: {text(stream.what)}{where}{values}"
+        yield f"{code(stream.name)}: {text(streams.of_stream(stream))}{where}{values}"
 
 
 def _files(divergence: Divergence) -> Iterator[str]:
     for file in divergence.detail.files:
         where = f" at {code(texts.place(file.file, file.line))}" if file.file else ""
-        yield f"file {code(texts.path(file.path))} ({text(file.op)}){where}: {text(file.what)}"
+        yield f"file {code(texts.path(file.path))} ({text(file.op)}){where}: {text(streams.of_file(file))}"
 
 
 def _errors(most: list[OpError]) -> Iterator[str]:
@@ -159,7 +159,7 @@ def _runs(audit: Audit) -> Iterator[str]:
 
 
 def _op(op: str) -> str:
-    return texts.op_name(op) if op == "external" else code(op)
+    return texts.op_name(op) if op in texts.NO_OPS else code(op)
 
 
 def _list(title: str, entries: list[str], most: int = _LIST) -> list[str]:

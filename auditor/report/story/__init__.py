@@ -13,11 +13,12 @@ from auditor.report.story.frames import divergence_frames, frame_of, pair_frames
 from auditor.report.story.rows import Diff, Entry, Fact, Frame, More, Row, Section, Sides, Story, Tone
 from auditor.report.story.selection import Forecast, forecast, grouped, leading_causes, other_lanes, rounding_causes, seen_findings
 from auditor.report.story.tail import next_command, tail
-from auditor.report.words import devices, programs
+from auditor.report.words import arithmetic, devices, programs, streams
 from auditor.report.words.cause_facts import ROUNDING_TITLE
 from auditor.report.words.divergence_facts import SIDE_TITLE, meaning, reaching, share_that_differs, step_and_phase
 from auditor.report.words.findings import FORECAST_BASIS, FORECAST_TITLE, in_steps, other_places, places
 from auditor.report.words.patches import patched
+from auditor.report.words.reasons import sentence_of, text_of
 from auditor.report.words.sides import both_sides
 from auditor.report.words.tensors import differing_elements, number, tensor_type
 from auditor.report.words.text import INFINITE, LONG, counted, listed, op_name, path, place, plain
@@ -53,13 +54,13 @@ def _sections(audit: Audit, most: int) -> Iterator[Section]:
         yield from _match(audit, most)
     yield Section("Other lanes (threads, workers or ranks) that diverge", _cut([_other(*one) for one in other_lanes(audit)], most))
     yield Section(SIDE_TITLE, _cut([_side(side) for side in audit.side], most))
-    rounding = [Entry("", plain(cause.factor), text=_rounded(cause.message, cause.proved)) for cause in rounding_causes(audit)]
+    rounding = [Entry("", plain(cause.factor), text=_rounded(sentence_of(cause.reasons), cause.proved)) for cause in rounding_causes(audit)]
     yield Section(ROUNDING_TITLE, _cut(rounding, most))
     for comparison in audit.devices:
         introduced = _introduced(comparison.most)
-        yield Section(devices.devices_title(comparison), (*_said(comparison.sentence), *introduced))
+        yield Section(devices.devices_title(comparison), (*_said(arithmetic.comparison(comparison)), *introduced))
     if audit.shadow is not None:
-        yield Section(devices.shadow_title(audit.shadow), (*_said(audit.shadow.sentence), *_introduced(audit.shadow.most)))
+        yield Section(devices.shadow_title(audit.shadow), (*_said(arithmetic.shadow(audit.shadow)), *_introduced(audit.shadow.most)))
     yield _findings(audit, most, {(frame.file, frame.line) for frame in frames})
     expected = [_forecast(rule) for rule in forecast(audit)]
     yield Section(f"{FORECAST_TITLE} ({FORECAST_BASIS})", _cut(expected, most))
@@ -98,8 +99,8 @@ def _first_op(divergence: Divergence) -> Iterator[Fact]:
         yield Fact("propagates to", "; ".join(filter(None, [listed(few), share_that_differs(divergence)])))
     elif share_that_differs(divergence):
         yield Fact("propagates to", share_that_differs(divergence) or "")
-    before = [f"{plain(one.name)} ({plain(one.what)}{_at(one.file, one.line)})" for one in detail.streams]
-    before += [f"{path(one.path)} ({plain(one.op)}{_at(one.file, one.line)}: {plain(one.what)})" for one in detail.files]
+    before = [f"{plain(one.name)} ({plain(streams.of_stream(one))}{_at(one.file, one.line)})" for one in detail.streams]
+    before += [f"{path(one.path)} ({plain(one.op)}{_at(one.file, one.line)}: {streams.of_file(one)})" for one in detail.files]
     if before:
         rest = [f"{len(before) - _PROPAGATED} more (-v)"] if len(before) > _PROPAGATED else []
         yield Fact("differs before it", listed([*before[:_PROPAGATED], *rest]))
@@ -154,8 +155,8 @@ def _introduced(most: Sequence[OpError]) -> list[Fact]:
 
 def _notes(audit: Audit, most: int) -> list[str]:
     """The notes; without those that give a reason which the line on factors gives too, unless all is listed."""
-    reasons = tuple(audit.search.left_out.values()) if audit.search and most < _ALL else ()
-    return [note for note in audit.notes if not any(reason and note.endswith(f": {reason}") for reason in reasons)]
+    known = [reason.parameters for reason in audit.search.left_out.values()] if audit.search and most < _ALL else []
+    return [text_of(note) for note in audit.notes if not note.parameters or note.slug != "no-gpu-run" or note.parameters not in known]
 
 
 def _findings(audit: Audit, most: int, framed: Container[tuple[str | None, int | None]]) -> Section:

@@ -14,6 +14,7 @@ from auditor.report.words.divergence_facts import REACHED, step_and_phase
 from auditor.report.words.effects import losses, printed, since
 from auditor.report.words.factors import how_varied
 from auditor.report.words.proofs import proof
+from auditor.report.words.reasons import sentence_of, text_of
 from auditor.report.words.text import INFINITE, counted, listed, op_name, percent, place, plain
 from auditor.results import Audit, Cause, Divergence, Effect, Failure, Intermittent, OpError
 
@@ -32,7 +33,7 @@ def headline(audit: Audit) -> str:
     if audit.failure is not None:
         return _failing(audit.failure)
     if audit.verdict == "inconclusive":
-        reason = plain(audit.reason or "The audit gives no reason.")
+        reason = plain(text_of(audit.reason) or "The audit gives no reason.")
         return reason[:1].upper() + reason[1:]
     if programs.is_match(audit):
         return programs.matching(audit)
@@ -126,7 +127,7 @@ def scoped(audit: Audit) -> tuple[str, str] | None:
     for proved, how in ((True, "rounding only"), (False, "rounding only, not proved")):
         some = [cause for cause in sensitive if cause.proved == proved]
         said += [f"{factor_names(some)}: {how}"] if some else []
-    said += [plain(search.sentence).removesuffix(".")] if search.sentence else []
+    said += [plain(sentence_of(search.possible)).removesuffix(".")] if search.possible else []
     return "varied", f"{'. '.join(said)}. Other machines or versions may still make a difference."
 
 
@@ -143,7 +144,7 @@ def _diverged(audit: Audit) -> list[Fact]:
         said += of_cause(causes[0], audit)
     elif divergence is not None and divergence.kind == "arithmetic" and measured(divergence, audit) is not None:
         said += _error(measured(divergence, audit))
-    elif divergence is not None and divergence.sentence:
+    elif divergence is not None and divergence.reasons:
         said.append(Fact("known", _without_names(divergence, audit)))
     if explained is None and len(causes) > 1:
         proved = sum(cause.proved for cause in causes)
@@ -156,7 +157,7 @@ def _diverged(audit: Audit) -> list[Fact]:
 
 def _without_names(divergence: Divergence, audit: Audit) -> str:
     """What is known of a divergence, with runs that the user did not name as the first and the second."""
-    said = plain(divergence.sentence)
+    said = plain(sentence_of(divergence.reasons))
     ours = {run.id for run in audit.runs if run.role != "kept"}
     for name, word in zip(divergence.runs, ("the first run", "the second run"), strict=False):
         if name in ours:
@@ -168,9 +169,9 @@ def of_cause(cause: Cause, audit: Audit) -> list[Fact]:
     """Why a cause makes the runs differ, how that is known, and what to change."""
     shown = proof(cause, audit, named=False)
     if cause.proved:
-        said = [Fact("why", plain(cause.message)), Fact("proved", shown)]
+        said = [Fact("why", plain(sentence_of(cause.reasons))), Fact("proved", shown)]
     else:
-        said = [Fact("likely", plain(cause.message), "doubt"), Fact("not proved", shown, "doubt")]
+        said = [Fact("likely", plain(sentence_of(cause.reasons)), "doubt"), Fact("not proved", shown, "doubt")]
     change = plain(cause.fix or "", _FIX)
     if cause.symptom_of is not None:
         change = f"{plain(cause.symptom_of.instead or cause.symptom_of.message, _FIX)}; pinning {cause.factor} only makes the fault repeat"

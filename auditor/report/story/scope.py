@@ -8,6 +8,7 @@ from auditor.report.words.coverage_facts import lost
 from auditor.report.words.effects import final_loss
 from auditor.report.words.factors import left_out
 from auditor.report.words.programs import is_match
+from auditor.report.words.reasons import sentence_of
 from auditor.report.words.text import counted, listed, plain
 from auditor.results import Audit, Search
 
@@ -41,8 +42,8 @@ def without_cause(audit: Audit) -> list[tuple[str, str]]:
         every = f"all {len(search.pinned)} factors" if len(search.pinned) > 1 else listed(search.pinned or ["all factors"])
         who = "reruns" if len(still) > 1 else "the runs"
         said.append(("also" if leading_causes(audit) else "known", f"with {every} pinned, {who} still differ"))
-    if search.sentence:
-        said.append(("possible", plain(search.sentence)))
+    if search.possible:
+        said.append(("possible", plain(sentence_of(search.possible))))
     if not leading_causes(audit) and search.left_out:
         said.append(("left out", left_out(search)))
     return said
@@ -81,8 +82,8 @@ def _varied_and_not(audit: Audit, search: Search) -> str:
         said.append(f"Apart from rounding, {'the others' if rounding else 'they'} do not change the results.")
     if search.left_out:
         said.append(f"Not varied: {left_out(search)}.")
-    if search.sentence:
-        said.append(f"{plain(search.sentence).removesuffix('.')}.")
+    if search.possible:
+        said.append(f"{plain(sentence_of(search.possible)).removesuffix('.')}.")
     return " ".join([*said, "Anything else, such as another machine, may still make a difference."])
 
 

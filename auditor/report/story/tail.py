@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from auditor.report.story.selection import is_diff, leading_causes, seen_findings
 from auditor.report.words import programs
 from auditor.report.words.coverage_facts import lost
+from auditor.report.words.reasons import text_of
 from auditor.report.words.runs import ending, runs_title
 from auditor.report.words.text import LONG, counted, listed, plain
 from auditor.results import Audit, Search
@@ -99,9 +100,9 @@ def _left_out(search: Search) -> str:
     """How many factors took no part and why; those of one reason together."""
     alike: dict[str, list[str]] = {}
     for factor, reason in search.left_out.items():
-        alike.setdefault(plain(reason), []).append(factor)
+        alike.setdefault(plain(text_of(reason)), []).append(factor)
     said = []
-    for reason, factors in alike.items():
+    for why, factors in alike.items():
         who = listed(factors) if len(factors) < 3 else counted(len(factors), "factor")
-        said.append(f"{who} ({reason})" if reason else who)
+        said.append(f"{who} ({why})" if why else who)
     return "; ".join(said)

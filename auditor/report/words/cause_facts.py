@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from auditor.report.words.proofs import proof
+from auditor.report.words.reasons import sentence_of
 from auditor.report.words.text import listed, plain
 from auditor.results import Audit, Cause
 
@@ -26,11 +27,11 @@ def cause_facts(cause: Cause, audit: Audit) -> list[tuple[str, str]]:
         change = f"{change}, as in the patch below" if change else "as in the patch below"
     shown = proof(cause, audit)
     if cause.proved:
-        said = [("why", plain(cause.message)), ("proved", shown)]
+        said = [("why", plain(sentence_of(cause.reasons))), ("proved", shown)]
     elif shown:
-        said = [("likely", plain(cause.message)), ("not proved", shown)]
+        said = [("likely", plain(sentence_of(cause.reasons))), ("not proved", shown)]
     else:
-        said = [("not proved", plain(cause.message))]
+        said = [("not proved", plain(sentence_of(cause.reasons)))]
     return [(name, sentence) for name, sentence in [*said, ("fix", change)] if sentence]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from auditor.report.words.reasons import text_of
 from auditor.report.words.text import counted, plain
 from auditor.results import Audit
 
@@ -22,6 +23,6 @@ def lost(audit: Audit) -> list[str]:
         times = counted(one.count, "time") if one.count > 1 else ""
         where = [plain(name) for name in (one.lane if one.lane != "main" else None, one.run) if name]
         seen = " in ".join(filter(None, [times, " of ".join(where)]))
-        found.setdefault(plain(one.what), []).append(seen)
+        found.setdefault(plain(text_of(one.what)), []).append(seen)
     details = {what: "; ".join(dict.fromkeys(filter(None, seen))) for what, seen in found.items()}
     return [f"{what} ({seen})" if seen else what for what, seen in details.items()]

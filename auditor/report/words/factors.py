@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from auditor.report.words.reasons import text_of
 from auditor.report.words.text import listed, plain
 from auditor.results import RunOutcome, Search
 
@@ -60,5 +61,5 @@ def left_out(search: Search) -> str:
     """The factors that took no part and why, those of one reason together."""
     alike: dict[str, list[str]] = {}
     for factor, reason in search.left_out.items():
-        alike.setdefault(plain(reason), []).append(factor)
-    return "; ".join(f"{listed(factors)} ({reason})" if reason else listed(factors) for reason, factors in alike.items())
+        alike.setdefault(plain(text_of(reason)), []).append(factor)
+    return "; ".join(f"{listed(factors)} ({why})" if why else listed(factors) for why, factors in alike.items())

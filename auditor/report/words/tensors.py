@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from auditor.report.words.reasons import text_of
 from auditor.report.words.text import plain
 from auditor.results import Difference
 
@@ -42,4 +43,4 @@ def tensor_remarks(difference: Difference) -> list[str]:
     said = ["the same rows in a different order"] if difference.rows_permuted else []
     if difference.never_written:
         said.append("the differing elements were never written: uninitialized memory")
-    return [*said, plain(difference.note)] if difference.note else said
+    return [*said, plain(text_of(difference.note))] if difference.note else said

@@ -11,6 +11,10 @@ INFINITE = 1e300
 EIGHTHS = " ▁▂▃▄▅▆▇█"
 #: Most characters of a sentence that is made of many parts.
 LONG = 2_000
+
+
+#: What stands in the place of an op and is none.
+NO_OPS = {"external": "external tensor", "end-of-run": "end of the run"}
 #: Most characters of a value that stands beside another one.
 _CONTRAST = 60
 
@@ -77,7 +81,7 @@ def place(file: str | None, line: int | None) -> str:
 
 def op_name(op: str) -> str:
     """The overload name; what is not an op, in words."""
-    return "external tensor" if op == "external" else plain(op)
+    return NO_OPS.get(op) or plain(op)
 
 
 _ASCII = str.maketrans({"→": ">", "≠": "*", "│": "|", "…": "~"})

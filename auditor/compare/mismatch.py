@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from auditor.results import Kind
+from auditor.results import Kind, Reason
 from auditor.trace import CHANGED, ELSEWHERE
 from auditor.trace.ops import ADOPTING, COLLECTIVES, COMPILED, leaves_unwritten
 from auditor.trace.reader import LaneTrace, Trace
@@ -27,7 +27,7 @@ class Mismatch:
     index: int
     a: dict[str, Any] | None
     b: dict[str, Any] | None
-    sentence: str
+    reasons: tuple[Reason, ...] = ()
 
     @property
     def ended(self) -> bool:
@@ -64,8 +64,9 @@ def first_mismatch(lane: LaneTrace, twin: LaneTrace, a: Trace, b: Trace) -> Mism
     longer, rows, shorter_run = (lane, rows_a, b) if len(what_a) > both else (twin, rows_b, a)
     (row,) = longer.rows(int(rows[both]), int(rows[both]))
     failed = shorter_run.meta.get("exit") not in (0, None)
-    sentence = f"{shorter_run.id} ended here" + (f" with {_how_it_ended(shorter_run)}" if failed else "") + ", the other run went on"
-    return Mismatch("failed" if failed else "structure", both, row if longer is lane else None, row if longer is twin else None, sentence)
+    status = shorter_run.meta.get("exit") if failed else None
+    ended = Reason.of("run-ended", run=shorter_run.id, error=shorter_run.meta.get("error") if failed else None, status=status)
+    return Mismatch("failed" if failed else "structure", both, row if longer is lane else None, row if longer is twin else None, (ended,))
 
 
 def mismatch_at(index: int, lane: LaneTrace, twin: LaneTrace, there: int | None = None) -> Mismatch:
@@ -73,8 +74,8 @@ def mismatch_at(index: int, lane: LaneTrace, twin: LaneTrace, there: int | None 
     there = index if there is None else there
     at, other = int(lane.compared[1][index]), int(twin.compared[1][there])
     (row_a,), (row_b,) = lane.rows(at, at), twin.rows(other, other)
-    kind, sentence = _kind(row_a, row_b, lane, twin, there - index)
-    return Mismatch(kind, index, row_a, row_b, sentence)
+    kind, reason = _kind(row_a, row_b, lane, twin, there - index)
+    return Mismatch(kind, index, row_a, row_b, (reason,))
 
 
 def maker_lane(mismatch: Mismatch, lane: LaneTrace, twin: LaneTrace, a: Trace, b: Trace) -> str | None:
@@ -114,52 +115,42 @@ def collectives_before(mismatch: Mismatch, lane: LaneTrace) -> int:
     return int(lane.query(f'SELECT count(*) AS n FROM records WHERE "row" < ? AND ({started})', min(mismatch.row_a, 1 << 60))[0]["n"])
 
 
-def _how_it_ended(run: Trace) -> str:
-    error = run.meta.get("error")
-    status = run.meta.get("exit")
-    return str(error) if error else f"signal {-status}" if isinstance(status, int) and status < 0 else f"exit status {status}"
-
-
-def _kind(a: dict[str, Any], b: dict[str, Any], lane: LaneTrace, twin: LaneTrace, apart: int) -> tuple[Kind, str]:
+def _kind(a: dict[str, Any], b: dict[str, Any], lane: LaneTrace, twin: LaneTrace, apart: int) -> tuple[Kind, Reason]:
     """What a pair of differing records is; the second is so many places further on in its lane."""
     if any(row["kind"] == "external" and row["args"] == _CHANGED for row in (a, b)):
-        alone = " in one run only" if a["kind"] != b["kind"] or a["args"] != b["args"] else ""
-        return "hidden-write", f"memory that recorded ops had used was changed{alone}, and no recorded op wrote it"
+        return "hidden-write", Reason.of("memory-changed", alone=a["kind"] != b["kind"] or a["args"] != b["args"])
     if a["kind"] != b["kind"] or a["op"] != b["op"]:
-        return "structure", f"one run does {a['op']} here, the other {b['op']}"
+        return "structure", Reason.of("other-op", a=a["op"], b=b["op"])
     if a["args"] != b["args"]:
-        return "argument", f"{a['op']} was given {a['args'] or 'nothing'} in one run and {b['args'] or 'nothing'} in the other"
+        return "argument", Reason.of("other-arguments", op=a["op"], a=a["args"], b=b["args"])
     if a["out"] != b["out"]:
-        return "structure", f"the result's dtype, shape, layout or device differs: {a['out']} and {b['out']}"
+        return "structure", Reason.of("other-layout", a=a["out"], b=b["out"])
     if a["numbers"] != b["numbers"]:
-        return "argument", f"{a['op']} was given {a['numbers']} in one run and {b['numbers']} in the other"
+        return "argument", Reason.of("other-arguments", op=a["op"], a=a["numbers"], b=b["numbers"])
     if a["kind"] == "external" and a["op"] == COMPILED:
-        return "kernel", "compiled code computed other values, and its inputs are the same as far as recorded ops made them"
+        return "kernel", Reason.of("other-compiled-values")
     if a["kind"] == "external":
         if a["rows"] and a["rows"] == b["rows"]:
-            return "data-order", "the same rows came in in another order"
-        return "data", "a tensor that no recorded op made came in with other values"
+            return "data-order", Reason.of("other-row-order")
+        return "data", Reason.of("other-external-values")
     if a["op"].startswith(ADOPTING):
-        return "data", "memory that no recorded op wrote came in with other values"
+        return "data", Reason.of("other-adopted-values")
     states = [_state_before(row, which) for row, which in ((a, lane), (b, twin))]
     if states[0] != states[1]:
-        return "draw", "the random stream that it draws from was in another state"
+        return "draw", Reason.of("other-stream-state")
     given = [_given(a, lane, 0), _given(b, twin, apart)]
     if given[0] != given[1]:
-        return "structure", f"{a['op']} was given {_named(given[0])} in one run and {_named(given[1])} in the other"
+        return "structure", Reason.of("other-inputs", op=a["op"], a=given[0], b=given[1])
     if states[0] is not None:
-        return "kernel", "the random stream was in the same state, and so were the inputs as far as recorded ops made them"
+        return "kernel", Reason.of("same-stream-and-inputs")
     interruption = interruption_before(a, b, lane, twin)
     if interruption is not None:
-        return "hidden-write", interruption
+        return "hidden-write", Reason.of("op-interrupted", **interruption)
     if any(_born_empty(row, which) for row, which in ((a, lane), (b, twin))):
-        return "uninitialized", "an input was made by torch.empty, and recorded ops wrote none or only part of it"
+        return "uninitialized", Reason.of("input-not-written")
     if a.get("exact"):
-        return "hidden-write", (
-            f"{a['op']} cannot differ by itself on equal inputs: something that is no recorded op wrote its input or its result, such as "
-            "an extension, NumPy, another process, or a copy or collective that was still in flight"
-        )
-    return "kernel", "the inputs are the same as far as recorded ops made them"
+        return "hidden-write", Reason.of("exact-op-differs", op=a["op"])
+    return "kernel", Reason.of("same-inputs-as-recorded")
 
 
 def _state_before(row: dict[str, Any], lane: LaneTrace) -> int | None:
@@ -170,21 +161,16 @@ def _state_before(row: dict[str, Any], lane: LaneTrace) -> int | None:
     return None
 
 
-def _given(row: dict[str, Any], lane: LaneTrace, less: int) -> list[int | None]:
+def _given(row: dict[str, Any], lane: LaneTrace, less: int) -> list[str | int | None]:
     """The index of each op that made an input, less a number; None for an op of another lane."""
     rows = lane.compared[1]
     return [int(np.searchsorted(rows, made_by)) - less if made_by >= 0 else None for made_by in inputs_of(row)]
 
 
-def interruption_before(a: dict[str, Any], b: dict[str, Any], lane: LaneTrace, twin: LaneTrace) -> str | None:
-    """What is said of an op that an exception interrupted in one of the runs, and that writes into an input of these."""
+def interruption_before(a: dict[str, Any], b: dict[str, Any], lane: LaneTrace, twin: LaneTrace) -> dict[str, Any] | None:
+    """The op, with its line, that an exception interrupted in one of the runs and that writes into an input of these."""
     event = _interrupted_before(a, lane) or _interrupted_before(b, twin)
-    if event is None:
-        return None
-    return (
-        f"an exception interrupted {event['op']} at {event['file']}:{event['line']}, as a signal handler raises one; what it had done "
-        "until then, all of it or nothing, is in no record"
-    )
+    return None if event is None else {key: event[key] for key in ("op", "file", "line")}
 
 
 def _interrupted_before(row: dict[str, Any], lane: LaneTrace) -> dict[str, Any] | None:
@@ -192,10 +178,6 @@ def _interrupted_before(row: dict[str, Any], lane: LaneTrace) -> dict[str, Any] 
     made = set(inputs_of(row)) - {-1}
     before = (event for event in reversed(lane.events_of("interrupted")) if event["row"] <= row["row"])
     return next((event for event in before if event.get("line") is not None and made.intersection(event.get("written") or ())), None)
-
-
-def _named(given: list[int | None]) -> str:
-    return "the result of " + " and ".join("another thread" if index is None else f"op {index}" for index in given) if given else "nothing"
 
 
 def _born_empty(row: dict[str, Any], lane: LaneTrace) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from auditor.results import Detail, Divergence, OpError, Place, Shadowed
+from auditor.results import Detail, Divergence, OpError, Place, Reason, Shadowed
 from auditor.trace.reader import LaneTrace, Trace
 from auditor.trace.records import Output, outputs_of
 
@@ -42,9 +42,9 @@ def shadow_of(run: Trace, reference: str) -> Shadowed:
     off.sort(key=lambda entry: (entry[0] is not run.main, entry[1]["off"]))
     first = _exactly(run, *off[0]) if off else None
     ops = sum(row["times"] for _, row in entries)
-    found = Shadowed(run=run.id, reference=reference, ops=ops, first=first, most=most, unmeasured=dict(unmeasured.most_common()))
-    found.sentence = _sentence(found, len(off))
-    return found
+    return Shadowed(
+        run=run.id, reference=reference, ops=ops, first=first, most=most, unmeasured=dict(unmeasured.most_common()), lines_off=len(off)
+    )
 
 
 def divergence_of_shadow(found: Shadowed) -> Divergence | None:
@@ -55,7 +55,7 @@ def divergence_of_shadow(found: Shadowed) -> Divergence | None:
     return Divergence(
         runs=[found.run], kind="arithmetic", lane=first.lane, index=first.index, step=first.step, phase=first.phase, op=first.op,
         module=first.module, file=first.file, line=first.line, function=first.function, code=first.code,
-        sentence=_blame(first, found.reference), detail=Detail(forward=first.forward),
+        reasons=[_blame(first, found.reference)], detail=Detail(forward=first.forward),
     )  # fmt: skip
 
 
@@ -94,25 +94,5 @@ def _error(run: Trace, lane: LaneTrace, entry: dict[str, Any], row: int) -> OpEr
     )  # fmt: skip
 
 
-def _sentence(found: Shadowed, lines: int) -> str:
-    """All of it, for a teammate."""
-    if not found.ops:
-        return f"no op could be recomputed in {found.reference}"
-    if not found.most:
-        return f"each result is that of {found.reference}, rounded"
-    worst = found.most[0]
-    said = f"most was lost by {worst.op}{_at(worst)}: {worst.added:.2g} of its result"
-    if found.first is None:
-        return f"{said}; no op is off by more than the rules allow"
-    more = f"; {lines - 1} other lines have such ops" if lines > 1 else ""
-    return f"{said}; {found.first.op}{_at(found.first)} is off by more than the rules allow{more}"
-
-
-def _blame(error: OpError, reference: str) -> str:
-    ulps = f" ({error.ulps:.4g} units in the last place at most)" if error.ulps is not None else ""
-    times = f", {error.excess:.3g} times what the rules allow" if error.excess is not None and error.excess < 1e300 else ""
-    return f"recomputed in {reference} from the same inputs, the result is off by {error.added or 0:.2g} of its norm{ulps}{times}"
-
-
-def _at(error: OpError) -> str:
-    return f" at {error.file}:{error.line}" if error.file else ""
+def _blame(error: OpError, reference: str) -> Reason:
+    return Reason.of("off-from-reference", reference=reference, added=error.added, ulps=error.ulps, excess=error.excess)

@@ -7,7 +7,7 @@ import numpy as np
 from auditor.compare.align import Ints
 from auditor.compare.columns import Array, Columns
 from auditor.compare.drift import Pair, forward_place
-from auditor.results import Detail, Divergence, Kind
+from auditor.results import Detail, Divergence, Kind, Reason
 from auditor.tolerance import unit_roundoff
 
 #: Ops in a row on lines that the other run was not at, from which on it did something else.
@@ -16,28 +16,28 @@ _BRANCH = 32
 
 def other_than_arithmetic(pair: Pair) -> Divergence | None:
     """The first difference that is none of arithmetic; its index is that of the op of the first run at, or behind, which it is."""
-    seen: list[tuple[int, Kind, int, int, str]] = []
-    for kind, where, sentence in (
-        ("draw", pair.drawn_otherwise & pair.differs, "the random stream that it draws from was in another state"),
-        ("data", _data(pair), "a tensor that no recorded op made came in with other values"),
+    seen: list[tuple[int, Kind, int, int, Reason]] = []
+    for kind, where, reason in (
+        ("draw", pair.drawn_otherwise & pair.differs, Reason.of("other-stream-state")),
+        ("data", _data(pair), Reason.of("other-external-values")),
     ):
         if where.any():
             at = int(np.argmax(where))
-            seen.append((int(pair.rows_a[at]), kind, 0, int(pair.rows_a[at]), sentence))  # type: ignore[arg-type]
+            seen.append((int(pair.rows_a[at]), kind, 0, int(pair.rows_a[at]), reason))  # type: ignore[arg-type]
     end = _end_of_one(pair)
     branch = _branch(pair, end is not None)
     if branch is not None:
         side, row, many = branch
-        sentence = f"{many} ops in a row were done by {pair.devices[side]} alone from here on, on lines that the other run was not at"
-        seen.append((int(pair.place(side, np.array([row]))[0]), "structure", side, row, sentence))
+        reason = Reason.of("branch-of-one", ops=many, device=pair.devices[side])
+        seen.append((int(pair.place(side, np.array([row]))[0]), "structure", side, row, reason))
     if end is not None:
         seen.append(end)
     if not seen or not len(pair.a):
         return None
-    behind, kind, side, row, sentence = min(seen, key=lambda one: one[0])
+    behind, kind, side, row, reason = min(seen, key=lambda one: one[0])
     record = pair.record(side, row)
     return Divergence(
-        runs=[run.id for run in pair.runs], kind=kind, lane=pair.name, index=int(pair.a.index[behind]), sentence=sentence,
+        runs=[run.id for run in pair.runs], kind=kind, lane=pair.name, index=int(pair.a.index[behind]), reasons=[reason],
         detail=Detail(forward=forward_place(record), row=row),
         **{key: record[key] for key in ("op", "phase", "step", "module", "file", "line", "function", "code")},
     )  # fmt: skip
@@ -85,14 +85,14 @@ def _branch(pair: Pair, one_ended: bool) -> tuple[int, int, int] | None:
     return min(found)[1:] if found else None
 
 
-def _end_of_one(pair: Pair) -> tuple[int, Kind, int, int, str] | None:
-    """Where one run went on and the other had ended: place in the first run, kind, run, row, sentence.
+def _end_of_one(pair: Pair) -> tuple[int, Kind, int, int, Reason] | None:
+    """Where one run went on and the other had ended: place in the first run, kind, run, row, reason.
 
     Workers that run ahead are stopped at no particular op, and a device may do a few ops more to hand its results back.
     """
     steps = pair.a.lane.steps, pair.b.lane.steps
     failed = [run.meta.get("exit") not in (0, None) for run in pair.runs]
-    if "worker" in pair.name or "thread" in pair.name or (steps[0] == steps[1] and failed[0] == failed[1]):
+    if pair.a.lane.key.worker is not None or pair.a.lane.key.thread is not None or (steps[0] == steps[1] and failed[0] == failed[1]):
         return None
     short = (0 if failed[0] else 1) if steps[0] == steps[1] else int(steps[1] < steps[0])
     longer = 1 - short
@@ -100,9 +100,11 @@ def _end_of_one(pair: Pair) -> tuple[int, Kind, int, int, str] | None:
     rows = side.compared[side.compared > (pairs[-1] if len(pairs) else -1)]
     if not len(rows):
         return None
-    how = f" with {pair.runs[short].meta['error']}" if failed[short] and pair.runs[short].meta.get("error") else ""
-    sentence = f"{pair.runs[short].id} on {pair.devices[short]} ended in step {steps[short]}{how}, the other run went on"
-    return int(pair.place(longer, rows[:1])[0]), "failed" if failed[short] else "structure", longer, int(rows[0]), sentence
+    reason = Reason.of(
+        "ended-on-device", run=pair.runs[short].id, device=pair.devices[short], step=steps[short],
+        error=pair.runs[short].meta.get("error") if failed[short] else None,
+    )  # fmt: skip
+    return int(pair.place(longer, rows[:1])[0]), "failed" if failed[short] else "structure", longer, int(rows[0]), reason
 
 
 def _places(side: Columns, rows: Ints) -> Array:

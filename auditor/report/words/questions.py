@@ -1,0 +1,31 @@
+"""The words for what a rerun is to answer, as they are shown while it is made."""
+
+from __future__ import annotations
+
+from auditor.report.words.wording import Words, together
+
+
+def _comes_back(factors: list[str]) -> str:
+    return f"does it come back with {together(factors)}{' alone' if len(factors) == 1 else ''} let go"
+
+
+def _cures(factor: str | None) -> str:
+    return f"does a change cure {factor or 'it'}"
+
+
+WORDS: dict[str, Words] = {
+    "is-it": "is it {factor}",
+    "is-it-luck": "is it {factor}, or luck",
+    "is-it-any": "is it any of them",
+    "which-is-it": "which of them is it",
+    "which-fails": "which of them can the script not bear",
+    "do-they-suffice": "do they suffice",
+    "comes-back": _comes_back,
+    "any-difference": "does any of them make a difference",
+    "differs-again": "does it make a difference again",
+    "fails-each-time": "does the script fail with it each time",
+    "same-each-time": "does the script do the same each time",
+    "closer-look": "a closer look",
+    "how-large": "how large is the difference",
+    "cures": _cures,
+}
