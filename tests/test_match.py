@@ -14,22 +14,22 @@ from hypothesis import strategies as st
 
 from auditor.errors import UsageError
 from auditor.mapping import mapping_of, read_mapping
-from auditor.matching import Matched, matched
-from auditor.matching.factor import Around, meaning_of
+from auditor.matching import MatchResult, matched
+from auditor.matching.factor import Context, meaning_of
 from auditor.results import NamePair, Relation
 from tests.series import Program
 
 
-def match(a: Program, b: Program, mapping: Mapping[str, str] | None = None) -> Matched:
+def match(a: Program, b: Program, mapping: Mapping[str, str] | None = None) -> MatchResult:
     return matched(a.series(), b.series(), mapping)
 
 
-def pair_of(found: Matched, name: str) -> NamePair:
+def pair_of(found: MatchResult, name: str) -> NamePair:
     (pair,) = [pair for pair in found.pairs if pair.a == name]
     return pair
 
 
-def origins(found: Matched) -> list[str]:
+def origins(found: MatchResult) -> list[str]:
     return [pair.a for pair in found.origins]
 
 
@@ -43,7 +43,7 @@ def holds(relation: Relation | None, kind: str, value: Any = ..., says: Sequence
         assert words in relation.meaning
 
 
-def assert_agrees(found: Matched) -> None:
+def assert_agrees(found: MatchResult) -> None:
     assert found.answer == "agree", (found.sentence, found.unaligned)
     assert [pair.a for pair in found.pairs if not pair.agrees] == []
 
@@ -659,7 +659,7 @@ def numbers(seed: int, *shape: int, many: int = 4) -> list[Any]:
     return [rng.standard_normal(shape) for _ in range(many)]
 
 
-def paired(found: Matched) -> dict[str, str]:
+def paired(found: MatchResult) -> dict[str, str]:
     return {pair.a: pair.b for pair in found.pairs}
 
 
@@ -1205,7 +1205,7 @@ def test_no_result_of_a_comparison_is_beyond_what_json_holds() -> None:
     ],
 )  # fmt: skip
 def test_a_factor_is_said_with_what_it_can_mean(factor: float, says: str) -> None:
-    around = Around([(256, "256 elements of `error`"), (64, "64 rows of `error`"), (4, "4 columns of `error`")], [("lr", 0.1, 1.0)], 1)
+    around = Context([(256, "256 elements of `error`"), (64, "64 rows of `error`"), (4, "4 columns of `error`")], [("lr", 0.1, 1.0)], 1)
     assert says in meaning_of(factor, around, 1e-7)
     assert meaning_of(factor * 1.0001, around, 1e-7) == ""
 

@@ -14,7 +14,7 @@ import torch
 import auditor
 from auditor.errors import UsageError
 from auditor.launch import launch
-from auditor.matching import Matched, matched
+from auditor.matching import MatchResult, matched
 from auditor.plan import Plan
 from auditor.results import Audit, NamePair
 from auditor.trace.names import Series, named_values
@@ -51,16 +51,16 @@ def values_of(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return recorded
 
 
-def pair_of(found: Matched, name: str) -> NamePair:
+def pair_of(found: MatchResult, name: str) -> NamePair:
     (pair,) = [pair for pair in found.pairs if pair.a == name]
     return pair
 
 
-def origins(found: Matched) -> list[str]:
+def origins(found: MatchResult) -> list[str]:
     return [pair.a for pair in found.origins]
 
 
-def assert_agrees(found: Matched) -> None:
+def assert_agrees(found: MatchResult) -> None:
     assert found.answer == "agree", (found.sentence, found.unaligned)
     assert [pair.a for pair in found.pairs if not pair.agrees] == []
 

@@ -1,6 +1,6 @@
 """Two programs' named values -> which names agree, to how many digits, and how the others differ. Pure: reads values and starts nothing.
 
-**What belongs together.** Names first, then numbers: see `align`. What could mean two things is said and left alone, since a wrong pair
+**What belongs together.** Names first, then numbers: see `alignment`. What could mean two things is said and left alone, since a wrong pair
 is a false alarm. Occurrences belong together one for one, or by step where there are more of them in one program.
 
 **What rounding explains.** Two correct programs in float32 and float64 differ from the first product on, and a training that is chaotic
@@ -23,7 +23,7 @@ keys in an attention, one in front of a normalization) has a gradient that is ro
 What this cannot see: a fault in float32 that changes values by less than a hundred thousandth at first, and grows from there no
 faster than rounding would. Updates show more (see `early_updates`): a weight is known to its last digit, and so is its change.
 
-**What follows from what.** The first name that differs is an origin. Of those behind it, see `follows`.
+**What follows from what.** The first name that differs is an origin. Of those behind it, see `propagation`.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ from typing import Literal
 
 import numpy as np
 
-from auditor.matching.align import Alignment, alignment
-from auditor.matching.evidence import computed, kept_otherwise
-from auditor.matching.factor import Around
-from auditor.matching.follows import Difference, followed
+from auditor.matching.alignment import Alignment, alignment
+from auditor.matching.evidence import computed, representation_differences
+from auditor.matching.factor import Context
 from auditor.matching.lists import stem, with_lists_joined
+from auditor.matching.observation import Observation, best_factor
+from auditor.matching.propagation import Difference, followed
 from auditor.matching.relation import THEN, comes_again, relation_of
-from auditor.matching.rounding import PARTED, Judged, early_updates, judged
-from auditor.matching.sight import Sight, ratio_of
+from auditor.matching.rounding import PARTED, ErrorHistory, early_updates, judged
 from auditor.matching.values import Aligned, Values, elements
 from auditor.results import NamePair, Occurrence, Relation
 
-__all__ = ["Matched", "Values", "matched"]
+__all__ = ["MatchResult", "Values", "matched"]
 
 Answer = Literal["agree", "differ", "could-not-tell"]
 
@@ -63,7 +63,7 @@ _BEYOND = 1e12
 
 
 @dataclass(frozen=True)
-class Matched:
+class MatchResult:
     """What matching two programs gave: pairs in order of execution, names left alone, an answer, and that in a sentence."""
 
     pairs: list[NamePair] = field(default_factory=list)
@@ -77,77 +77,79 @@ class Matched:
         return [pair for pair in self.pairs if not pair.agrees and pair.follows is None]
 
 
-def matched(a: Sequence[Values], b: Sequence[Values], mapping: Mapping[str, str] | None = None) -> Matched:
+def matched(a: Sequence[Values], b: Sequence[Values], mapping: Mapping[str, str] | None = None) -> MatchResult:
     """Which named values of two programs agree, and how the others differ; `mapping` has names of the first with those of the second."""
     mapping = mapping or {}
     a, b = with_lists_joined(a, b, mapping.keys()), with_lists_joined(b, a, mapping.values())
     found = alignment(a, b, mapping)
-    looks = judged(found.pairs, a, b)
-    for one in looks:
-        _look_at_updates(one, looks)
-        _look_at_noise(one, looks)
-    differing = sorted((one for one in looks if one.first is not None), key=lambda one: _position(one.pair, one.first or 0))
-    differences = [_difference(one, looks) for one in differing]
-    layouts = kept_otherwise(differing, differences, looks)
+    histories = judged(found.pairs, a, b)
+    for one in histories:
+        _look_at_updates(one, histories)
+        _look_at_noise(one, histories)
+    differing = sorted((one for one in histories if one.first is not None), key=lambda one: _position(one.pair, one.first or 0))
+    differences = [_difference(one, histories) for one in differing]
+    layouts = representation_differences(differing, differences, histories)
     kept = [one for one in differences if id(one.pair) not in layouts]
     causes = {id(one.pair): cause for one, cause in zip(kept, followed(kept), strict=True)}
     by_pair = {id(one.pair): one for one in differences}
     order = {id(one.pair): n for n, one in enumerate(kept)}
 
-    def place(one: Judged) -> tuple[int, int]:
+    def place(one: ErrorHistory) -> tuple[int, int]:
         differs = order.get(id(one.pair))
         return (_position(one.pair, kept[differs].first), 0) if differs is not None else (_position(one.pair, 0), 1)
 
-    pairs = [_said(one, by_pair.get(id(one.pair)), causes.get(id(one.pair)), id(one.pair) in layouts) for one in sorted(looks, key=place)]
-    answer, sentence = _answer(pairs, found, (a, b), any(computed(one) for one in looks))
-    return Matched(pairs, found.alone, answer, sentence)
+    pairs = [
+        _said(one, by_pair.get(id(one.pair)), causes.get(id(one.pair)), id(one.pair) in layouts) for one in sorted(histories, key=place)
+    ]
+    answer, sentence = _answer(pairs, found, (a, b), any(computed(one) for one in histories))
+    return MatchResult(pairs, found.alone, answer, sentence)
 
 
 def _position(pair: Aligned, i: int) -> int:
     return int(pair.a.order[pair.ka[i]])
 
 
-def _look_at_updates(one: Judged, looks: Sequence[Judged]) -> None:
+def _look_at_updates(one: ErrorHistory, histories: Sequence[ErrorHistory]) -> None:
     """Finds a fault that shows in early updates alone: only one with a rule, since nothing else is sure there."""
     if one.random:
         return
     for i, room in early_updates(one):
         if one.first is not None and one.first <= i:
             return
-        said = relation_of(Sight(one.pair, i, lambda _, room=room: room, "update"))  # type: ignore[misc]
+        said = relation_of(Observation(one.pair, i, lambda _, room=room: room, "update"))  # type: ignore[misc]
         if said.kind in ("factor", "sign", "growing", "lag") and said.value and (said.kind != "factor" or abs(said.value - 1) > 2 * room):
             one.by_update = i
             return
 
 
-def _look_at_noise(one: Judged, looks: Sequence[Judged]) -> None:
+def _look_at_noise(one: ErrorHistory, histories: Sequence[ErrorHistory]) -> None:
     """Takes back that values are what cancellation left, where they have a rule: noise has none."""
     off = np.flatnonzero(one.noise & (one.errors > one.close))
     if len(off) < 4 or not one.explained[off].all():
         return
     start = int(one.looked[off[0]])
-    said = relation_of(Sight(one.pair, start, one.close_at))
+    said = relation_of(Observation(one.pair, start, one.close_at))
     if said.kind in ("factor", "sign"):  # of gradients that are all multiples of one array, each has some factor
-        ratios = [ratio_of(*one.pair.both(int(i))) for i in one.looked[off[:4]]]
+        ratios = [best_factor(*one.pair.both(int(i))) for i in one.looked[off[:4]]]
         if max(abs(ratio / ratios[0] - 1) for ratio in ratios) > _ALIKE:
             return
     if said.kind in ("factor", "sign", "lag", "transpose", "permutation") and one.pair.norms(start)[0] > 0:
         one.explained[off] = False
 
 
-def _difference(one: Judged, looks: Sequence[Judged]) -> Difference:
+def _difference(one: ErrorHistory, histories: Sequence[ErrorHistory]) -> Difference:
     first = one.first
     assert first is not None
     pair = one.pair
-    around = _around(one, first, looks)
-    value = relation_of(Sight(pair, first, one.close_at, "value", around))
+    around = _around(one, first, histories)
+    value = relation_of(Observation(pair, first, one.close_at, "value", around))
     update, error, kept = None, one.error_at(first), False
     fresh = first >= 1 and one.error_at(first - 1) <= one.close_at(first - 1)
     if len(pair) > 1 and not pair.whole_numbers(min(first, len(pair) - 1)):
         start = max(first, 1)
         moved = pair.updates(start)
         if moved is not None and (np.any(moved[0]) or np.any(moved[1])):
-            update = relation_of(Sight(pair, start, one.close_of_update, "update", _with_updates(around, start)))
+            update = relation_of(Observation(pair, start, one.close_of_update, "update", _with_updates(around, start)))
             size = float(np.linalg.norm(moved[0]))
             kept = size < _MOVED * float(np.linalg.norm(pair.both(start)[0]))
             if fresh:
@@ -158,20 +160,20 @@ def _difference(one: Judged, looks: Sequence[Judged]) -> Difference:
     found = Difference(pair, first, _position(pair, first), value, update, close(first), error, fresh, kept)
     if pair.scalar() and found.local.kind in ("factor", "sign") and found.local.value:
         of_update = found.local is update
-        sight = Sight(pair, first, one.close_of_update if of_update else one.close_at, "update" if of_update else "value")
-        found.once = not comes_again(sight, found.local.value)
+        observation = Observation(pair, first, one.close_of_update if of_update else one.close_at, "update" if of_update else "value")
+        found.once = not comes_again(observation, found.local.value)
     return found
 
 
-def _with_updates(around: Around, start: int) -> Around:
-    return Around(around.sizes, around.numbers, start)
+def _with_updates(around: Context, start: int) -> Context:
+    return Context(around.sizes, around.numbers, start)
 
 
-def _around(one: Judged, first: int, looks: Sequence[Judged]) -> Around:
+def _around(one: ErrorHistory, first: int, histories: Sequence[ErrorHistory]) -> Context:
     """Sizes of what was assigned before a difference, the nearest first, and the single numbers that there were."""
     position = _position(one.pair, first)
     before = []
-    for other in looks:
+    for other in histories:
         at = int(np.searchsorted(other.pair.a.order[other.pair.ka], position, side="left")) - 1
         if at >= 0 or other is one:
             before.append((_position(other.pair, max(at, 0)), max(at, 0), other.pair))
@@ -192,10 +194,10 @@ def _around(one: Judged, first: int, looks: Sequence[Judged]) -> Around:
             for axis, size in enumerate(shape):
                 what = ("rows" if axis == 0 else "columns" if axis == len(shape) - 1 else "middle dimension") + f" of `{name}`"
                 sizes.setdefault(size, f"{size} {what}")
-    return Around([(size, what) for size, what in sizes.items() if size > 1][:40], numbers[:20])
+    return Context([(size, what) for size, what in sizes.items() if size > 1][:40], numbers[:20])
 
 
-def _said(one: Judged, difference: Difference | None, cause: Difference | None, layout: bool) -> NamePair:
+def _said(one: ErrorHistory, difference: Difference | None, cause: Difference | None, layout: bool) -> NamePair:
     pair = one.pair
     first = difference.first if difference is not None and not layout else None
     at = first if first is not None else 0
@@ -220,7 +222,7 @@ def _said(one: Judged, difference: Difference | None, cause: Difference | None, 
     )
 
 
-def _digits(one: Judged, first: int | None) -> float | None:
+def _digits(one: ErrorHistory, first: int | None) -> float | None:
     """Decimal digits of the worst of the occurrences that agree; not more than the coarser dtype holds."""
     if one.random:
         return None
@@ -234,7 +236,7 @@ def _digits(one: Judged, first: int | None) -> float | None:
     return round(max(0.0, -math.log10(max(worst, holds))), 2)
 
 
-def _agreement(one: Judged) -> Relation:
+def _agreement(one: ErrorHistory) -> Relation:
     """How values agree: the same, transposed, or but for rounding, and where that has taken them apart."""
     if one.pair.turned:
         return Relation(kind="transpose", value=None, meaning="one holds the transpose of the other")
@@ -256,7 +258,7 @@ def _agreement(one: Judged) -> Relation:
     return Relation(kind="rounding", value=worst, meaning=f"drift that rounding explains: it reaches 1 % at {where}")
 
 
-def _curve(one: Judged) -> list[tuple[int, float]]:
+def _curve(one: ErrorHistory) -> list[tuple[int, float]]:
     """At most 200 points of occurrence and relative error, with the first, the last and the first that rounding does not explain."""
     many = len(one.looked)
     chosen = set(np.unique(np.linspace(0, many - 1, min(many, _POINTS - 1), dtype=np.int64)).tolist())

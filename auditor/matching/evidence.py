@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from auditor.matching.alike import telling
-from auditor.matching.follows import Difference
-from auditor.matching.rounding import Judged
+from auditor.matching.equivalence import telling
+from auditor.matching.propagation import Difference
+from auditor.matching.rounding import ErrorHistory
 from auditor.matching.values import Aligned
 
 #: A name that agrees so many times, and is computed, tells that the programs do.
@@ -21,7 +21,7 @@ _LITTLE, _FEW = 0.05, 0.125
 _EXACT = 1e-12
 
 
-def computed(one: Judged, many: int = _MANY) -> bool:
+def computed(one: ErrorHistory, many: int = _MANY) -> bool:
     """Whether values agree that can be no inputs of both: they are moved by little many times, or are off by more than one rounding."""
     pair = one.pair
     if (
@@ -48,16 +48,18 @@ def _updated(pair: Aligned) -> bool:
     return 0 < float(np.median(sizes)) < _LITTLE or 0 < float(np.median(parts)) <= _FEW
 
 
-def kept_otherwise(differing: Sequence[Judged], differences: Sequence[Difference], looks: Sequence[Judged]) -> set[int]:
+def representation_differences(
+    differing: Sequence[ErrorHistory], differences: Sequence[Difference], histories: Sequence[ErrorHistory]
+) -> set[int]:
     """What is only kept in another way, where nothing else differs, neither before nor behind it.
 
     Square matrices that one program has transposed, each time; and a single number, such as a learning rate, that one reads before and the
     other behind what changes it: were it used so, what is computed with it would differ. It is none that is computed from the weights, as a
     loss: it is the same to its last digits, which they are not.
     """
-    if len(differing) == len(looks):
+    if len(differing) == len(histories):
         return set()
-    if all(_read_elsewhere(one) for one in differences) and any(computed(one, _SOME) and one.errors.max() > _EXACT for one in looks):
+    if all(_read_elsewhere(one) for one in differences) and any(computed(one, _SOME) and one.errors.max() > _EXACT for one in histories):
         return {id(one.pair) for one in differing}
     if not all(one.relation.kind == "transpose" and one.relation.value is None for one in differences):
         return set()
@@ -65,7 +67,7 @@ def kept_otherwise(differing: Sequence[Judged], differences: Sequence[Difference
         turned = Aligned(one.pair.a, one.pair.b, one.pair.how, one.pair.ka, one.pair.kb, not one.pair.turned)
         if any(turned.error(int(i)) > max(one.close_at(int(i)), 30 * one.passed[at]) for at, i in enumerate(one.looked[:64])):
             return set()
-    last = max(int(one.pair.a.order[one.pair.ka[-1]]) for one in looks if one not in differing)
+    last = max(int(one.pair.a.order[one.pair.ka[-1]]) for one in histories if one not in differing)
     return {id(one.pair) for one in differing if int(one.pair.a.order[one.pair.ka[0]]) < last}
 
 

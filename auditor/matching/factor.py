@@ -21,7 +21,7 @@ _FEW = 5
 
 
 @dataclass(frozen=True)
-class Around:
+class Context:
     """What is known at the place of a difference: what a factor can be made of."""
 
     sizes: Sequence[tuple[int, str]] = ()
@@ -32,7 +32,7 @@ class Around:
     """How many updates were made before, if this is one."""
 
 
-def meaning_of(factor: float, around: Around, precision: float) -> str:
+def meaning_of(factor: float, around: Context, precision: float) -> str:
     """What a factor of the second program against the first can come from, nothing if it is none of the known ones.
 
     `precision` is the relative error of the factor; of several readings the first two are given. The forms: a sum against
@@ -50,7 +50,7 @@ def meaning_of(factor: float, around: Around, precision: float) -> str:
     return "; or ".join(found[: 1 if found and found[0].startswith(("twice", "half")) else _READINGS])
 
 
-def _known(around: Around) -> Iterator[tuple[float, str]]:
+def _known(around: Context) -> Iterator[tuple[float, str]]:
     for name, a, b in around.numbers:
         if a and b and a != b:
             yield b / a, f"`{name}` is {_said(a)} in the first and {_said(b)} in the second program"

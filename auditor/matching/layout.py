@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from auditor.matching.sight import Sight, borne_out, joined, left_of
+from auditor.matching.observation import Observation, is_supported, phrase, residual
 from auditor.matching.values import Array, relative_error
 from auditor.results import Relation
 
@@ -18,22 +18,22 @@ _SCALED = 6
 _DIGITS = 3
 
 
-def laid_out(sight: Sight, x: Array, y: Array) -> Relation | None:
+def laid_out(observation: Observation, x: Array, y: Array) -> Relation | None:
     """The same numbers in other places: transposed, rows or columns in another order; also times a factor."""
-    whole = sight.pair.values(sight.start) is not None
+    whole = observation.pair.values(observation.start) is not None
     if not whole:
-        return _turned_sketch(sight)
+        return _turned_sketch(observation)
     for scale in _scales(x, y):
         scaled = scale * x
         said = "" if scale == 1 else f"and each is {scale:.6g} times as large"
         number = None if scale == 1 else float(f"{scale:.6g}")
-        if x.ndim == 2 and x.shape[0] == x.shape[1] and borne_out(left_of(scaled.T, y), sight, sight.start, x, y):
-            return Relation(kind="transpose", value=number, meaning=joined("transposed", said))
+        if x.ndim == 2 and x.shape[0] == x.shape[1] and is_supported(residual(scaled.T, y), observation, observation.start, x, y):
+            return Relation(kind="transpose", value=number, meaning=phrase("transposed", said))
         for axis, what in ((0, "rows" if x.ndim > 1 else "elements"), (max(x.ndim - 1, 1), "columns")):
             if axis < x.ndim and _told_apart(x, axis, scale):
                 again = permuted(scaled, y, axis)
-                if again is not None and borne_out(left_of(again, y), sight, sight.start, x, y):
-                    return Relation(kind="permutation", value=number, meaning=joined(f"the same {what} in another order", said))
+                if again is not None and is_supported(residual(again, y), observation, observation.start, x, y):
+                    return Relation(kind="permutation", value=number, meaning=phrase(f"the same {what} in another order", said))
     return None
 
 
@@ -49,13 +49,13 @@ def _told_apart(x: Array, axis: int, scale: float) -> bool:
     return kinds >= least and 2 * kinds >= len(parts)
 
 
-def _turned_sketch(sight: Sight) -> Relation | None:
-    a, b = int(sight.pair.ka[sight.start]), int(sight.pair.kb[sight.start])
-    shape = sight.pair.a.shape[a]
-    if sight.of == "update" or len(shape) != 2 or shape != sight.pair.b.shape[b]:
+def _turned_sketch(observation: Observation) -> Relation | None:
+    a, b = int(observation.pair.ka[observation.start]), int(observation.pair.kb[observation.start])
+    shape = observation.pair.a.shape[a]
+    if observation.of == "update" or len(shape) != 2 or shape != observation.pair.b.shape[b]:
         return None
-    ours, theirs = sight.pair.a.turned[a], sight.pair.b.sums[b]
-    if np.isfinite(ours).all() and relative_error(ours, theirs) <= max(sight.close(sight.start), 1e-6):
+    ours, theirs = observation.pair.a.turned[a], observation.pair.b.sums[b]
+    if np.isfinite(ours).all() and relative_error(ours, theirs) <= max(observation.close(observation.start), 1e-6):
         return Relation(kind="transpose", value=None, meaning="transposed")
     return None
 

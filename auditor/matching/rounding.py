@@ -47,7 +47,7 @@ _FAR = 1e3
 
 
 @dataclass
-class Judged:
+class ErrorHistory:
     """What is known of a pair's errors."""
 
     pair: Aligned
@@ -115,7 +115,7 @@ class Judged:
         return max(0, int(np.searchsorted(self.looked, i, side="right")) - 1)
 
 
-class _Setting:
+class _ExecutionContext:
     """What one program has used so far, by order of execution: the coarsest dtype, the longest array, and how large values were."""
 
     def __init__(self, series: Sequence[Values]) -> None:
@@ -157,9 +157,9 @@ def _sizes(series: Sequence[Values]) -> list[Floats]:
     return found
 
 
-def judged(pairs: Sequence[Aligned], a: Sequence[Values], b: Sequence[Values]) -> list[Judged]:
+def judged(pairs: Sequence[Aligned], a: Sequence[Values], b: Sequence[Values]) -> list[ErrorHistory]:
     """Every pair with its errors and whether rounding explains them, judged in the order in which the first program executed them."""
-    ours, theirs = _Setting(a), _Setting(b)
+    ours, theirs = _ExecutionContext(a), _ExecutionContext(b)
     found = [_measured(pair, ours, theirs) for pair in pairs]
     events = sorted(
         (int(one.pair.a.order[one.pair.ka[i]]), p, at) for p, one in enumerate(found) for at, i in enumerate(one.looked.tolist())
@@ -212,7 +212,7 @@ def _is_gradient(pair: Aligned) -> bool:
     return pair.a.name.endswith(".grad") or pair.b.name.endswith(".grad")
 
 
-def _note_random_elements(one: Judged, at: int, unsure: dict[str, NDArray[np.bool_] | None]) -> None:
+def _note_random_elements(one: ErrorHistory, at: int, unsure: dict[str, NDArray[np.bool_] | None]) -> None:
     """Remembers which elements of a gradient are what cancellation left, and differ.
 
     Where a loss does not depend on a parameter (the bias of keys in an attention, or in front of a normalization), its gradient is
@@ -235,7 +235,7 @@ def _note_random_elements(one: Judged, at: int, unsure: dict[str, NDArray[np.boo
             unsure[base] = gone if known is None else known | gone
 
 
-def _decided_by_rounding(one: Judged, i: int, allowed: float, unsure: Mapping[str, NDArray[np.bool_] | None]) -> bool:
+def _decided_by_rounding(one: ErrorHistory, i: int, allowed: float, unsure: Mapping[str, NDArray[np.bool_] | None]) -> bool:
     """Whether values differ only where their gradient is what cancellation left."""
     for base in _bases(one.pair):
         if base not in unsure:
@@ -251,7 +251,7 @@ def _decided_by_rounding(one: Judged, i: int, allowed: float, unsure: Mapping[st
     return False
 
 
-def _measured(pair: Aligned, ours: _Setting, theirs: _Setting) -> Judged:
+def _measured(pair: Aligned, ours: _ExecutionContext, theirs: _ExecutionContext) -> ErrorHistory:
     looked = _looked_at(len(pair))
     a, b = pair.a.order[pair.ka[looked]], pair.b.order[pair.kb[looked]]
     errors = np.array([pair.error(i) for i in looked.tolist()])
@@ -262,7 +262,7 @@ def _measured(pair: Aligned, ours: _Setting, theirs: _Setting) -> Judged:
     largest = np.maximum(pair.a.norm[pair.ka[looked]], pair.b.norm[pair.kb[looked]])
     noise = (largest <= _CANCELLED * u * size) & (own > 0)
     everything, close = np.ones(len(looked), np.bool_), _UNITS * np.sqrt(length) * u
-    return Judged(pair, looked, errors, everything, noise, close, u, np.zeros(len(looked)), size)
+    return ErrorHistory(pair, looked, errors, everything, noise, close, u, np.zeros(len(looked)), size)
 
 
 def _looked_at(many: int) -> Integers:
@@ -279,7 +279,7 @@ def _lengths(pairs: Iterable[Aligned]) -> Integers:
     return np.array(sorted(found) or [1], np.int64)
 
 
-def _turned_over(one: Judged, at: int, allowed: float) -> bool:
+def _turned_over(one: ErrorHistory, at: int, allowed: float) -> bool:
     """Whether a few elements differ this time alone and all others agree: a unit that is on in one program and off in the other.
 
     Where a function has a kink, as a ReLU at zero, rounding decides on which side of it a value falls, and its derivative jumps: one
@@ -308,7 +308,7 @@ def _in_part(both: tuple[Any, Any], allowed: float) -> bool:
     return bool(0 < np.count_nonzero(off) <= _PART * x.size)
 
 
-def _end_of_step(one: Judged, at: int) -> int:
+def _end_of_step(one: ErrorHistory, at: int) -> int:
     """The position at which a name is assigned again."""
     return int(one.pair.a.order[one.pair.ka[one.looked[at + 1]]])
 
@@ -339,7 +339,7 @@ def _tied(pair: Aligned, i: int, lengths: Integers) -> bool:
     return bool((whole & (np.abs(counts[:, 0] - counts[:, 1]) <= np.maximum(1.01, lengths / 100))).any())
 
 
-def early_updates(one: Judged) -> Iterable[tuple[int, float]]:
+def early_updates(one: ErrorHistory) -> Iterable[tuple[int, float]]:
     """Early updates that differ by more than rounding, of a name whose values before were the same to their last digit.
 
     Gives aligned occurrences with what rounding leaves of the update. A change of a weight by a part in a million of it is lost in what

@@ -13,7 +13,7 @@ from typing import Any
 import auditor
 from auditor.launch import outcome, why_nothing
 from auditor.mapping import mapping_of
-from auditor.matching import Matched, matched
+from auditor.matching import MatchResult, matched
 from auditor.pipeline.reruns import Reruns
 from auditor.plan import Plan
 from auditor.report.words.text import listed
@@ -37,7 +37,7 @@ def match_programs(a: Plan, b: Plan, runs: Reruns, mapping: Mapping[str, str], s
         nothing = why_nothing(run)
         if nothing is not None:
             reason = f"{run.id}: {nothing.message} [{nothing.slug}]"
-            return _audit(a, b, runs, Matched(), [], reason)
+            return _audit(a, b, runs, MatchResult(), [], reason)
     ours, theirs = named_values(first), named_values(second)
     found = matched(ours, theirs, mapping)
     notes = []
@@ -120,7 +120,7 @@ def _as_random_as_now(put_back: bool) -> Iterator[None]:
                 torch.set_rng_state(states[2])
 
 
-def _audit(a: Plan, b: Plan, runs: Reruns, found: Matched, notes: Sequence[str], reason: str | None) -> Audit:
+def _audit(a: Plan, b: Plan, runs: Reruns, found: MatchResult, notes: Sequence[str], reason: str | None) -> Audit:
     verdict = _VERDICTS[found.answer]
     return Audit(
         verdict=verdict, script=[*a.script, *b.script], runs=[outcome(run) for run in runs.made], names=found.pairs,
@@ -130,7 +130,7 @@ def _audit(a: Plan, b: Plan, runs: Reruns, found: Matched, notes: Sequence[str],
 
 
 def _starting_points(
-    found: Matched, ours: Sequence[Series], theirs: Sequence[Series], mapping: Mapping[str, str]
+    found: MatchResult, ours: Sequence[Series], theirs: Sequence[Series], mapping: Mapping[str, str]
 ) -> list[tuple[str, str]]:  # fmt: skip
     """What the programs begin with: what the user says, and weights, which are parameters or have gradients in one of them."""
     weights = {one.name for one in (*ours, *theirs) if one.kind == "parameter"}

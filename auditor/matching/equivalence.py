@@ -127,7 +127,7 @@ def same_numbers(x: Values, y: Values) -> Way | None:
     many = np.arange(count)
     close = _close_enough(x, y)
 
-    def alike(first: int, second: int, turned: bool = False, rearranged: bool = False, count: int = count, every: int = 1) -> bool:
+    def same(first: int, second: int, turned: bool = False, rearranged: bool = False, count: int = count, every: int = 1) -> bool:
         each = (every, 1) if n > m else (1, every)
         ka, kb = many[:count] * each[0] + first, many[:count] * each[1] + second
         ours, theirs = x.norm[ka], y.norm[kb]
@@ -139,30 +139,30 @@ def same_numbers(x: Values, y: Values) -> Way | None:
     shapes = x.shape[0], y.shape[0]
     square = len(shapes[0]) == 2 and shapes[0] == shapes[1][::-1]
     if count < _LOOKED_AT and n != m:
-        return _begun_alike(x, y, alike, square)  # so few are those of many a name
-    if (few or _tells(x, 0)) and alike(0, 0):
+        return _begun_alike(x, y, same, square)  # so few are those of many a name
+    if (few or _tells(x, 0)) and same(0, 0):
         return Way(SAME if shapes[0] == shapes[1] else RESHAPED, False, min(n, m))
-    if n != m and abs(n - m) <= _IN_FRONT and alike(n - count, m - count) and (few or _varied(x, n - 1)):
+    if n != m and abs(n - m) <= _IN_FRONT and same(n - count, m - count) and (few or _varied(x, n - 1)):
         return Way(SAME_AT_LAST, False, min(n, m))
     every = max(n, m) // min(n, m)
     if every > 1 and every * min(n, m) == max(n, m) and (few or _varied(x, (every if n > m else 1) - 1)):
         first = (every - 1, 0) if n > m else (0, every - 1)
-        if alike(*first, every=every):
+        if same(*first, every=every):
             return Way(SAME_AFTER_PARTS, False, min(n, m))
     if n == m > _LOOKED_AT and not few and _varied(x, 1):
         for turned in (False, True) if square else (False,):
             pair = Aligned(x, y, "value", np.arange(n), np.arange(n), turned)
-            if alike(1, 1, turned) and (alike(0, 0, turned, count=1) or written_over(pair) is not None):
+            if same(1, 1, turned) and (same(0, 0, turned, count=1) or written_over(pair) is not None):
                 return Way(SAME_AT_LAST, turned, n)
-    if square and alike(0, 0, True):
+    if square and same(0, 0, True):
         return Way(TRANSPOSED, True, min(n, m))
     if len(shapes[0]) >= 1 and shapes[0] == shapes[1] and shapes[0][0] >= 4:
         found = [Aligned(x, y, "value", many, many).values(i) for i in range(count)]
         if all(pair is not None and _rows_permuted(*pair, close) for pair in found):
             return Way(REORDERED, is_turned(x, y), min(n, m))
-    if in_another_layout(x, y) and alike(0, 0, rearranged=True):
+    if in_another_layout(x, y) and same(0, 0, rearranged=True):
         return Way(REARRANGED, False, min(n, m))
-    return _begun_alike(x, y, alike, square)
+    return _begun_alike(x, y, same, square)
 
 
 def in_another_layout(x: Values, y: Values) -> bool:
@@ -176,7 +176,7 @@ def in_another_layout(x: Values, y: Values) -> bool:
     return pair.error(0) <= close
 
 
-def _begun_alike(x: Values, y: Values, alike: Callable[..., bool], square: bool) -> Way | None:
+def _begun_alike(x: Values, y: Values, same: Callable[..., bool], square: bool) -> Way | None:
     """Whether two names begin with the same numbers, and are moved by little from there."""
     if elements(x.shape[0]) < _FEW:
         return None
@@ -185,7 +185,7 @@ def _begun_alike(x: Values, y: Values, alike: Callable[..., bool], square: bool)
             if first >= len(x.order) or second >= len(y.order) or not (_varied(x, first) and moves_little(x, first)):
                 continue
             for turned in (False, True) if square else (False,):
-                if alike(first, second, turned, count=1) and moves_little(y, second):
+                if same(first, second, turned, count=1) and moves_little(y, second):
                     return Way(BEGINS, turned, min(len(x.order) - first, len(y.order) - second))
     return None
 

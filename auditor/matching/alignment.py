@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from auditor.matching.alike import (
+from auditor.matching.correspondence import borrow, occurrences, overwritten_left_out
+from auditor.matching.equivalence import (
     BEGINS,
     Sizes,
     Way,
@@ -22,7 +23,6 @@ from auditor.matching.alike import (
     telling,
 )
 from auditor.matching.lists import stem
-from auditor.matching.occurrences import borrow, occurrences, overwritten_left_out
 from auditor.matching.values import Aligned, Values, floating, short_name
 
 #: Names of which every program has some: the same one elsewhere means nothing unless the values do.

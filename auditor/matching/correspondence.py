@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from auditor.matching.alike import moves_little, written_over
+from auditor.matching.equivalence import moves_little, written_over
 from auditor.matching.values import Aligned, Integers, Values
 
 #: How many occurrences of the other program may lie between two that belong together.

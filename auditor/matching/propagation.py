@@ -82,19 +82,19 @@ def _cause(
         return None
     local = one.local
     if local.kind in ("growing", "lag"):
-        alike = [root for root in before if root.local.kind == local.kind]
-        if alike:
-            return alike[-1]
+        same = [root for root in before if root.local.kind == local.kind]
+        if same:
+            return same[-1]
         if local.kind == "growing" and one.relation.kind == local.kind and not one.fresh and one.update is None:
             return _graded_by(one, before)
         return None if local.kind == "growing" else _any(one, before)
     if local.kind in ("factor", "sign") and local.value is not None:
         return _scaled_by(one, local.value, earlier, causes) or (_any(one, before) if one.once else None)
     if local.kind in ("transpose", "permutation", "offset"):
-        alike = [root for root in before if root.local.kind == local.kind]
+        same = [root for root in before if root.local.kind == local.kind]
         # an order that was drawn anew is another one because the streams have parted
         drawn = local.kind == "permutation" and one.pair.whole_numbers(one.first)
-        return alike[-1] if alike else (_any(one, before) if local.kind == "offset" or drawn else None)
+        return same[-1] if same else (_any(one, before) if local.kind == "offset" or drawn else None)
     return _any(one, before)
 
 

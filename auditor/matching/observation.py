@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from auditor.matching.factor import Around
+from auditor.matching.factor import Context
 from auditor.matching.values import Aligned, Array, relative_error
 
 #: A residual this far below the difference shows the relation of arrays of at least _SOME elements.
@@ -20,7 +20,7 @@ _LOOKED_AT = 8
 
 
 @dataclass(frozen=True)
-class Sight:
+class Observation:
     """A pair from its first difference on, as values or as updates."""
 
     pair: Aligned
@@ -28,7 +28,7 @@ class Sight:
     close: Callable[[int], float]
     """Relative size of what rounding leaves at an occurrence."""
     of: Literal["value", "update"] = "value"
-    around: Around = field(default_factory=Around)
+    around: Context = field(default_factory=Context)
 
     def at(self, i: int) -> tuple[Array, Array] | None:
         """Both values, or updates, at the i-th aligned occurrence."""
@@ -47,26 +47,26 @@ class Sight:
             yield i, found[0], found[1]
 
 
-def left_of(x: Array, y: Array) -> float:
+def residual(x: Array, y: Array) -> float:
     """What is left of y when x is taken off, as a part of y."""
     return relative_error(y, x)
 
 
-def borne_out(left: float, sight: Sight, i: int, x: Array, y: Array) -> bool:
+def is_supported(left: float, observation: Observation, i: int, x: Array, y: Array) -> bool:
     """Whether a residual is that of rounding, or vanishes beside the difference that it explains."""
-    difference = left_of(x, y)
-    if left <= sight.close(i) and left < 0.05 * difference:
+    difference = residual(x, y)
+    if left <= observation.close(i) and left < 0.05 * difference:
         return True
     return x.size >= _SOME and left <= _SURE * difference
 
 
-def ratio_of(x: Array, y: Array) -> float:
+def best_factor(x: Array, y: Array) -> float:
     """The factor of x that comes nearest to y."""
     x, y = x.ravel(), y.ravel()
     size = float(np.vdot(x, x).real)
     return float(np.vdot(x, y).real) / size if size else math.nan
 
 
-def joined(*parts: str) -> str:
+def phrase(*parts: str) -> str:
     """What there is to say of several parts."""
     return ", ".join(part for part in parts if part)
