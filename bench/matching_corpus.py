@@ -133,8 +133,8 @@ def planted(kept: Path) -> Iterator[Pair]:
         for name, fault in faults.items():
             side = fault["in"]
             text = _replaced(texts[side], fault["old"], fault["new"])
-            if "also" in fault:
-                text = _replaced(text, *fault["also"])
+            for old, new in fault.get("also", []):
+                text = _replaced(text, old, new)
             faulty = recorded(text, files[side], kept)
             both = (faulty, theirs) if side == "by_hand" else (ours, faulty)
             yield Pair(f"{family}, {name}", "faulty", *both, names=tuple(fault["name"]), kinds=tuple(fault["kind"]))

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from auditor.matching.equivalence import telling
+from auditor.matching.errors import ErrorHistory
 from auditor.matching.propagation import Difference
-from auditor.matching.rounding import ErrorHistory
 from auditor.matching.values import Aligned
 
 #: A name that agrees so many times, and is computed, tells that the programs do.

@@ -1,8 +1,8 @@
 """How the values of one name differ from those of its counterpart: the simplest relation that leaves nothing but rounding.
 
-A relation is claimed only where its residual is at the level of rounding (`Observation.close`), or, for arrays of some size, so far below the
-difference that chance is out of the question (`is_supported`): a single number is a multiple of every other, so its factor must either come
-again at other occurrences or be one that means something.
+A relation is claimed only where its residual is at the level of rounding (`Observation.close`), or, for arrays of some size, so far below
+the difference that chance is out of the question (`is_supported`). A single number is a multiple of every other number, so its factor must
+either come again at other occurrences or be one that means something.
 """
 
 from __future__ import annotations

@@ -1,0 +1,80 @@
+"""Where a function jumps, rounding decides on which side of the jump a value falls: kinks, ties and counts of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+
+from auditor.matching.errors import ErrorHistory
+from auditor.matching.values import Aligned, Array, Integers, elements, relative_error
+
+#: The part of an array that turns over at most, and how much smaller the error must be the next time.
+_PART, _BACK = 0.125, 0.2
+
+
+def is_turned_over(one: ErrorHistory, at: int, allowed: float) -> bool:
+    """Whether a few elements differ this time alone and all others agree: a unit that is on in one program and off in the other.
+
+    Where a function has a kink, as a ReLU at zero, rounding decides on which side of it a value falls, and its derivative jumps: one
+    column of a gradient is another for one step. Of what is kept from step to step, such as a weight, that is so of the update.
+    """
+    if at < 4 or at + 1 >= len(one.looked) or not one.explained[:at].all():
+        return False
+    i = int(one.looked[at])
+    new, old = one.pair.values(i), one.pair.updates(i)
+    if new is not None and float(one.errors[at + 1]) <= _BACK * float(one.errors[at]):
+        return _in_part(new, allowed)
+    later = one.pair.updates(i + 1)
+    if new is None or old is None or later is None or not (np.any(old[0]) and np.any(later[0])):
+        return False
+    error = relative_error(*old)
+    again = relative_error(*later)
+    return again <= _BACK * error and _in_part(old, max(allowed, 0.05 * error))
+
+
+def _in_part(both: tuple[Array, Array], allowed: float) -> bool:
+    """Whether two arrays differ in an eighth of their elements at most."""
+    x, y = both
+    if x.size < 8 or not (np.isfinite(x).all() and np.isfinite(y).all()):
+        return False
+    off = np.abs(x - y) > allowed * np.abs(x).max()
+    return bool(0 < np.count_nonzero(off) <= _PART * x.size)
+
+
+def end_of_step(one: ErrorHistory, at: int) -> int:
+    """The position at which a name is assigned again."""
+    return int(one.pair.a.order[one.pair.ka[one.looked[at + 1]]])
+
+
+def is_tied(pair: Aligned, i: int, lengths: Integers) -> bool:
+    """Whether whole numbers, or parts of a count, differ as where two values are the same but for rounding: by one, or one in 100."""
+    if pair.size(i) > 1:
+        found = pair.values(i)
+        if found is None or not pair.whole_numbers(i):
+            return False
+        off = int(np.count_nonzero(found[0] != found[1]))
+        return off <= max(1, found[0].size // 100)
+    x, y = float(pair.a.total[pair.ka[i]]), float(pair.b.total[pair.kb[i]])
+    if not varies(pair) or not (math.isfinite(x) and math.isfinite(y)):
+        return False
+    if pair.whole_numbers(i):
+        return abs(x - y) <= max(1, abs(x) / 100)
+    if max(abs(x), abs(y)) > 100:
+        return False
+    part = (x, y) if max(abs(x), abs(y)) <= 1 else (x / 100, y / 100)
+    counts = np.outer(lengths, part)
+    whole = (np.abs(counts - np.round(counts)) < 1e-6 * lengths[:, None]).all(axis=1)
+    return bool((whole & (np.abs(counts[:, 0] - counts[:, 1]) <= np.maximum(1.01, lengths / 100))).any())
+
+
+def varies(pair: Aligned) -> bool:
+    """Whether a name is more than a number that is set once."""
+    return not pair.scalar() or len(np.unique(pair.a.total[:64])) > 1
+
+
+def lengths_of(pairs: Iterable[Aligned]) -> Integers:
+    """Sizes over which something may have been counted: every dimension of every array."""
+    found = {size for pair in pairs for shape in pair.a.shape[:8] for size in (*shape, elements(shape)) if 2 <= size <= 100_000}
+    return np.array(sorted(found) or [1], np.int64)

@@ -1,0 +1,156 @@
+"""Which of the tuned numbers in `auditor.matching` matter: each is changed in turn, and all pairs are matched again.
+
+    python bench/matching.py [--kept DIR] [--jobs N] [--only MODULE ...] [--out DIR]
+
+The pairs are those of `bench/matching/` (correct ones, and ones with a fault planted in one program) and those that the tests match. Each
+script is recorded once and kept in DIR. A number is set to 0, to half and twice its value, and to one so large that what it limits has no
+limit; whole numbers also to 1. If one of 0 and "large" changes no answer, the number and what it guards are of no use.
+Writes results/matching.md and matching.json. Ends with status 1 if an answer is wrong as the numbers are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import pickle
+import sys
+import time
+import warnings
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+
+from matching_corpus import Pair, of_tests, planted, summary  # noqa: E402
+from matching_sites import HOUSE, Site, executed, sites, with_change  # noqa: E402
+
+#: So many changed answers are enough to know that a number matters.
+_ENOUGH = 6
+#: Of the pairs that take longer than this many seconds, every so many are used.
+_SLOW, _EVERY = 0.03, 6
+_KEPT = Path.home() / ".cache" / "repro-audit" / "bench-matching"
+
+
+def main() -> None:
+    """Measure, and keep the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kept", type=Path, default=_KEPT, help="where recorded values are kept")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--only", nargs="*", help="change numbers of these modules only, and write nothing")
+    parser.add_argument("--variants", nargs="*", default=[], help="make these changes only: 0, 1, half, double, large")
+    parser.add_argument("--check", action="store_true", help="match all pairs once, and change nothing")
+    parser.add_argument("--out", type=Path, default=HERE / "results")
+    options = parser.parse_args()
+    options.kept.mkdir(parents=True, exist_ok=True)
+    pairs = [*planted(options.kept), *of_tests(options.kept)]
+    began = time.perf_counter()
+    usual = _kept_baseline(pairs, options.kept)
+    wrong = [(pair.name, one["outcome"]) for pair, one in zip(pairs, usual, strict=True) if one["outcome"] != "right"]
+    print(f"{len(pairs)} pairs, {time.perf_counter() - began:.0f} s: {dict(Counter(pair.group for pair in pairs))}; wrong: {wrong}", flush=True)
+    if not options.check:
+        chosen = [site for site in sites() if not options.only or site.module in options.only]
+        chosen.sort(key=lambda site: not site.is_named)
+        found = _in_shards(chosen, pairs, usual, options.jobs, options.kept, options.variants)
+        if not options.only:
+            _write(chosen, found, pairs, options.out)
+    sys.exit(1 if wrong else 0)
+
+
+def _kept_baseline(pairs: Sequence[Pair], kept: Path) -> list[dict[str, Any]]:
+    """The answers of the package as it is, from an earlier time if neither it nor the pairs have changed."""
+    text = repr([(pair.name, pair.names, pair.kinds) for pair in pairs]) + "".join(path.read_text() for path in sorted(HOUSE.glob("*.py")))
+    file = kept / f"usual-{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}.pickle"
+    if not file.exists():
+        file.write_bytes(pickle.dumps(with_change(None, "", lambda: _baseline(pairs), 3000)))
+    found: list[dict[str, Any]] = pickle.loads(file.read_bytes())
+    return found
+
+
+def _baseline(pairs: Sequence[Pair]) -> list[dict[str, Any]]:
+    """Of each pair its outcome, what is said of it, the lines that matching it executes, and how long that takes."""
+    from auditor.matching import matched
+
+    warnings.simplefilter("ignore")
+    found = []
+    for pair in pairs:
+        began = time.perf_counter()
+        answer = matched(pair.a, pair.b, pair.mapping)
+        seconds = time.perf_counter() - began
+        lines = executed(lambda pair=pair: matched(pair.a, pair.b, pair.mapping))  # type: ignore[misc]
+        found.append({"outcome": pair.outcome(answer), "summary": summary(answer), "lines": lines, "seconds": seconds})
+    return found
+
+
+def _changed(pairs: Sequence[Pair], usual: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
+    """The pairs whose answer is no longer the usual one: group, name and how it is wrong; at most some."""
+    from auditor.matching import matched
+
+    warnings.simplefilter("ignore")
+    found = []
+    for pair, one in zip(pairs, usual, strict=True):
+        try:
+            outcome: str = pair.outcome(matched(pair.a, pair.b, pair.mapping), one["summary"])
+        except Exception as error:  # noqa: BLE001
+            outcome = f"error {type(error).__name__}"
+        if outcome != one["outcome"]:
+            found.append((pair.group, pair.name, outcome))
+            if len(found) == _ENOUGH:
+                break
+    return found
+
+
+def _in_shards(
+    chosen: Sequence[Site], pairs: Sequence[Pair], usual: Sequence[Mapping[str, Any]], jobs: int, kept: Path, variants: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """What changes when each number is changed: by number and variant. Each job has a process and a file of its own."""
+    order = sorted(range(len(pairs)), key=lambda k: usual[k]["seconds"])
+    slow = [k for k in order if usual[k]["seconds"] > _SLOW]
+    order = [k for k in order if k not in slow or k in slow[::_EVERY]]
+    files = [kept / f"ablation-{job}.jsonl" for job in range(jobs)]
+    children = []
+    for job, file in enumerate(files):
+        child = os.fork()
+        if child == 0:
+            with file.open("w") as stream:
+                sensitive: Counter[str] = Counter()  # what has shown a change is likely to show others: it comes first
+                for site in chosen[job::jobs]:
+                    concerned = [k for k in order if usual[k]["lines"] & site.lines]
+                    for variant, text in site.variants.items():
+                        if variants and variant not in variants:
+                            continue
+                        concerned.sort(key=lambda k: -sensitive[pairs[k].name])
+                        some = [pairs[k] for k in concerned], [usual[k] for k in concerned]
+                        changed = with_change(site, text, lambda some=some: _changed(*some))  # type: ignore[misc]
+                        sensitive.update(name for _, name, _ in changed or ())
+                        print(json.dumps([_key(site), variant, len(concerned), changed]), file=stream, flush=True)
+                        if screen and changed == []:
+                            break  # it is of no use
+            os._exit(0)
+        children.append(child)
+    for child in children:
+        os.waitpid(child, 0)
+    found: dict[str, dict[str, Any]] = {}
+    for file in files:
+        for line in file.read_text().splitlines():
+            key, variant, concerned, changed = json.loads(line)
+            found.setdefault(key, {"pairs": concerned})[variant] = changed
+    return found
+
+
+def _key(site: Site) -> str:
+    return f"{site.module}:{site.line}:{site.column}"
+
+
+def _write(chosen: Sequence[Site], found: Mapping[str, Mapping[str, Any]], pairs: Sequence[Pair], out: Path) -> None:
+    (out / "matching.json").write_text(
+        json.dumps([{"module": site.module, "in": site.owner, "number": site.text, "line": site.code, **found[_key(site)]} for site in chosen], indent=1) + "\n"
+    )
+
+
+if __name__ == "__main__":
+    main()
