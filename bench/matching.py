@@ -23,6 +23,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
@@ -51,7 +53,8 @@ def main() -> None:
     began = time.perf_counter()
     usual = _kept_baseline(pairs, options.kept)
     wrong = [(pair.name, one["outcome"]) for pair, one in zip(pairs, usual, strict=True) if one["outcome"] != "right"]
-    print(f"{len(pairs)} pairs, {time.perf_counter() - began:.0f} s: {dict(Counter(pair.group for pair in pairs))}; wrong: {wrong}", flush=True)
+    groups = dict(Counter(pair.group for pair in pairs))
+    print(f"{len(pairs)} pairs, {time.perf_counter() - began:.0f} s: {groups}; wrong: {wrong}", flush=True)
     if not options.check:
         chosen = [site for site in sites() if not options.only or site.module in options.only]
         chosen.sort(key=lambda site: not site.is_named)
@@ -128,8 +131,6 @@ def _in_shards(
                         changed = with_change(site, text, lambda some=some: _changed(*some))  # type: ignore[misc]
                         sensitive.update(name for _, name, _ in changed or ())
                         print(json.dumps([_key(site), variant, len(concerned), changed]), file=stream, flush=True)
-                        if screen and changed == []:
-                            break  # it is of no use
             os._exit(0)
         children.append(child)
     for child in children:
@@ -147,9 +148,37 @@ def _key(site: Site) -> str:
 
 
 def _write(chosen: Sequence[Site], found: Mapping[str, Mapping[str, Any]], pairs: Sequence[Pair], out: Path) -> None:
-    (out / "matching.json").write_text(
-        json.dumps([{"module": site.module, "in": site.owner, "number": site.text, "line": site.code, **found[_key(site)]} for site in chosen], indent=1) + "\n"
+    """The table, with what was removed because an earlier one showed no need of it."""
+    groups = Counter(pair.group for pair in pairs)
+    named = len({(one.module, one.owner) for one in chosen if one.is_named})
+    head = (
+        f"Each number is changed in turn and all pairs are matched again: {groups['correct']} correct pairs of programs, "
+        f"{groups['faulty']} with a planted fault, and {groups['test']} that the tests match. A cell gives the pairs whose answer changes, "
+        f"counted up to {_ENOUGH}: correct pairs that then differ (alarm), faults that are missed or told with a wrong name or kind, and "
+        f"tests of which anything changes. {named} named constants and {sum(not one.is_named for one in chosen)} other numbers remain. Of "
+        f"the slow pairs one in {_EVERY} is used."
     )
+    lines = ["# The tuned numbers of the matching", "", head, "", "| number | where | what it holds | set to 0 | half | double | large |"]
+    lines.append("|--:|---|---|---|---|---|---|")
+    for site in chosen:
+        cells = " | ".join(_cell(found[_key(site)].get(variant, ...)) for variant in ("0", "half", "double", "large"))
+        lines.append(f"| {site.text} | {site.module}, `{site.owner}` | {site.held.replace('|', chr(92) + '|')} | {cells} |")
+    removed = yaml.safe_load((HERE / "matching" / "removed.yaml").read_text())
+    lines += ["", "## Removed", "", "No pair changed its answer without these. They are gone, with the code that they served.", ""]
+    lines += ["| number | where | what it held | without it |", "|--:|---|---|---|"]
+    lines += [f"| {one['number']} | {one['where']} | {one['held']} | {one['without']} |" for one in removed]
+    (out / "matching.md").write_text("\n".join(lines) + "\n")
+    rows = [{"module": site.module, "in": site.owner, "number": site.text, "held": site.held, **found[_key(site)]} for site in chosen]
+    (out / "matching.json").write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def _cell(changed: Any) -> str:
+    if changed is ...:
+        return ""
+    if changed is None:
+        return "does not end"
+    counts = Counter("test" if group == "test" else outcome for group, _, outcome in changed)
+    return ", ".join(f"{number} {what}" for what, number in counts.items()) or "none"
 
 
 if __name__ == "__main__":

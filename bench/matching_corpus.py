@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import pickle
 import shutil
 import subprocess
@@ -35,7 +36,9 @@ _PRECISIONS = (
     ("DTYPE = np.float32", "DTYPE = np.float64"),
     ("torch.set_default_dtype(torch.float32)", "torch.set_default_dtype(torch.float64)"),
 )
-_FACTS = ("name", "scope", "file", "kind", "order", "step", "line", "dtype", "shape", "digest", "norm", "total", "nonfinite", "sums", "turned")
+_FACTS = (
+    "name", "scope", "file", "kind", "order", "step", "line", "dtype", "shape", "digest", "norm", "total", "nonfinite", "sums", "turned",
+)  # fmt: skip
 
 
 class Kept:
@@ -85,9 +88,9 @@ def summary(found: MatchResult) -> object:
         return None if one is None else (one.kind, "".join(letter for letter in one.meaning if letter.isalpha()))
 
     def told(pair: NamePair) -> object:
-        if pair.agrees:
-            return pair.a, pair.b, pair.how, pair.occurrences
-        return pair.a, pair.b, pair.how, pair.occurrences, pair.first and pair.first.step, pair.follows, said(pair.relation), said(pair.update)
+        aligned = pair.a, pair.b, pair.how, pair.occurrences
+        first = None if pair.first is None else pair.first.step
+        return aligned if pair.agrees else (aligned, first, pair.follows, said(pair.relation), said(pair.update))
 
     return found.answer, sorted(map(str, map(told, found.pairs))), sorted(found.unaligned)
 
@@ -156,8 +159,7 @@ def _in_other_precision(text: str) -> str:
 def _in_function(text: str) -> str:
     """A script as a function that is called: what was global is then local."""
     docstring, _, rest = text.partition("\n\n")
-    body = textwrap.indent(rest, "    ").replace("    t += 1\n", "    nonlocal t\n    t += 1\n") if "global t" in text else textwrap.indent(rest, "    ")
-    return f"{docstring}\n\n\ndef train():\n{body}\n\ntrain()\n"
+    return f"{docstring}\n\n\ndef train():\n{textwrap.indent(rest, '    ')}\n\ntrain()\n"
 
 
 def of_tests(kept: Path) -> list[Pair]:
@@ -166,8 +168,8 @@ def of_tests(kept: Path) -> list[Pair]:
     file = kept / f"tests-{hashlib.blake2b(texts, digest_size=8).hexdigest()}.pairs"
     if not file.exists():
         command = [sys.executable, "-m", "pytest", "-q", "-o", "addopts=", "-p", "matching_capture", "-p", "no:cacheprovider", *TESTS]
-        environment = {"PYTHONPATH": f"{HERE}:{HERE.parent}", "MATCHING_CAPTURE": str(file)}
-        subprocess.run(["env", *(f"{key}={value}" for key, value in environment.items()), *command], cwd=HERE.parent, check=True)  # noqa: S607
+        environment = {**os.environ, "PYTHONPATH": f"{HERE}:{HERE.parent}", "MATCHING_CAPTURE": str(file)}
+        subprocess.run(command, cwd=HERE.parent, env=environment, check=True)
     with file.open("rb") as stream:
         found: list[tuple[str, Sequence[Kept], Sequence[Kept], dict[str, str] | None]] = pickle.load(stream)
     return [Pair(name, "test", list(a), list(b), mapping) for name, a, b, mapping in found]

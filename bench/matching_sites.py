@@ -39,8 +39,8 @@ class Site:
     column: int
     end: int
     text: str
-    code: str
-    """The line that it stands in."""
+    held: str
+    """What it holds, as the comment above it says, or the line that it stands in."""
     lines: frozenset[tuple[str, int]] = field(default=frozenset(), compare=False)
     """The lines that run when it is used, with their modules."""
 
@@ -82,8 +82,16 @@ def _sites_in(module: str, source: str) -> Iterator[Site]:
         if (module, owner) in _DEFINED:
             continue
         lines = {(module, line) for line in _lines(statement)} if function is not None else set(_uses(module, owner))
-        text, end = rows[node.lineno - 1], node.end_col_offset or 0
-        yield Site(module, owner, node.lineno, node.col_offset, end, text[node.col_offset : end].decode(), text.decode().strip(), frozenset(lines))
+        row, end = rows[node.lineno - 1], node.end_col_offset or 0
+        number = row[node.col_offset : end].decode()
+        yield Site(module, owner, node.lineno, node.col_offset, end, number, _held(rows, node.lineno), frozenset(lines))
+
+
+def _held(rows: Sequence[bytes], line: int) -> str:
+    """What a number holds: the comment above a constant, or the line of the code."""
+    code = rows[line - 1].decode()
+    above = [row.decode().removeprefix("#: ") for row in rows[max(0, line - 3) : line - 1] if row.startswith(b"#: ")]
+    return above[-1] if above and not code.startswith(" ") else f"`{code.strip()}`"
 
 
 def _is_tuned(node: ast.Constant, parent: ast.AST) -> bool:
@@ -143,8 +151,8 @@ class _Changed(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             return None
         file = HOUSE / f"{self.site.module}.py"
         is_package = self.site.module == "__init__"
-        spec = importlib.util.spec_from_file_location(fullname, file, loader=self, submodule_search_locations=[str(HOUSE)] if is_package else None)
-        return spec
+        below = [str(HOUSE)] if is_package else None
+        return importlib.util.spec_from_file_location(fullname, file, loader=self, submodule_search_locations=below)
 
     def exec_module(self, module: ModuleType) -> None:
         """Run its source, changed."""

@@ -6,9 +6,7 @@ import torch
 torch.set_default_dtype(torch.float32)
 rng = np.random.default_rng(3)
 signal = torch.tensor(np.cumsum(rng.standard_normal((60, 2, 3)), 0) / 8, dtype=torch.get_default_dtype())
-weight_ih, weight_hh = (
-    torch.tensor(rng.standard_normal((15, n)) / 2, dtype=torch.get_default_dtype(), requires_grad=True) for n in (3, 5)
-)
+weight_ih, weight_hh = (torch.tensor(rng.standard_normal((15, n)) / 2, dtype=torch.get_default_dtype(), requires_grad=True) for n in (3, 5))
 bias_ih, bias_hh = torch.zeros(15, requires_grad=True), torch.zeros(15, requires_grad=True)
 readout = torch.tensor(rng.standard_normal((5, 3)), dtype=torch.get_default_dtype(), requires_grad=True)
 h = torch.zeros(2, 5)
