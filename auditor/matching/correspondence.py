@@ -10,14 +10,10 @@ import numpy as np
 from auditor.matching.equivalence import moves_little, written_over
 from auditor.matching.values import Aligned, Integers, Values
 
-#: How many occurrences of the other program may lie between two that belong together.
-_BETWEEN = 64
 #: How many values in front both programs may have where one has several for each of the rest.
 _IN_FRONT = 4
-#: Digits that a value has.
-_DIGITS = 16.0
-#: Relative errors of what is the same, and of what is not.
-_THE_SAME, _APART = 1e-5, 0.1
+#: Relative error of what is the same.
+_THE_SAME = 1e-5
 
 
 def occurrences(x: Values, y: Values, turned: bool) -> tuple[Integers, Integers]:
@@ -33,7 +29,7 @@ def occurrences(x: Values, y: Values, turned: bool) -> tuple[Integers, Integers]
     ways = list(_ways(x, y))
     pairs = [Aligned(x, y, "name", *way, turned) for way in ways]
     scores = [_score(pair) for pair in pairs]
-    best = max(range(len(ways)), key=lambda k: (_the_same(pairs[k]), scores[k], _nearness(pairs[k])))
+    best = max(range(len(ways)), key=lambda k: (_the_same(pairs[k]), scores[k]))
     # one program drew what was copied over later, and it ends at another place than the other
     kept = moves_little(x, 0) or moves_little(y, 0)
     shifted = [Aligned(x, y, "name", *way, turned) for way in _shifted(n, m)] if kept else []
@@ -93,12 +89,7 @@ def overwritten_left_out(pair: Aligned) -> None:
 
     That it was given it shows in the next ones: what is moved by little at a time comes out the same only if it began as the same.
     """
-    if (
-        len(pair) < _IN_FRONT
-        or pair.size(0) < _IN_FRONT
-        or pair.error(0) < _APART
-        or any(pair.error(i) > _THE_SAME for i in range(1, _IN_FRONT))
-    ):
+    if len(pair) < _IN_FRONT or pair.size(0) < _IN_FRONT or any(pair.error(i) > _THE_SAME for i in range(1, _IN_FRONT)):
         return
     if written_over(pair) is not None:
         pair.ka, pair.kb = pair.ka[1:], pair.kb[1:]
@@ -115,12 +106,6 @@ def _the_same(pair: Aligned) -> int:
     return sum(pair.error(i) < _THE_SAME for i in range(min(16, len(pair))))
 
 
-def _nearness(pair: Aligned) -> float:
-    """The mean number of digits to which the first 16 occurrences are the same; of a weight that barely moves all are nearly the same."""
-    errors = [pair.error(i) for i in range(min(16, len(pair)))]
-    return float(np.mean([min(-np.log10(error), _DIGITS) if error > 0 else _DIGITS for error in errors])) if errors else 0.0
-
-
 def _in_between(x: Values, y: Values, turned: bool) -> tuple[Integers, Integers]:
     """Each occurrence of the shorter with the next of the longer that holds the same; with the very next where none does."""
     shorter, longer = (x, y) if len(x.order) < len(y.order) else (y, x)
@@ -128,7 +113,7 @@ def _in_between(x: Values, y: Values, turned: bool) -> tuple[Integers, Integers]
     at = 0
     spare = len(longer.order) - len(shorter.order)
     for k in range(len(shorter.order)):
-        last = min(at + _BETWEEN, k + spare + 1)
+        last = k + spare + 1
         size = shorter.norm[k]
         near = np.flatnonzero(np.abs(longer.norm[at:last] - size) <= 1e-2 * size) + at
         for j in near:

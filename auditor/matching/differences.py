@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from auditor.matching.equivalence import SMALL_UPDATE
 from auditor.matching.errors import ErrorHistory
 from auditor.matching.factor import Context
 from auditor.matching.observation import Observation, best_factor
@@ -16,8 +17,6 @@ from auditor.matching.relation import comes_again, relation_of
 from auditor.matching.rounding import early_updates
 from auditor.matching.values import elements
 
-#: A value that is moved by less than this part of it at a time is kept, and not made anew.
-_MOVED = 0.1
 #: How much a factor that comes again may vary in what cancellation left.
 _ALIKE = 0.05
 
@@ -57,21 +56,18 @@ def difference_of(one: ErrorHistory, histories: Sequence[ErrorHistory]) -> Diffe
     pair = one.pair
     around = _context_of(one, first, histories)
     value = relation_of(Observation(pair, first, one.close_at, "value", around))
-    update, error, kept = None, one.error_at(first), False
+    update, kept = None, False
     fresh = first >= 1 and one.error_at(first - 1) <= one.close_at(first - 1)
     if len(pair) > 1 and not pair.whole_numbers(min(first, len(pair) - 1)):
         start = max(first, 1)
         moved = pair.updates(start)
         if moved is not None and (np.any(moved[0]) or np.any(moved[1])):
             update = relation_of(Observation(pair, start, one.close_of_update, "update", replace(around, updates=start)))
-            size = float(np.linalg.norm(moved[0]))
-            kept = size < _MOVED * float(np.linalg.norm(pair.both(start)[0]))
-            if fresh:
-                error = float(np.linalg.norm(moved[1] - moved[0])) / size if size else math.inf
+            kept = float(np.linalg.norm(moved[0])) < SMALL_UPDATE * float(np.linalg.norm(pair.both(start)[0]))
             if update.kind == "rounding" or (update.kind == "other" and not fresh):
                 update = None  # it says no more than the value does
     close = one.close_of_update if fresh else one.close_at
-    found = Difference(pair, first, pair.position(first), value, update, close(first), error, fresh, kept)
+    found = Difference(pair, first, pair.position(first), value, update, close(first), fresh, kept)
     if pair.scalar() and found.local.kind in ("factor", "sign") and found.local.value:
         of_update = found.local is update
         observation = Observation(pair, first, one.close_of_update if of_update else one.close_at, "update" if of_update else "value")

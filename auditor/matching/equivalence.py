@@ -16,14 +16,10 @@ _IN_FRONT = 4
 _LOOKED_AT = 3
 #: From so many elements on one value can be told from another.
 _FEW = 4
-#: From so many on they can be told in any order.
-_SORTED = 16
 #: What is kept and updated is moved by less than this part of it at a time.
-_MOVED = 0.5
+SMALL_UPDATE = 0.5
 #: How much larger a step may be than the two behind it.
 _JUMP = 4.0
-#: How many times more than values that are the same their sizes may differ.
-_ROOM = 4.0
 #: Occurrences by which so few numbers are found to be the same that others could be it by chance.
 _LOOKED_AT_FEW = 8
 #: How the same numbers are found, the surest first.
@@ -94,7 +90,7 @@ class Sizes:
 
     def meet(self, other: Sizes) -> bool:
         """Whether one of the first or last values of either has the size of one of the other's: all that are the same have that."""
-        room = _ROOM * _close_enough(self._one, other._one)
+        room = 2 * _close_enough(self._one, other._one)
         return self._found(other, room) or other._found(self, room)
 
     def _found(self, other: Sizes, room: float) -> bool:
@@ -167,7 +163,7 @@ def same_numbers(x: Values, y: Values) -> Way | None:
 
 def in_another_layout(x: Values, y: Values) -> bool:
     """Whether the first values have other shapes and the same numbers in another order, as heads or time steps as another dimension."""
-    if x.shape[0] == y.shape[0] or not elements(x.shape[0]) == elements(y.shape[0]) >= _SORTED or not _varied(x, 0):
+    if x.shape[0] == y.shape[0] or elements(x.shape[0]) != elements(y.shape[0]) or not _varied(x, 0):
         return False
     pair, close = _first(x, y, 1), _close_enough(x, y)
     if pair.values(0) is None or pair.turned or pair.error(0) <= close:
@@ -194,7 +190,7 @@ def moves_little(one: Values, start: int) -> bool:
     """Whether each of the values behind one differs from that before it by a part of its size only."""
     many = np.arange(start, min(start + _LOOKED_AT + 1, len(one.order)))
     steps = Aligned(one, one, "value", many[:-1], many[1:])
-    return all(steps.error(i) < _MOVED for i in range(len(steps)))
+    return all(steps.error(i) < SMALL_UPDATE for i in range(len(steps)))
 
 
 def written_over(pair: Aligned) -> Literal["a", "b"] | None:

@@ -13,39 +13,35 @@ from auditor.matching.values import Aligned
 
 #: A name that agrees so many times, and is computed, tells that the programs do.
 _MANY = 8
-#: The same where all that differs is where a number is read.
-_SOME = 3
-#: What is updated is mostly moved by less than this part of it, or in this part of its elements at most.
-_LITTLE, _FEW = 0.05, 0.125
+#: What is updated is mostly moved by less than this part of it.
+_LITTLE = 0.05
 #: A relative error of what was computed alike in float64.
 _EXACT = 1e-12
 
 
-def computed(one: ErrorHistory, many: int = _MANY) -> bool:
+def computed(one: ErrorHistory) -> bool:
+    """Whether enough values agree that can be no inputs of both programs."""
+    return len(one.pair) >= _MANY and _is_computed(one)
+
+
+def _is_computed(one: ErrorHistory) -> bool:
     """Whether values agree that can be no inputs of both: they are moved by little many times, or are off by more than one rounding."""
     pair = one.pair
-    if (
-        one.first is not None
-        or one.random
-        or len(pair) < many
-        or 2 * np.count_nonzero(one.noise) > len(one.noise)
-        or not (telling(pair.a) and telling(pair.b))
-    ):
+    if one.first is not None or one.random or 2 * np.count_nonzero(one.noise) > len(one.noise) or not (telling(pair.a) and telling(pair.b)):
         return False
     return _updated(pair) or bool((one.errors > 2 * one.roundoff).any())
 
 
 def _updated(pair: Aligned) -> bool:
-    """Whether an array is moved by little or in few elements at a time, as weights and tables are and batches are not."""
-    sizes, parts = [], []
+    """Whether an array is moved by little at a time, as weights are and batches are not."""
+    sizes = []
     for i in np.unique(np.linspace(1, len(pair) - 1, 2 * _MANY, dtype=np.int64)).tolist():
         new, update = pair.values(i), pair.updates(i)
         if new is not None and update is not None and np.any(new[0] != np.round(new[0])):
             sizes.append(float(np.linalg.norm(update[0])) / float(np.linalg.norm(new[0])))
-            parts.append(np.count_nonzero(update[0]) / update[0].size)
     if len(sizes) < _MANY or pair.scalar():
         return False
-    return 0 < float(np.median(sizes)) < _LITTLE or 0 < float(np.median(parts)) <= _FEW
+    return 0 < float(np.median(sizes)) < _LITTLE
 
 
 def representation_differences(
@@ -59,7 +55,7 @@ def representation_differences(
     """
     if len(differing) == len(histories):
         return set()
-    if all(_read_elsewhere(one) for one in differences) and any(computed(one, _SOME) and one.errors.max() > _EXACT for one in histories):
+    if all(_read_elsewhere(one) for one in differences) and any(_is_computed(one) and one.errors.max() > _EXACT for one in histories):
         return {id(one.pair) for one in differing}
     if not all(one.relation.kind == "transpose" and one.relation.value is None for one in differences):
         return set()

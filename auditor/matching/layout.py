@@ -10,8 +10,8 @@ from auditor.matching.observation import Observation, is_supported, phrase, resi
 from auditor.matching.values import Array, relative_error
 from auditor.results import Relation
 
-#: Different parts that an order needs, if there are so many.
-_KINDS, _LEAST = 4, 3
+#: Different parts that an order needs.
+_LEAST = 3
 #: The same of parts that are scaled as well: with a scale to choose, few are soon each other's.
 _SCALED = 6
 #: Digits to which parts must be the same to be of one kind.
@@ -45,7 +45,7 @@ def _told_apart(x: Array, axis: int, scale: float) -> bool:
     parts = np.abs(np.moveaxis(x, axis, 0).reshape(x.shape[axis], -1))
     some = parts[parts.any(axis=1)]
     kinds = len(np.unique(np.round(some / (parts.max() or 1.0), _DIGITS), axis=0))
-    least = max(min(len(parts), _KINDS), _LEAST) if scale == 1 else _SCALED
+    least = _LEAST if scale == 1 else _SCALED
     return kinds >= least and 2 * kinds >= len(parts)
 
 

@@ -29,8 +29,6 @@ class Difference:
     update: Relation | None
     close: float
     """How well a factor is known."""
-    error: float
-    """Relative error of the value, or of the update if that differs first, at that occurrence."""
     fresh: bool
     """Whether the update is what differs: the value before it was the same."""
     kept: bool = False
@@ -107,15 +105,11 @@ def _graded_by(one: Difference, before: Sequence[Difference]) -> Difference | No
 def _any(one: Difference, before: Sequence[Difference]) -> Difference | None:
     """The last root before it that a difference without a rule can come from.
 
-    A single number that varies from one occurrence to the next and is off by a constant factor is a result, such as a loss. What follows
-    from it in the same step is off by factors too, or hardly: anything else has come from elsewhere.
+    A single number that varies from one occurrence to the next and is off by a constant factor is a result, such as a loss. In the same
+    step nothing without a rule follows from it.
     """
-    can = [root for root in before if not (_a_result(root) and one.error > PARTLY and not _step_after(root, one))]
+    can = [root for root in before if not (_a_result(root) and not _step_after(root, one))]
     return can[-1] if can else None
-
-
-#: A difference without a rule that is larger than this does not come from a scaled result: a scale goes through what is linear as a scale.
-PARTLY = 0.01
 
 
 def _a_result(root: Difference) -> bool:

@@ -12,9 +12,6 @@ from numpy.typing import NDArray
 from auditor.matching.errors import CANCELLED, ErrorHistory
 from auditor.matching.values import Aligned, relative_error
 
-#: Elements that are off by more than this part of them have no digits.
-_NO_DIGITS = 0.05
-
 
 class RandomGradients:
     """Which gradients, or which elements of them, are what cancellation left and differ; by program and name of the parameter."""
@@ -35,9 +32,9 @@ class RandomGradients:
         found = one.pair.values(int(one.looked[at]))
         if found is None or found[0].size < 2 or one.pair.rearranged:
             return
-        x, y = (np.abs(value).ravel() for value in found)
-        largest = np.maximum(x, y)
-        gone = (largest <= CANCELLED * one.roundoff[at] * one.sizes[at]) & (np.abs(found[0] - found[1]).ravel() > _NO_DIGITS * largest)
+        x, y = (value.ravel() for value in found)
+        largest = np.maximum(np.abs(x), np.abs(y))
+        gone = (largest <= CANCELLED * one.roundoff[at] * one.sizes[at]) & (x != y)
         if not gone.any():
             return
         for base in bases:

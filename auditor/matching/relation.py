@@ -24,8 +24,6 @@ from auditor.tolerance import FORMATS, unit_roundoff
 THEN = "then "
 #: Dtypes to which a value may have been rounded on its way.
 _NARROW = ("float32", "float16", "bfloat16")
-#: A factor that leaves less than this part is worth saying.
-_NEARLY = 0.05
 #: A factor of fewer elements must come again or mean something.
 _SOME = 8
 
@@ -219,7 +217,7 @@ def _other(observation: Observation, x: Array, y: Array) -> Relation:
             scale = best_factor(ours[kept], theirs[kept])
             part = int(np.count_nonzero(gone)) / max(1, int(np.count_nonzero(ours)))
             left = residual(scale * ours[kept], theirs[kept])
-            if scale > 1 + _NEARLY / 5 and left <= max(observation.close(observation.start), 1e-4):
+            if scale > 1.01 and left <= max(observation.close(observation.start), 1e-4):
                 said = f"{100 * part:.0f} % of the elements of the {which} are zero and the others {scale:.4g} times as large: dropout"
                 return Relation(kind="other", value=None, meaning=said)
     return Relation(
@@ -256,6 +254,6 @@ def _about(around: Context, x: Array, y: Array) -> str:
     """A factor that explains most of a difference, and not all of it."""
     factor = best_factor(x, y)
     left = residual(factor * x, y) if math.isfinite(factor) and factor else 1.0
-    if abs(factor - 1) < 0.1 or left >= min(_NEARLY, 0.1 * residual(x, y)):
+    if abs(factor - 1) < 0.1 or left >= 0.1 * residual(x, y):
         return ""
-    return phrase(f"about {factor:.3g} times as large", meaning_of(factor, around, left / 4) if left <= _NEARLY / 50 else "")
+    return phrase(f"about {factor:.3g} times as large", meaning_of(factor, around, left / 4) if left <= 1e-3 else "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -14,9 +13,6 @@ from auditor.matching.values import Aligned, Values, relative_error
 
 #: How much larger an error may be than any before it, in both programs: a fault jumps by more, rounding is amplified by less at a time.
 _AMPLIFIED = 30.0
-#: The same where errors have grown fast: so many times as much as from one occurrence of a name to the next so far, and at most.
-_AS_BEFORE = 10.0
-_AT_MOST = 300.0
 #: A name whose values are off by more units of rounding than this is computed from what has drifted.
 _DRIFTED = 4.0
 #: How often the values of one name may turn over, and how much larger what it does to others in that step may be than itself.
@@ -37,7 +33,7 @@ def judged(pairs: Sequence[Aligned], a: Sequence[Values], b: Sequence[Values]) -
         (int(one.pair.a.order[one.pair.ka[i]]), p, at) for p, one in enumerate(found) for at, i in enumerate(one.looked.tolist())
     )
     lengths = lengths_of(pairs)
-    passed, growth = 0.0, 1.0
+    passed = 0.0
     largest = [0.0] * len(found)
     random = RandomGradients()
     turns = [0] * len(found)
@@ -48,13 +44,11 @@ def judged(pairs: Sequence[Aligned], a: Sequence[Values], b: Sequence[Values]) -
         i = int(one.looked[at])
         one.passed[at] = passed
         exact = one.pair.whole_numbers(i)
-        allowed = (0.0 if exact else close) + min(max(_AMPLIFIED, _AS_BEFORE * growth), _AT_MOST) * passed
+        allowed = (0.0 if exact else close) + _AMPLIFIED * passed
         absolute = one.against_recent(at) if not exact and error > allowed else error
         if error <= allowed or (passed >= _LOST and (not exact or varies(one.pair))):
             if not exact and not one.noise[at]:
                 passed = max(passed, min(float(error), 1.0))
-                if largest[p] > 2 * one.roundoff[at] and math.isfinite(error):
-                    growth = max(growth, error / largest[p])
                 largest[p] = max(largest[p], float(error))
         elif not exact and absolute <= allowed:
             passed = max(passed, absolute)
