@@ -12,8 +12,10 @@ from auditor.matching.values import Aligned, Integers, Values
 
 #: How many values in front both programs may have where one has several for each of the rest.
 _IN_FRONT = 4
-#: Relative error of what is the same.
-_THE_SAME = 1e-5
+#: Relative errors of what is the same, and of what is nearly so.
+_THE_SAME, _NEAR = 1e-5, 1e-2
+#: Occurrences by which ways of pairing them are compared.
+_COMPARED = 16
 
 
 def occurrences(x: Values, y: Values, turned: bool) -> tuple[Integers, Integers]:
@@ -36,7 +38,7 @@ def occurrences(x: Values, y: Values, turned: bool) -> tuple[Integers, Integers]
     if shifted and max(map(_the_same, shifted)) > _the_same(pairs[best]):
         found = max(shifted, key=_the_same)
         return found.ka, found.kb
-    if scores[best] < 0.75 and min(n, m) >= 2 and not moves_little(x if n < m else y, 0):  # of a weight many are near
+    if min(n, m) >= 2 and not moves_little(x if n < m else y, 0):  # of a weight many are near
         between = _in_between(x, y, turned)
         if _score(Aligned(x, y, "name", *between, turned)) > scores[best] + 0.2:
             return between
@@ -55,7 +57,7 @@ def _ways(x: Values, y: Values) -> Iterator[tuple[Integers, Integers]]:
         ours, theirs = _by_step(x), _by_step(y)
         common = [key for key in ours if key in theirs]
         common = [key for key, after in zip(common, [*common[1:], None], strict=True) if after is None or theirs[after] > theirs[key]]
-        if 2 * len(common) >= min(n, m):
+        if common:
             yield np.array([ours[key] for key in common], np.int64), np.array([theirs[key] for key in common], np.int64)
     least = min(n, m)
     yield np.arange(least), np.arange(least)
@@ -69,10 +71,9 @@ def _ways(x: Values, y: Values) -> Iterator[tuple[Integers, Integers]]:
     if len(np.unique(x.step)) > 1 and len(np.unique(y.step)) > 1:
         last = [{step: k for k, step in enumerate(one.step.tolist())} for one in (x, y)]
         both = [step for step in last[0] if step in last[1]]
-        if 2 * len(both) >= min(len(last[0]), len(last[1])):
-            ks = [np.array([of[step] for step in both], np.int64) for of in last]
-            if all((np.diff(k) > 0).all() for k in ks):
-                yield ks[0], ks[1]
+        ks = [np.array([of[step] for step in both], np.int64) for of in last]
+        if both and all((np.diff(k) > 0).all() for k in ks):
+            yield ks[0], ks[1]
 
 
 def _by_step(one: Values) -> dict[tuple[int, int], int]:
@@ -96,14 +97,14 @@ def overwritten_left_out(pair: Aligned) -> None:
 
 
 def _score(pair: Aligned) -> float:
-    """The part of some occurrences that are nearly the same: the first 16 that can be compared."""
-    errors = [pair.error(i) for i in range(min(16, len(pair)))]
-    return sum(error < 1e-2 for error in errors) / len(errors) if errors else 0.0
+    """The part of some occurrences that are nearly the same: the first that can be compared."""
+    errors = [pair.error(i) for i in range(min(_COMPARED, len(pair)))]
+    return sum(error < _NEAR for error in errors) / len(errors) if errors else 0.0
 
 
 def _the_same(pair: Aligned) -> int:
     """How many of those occurrences are the same but for rounding: where a fault comes in later, these tell, not what is near."""
-    return sum(pair.error(i) < _THE_SAME for i in range(min(16, len(pair))))
+    return sum(pair.error(i) < _THE_SAME for i in range(min(_COMPARED, len(pair))))
 
 
 def _in_between(x: Values, y: Values, turned: bool) -> tuple[Integers, Integers]:
@@ -115,30 +116,13 @@ def _in_between(x: Values, y: Values, turned: bool) -> tuple[Integers, Integers]
     for k in range(len(shorter.order)):
         last = k + spare + 1
         size = shorter.norm[k]
-        near = np.flatnonzero(np.abs(longer.norm[at:last] - size) <= 1e-2 * size) + at
+        near = np.flatnonzero(np.abs(longer.norm[at:last] - size) <= _NEAR * size) + at
         for j in near:
             one, other = np.array([k]), np.array([j])
-            if Aligned(x, y, "name", *((one, other) if shorter is x else (other, one)), turned).error(0) < 1e-2:
+            if Aligned(x, y, "name", *((one, other) if shorter is x else (other, one)), turned).error(0) < _NEAR:
                 at = int(j)
                 break
         chosen.append(at)
         at += 1
     one, other = np.arange(len(shorter.order)), np.array(chosen, np.int64)
     return (one, other) if shorter is x else (other, one)
-
-
-def borrow(pairs: list[Aligned]) -> None:
-    """Aligns occurrences that nothing tells apart as those of another pair were that came as often in both programs."""
-    known: dict[tuple[int, int], tuple[Integers, Integers]] = {}
-    unclear = []
-    for pair in pairs:
-        counts = len(pair.a.order), len(pair.b.order)
-        if counts[0] == counts[1]:
-            continue
-        if _score(pair) >= 0.75 and len(np.unique(pair.a.norm)) > 2:
-            known.setdefault(counts, (pair.ka, pair.kb))
-        elif _score(pair) < 0.5:
-            unclear.append((counts, pair))
-    for counts, pair in unclear:
-        if counts in known:
-            pair.ka, pair.kb = known[counts]

@@ -13,7 +13,7 @@ from auditor.matching.errors import ErrorHistory
 from auditor.matching.factor import Context
 from auditor.matching.observation import Observation, best_factor
 from auditor.matching.propagation import Difference
-from auditor.matching.relation import comes_again, relation_of
+from auditor.matching.relation import relation_of
 from auditor.matching.rounding import early_updates
 from auditor.matching.values import elements
 
@@ -66,13 +66,7 @@ def difference_of(one: ErrorHistory, histories: Sequence[ErrorHistory]) -> Diffe
             kept = float(np.linalg.norm(moved[0])) < SMALL_UPDATE * float(np.linalg.norm(pair.both(start)[0]))
             if update.kind == "rounding" or (update.kind == "other" and not fresh):
                 update = None  # it says no more than the value does
-    close = one.close_of_update if fresh else one.close_at
-    found = Difference(pair, first, pair.position(first), value, update, close(first), fresh, kept)
-    if pair.scalar() and found.local.kind in ("factor", "sign") and found.local.value:
-        of_update = found.local is update
-        observation = Observation(pair, first, one.close_of_update if of_update else one.close_at, "update" if of_update else "value")
-        found.once = not comes_again(observation, found.local.value)
-    return found
+    return Difference(pair, first, pair.position(first), value, update, fresh, kept)
 
 
 def _context_of(one: ErrorHistory, first: int, histories: Sequence[ErrorHistory]) -> Context:
@@ -91,7 +85,7 @@ def _context_of(one: ErrorHistory, first: int, histories: Sequence[ErrorHistory]
         name = pair.a.name
         if elements(shape) == 1:
             x, y = float(pair.a.total[pair.ka[at]]), float(pair.b.total[pair.kb[at]])
-            constant = len(set(pair.a.total[:8].tolist())) == 1 or "lr" in name
+            constant = len(set(pair.a.total.tolist())) == 1 or "lr" in name
             if pair is not one.pair and constant and 0 < abs(x) < math.inf and 0 < abs(y) < math.inf:
                 numbers.append((name, x, y))
             continue
@@ -100,4 +94,4 @@ def _context_of(one: ErrorHistory, first: int, histories: Sequence[ErrorHistory]
             for axis, size in enumerate(shape):
                 what = ("rows" if axis == 0 else "columns" if axis == len(shape) - 1 else "middle dimension") + f" of `{name}`"
                 sizes.setdefault(size, f"{size} {what}")
-    return Context([(size, what) for size, what in sizes.items() if size > 1][:40], numbers[:20])
+    return Context([(size, what) for size, what in sizes.items() if size > 1], numbers)

@@ -20,7 +20,7 @@ def is_turned_over(one: ErrorHistory, at: int, allowed: float) -> bool:
     Where a function has a kink, as a ReLU at zero, rounding decides on which side of it a value falls, and its derivative jumps: one
     column of a gradient is another for one step. Of what is kept from step to step, such as a weight, that is so of the update.
     """
-    if at < 4 or at + 1 >= len(one.looked) or not one.explained[:at].all():
+    if at + 1 >= len(one.looked) or not one.explained[:at].all():
         return False
     i = int(one.looked[at])
     new, old = one.pair.values(i), one.pair.updates(i)

@@ -50,8 +50,6 @@ def begin_alike(x: Values, y: Values) -> bool:
 def related(x: Values, y: Values) -> bool:
     """Whether the first values of two names have anything to do with one another."""
     pair = _first(x, y, 1)
-    if pair.error(0) < 0.5:
-        return True
     ours, theirs = pair.both(0)
     sizes = pair.norms(0)
     if ours.size < _FEW or 0 in sizes:
@@ -65,7 +63,7 @@ def telling(one: Values) -> bool:
     """Whether the values of a name can only be its own: neither constant nor few small whole numbers."""
     if elements(one.shape[0]) >= _FEW:
         return any(_tells(one, k) for k in dict.fromkeys((0, len(one.order) - 1)))
-    return len(np.unique(one.total[:64])) >= 3 and not np.array_equal(one.total[:64], np.round(one.total[:64]))
+    return len(np.unique(one.total)) >= 3 and not np.array_equal(one.total, np.round(one.total))
 
 
 def _tells(one: Values, k: int) -> bool:
@@ -118,7 +116,7 @@ def same_numbers(x: Values, y: Values) -> Way | None:
     n, m = len(x.order), len(y.order)
     few = elements(x.shape[0]) < _FEW
     count = min(_LOOKED_AT_FEW if few else _LOOKED_AT, n, m)
-    if elements(x.shape[0]) != elements(y.shape[0]) or (few and count < 3):
+    if elements(x.shape[0]) != elements(y.shape[0]):
         return None
     many = np.arange(count)
     close = _close_enough(x, y)
@@ -152,7 +150,7 @@ def same_numbers(x: Values, y: Values) -> Way | None:
                 return Way(SAME_AT_LAST, turned, n)
     if square and same(0, 0, True):
         return Way(TRANSPOSED, True, min(n, m))
-    if len(shapes[0]) >= 1 and shapes[0] == shapes[1] and shapes[0][0] >= 4:
+    if len(shapes[0]) >= 1 and shapes[0] == shapes[1]:
         found = [Aligned(x, y, "value", many, many).values(i) for i in range(count)]
         if all(pair is not None and _rows_permuted(*pair, close) for pair in found):
             return Way(REORDERED, is_turned(x, y), min(n, m))
@@ -219,7 +217,7 @@ def begins_as(one: Values, other: Values) -> bool:
 def _varied(one: Values, k: int) -> bool:
     """Whether a value has at least eight different elements, or is not known whole."""
     value = one.value(k)
-    return value is None or len(np.unique(value)) >= min(8, value.size) >= 4
+    return value is None or len(np.unique(value)) >= min(8, value.size)
 
 
 def aliases_left_out(series: list[Values]) -> list[Values]:

@@ -27,9 +27,9 @@ def computed(one: ErrorHistory) -> bool:
 def _is_computed(one: ErrorHistory) -> bool:
     """Whether values agree that can be no inputs of both: they are moved by little many times, or are off by more than one rounding."""
     pair = one.pair
-    if one.first is not None or one.random or 2 * np.count_nonzero(one.noise) > len(one.noise) or not (telling(pair.a) and telling(pair.b)):
+    if one.first is not None or one.random or not (telling(pair.a) and telling(pair.b)):
         return False
-    return _updated(pair) or bool((one.errors > 2 * one.roundoff).any())
+    return _updated(pair) or bool((one.errors > 0).any())
 
 
 def _updated(pair: Aligned) -> bool:
@@ -59,10 +59,6 @@ def representation_differences(
         return {id(one.pair) for one in differing}
     if not all(one.relation.kind == "transpose" and one.relation.value is None for one in differences):
         return set()
-    for one in differing:
-        turned = Aligned(one.pair.a, one.pair.b, one.pair.how, one.pair.ka, one.pair.kb, not one.pair.turned)
-        if any(turned.error(int(i)) > max(one.close_at(int(i)), 30 * one.passed[at]) for at, i in enumerate(one.looked[:64])):
-            return set()
     last = max(int(one.pair.a.order[one.pair.ka[-1]]) for one in histories if one not in differing)
     return {id(one.pair) for one in differing if int(one.pair.a.order[one.pair.ka[0]]) < last}
 

@@ -43,7 +43,7 @@ def meaning_of(factor: float, around: Context, precision: float) -> str:
     if factor <= 0:
         said = meaning_of(-factor, around, precision)
         return f"the sign, and: {said}" if said else ""
-    close = max(4 * precision, 1e-12)
+    close = 4 * precision
     if close > 1e-2:  # anything would fit
         return ""
     found = list(dict.fromkeys(said for number, said in _known(around) if abs(factor / number - 1) <= close))

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from auditor.matching.observation import Observation, best_factor, phrase, residual
+from auditor.matching.observation import LOOKED_AT, Observation, best_factor, phrase, residual
 from auditor.results import Relation
 
 
@@ -15,7 +15,7 @@ def lagging(observation: Observation) -> Relation | None:
     """The value of the occurrence before (1) or behind (-1), from the first difference to where it is no longer so."""
     for lag, said in ((1, "the second is one occurrence late"), (-1, "the second is one occurrence early")):
         held = moved = 0
-        for i, x, y in observation.later(16):
+        for i, x, y in observation.later():
             if i < max(lag, 0):
                 continue  # what the second began with is not known of the first
             before = observation.at(i - lag)
@@ -28,7 +28,7 @@ def lagging(observation: Observation) -> Relation | None:
                 held = -1
                 break
             held += 1
-            moved += residual(before[0], x) > 10 * observation.close(i)
+            moved += residual(before[0], x) > 0
         # of numbers that change but once, what comes behind the change must agree again
         if held >= 2 and moved and _anything_but_a_repetition(observation):
             return Relation(kind="lag", value=float(lag), meaning=said)
@@ -37,7 +37,7 @@ def lagging(observation: Observation) -> Relation | None:
 
 def _anything_but_a_repetition(observation: Observation) -> bool:
     """Whether the first program's values changed where the second's are late; not, whether either stands still."""
-    values = [(x, y) for _, x, y in observation.later(16)]
+    values = [(x, y) for _, x, y in observation.later()]
     before = observation.at(observation.start - 1)
     ours = [x for x, _ in values] + ([before[0]] if before is not None else [])
     return len({one.tobytes() for one in ours}) >= 2
@@ -57,17 +57,16 @@ def _accumulated(observation: Observation) -> Relation | None:
     start = observation.start
     base = start if start == (1 if observation.of == "update" else 0) else start - 1
     first = observation.at(base)
-    if first is None:
+    if first is None or observation.pair.size(start) == 1:
         return None
     factor = best_factor(*first)
-    if not math.isfinite(factor) or residual(factor * first[0], first[1]) > max(observation.close(base), 1e-3):
+    if not math.isfinite(factor) or residual(factor * first[0], first[1]) > observation.close(base):
         return None
     if base < start:
         factor = 1.0
     shares, lefts, sums, withouts = [], [], [], []
-    single = observation.pair.size(start) == 1
     last = first[1]
-    for i in range(base + 1, base + 6):
+    for i in range(base + 1, base + 1 + LOOKED_AT):
         found = observation.at(i)
         if found is None or found[0].size != first[0].size:
             break
@@ -75,26 +74,22 @@ def _accumulated(observation: Observation) -> Relation | None:
         plain = y - factor * x
         share = best_factor(last, plain)
         without = residual(factor * x, y)
-        if not math.isfinite(share) or without <= 4 * observation.close(i):
+        if not math.isfinite(share):
             break
         shares.append(share)
         withouts.append(without)
         lefts.append(residual(factor * x + share * last, y))
         sums.append(residual(factor * x + last, y))
         last = y
-    if len(shares) < (3 if single else 2):
+    if len(shares) < 2:
         return None
-    if single:
-        share = float(np.median(shares))
-        if max(abs(one - share) for one in shares) > 1e-3:
-            return None
-    elif lefts[0] <= max(4 * observation.close(base + 1), 1e-6) and lefts[0] < 0.05 * withouts[0] and lefts[1] < 0.5 * withouts[1]:
+    if lefts[0] <= 4 * observation.close(base + 1) and lefts[0] < 0.05 * withouts[0] and lefts[1] < 0.5 * withouts[1]:
         share = shares[0]  # both were still at the same place when it was made
-    elif sums[0] <= 0.3 and all(one <= 0.5 * other for one, other in zip(sums[:3], withouts[:3], strict=True)):
+    elif all(one <= 0.5 * other for one, other in zip(sums[:3], withouts[:3], strict=True)):
         share = 1.0
     else:
         return None
-    if not 0.3 <= share <= 1.2:
+    if share < 0.3:
         return None
     what = "update" if observation.of == "update" else "value"
     behind = observation.pair.occurrence(base) + 2
@@ -111,18 +106,18 @@ def _times(factor: float) -> str:
 
 def _graded(observation: Observation) -> Relation | None:
     """A ratio that grows by the same factor or by the same amount, or a difference that does, from one occurrence to the next."""
-    found = list(observation.later(6))
+    found = list(observation.later())
     if len(found) < 4 or observation.of == "update":
         return None
     ratios: list[float] = []
     room: list[float] = []
     for i, x, y in found:
         factor = best_factor(x, y)
-        if not math.isfinite(factor) or factor == 0 or residual(factor * x, y) > max(observation.close(i), 1e-12):
+        if not math.isfinite(factor) or factor == 0 or residual(factor * x, y) > observation.close(i):
             ratios = []
             break
         ratios.append(factor)
-        room.append(max(8 * observation.close(i), 1e-10))
+        room.append(observation.close(i))
     if ratios:
         r = np.array(ratios)
         allowed = max(room)
@@ -136,7 +131,7 @@ def _graded(observation: Observation) -> Relation | None:
     differences = [y - x for _, x, y in found]
     base = differences[1] - differences[0]
     size = float(np.linalg.norm(base))
-    allowed = max(max(observation.close(i), 1e-12) * float(np.linalg.norm(y)) for i, _, y in found)
+    allowed = max(observation.close(i) * float(np.linalg.norm(y)) for i, _, y in found)
     if size <= 20 * allowed:
         return None
     if any(float(np.linalg.norm(two - one - base)) > 4 * allowed for one, two in pairwise(differences)):

@@ -46,7 +46,7 @@ def _told_apart(x: Array, axis: int, scale: float) -> bool:
     some = parts[parts.any(axis=1)]
     kinds = len(np.unique(np.round(some / (parts.max() or 1.0), _DIGITS), axis=0))
     least = _LEAST if scale == 1 else _SCALED
-    return kinds >= least and 2 * kinds >= len(parts)
+    return kinds >= least
 
 
 def _turned_sketch(observation: Observation) -> Relation | None:
@@ -55,7 +55,7 @@ def _turned_sketch(observation: Observation) -> Relation | None:
     if observation.of == "update" or len(shape) != 2 or shape != observation.pair.b.shape[b]:
         return None
     ours, theirs = observation.pair.a.turned[a], observation.pair.b.sums[b]
-    if np.isfinite(ours).all() and relative_error(ours, theirs) <= max(observation.close(observation.start), 1e-6):
+    if np.isfinite(ours).all() and relative_error(ours, theirs) <= observation.close(observation.start):
         return Relation(kind="transpose", value=None, meaning="transposed")
     return None
 
@@ -64,7 +64,7 @@ def _scales(x: Array, y: Array) -> Iterator[float]:
     """1, and the ratio of the two arrays' norms."""
     yield 1.0
     sizes = float(np.linalg.norm(x)), float(np.linalg.norm(y))
-    if 0 not in sizes and abs(sizes[1] / sizes[0] - 1) > 1e-6:
+    if 0 not in sizes and sizes[0] != sizes[1]:
         yield sizes[1] / sizes[0]
 
 

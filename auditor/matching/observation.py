@@ -16,7 +16,7 @@ from auditor.matching.values import Aligned, Array, relative_error
 _SURE = 1e-4
 _SOME = 8
 #: Occurrences that are looked at, from the first that differs on.
-_LOOKED_AT = 8
+LOOKED_AT = 8
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Observation:
             return None
         return self.pair.both(i) if self.of == "value" else self.pair.updates(i)
 
-    def later(self, count: int = _LOOKED_AT) -> Iterator[tuple[int, Array, Array]]:
+    def later(self, count: int = LOOKED_AT) -> Iterator[tuple[int, Array, Array]]:
         """The occurrences from the first difference on, as far as each is known and of the first one's size."""
         size = None
         for i in range(self.start, min(self.start + count, len(self.pair))):

@@ -14,6 +14,8 @@ from auditor.results import Relation
 
 #: Powers to which a factor comes back: by a division, a square, a root, a cube.
 _POWERS = (1.0, -1.0, 2.0, -2.0, 0.5, -0.5, 3.0)
+#: How well a factor is known that comes back in another.
+_ALIKE = 2e-3
 
 
 @dataclass
@@ -27,14 +29,10 @@ class Difference:
     """Position of it in the first program."""
     relation: Relation
     update: Relation | None
-    close: float
-    """How well a factor is known."""
     fresh: bool
     """Whether the update is what differs: the value before it was the same."""
     kept: bool = False
     """Whether it is a value that is moved by little at a time, as a weight is, and not made anew each time."""
-    once: bool = False
-    """Whether it is a single number whose factor is borne out by one occurrence alone: one that means something can be chance."""
 
     @property
     def local(self) -> Relation:
@@ -87,7 +85,7 @@ def _cause(
             return _graded_by(one, before)
         return None if local.kind == "growing" else _any(one, before)
     if local.kind in ("factor", "sign") and local.value is not None:
-        return _scaled_by(one, local.value, earlier, causes) or (_any(one, before) if one.once else None)
+        return _scaled_by(one, local.value, earlier, causes) or (_any(one, before) if one.pair.scalar() else None)
     if local.kind in ("transpose", "permutation", "offset"):
         same = [root for root in before if root.local.kind == local.kind]
         # an order that was drawn anew is another one because the streams have parted
@@ -114,7 +112,7 @@ def _any(one: Difference, before: Sequence[Difference]) -> Difference | None:
 
 def _a_result(root: Difference) -> bool:
     pair = root.pair
-    return root.relation.kind == "factor" and pair.scalar() and len(pair) > 1 and len(set(pair.a.total[:16].tolist())) > 1
+    return root.relation.kind == "factor" and pair.scalar() and len(pair) > 1 and len(set(pair.a.total.tolist())) > 1
 
 
 def _step_after(root: Difference, one: Difference) -> bool:
@@ -125,7 +123,6 @@ def _step_after(root: Difference, one: Difference) -> bool:
 
 def _scaled_by(one: Difference, factor: float, earlier: Sequence[Difference], causes: Sequence[Difference | None]) -> Difference | None:
     """The root of an earlier difference of whose ratio, or of two whose ratios, a factor is made."""
-    close = max(16 * one.close, 2e-3)  # both factors are known only as well as they were borne out
     known = [
         (ratio, cause or other)
         for other, cause in zip(earlier, causes, strict=True)
@@ -134,12 +131,16 @@ def _scaled_by(one: Difference, factor: float, earlier: Sequence[Difference], ca
     ]
 
     def fits(made: float) -> bool:
-        return made != 0 and abs(factor / made - 1) <= close
+        return made != 0 and abs(factor / made - 1) <= _ALIKE
 
     for ratio, root in reversed(known):
         if any(fits(math.copysign(abs(ratio) ** power, ratio)) for power in _POWERS):
             return root
-    for (one_ratio, root), (other_ratio, _) in itertools.combinations(known[-8:], 2):
-        if abs(one_ratio - 1) > close and abs(other_ratio - 1) > close and (fits(one_ratio * other_ratio) or fits(one_ratio / other_ratio)):
+    for (one_ratio, root), (other_ratio, _) in itertools.combinations(known, 2):
+        if (
+            abs(one_ratio - 1) > _ALIKE
+            and abs(other_ratio - 1) > _ALIKE
+            and (fits(one_ratio * other_ratio) or fits(one_ratio / other_ratio))
+        ):
             return root
     return None

@@ -13,8 +13,6 @@ from auditor.matching.values import Aligned, Values, relative_error
 
 #: How much larger an error may be than any before it, in both programs: a fault jumps by more, rounding is amplified by less at a time.
 _AMPLIFIED = 30.0
-#: A name whose values are off by more units of rounding than this is computed from what has drifted.
-_DRIFTED = 4.0
 #: How often the values of one name may turn over, and how much larger what it does to others in that step may be than itself.
 _TURNS, _AFTER_TURN = 3, 3.0
 #: From here on a run has left its counterpart: nothing is told from its values any more.
@@ -34,10 +32,9 @@ def judged(pairs: Sequence[Aligned], a: Sequence[Values], b: Sequence[Values]) -
     )
     lengths = lengths_of(pairs)
     passed = 0.0
-    largest = [0.0] * len(found)
     random = RandomGradients()
     turns = [0] * len(found)
-    kinked = (0.0, 0)
+    turned = (0.0, 0)
     for order, p, at in events:
         one = found[p]
         error, close = one.errors[at], one.close[at]
@@ -49,16 +46,13 @@ def judged(pairs: Sequence[Aligned], a: Sequence[Values], b: Sequence[Values]) -
         if error <= allowed or (passed >= _LOST and (not exact or varies(one.pair))):
             if not exact and not one.noise[at]:
                 passed = max(passed, min(float(error), 1.0))
-                largest[p] = max(largest[p], float(error))
         elif not exact and absolute <= allowed:
             passed = max(passed, absolute)
-        elif error <= kinked[0] and order <= kinked[1]:
+        elif error <= turned[0] and order <= turned[1]:
             passed = max(passed, min(float(error), float(one.errors[min(at + 1, len(one.errors) - 1)]), PARTED))
-        elif (
-            passed > 0 and not exact and largest[p] > _DRIFTED * one.roundoff[at] and turns[p] < _TURNS and is_turned_over(one, at, allowed)
-        ):
+        elif passed > 0 and not exact and turns[p] < _TURNS and is_turned_over(one, at, allowed):
             turns[p] += 1
-            kinked = (_AFTER_TURN * float(error), end_of_step(one, at))
+            turned = (_AFTER_TURN * float(error), end_of_step(one, at))
         elif one.noise[at]:
             random.note(one)
         elif passed > 0 and random.decide(one, i, allowed):
