@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,18 @@ _found: list[Any] = []
 
 @pytest.fixture(autouse=True)
 def _captured(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep what the test's module matches."""
-    matched = request.module.matched
+    """Keep what the test matches."""
+    for name in ("tests.test_match", "tests.test_match_scripts", "tests.test_match_numbers"):
+        module = sys.modules.get(name)
+        if module is None:
+            continue
+        matched = module.matched
 
-    def matching(a: Any, b: Any, mapping: Any = None) -> Any:
-        _found.append((request.node.nodeid, [Kept(one) for one in a], [Kept(one) for one in b], dict(mapping) if mapping else None))
-        return matched(a, b, mapping)
+        def matching(a: Any, b: Any, mapping: Any = None, matched: Any = matched) -> Any:
+            _found.append((request.node.nodeid, [Kept(one) for one in a], [Kept(one) for one in b], dict(mapping) if mapping else None))
+            return matched(a, b, mapping)
 
-    monkeypatch.setattr(request.module, "matched", matching)
+        monkeypatch.setattr(module, "matched", matching)
 
 
 def pytest_sessionfinish(exitstatus: int) -> None:

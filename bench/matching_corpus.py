@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).resolve().parent
 SCRIPTS = HERE / "matching"
-TESTS = ("tests/test_match.py", "tests/test_match_scripts.py")
-Outcome = Literal["right", "alarm", "missed", "name", "kind", "changed", "error"]
+TESTS = ("tests/test_match.py", "tests/test_match_numbers.py", "tests/test_match_scripts.py")
+Outcome = Literal["right", "alarm", "missed", "name", "kind", "meaning", "changed"]
 #: What is replaced in a script that computes in one precision, to compute in the other.
 _PRECISIONS = (
     ("DTYPE = np.float64", "DTYPE = np.float32"),
@@ -66,6 +66,8 @@ class Pair:
     mapping: dict[str, str] | None = None
     names: tuple[str, ...] = ()
     kinds: tuple[str, ...] = ()
+    says: str = ""
+    """Words that the meaning of the difference has."""
 
     def outcome(self, found: MatchResult, usual: object = None) -> Outcome:
         """Whether the answer is right; of a pair of a test, whether it is the usual one."""
@@ -78,7 +80,8 @@ class Pair:
         first = found.origins[0]
         if first.a not in self.names:
             return "name"
-        return "right" if {one.kind for one in (first.relation, first.update) if one is not None} & set(self.kinds) else "kind"
+        told = [one for one in (first.relation, first.update) if one is not None and one.kind in self.kinds]
+        return "kind" if not told else "right" if any(self.says in one.meaning for one in told) else "meaning"
 
 
 def summary(found: MatchResult) -> object:
@@ -140,7 +143,9 @@ def planted(kept: Path) -> Iterator[Pair]:
                 text = _replaced(text, old, new)
             faulty = recorded(text, files[side], kept)
             both = (faulty, theirs) if side == "by_hand" else (ours, faulty)
-            yield Pair(f"{family}, {name}", "faulty", *both, names=tuple(fault["name"]), kinds=tuple(fault["kind"]))
+            yield Pair(
+                f"{family}, {name}", "faulty", *both, names=tuple(fault["name"]), kinds=tuple(fault["kind"]), says=fault.get("says", "")
+            )
 
 
 def _replaced(text: str, old: str, new: str) -> str:

@@ -22,9 +22,9 @@ _PACKAGE = "auditor.matching"
 _TRACED_CALLS = 2000
 #: Numbers that are definitions, or that only shorten or format what is said.
 _DEFINED = {
-    ("factor", "_BETAS"), ("factor", "_known"), ("factor", "_bias_corrections"), ("factor", "_READINGS"), ("propagation", "_POWERS"),
-    ("verdict", "_in_words"), ("__init__", "_in_words"), ("__init__", "_POINTS"), ("__init__", "_BEYOND"), ("relation", "_rounded"),
-    ("alignment", "_listed"), ("equivalence", "SAME"), ("layout", "permuted"), ("lists", "Joined"), ("__init__", "_digits"),
+    ("factor", "_BETAS"), ("factor", "_known"), ("factor", "_bias_corrections"), ("factor", "_MAX_READINGS"), ("propagation", "_POWERS"),
+    ("verdict", "_MAX_ORIGINS"), ("result", "_CURVE_POINTS"), ("result", "_LARGEST_ERROR"), ("result", "_digits"), ("relation", "_rounded"),
+    ("alignment", "_listed"), ("equivalence", "SAME"), ("layout", "permuted"), ("lists", "__init__"), ("lists", "_sketches"),
 }  # fmt: skip
 
 
@@ -39,6 +39,7 @@ class Site:
     column: int
     end: int
     text: str
+    is_multiplier: bool
     held: str
     """What it holds, as the comment above it says, or the line that it stands in."""
     lines: frozenset[tuple[str, int]] = field(default=frozenset(), compare=False)
@@ -56,10 +57,10 @@ class Site:
     def variants(self) -> dict[str, str]:
         """What it is changed into, by what that is."""
         value = ast.literal_eval(self.text)
-        if isinstance(value, int):
+        if isinstance(value, int) and not self.is_multiplier:
             large = min(64 * value, max(4096, 4 * value))
             return {"0": "0", "1": "1", "half": str(value // 2), "double": str(2 * value), "large": str(large)}
-        return {"0": "0.0", "half": repr(value / 2), "double": repr(2 * value), "large": "1e18"}
+        return {"0": "0.0", "half": repr(value / 2), "double": repr(2.0 * value), "large": "1e18"}
 
 
 def sites() -> Iterator[Site]:
@@ -84,7 +85,13 @@ def _sites_in(module: str, source: str) -> Iterator[Site]:
         lines = {(module, line) for line in _lines(statement)} if function is not None else set(_uses(module, owner))
         row, end = rows[node.lineno - 1], node.end_col_offset or 0
         number = row[node.col_offset : end].decode()
-        yield Site(module, owner, node.lineno, node.col_offset, end, number, _held(rows, node.lineno), frozenset(lines))
+        yield Site(
+            module, owner, node.lineno, node.col_offset, end, number, _multiplies(parents[node]), _held(rows, node.lineno), frozenset(lines)
+        )
+
+
+def _multiplies(parent: ast.AST) -> bool:
+    return isinstance(parent, ast.BinOp) and isinstance(parent.op, (ast.Mult, ast.Div))
 
 
 def _held(rows: Sequence[bytes], line: int) -> str:

@@ -1280,13 +1280,13 @@ def test_an_option_that_names_no_two_names_is_refused(options: list[str]) -> Non
         mapping_of(options)
 
 
-def scores_of(fill: float, *, axis: int = 1, dtype: Any = np.float64) -> Program:
+def scores_of(fill: float, *, axis: int = 1, dtype: Any = np.float64, added: bool = False) -> Program:
     """Masked scores, their softmax, and what that is multiplied with."""
     p = Program()
     rng = np.random.default_rng(0)
     x = p.let("x", rng.standard_normal((6, 6)).astype(dtype))
     mask = np.triu(np.ones((6, 6)), 1) > 0
-    scores = p.let("scores", np.where(mask, dtype(fill), x))
+    scores = p.let("scores", x + mask * dtype(fill) if added else np.where(mask, dtype(fill), x))
     with np.errstate(all="ignore"):
         e = np.exp(scores - np.max(scores, axis=1, keepdims=True))
     att = p.let("att", e / e.sum(axis, keepdims=True))

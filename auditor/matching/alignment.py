@@ -31,7 +31,7 @@ _COMMON = frozenset(("tmp", "temp", "val", "value", "res", "result", "out", "ret
 _GRADIENT = re.compile(r"(?:d|d_|grad_|g_|g|grad)(?P<behind>\w+)|(?P<before>\w+?)_?(?:grad|gradient|_g|_d)")
 _NONE = "no counterpart"
 #: A name that is assigned so often lives on.
-_MANY = 4
+_MIN_ASSIGNMENTS = 4
 
 _Fits = Callable[[Values, Values], bool]
 
@@ -252,7 +252,7 @@ def _live_on(x: Values, y: Values) -> bool:
 
 def _once_and_often(x: Values, y: Values) -> bool:
     counts = sorted((len(x.order), len(y.order)))
-    return counts[0] < _MANY <= counts[1]
+    return counts[0] < _MIN_ASSIGNMENTS <= counts[1]
 
 
 def _hold_the_same(x: Values, y: Values) -> bool:

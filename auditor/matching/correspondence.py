@@ -7,13 +7,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from auditor.matching.equivalence import moves_little, written_over
+from auditor.matching.equivalence import EXTRA_FIRST_VALUES, moves_little, written_over
 from auditor.matching.values import Aligned, Integers, Values
 
-#: How many values in front both programs may have where one has several for each of the rest.
-_IN_FRONT = 4
 #: Relative errors of what is the same, and of what is nearly so.
-_THE_SAME, _NEAR = 1e-5, 1e-2
+_SAME, _NEAR = 1e-5, 1e-2
 #: Occurrences by which ways of pairing them are compared.
 _COMPARED = 16
 
@@ -46,7 +44,7 @@ def occurrences(x: Values, y: Values, turned: bool) -> tuple[Integers, Integers]
 
 
 def _shifted(n: int, m: int) -> Iterator[tuple[Integers, Integers]]:
-    for front in range(1, min(_IN_FRONT + 1, n, m)):
+    for front in range(1, min(EXTRA_FIRST_VALUES + 1, n, m)):
         yield np.arange(min(n, m - front)), np.arange(front, front + min(n, m - front))
         yield np.arange(front, front + min(n - front, m)), np.arange(min(n - front, m))
 
@@ -62,7 +60,7 @@ def _ways(x: Values, y: Values) -> Iterator[tuple[Integers, Integers]]:
     least = min(n, m)
     yield np.arange(least), np.arange(least)
     yield np.arange(n - least, n), np.arange(m - least, m)
-    for front in range(min(_IN_FRONT + 1, least)):
+    for front in range(min(EXTRA_FIRST_VALUES + 1, least)):
         every, rest = divmod(max(n, m) - front, least - front)
         if rest == 0 and every > 1:
             for start in dict.fromkeys((0, every - 1)) if front == 0 else (every - 1,):
@@ -90,7 +88,11 @@ def overwritten_left_out(pair: Aligned) -> None:
 
     That it was given it shows in the next ones: what is moved by little at a time comes out the same only if it began as the same.
     """
-    if len(pair) < _IN_FRONT or pair.size(0) < _IN_FRONT or any(pair.error(i) > _THE_SAME for i in range(1, _IN_FRONT)):
+    if (
+        len(pair) < EXTRA_FIRST_VALUES
+        or pair.size(0) < EXTRA_FIRST_VALUES
+        or any(pair.error(i) > _SAME for i in range(1, EXTRA_FIRST_VALUES))
+    ):
         return
     if written_over(pair) is not None:
         pair.ka, pair.kb = pair.ka[1:], pair.kb[1:]
@@ -104,7 +106,7 @@ def _score(pair: Aligned) -> float:
 
 def _the_same(pair: Aligned) -> int:
     """How many of those occurrences are the same but for rounding: where a fault comes in later, these tell, not what is near."""
-    return sum(pair.error(i) < _THE_SAME for i in range(min(_COMPARED, len(pair))))
+    return sum(pair.error(i) < _SAME for i in range(min(_COMPARED, len(pair))))
 
 
 def _in_between(x: Values, y: Values, turned: bool) -> tuple[Integers, Integers]:

@@ -18,7 +18,7 @@ from auditor.matching.rounding import early_updates
 from auditor.matching.values import elements
 
 #: How much a factor that comes again may vary in what cancellation left.
-_ALIKE = 0.05
+_FACTOR_SPREAD = 0.05
 
 
 def find_fault_in_updates(one: ErrorHistory) -> None:
@@ -43,7 +43,7 @@ def find_rule_in_noise(one: ErrorHistory) -> None:
     said = relation_of(Observation(one.pair, start, one.close_at))
     if said.kind in ("factor", "sign"):  # of gradients that are all multiples of one array, each has some factor
         ratios = [best_factor(*one.pair.both(int(i))) for i in one.looked[off[:4]]]
-        if max(abs(ratio / ratios[0] - 1) for ratio in ratios) > _ALIKE:
+        if max(abs(ratio / ratios[0] - 1) for ratio in ratios) > _FACTOR_SPREAD:
             return
     if said.kind in ("factor", "sign", "lag", "transpose", "permutation") and one.pair.norms(start)[0] > 0:
         one.explained[off] = False

@@ -10,8 +10,10 @@ import numpy as np
 from auditor.matching.errors import ErrorHistory
 from auditor.matching.values import Aligned, Array, Integers, elements, relative_error
 
+#: Relative error of a count that is computed from a part.
+_WHOLE = 1e-6
 #: The part of an array that turns over at most, and how much smaller the error must be the next time.
-_PART, _BACK = 0.125, 0.2
+_MAX_PART, _RECOVERY = 0.125, 0.2
 
 
 def is_turned_over(one: ErrorHistory, at: int, allowed: float) -> bool:
@@ -24,14 +26,14 @@ def is_turned_over(one: ErrorHistory, at: int, allowed: float) -> bool:
         return False
     i = int(one.looked[at])
     new, old = one.pair.values(i), one.pair.updates(i)
-    if new is not None and float(one.errors[at + 1]) <= _BACK * float(one.errors[at]):
+    if new is not None and float(one.errors[at + 1]) <= _RECOVERY * float(one.errors[at]):
         return _in_part(new, allowed)
     later = one.pair.updates(i + 1)
     if new is None or old is None or later is None or not (np.any(old[0]) and np.any(later[0])):
         return False
     error = relative_error(*old)
     again = relative_error(*later)
-    return again <= _BACK * error and _in_part(old, max(allowed, 0.05 * error))
+    return again <= _RECOVERY * error and _in_part(old, max(allowed, 0.05 * error))
 
 
 def _in_part(both: tuple[Array, Array], allowed: float) -> bool:
@@ -40,7 +42,7 @@ def _in_part(both: tuple[Array, Array], allowed: float) -> bool:
     if x.size < 8 or not (np.isfinite(x).all() and np.isfinite(y).all()):
         return False
     off = np.abs(x - y) > allowed * np.abs(x).max()
-    return bool(0 < np.count_nonzero(off) <= _PART * x.size)
+    return bool(0 < np.count_nonzero(off) <= _MAX_PART * x.size)
 
 
 def end_of_step(one: ErrorHistory, at: int) -> int:
@@ -65,7 +67,7 @@ def is_tied(pair: Aligned, i: int, lengths: Integers) -> bool:
         return False
     part = (x, y) if max(abs(x), abs(y)) <= 1 else (x / 100, y / 100)
     counts = np.outer(lengths, part)
-    whole = (np.abs(counts - np.round(counts)) < 1e-6 * lengths[:, None]).all(axis=1)
+    whole = (np.abs(counts - np.round(counts)) <= _WHOLE * np.round(counts)).all(axis=1)  # a small rate is no count of nothing
     return bool((whole & (np.abs(counts[:, 0] - counts[:, 1]) <= np.maximum(1.01, lengths / 100))).any())
 
 

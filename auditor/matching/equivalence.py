@@ -11,17 +11,17 @@ from auditor.matching.layout import permuted
 from auditor.matching.values import Aligned, Array, Values, elements, relative_error
 
 #: How many more values one program may have in front of those that are the same.
-_IN_FRONT = 4
+EXTRA_FIRST_VALUES = 4
 #: Occurrences by which values are found to be the same.
-_LOOKED_AT = 3
+_COMPARED = 3
 #: From so many elements on one value can be told from another.
-_FEW = 4
+_MIN_ELEMENTS = 4
 #: What is kept and updated is moved by less than this part of it at a time.
 SMALL_UPDATE = 0.5
 #: How much larger a step may be than the two behind it.
 _JUMP = 4.0
 #: Occurrences by which so few numbers are found to be the same that others could be it by chance.
-_LOOKED_AT_FEW = 8
+_COMPARED_SMALL = 8
 #: How the same numbers are found, the surest first.
 SAME, RESHAPED, SAME_AT_LAST, SAME_AFTER_PARTS, TRANSPOSED, REORDERED, REARRANGED, BEGINS = range(1, 9)
 
@@ -52,7 +52,7 @@ def related(x: Values, y: Values) -> bool:
     pair = _first(x, y, 1)
     ours, theirs = pair.both(0)
     sizes = pair.norms(0)
-    if ours.size < _FEW or 0 in sizes:
+    if ours.size < _MIN_ELEMENTS or 0 in sizes:
         return False
     with np.errstate(all="ignore"):
         cosine = abs(np.vdot(ours.ravel(), theirs.ravel())) / (np.linalg.norm(ours) * np.linalg.norm(theirs))
@@ -61,7 +61,7 @@ def related(x: Values, y: Values) -> bool:
 
 def telling(one: Values) -> bool:
     """Whether the values of a name can only be its own: neither constant nor few small whole numbers."""
-    if elements(one.shape[0]) >= _FEW:
+    if elements(one.shape[0]) >= _MIN_ELEMENTS:
         return any(_tells(one, k) for k in dict.fromkeys((0, len(one.order) - 1)))
     return len(np.unique(one.total)) >= 3 and not np.array_equal(one.total, np.round(one.total))
 
@@ -70,8 +70,7 @@ def _tells(one: Values, k: int) -> bool:
     value, size = one.value(k), elements(one.shape[k])
     if value is None:
         return bool(one.norm[k] > 0 and abs(one.total[k] ** 2 / size - one.norm[k] ** 2) > 1e-9 * one.norm[k] ** 2)
-    kinds, counts = np.unique(value, return_counts=True)
-    return len(kinds) >= 3 or (len(kinds) == 2 and min(counts) >= 16)
+    return len(np.unique(value)) >= 2
 
 
 def _close_enough(x: Values, y: Values) -> float:
@@ -84,7 +83,7 @@ class Sizes:
 
     def __init__(self, one: Values) -> None:
         self._one, self._all = one, np.sort(one.norm)
-        self._ends = np.concatenate([one.norm[: _IN_FRONT + _LOOKED_AT_FEW], one.norm[-_LOOKED_AT_FEW:]])
+        self._ends = np.concatenate([one.norm[: EXTRA_FIRST_VALUES + _COMPARED_SMALL], one.norm[-_COMPARED_SMALL:]])
 
     def meet(self, other: Sizes) -> bool:
         """Whether one of the first or last values of either has the size of one of the other's: all that are the same have that."""
@@ -114,8 +113,8 @@ def same_numbers(x: Values, y: Values) -> Way | None:
     may have some more in front (those that were drawn before others were copied in).
     """
     n, m = len(x.order), len(y.order)
-    few = elements(x.shape[0]) < _FEW
-    count = min(_LOOKED_AT_FEW if few else _LOOKED_AT, n, m)
+    few = elements(x.shape[0]) < _MIN_ELEMENTS
+    count = min(_COMPARED_SMALL if few else _COMPARED, n, m)
     if elements(x.shape[0]) != elements(y.shape[0]):
         return None
     many = np.arange(count)
@@ -132,18 +131,18 @@ def same_numbers(x: Values, y: Values) -> Way | None:
 
     shapes = x.shape[0], y.shape[0]
     square = len(shapes[0]) == 2 and shapes[0] == shapes[1][::-1]
-    if count < _LOOKED_AT and n != m:
+    if count < _COMPARED and n != m:
         return _begun_alike(x, y, same, square)  # so few are those of many a name
     if (few or _tells(x, 0)) and same(0, 0):
         return Way(SAME if shapes[0] == shapes[1] else RESHAPED, False, min(n, m))
-    if n != m and abs(n - m) <= _IN_FRONT and same(n - count, m - count) and (few or _varied(x, n - 1)):
+    if n != m and abs(n - m) <= EXTRA_FIRST_VALUES and same(n - count, m - count) and (few or _varied(x, n - 1)):
         return Way(SAME_AT_LAST, False, min(n, m))
     every = max(n, m) // min(n, m)
     if every > 1 and every * min(n, m) == max(n, m) and (few or _varied(x, (every if n > m else 1) - 1)):
         first = (every - 1, 0) if n > m else (0, every - 1)
         if same(*first, every=every):
             return Way(SAME_AFTER_PARTS, False, min(n, m))
-    if n == m > _LOOKED_AT and not few and _varied(x, 1):
+    if n == m > _COMPARED and not few and _varied(x, 1):
         for turned in (False, True) if square else (False,):
             pair = Aligned(x, y, "value", np.arange(n), np.arange(n), turned)
             if same(1, 1, turned) and (same(0, 0, turned, count=1) or written_over(pair) is not None):
@@ -172,9 +171,9 @@ def in_another_layout(x: Values, y: Values) -> bool:
 
 def _begun_alike(x: Values, y: Values, same: Callable[..., bool], square: bool) -> Way | None:
     """Whether two names begin with the same numbers, and are moved by little from there."""
-    if elements(x.shape[0]) < _FEW:
+    if elements(x.shape[0]) < _MIN_ELEMENTS:
         return None
-    for more in range(_IN_FRONT + 1):
+    for more in range(EXTRA_FIRST_VALUES + 1):
         for first, second in dict.fromkeys(((0, more), (more, 0))):
             if first >= len(x.order) or second >= len(y.order) or not (_varied(x, first) and moves_little(x, first)):
                 continue
@@ -186,7 +185,7 @@ def _begun_alike(x: Values, y: Values, same: Callable[..., bool], square: bool) 
 
 def moves_little(one: Values, start: int) -> bool:
     """Whether each of the values behind one differs from that before it by a part of its size only."""
-    many = np.arange(start, min(start + _LOOKED_AT + 1, len(one.order)))
+    many = np.arange(start, min(start + _COMPARED + 1, len(one.order)))
     steps = Aligned(one, one, "value", many[:-1], many[1:])
     return all(steps.error(i) < SMALL_UPDATE for i in range(len(steps)))
 
@@ -209,8 +208,8 @@ def written_over(pair: Aligned) -> Literal["a", "b"] | None:
 def begins_as(one: Values, other: Values) -> bool:
     """Whether a name begins as a copy of another one of the same program."""
     size = elements(one.shape[0])
-    return size >= _FEW and any(
-        one.digest[0] == other.digest[k] and size == elements(other.shape[k]) for k in range(min(_IN_FRONT + 1, len(other.order)))
+    return size >= _MIN_ELEMENTS and any(
+        one.digest[0] == other.digest[k] and size == elements(other.shape[k]) for k in range(min(EXTRA_FIRST_VALUES + 1, len(other.order)))
     )
 
 

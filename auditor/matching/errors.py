@@ -14,18 +14,16 @@ from auditor.matching.values import Aligned, Floats, Integers, Values, elements
 from auditor.tolerance import unit_roundoff
 
 #: Units of rounding per root of the length of an accumulation.
-_UNITS = 4.0
+_ROUNDING_UNITS = 4.0
 #: A value this many units of rounding below what was computed with since it was last assigned is what cancellation left.
-CANCELLED = 8.0
+CANCELLATION_UNITS = 8.0
 #: Occurrences back over which a value is held against its size: one that has come this near to zero since is what a sum of such has left.
-_RECENT = 8
+_RECENT_OCCURRENCES = 8
 #: Occurrences of one name that are looked at: all, or so many of them.
-_LOOKED_AT = 3000
-#: Updates among the first that are looked at for faults too small to be seen in the values.
-_EARLY = 16
-_AT_ONCE = 256
+_MAX_MEASURED = 3000
+_SIZE_WINDOW = 256
 #: Values this many times as large as most are looked at more closely.
-_FAR = 1e3
+_UNUSUAL_SIZE = 1e3
 
 
 @dataclass
@@ -82,14 +80,14 @@ class ErrorHistory:
 
     def against_recent(self, at: int) -> float:
         """The size of an error as a part of the largest of the latest values, in the program where that is smaller."""
-        pair, recent = self.pair, self.looked[max(0, at - _RECENT) : at + 1]
+        pair, recent = self.pair, self.looked[max(0, at - _RECENT_OCCURRENCES) : at + 1]
         a, b = pair.ka[recent], pair.kb[recent]
         if pair.a.nonfinite[a].any() or pair.b.nonfinite[b].any() or pair.size(int(recent[-1])) != elements(pair.b.shape[b[-1]]):
             return math.inf
         ours, theirs = float(pair.a.norm[a[-1]]), float(pair.b.norm[b[-1]])
         difference = float(self.errors[at]) * ours if ours else theirs
         largest = min(float(pair.a.norm[a].max()), float(pair.b.norm[b].max()))
-        if largest < CANCELLED * max(ours, theirs):
+        if largest < CANCELLATION_UNITS * max(ours, theirs):
             return math.inf  # it is of the size that it had
         return difference / largest
 
@@ -122,9 +120,9 @@ class ExecutionContext:
         return found
 
     def size_before(self, order: Integers) -> Floats:
-        """[n] the largest norm since the occurrence before; at most _AT_ONCE values back."""
+        """[n] the largest norm since the occurrence before; at most _SIZE_WINDOW values back."""
         ends = np.searchsorted(self._orders, order)
-        starts = np.maximum(np.concatenate([[0], ends[:-1]]), ends - _AT_ONCE)
+        starts = np.maximum(np.concatenate([[0], ends[:-1]]), ends - _SIZE_WINDOW)
         return np.array([self._norms[s:e].max() if e > s else 0.0 for s, e in zip(starts.tolist(), ends.tolist(), strict=True)])
 
 
@@ -134,7 +132,7 @@ def _sizes(series: Sequence[Values]) -> list[Floats]:
     every = np.concatenate([*found, np.zeros(1)])
     usual = float(np.median(every[every > 0])) if (every > 0).any() else 0.0
     for one, norms in zip(series, found, strict=True):
-        for k in np.flatnonzero(norms > _FAR * usual).tolist():
+        for k in np.flatnonzero(norms > _UNUSUAL_SIZE * usual).tolist():
             value = one.value(k) if elements(one.shape[k]) > 1 else None
             # nothing is known of the elements of a sketch: rather a false difference than a fault that is not seen
             norms[k] = size_without(value) if value is not None else 0.0 if elements(one.shape[k]) > 1 else norms[k]
@@ -151,14 +149,14 @@ def measured(pair: Aligned, ours: ExecutionContext, theirs: ExecutionContext) ->
     length = np.maximum(ours.longest(a), theirs.longest(b)).astype(np.float64)
     size = np.maximum(ours.size_before(a), theirs.size_before(b))
     largest = np.maximum(pair.a.norm[pair.ka[looked]], pair.b.norm[pair.kb[looked]])
-    noise = (largest <= CANCELLED * u * size) & (own > 0)
-    everything, close = np.ones(len(looked), np.bool_), _UNITS * np.sqrt(length) * u
+    noise = (largest <= CANCELLATION_UNITS * u * size) & (own > 0)
+    everything, close = np.ones(len(looked), np.bool_), _ROUNDING_UNITS * np.sqrt(length) * u
     return ErrorHistory(pair, looked, errors, everything, noise, close, u, np.zeros(len(looked)), size)
 
 
 def _looked_at(many: int) -> Integers:
     """All of few; of many the first ones, some of the rest with the one before each, and the last."""
-    if many <= _LOOKED_AT:
+    if many <= _MAX_MEASURED:
         return np.arange(many)
-    rest = np.linspace(256, many - 1, _LOOKED_AT // 2, dtype=np.int64)
+    rest = np.linspace(256, many - 1, _MAX_MEASURED // 2, dtype=np.int64)
     return np.unique(np.concatenate([np.arange(256), rest, rest - 1]))

@@ -12,16 +12,16 @@ from auditor.matching.propagation import Difference
 from auditor.matching.values import Aligned
 
 #: A name that agrees so many times, and is computed, tells that the programs do.
-_MANY = 8
+_MIN_OCCURRENCES = 8
 #: What is updated is mostly moved by less than this part of it.
-_LITTLE = 0.05
+_SMALL_UPDATE = 0.05
 #: A relative error of what was computed alike in float64.
-_EXACT = 1e-12
+_EXACT_ERROR = 1e-12
 
 
 def computed(one: ErrorHistory) -> bool:
     """Whether enough values agree that can be no inputs of both programs."""
-    return len(one.pair) >= _MANY and _is_computed(one)
+    return len(one.pair) >= _MIN_OCCURRENCES and _is_computed(one)
 
 
 def _is_computed(one: ErrorHistory) -> bool:
@@ -35,13 +35,13 @@ def _is_computed(one: ErrorHistory) -> bool:
 def _updated(pair: Aligned) -> bool:
     """Whether an array is moved by little at a time, as weights are and batches are not."""
     sizes = []
-    for i in np.unique(np.linspace(1, len(pair) - 1, 2 * _MANY, dtype=np.int64)).tolist():
+    for i in np.unique(np.linspace(1, len(pair) - 1, 2 * _MIN_OCCURRENCES, dtype=np.int64)).tolist():
         new, update = pair.values(i), pair.updates(i)
         if new is not None and update is not None and np.any(new[0] != np.round(new[0])):
             sizes.append(float(np.linalg.norm(update[0])) / float(np.linalg.norm(new[0])))
-    if len(sizes) < _MANY or pair.scalar():
+    if len(sizes) < _MIN_OCCURRENCES or pair.scalar():
         return False
-    return 0 < float(np.median(sizes)) < _LITTLE
+    return 0 < float(np.median(sizes)) < _SMALL_UPDATE
 
 
 def representation_differences(
@@ -55,7 +55,7 @@ def representation_differences(
     """
     if len(differing) == len(histories):
         return set()
-    if all(_read_elsewhere(one) for one in differences) and any(_is_computed(one) and one.errors.max() > _EXACT for one in histories):
+    if all(_read_elsewhere(one) for one in differences) and any(_is_computed(one) and one.errors.max() > _EXACT_ERROR for one in histories):
         return {id(one.pair) for one in differing}
     if not all(one.relation.kind == "transpose" and one.relation.value is None for one in differences):
         return set()
@@ -70,4 +70,4 @@ def _read_elsewhere(one: Difference) -> bool:
         return False
     x, y = pair.a.total, pair.b.total
     x, y = (x[:-1], y[1:]) if lag > 0 else (x[1:], y[:-1])
-    return bool((np.abs(x - y) <= _EXACT * np.abs(x)).all())
+    return bool((np.abs(x - y) <= _EXACT_ERROR * np.abs(x)).all())

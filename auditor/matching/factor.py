@@ -11,13 +11,13 @@ _BETAS = ((0.9, 0.8, 0.95, 0.5), (0.999, 0.99, 0.98, 0.95))
 
 
 #: How many readings of a factor are said at most.
-_READINGS = 2
+_MAX_READINGS = 2
 #: Sizes below this are not read into a factor together with another.
-_SOME = 8
+_MIN_SIZE_COMBINED = 8
 #: With more than so many elements, N / (N - 1) is too near to 1 to mean anything.
-_MANY = 1000
+_MAX_BESSEL = 1000
 #: With fewer, it is a ratio of small numbers (3/2, 4/3), which can be anything.
-_FEW = 5
+_MIN_BESSEL = 5
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def meaning_of(factor: float, around: Context, precision: float) -> str:
     if close > 1e-2:  # anything would fit
         return ""
     found = list(dict.fromkeys(said for number, said in _known(around) if abs(factor / number - 1) <= close))
-    return "; or ".join(found[: 1 if found and found[0].startswith(("twice", "half")) else _READINGS])
+    return "; or ".join(found[: 1 if found and found[0].startswith(("twice", "half")) else _MAX_READINGS])
 
 
 def _known(around: Context) -> Iterator[tuple[float, str]]:
@@ -61,13 +61,13 @@ def _known(around: Context) -> Iterator[tuple[float, str]]:
             yield float(n), f"{n}: a sum in the second where the first takes a mean over the {what}"
             yield 1 / n, f"1/{n}: a mean in the second where the first takes a sum over the {what}"
     for n, what in around.sizes:
-        if n >= _SOME:
+        if n >= _MIN_SIZE_COMBINED:
             yield 2.0 * n, f"2 x {n}: a sum against a mean over the {what}, and the derivative of a square"
             yield 2 / n, f"2/{n}: a mean against a sum over the {what}, and the derivative of a square"
             yield n / 2, f"{n}/2: a sum against a mean over the {what}, and a one half or the derivative of a square"
             yield 1 / (2 * n), f"1/(2 x {n}): a mean against a sum over the {what}, and a one half"
     for n, what in around.sizes:
-        if _FEW <= n <= _MANY:
+        if _MIN_BESSEL <= n <= _MAX_BESSEL:
             for power, name in ((1.0, "variance"), (0.5, "standard deviation")):
                 bessel = (n / (n - 1)) ** power
                 yield bessel, f"the unbiased {name} in the second against the biased one in the first, over the {what} (N = {n})"

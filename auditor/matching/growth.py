@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from auditor.matching.observation import LOOKED_AT, Observation, best_factor, phrase, residual
+from auditor.matching.observation import WINDOW, Observation, best_factor, phrase, residual
 from auditor.results import Relation
 
 
@@ -66,7 +66,7 @@ def _accumulated(observation: Observation) -> Relation | None:
         factor = 1.0
     shares, lefts, sums, withouts = [], [], [], []
     last = first[1]
-    for i in range(base + 1, base + 1 + LOOKED_AT):
+    for i in range(base + 1, base + 1 + WINDOW):
         found = observation.at(i)
         if found is None or found[0].size != first[0].size:
             break

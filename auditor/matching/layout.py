@@ -11,11 +11,11 @@ from auditor.matching.values import Array, relative_error
 from auditor.results import Relation
 
 #: Different parts that an order needs.
-_LEAST = 3
+_MIN_DISTINCT = 3
 #: The same of parts that are scaled as well: with a scale to choose, few are soon each other's.
-_SCALED = 6
+_MIN_DISTINCT_SCALED = 6
 #: Digits to which parts must be the same to be of one kind.
-_DIGITS = 3
+_DISTINCT_DIGITS = 3
 
 
 def laid_out(observation: Observation, x: Array, y: Array) -> Relation | None:
@@ -44,8 +44,8 @@ def _told_apart(x: Array, axis: int, scale: float) -> bool:
     """
     parts = np.abs(np.moveaxis(x, axis, 0).reshape(x.shape[axis], -1))
     some = parts[parts.any(axis=1)]
-    kinds = len(np.unique(np.round(some / (parts.max() or 1.0), _DIGITS), axis=0))
-    least = _LEAST if scale == 1 else _SCALED
+    kinds = len(np.unique(np.round(some / (parts.max() or 1.0), _DISTINCT_DIGITS), axis=0))
+    least = _MIN_DISTINCT if scale == 1 else _MIN_DISTINCT_SCALED
     return kinds >= least
 
 

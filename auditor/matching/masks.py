@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 #: So many times as large as all others, and alike: nothing computed. Masks are mostly negative (BERT has -10000 beside scores of 10).
-_NEGATIVE, _POSITIVE = 500.0, 1e6
+_NEGATIVE_FILL, _POSITIVE_FILL = 500.0, 1e6
 #: Scores are added to a mask as often as they are replaced by it.
-_ALIKE = 1e-3
+_FILL_SPREAD = 1e-3
 #: A gap as wide as this between the sizes of elements: those above it are garbage, of memory that nobody wrote, or a mask.
-_GAP = 1e4
+_GARBAGE_GAP = 1e4
 
 
 def masked(x: Array) -> Array | None:
@@ -31,12 +31,12 @@ def masked(x: Array) -> Array | None:
         return found
     if not top > 0 or np.isnan(top):
         return None
-    group = size >= top * (1 - _ALIKE)
+    group = size >= top * (1 - _FILL_SPREAD)
     many = int(np.count_nonzero(group))
     if many < 2 or many == x.size:
         return None
     rest, some = size[~group].max(), x[group]
-    far = _NEGATIVE if some[0] < 0 else _POSITIVE
+    far = _NEGATIVE_FILL if some[0] < 0 else _POSITIVE_FILL
     return group if top >= far * max(rest, 1.0) and (np.sign(some) == np.sign(some[0])).all() else None
 
 
@@ -57,6 +57,6 @@ def size_without(x: Array) -> float:
     size = size[size > 0]
     if not len(size) or size[0] == size[-1]:
         return 0.0
-    wide = np.flatnonzero(size[1:] / _GAP > size[:-1])
+    wide = np.flatnonzero(size[1:] / _GARBAGE_GAP > size[:-1])
     with np.errstate(over="ignore"):
         return float(np.linalg.norm(size[: wide[0] + 1] if len(wide) else size))

@@ -12,11 +12,11 @@ import numpy as np
 from auditor.matching.factor import Context
 from auditor.matching.values import Aligned, Array, relative_error
 
-#: A residual this far below the difference shows the relation of arrays of at least _SOME elements.
-_SURE = 1e-4
-_SOME = 8
+#: A residual this far below the difference shows the relation of arrays of at least MIN_ELEMENTS elements.
+_NEGLIGIBLE_RESIDUAL = 1e-4
+MIN_ELEMENTS = 8
 #: Occurrences that are looked at, from the first that differs on.
-LOOKED_AT = 8
+WINDOW = 8
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Observation:
             return None
         return self.pair.both(i) if self.of == "value" else self.pair.updates(i)
 
-    def later(self, count: int = LOOKED_AT) -> Iterator[tuple[int, Array, Array]]:
+    def later(self, count: int = WINDOW) -> Iterator[tuple[int, Array, Array]]:
         """The occurrences from the first difference on, as far as each is known and of the first one's size."""
         size = None
         for i in range(self.start, min(self.start + count, len(self.pair))):
@@ -57,7 +57,7 @@ def is_supported(left: float, observation: Observation, i: int, x: Array, y: Arr
     difference = residual(x, y)
     if left <= observation.close(i) and left < 0.05 * difference:
         return True
-    return x.size >= _SOME and left <= _SURE * difference
+    return x.size >= MIN_ELEMENTS and left <= _NEGLIGIBLE_RESIDUAL * difference
 
 
 def best_factor(x: Array, y: Array) -> float:

@@ -15,7 +15,7 @@ from auditor.results import Relation
 #: Powers to which a factor comes back: by a division, a square, a root, a cube.
 _POWERS = (1.0, -1.0, 2.0, -2.0, 0.5, -0.5, 3.0)
 #: How well a factor is known that comes back in another.
-_ALIKE = 2e-3
+_FACTOR_TOLERANCE = 2e-3
 
 
 @dataclass
@@ -131,15 +131,15 @@ def _scaled_by(one: Difference, factor: float, earlier: Sequence[Difference], ca
     ]
 
     def fits(made: float) -> bool:
-        return made != 0 and abs(factor / made - 1) <= _ALIKE
+        return made != 0 and abs(factor / made - 1) <= _FACTOR_TOLERANCE
 
     for ratio, root in reversed(known):
         if any(fits(math.copysign(abs(ratio) ** power, ratio)) for power in _POWERS):
             return root
     for (one_ratio, root), (other_ratio, _) in itertools.combinations(known, 2):
         if (
-            abs(one_ratio - 1) > _ALIKE
-            and abs(other_ratio - 1) > _ALIKE
+            abs(one_ratio - 1) > _FACTOR_TOLERANCE
+            and abs(other_ratio - 1) > _FACTOR_TOLERANCE
             and (fits(one_ratio * other_ratio) or fits(one_ratio / other_ratio))
         ):
             return root

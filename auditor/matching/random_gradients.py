@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from auditor.matching.errors import CANCELLED, ErrorHistory
+from auditor.matching.errors import CANCELLATION_UNITS, ErrorHistory
 from auditor.matching.values import Aligned, relative_error
 
 
@@ -34,7 +34,7 @@ class RandomGradients:
             return
         x, y = (value.ravel() for value in found)
         largest = np.maximum(np.abs(x), np.abs(y))
-        gone = (largest <= CANCELLED * one.roundoff[at] * one.sizes[at]) & (x != y)
+        gone = (largest <= CANCELLATION_UNITS * one.roundoff[at] * one.sizes[at]) & (x != y)
         if not gone.any():
             return
         for base in bases:

@@ -15,7 +15,7 @@ import numpy as np
 from auditor.matching.factor import Context, meaning_of
 from auditor.matching.growth import growing, lagging
 from auditor.matching.layout import laid_out
-from auditor.matching.observation import Observation, best_factor, is_supported, phrase, residual
+from auditor.matching.observation import MIN_ELEMENTS, Observation, best_factor, is_supported, phrase, residual
 from auditor.matching.values import Array
 from auditor.results import Relation
 from auditor.tolerance import FORMATS, unit_roundoff
@@ -24,8 +24,6 @@ from auditor.tolerance import FORMATS, unit_roundoff
 THEN = "then "
 #: Dtypes to which a value may have been rounded on its way.
 _NARROW = ("float32", "float16", "bfloat16")
-#: A factor of fewer elements must come again or mean something.
-_SOME = 8
 
 
 def relation_of(observation: Observation) -> Relation:
@@ -78,7 +76,11 @@ def _plain(observation: Observation, x: Array, y: Array) -> Relation | None:
     left = residual(factor * x, y)
     if not is_supported(left, observation, observation.start, x, y):
         return _offset(observation, x, y)
-    if x.size < _SOME and not _steady(factor, later[1:]) and not meaning_of(factor, observation.around, _precision(left, x, observation)):
+    if (
+        x.size < MIN_ELEMENTS
+        and not _steady(factor, later[1:])
+        and not meaning_of(factor, observation.around, _precision(left, x, observation))
+    ):
         return None  # two elements whose sum is given are always multiples of two others
     if _constant(x) and _constant(y) and x.size > 1 and observation.pair.values(observation.start) is not None:
         # a constant array is as good as a number: a factor and an offset cannot be told apart

@@ -9,14 +9,14 @@ import numpy as np
 
 from auditor.matching.errors import ErrorHistory
 from auditor.matching.propagation import Difference
-from auditor.matching.rounding import PARTED
+from auditor.matching.rounding import DRIFT
 from auditor.matching.verdict import AT_RANDOM, Answer
 from auditor.results import NamePair, Occurrence, Relation
 
 #: Points of a curve of errors.
-_POINTS = 200
+_CURVE_POINTS = 200
 #: What stands for an error that has no size: infinity is no JSON.
-_BEYOND = 1e12
+_LARGEST_ERROR = 1e12
 
 
 @dataclass(frozen=True)
@@ -84,12 +84,12 @@ def _agreement(one: ErrorHistory) -> Relation:
     worst = float(errors.max(initial=0.0))
     if worst == 0:
         return Relation(kind="equal" if not one.errors.any() else "rounding", value=0.0)
-    worst = min(worst, _BEYOND)
+    worst = min(worst, _LARGEST_ERROR)
     if one.random:
         return Relation(kind="rounding", value=worst, meaning=AT_RANDOM)
-    if worst < PARTED:
+    if worst < DRIFT:
         return Relation(kind="rounding", value=worst)
-    at = int(np.argmax(errors >= PARTED))
+    at = int(np.argmax(errors >= DRIFT))
     i = int(one.looked[at])
     step, of = int(one.pair.a.step[one.pair.ka[i]]), i + 1
     where = f"step {step}, occurrence {of}" if step else f"occurrence {of}"
@@ -99,8 +99,8 @@ def _agreement(one: ErrorHistory) -> Relation:
 def _curve(one: ErrorHistory) -> list[tuple[int, float]]:
     """At most 200 points of occurrence and relative error, with the first, the last and the first that rounding does not explain."""
     many = len(one.looked)
-    chosen = set(np.unique(np.linspace(0, many - 1, min(many, _POINTS - 1), dtype=np.int64)).tolist())
+    chosen = set(np.unique(np.linspace(0, many - 1, min(many, _CURVE_POINTS - 1), dtype=np.int64)).tolist())
     off = np.flatnonzero(~one.explained)
     if len(off):
         chosen.add(int(off[0]))
-    return [(int(one.looked[at]), min(float(one.errors[at]), _BEYOND)) for at in sorted(chosen)]
+    return [(int(one.looked[at]), min(float(one.errors[at]), _LARGEST_ERROR)) for at in sorted(chosen)]

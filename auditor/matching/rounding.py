@@ -12,15 +12,15 @@ from auditor.matching.random_gradients import RandomGradients, is_gradient
 from auditor.matching.values import Aligned, Values, relative_error
 
 #: How much larger an error may be than any before it, in both programs: a fault jumps by more, rounding is amplified by less at a time.
-_AMPLIFIED = 30.0
+_AMPLIFICATION = 30.0
 #: How often the values of one name may turn over, and how much larger what it does to others in that step may be than itself.
-_TURNS, _AFTER_TURN = 3, 3.0
+_MAX_TURNS, _AFTER_TURN = 3, 3.0
 #: From here on a run has left its counterpart: nothing is told from its values any more.
-PARTED = 0.01
+DRIFT = 0.01
 #: From here on errors of what is left of two runs have no bound: a gradient that has vanished in one of them is off by any factor.
-_LOST = 0.3
+_UNRELATED = 0.3
 #: Updates among the first that are looked at for faults too small to be seen in the values.
-_EARLY = 16
+_EARLY_UPDATES = 16
 
 
 def judged(pairs: Sequence[Aligned], a: Sequence[Values], b: Sequence[Values]) -> list[ErrorHistory]:
@@ -41,16 +41,16 @@ def judged(pairs: Sequence[Aligned], a: Sequence[Values], b: Sequence[Values]) -
         i = int(one.looked[at])
         one.passed[at] = passed
         exact = one.pair.whole_numbers(i)
-        allowed = (0.0 if exact else close) + _AMPLIFIED * passed
+        allowed = (0.0 if exact else close) + _AMPLIFICATION * passed
         absolute = one.against_recent(at) if not exact and error > allowed else error
-        if error <= allowed or (passed >= _LOST and (not exact or varies(one.pair))):
+        if error <= allowed or (passed >= _UNRELATED and (not exact or varies(one.pair))):
             if not exact and not one.noise[at]:
                 passed = max(passed, min(float(error), 1.0))
         elif not exact and absolute <= allowed:
             passed = max(passed, absolute)
         elif error <= turned[0] and order <= turned[1]:
-            passed = max(passed, min(float(error), float(one.errors[min(at + 1, len(one.errors) - 1)]), PARTED))
-        elif passed > 0 and not exact and turns[p] < _TURNS and is_turned_over(one, at, allowed):
+            passed = max(passed, min(float(error), float(one.errors[min(at + 1, len(one.errors) - 1)]), DRIFT))
+        elif passed > 0 and not exact and turns[p] < _MAX_TURNS and is_turned_over(one, at, allowed):
             turns[p] += 1
             turned = (_AFTER_TURN * float(error), end_of_step(one, at))
         elif one.noise[at]:
@@ -61,7 +61,7 @@ def judged(pairs: Sequence[Aligned], a: Sequence[Values], b: Sequence[Values]) -
             one.explained[at] = False
         if not exact and passed > 0 and is_gradient(one.pair):
             random.note_elements(one, at)
-        one.close[at] = close + 4 * min(passed, PARTED)
+        one.close[at] = close + 4 * min(passed, DRIFT)
     return found
 
 
@@ -71,7 +71,7 @@ def early_updates(one: ErrorHistory) -> Iterable[tuple[int, float]]:
     Gives aligned occurrences with what rounding leaves of the update. A change of a weight by a part in a million of it is lost in what
     rounding may do to a value; but the weight is stored to its last digit, and so the update is known to that.
     """
-    for i in range(1, min(_EARLY, len(one.pair))):
+    for i in range(1, min(_EARLY_UPDATES, len(one.pair))):
         at = int(np.searchsorted(one.looked, i))
         if at >= len(one.looked) or one.looked[at] != i or one.errors[at - 1] > 2 * one.roundoff[at] or one.pair.whole_numbers(i):
             return
@@ -79,5 +79,5 @@ def early_updates(one: ErrorHistory) -> Iterable[tuple[int, float]]:
         if found is None or not np.any(found[0]):
             continue
         room = one.close_of_update(i) + 12 * float(one.roundoff[at]) * one.pair.norms(i)[0] / float(np.linalg.norm(found[0]))
-        if room < 0.05 and relative_error(*found) > room + _AMPLIFIED * one.passed[at]:
+        if room < 0.05 and relative_error(*found) > room + _AMPLIFICATION * one.passed[at]:
             yield i, room

@@ -13,6 +13,8 @@ from auditor.results import NamePair, Relation
 
 Answer = Literal["agree", "differ", "could-not-tell"]
 
+#: Differences that the sentence names.
+_MAX_ORIGINS = 4
 #: What is said of a parameter on which the loss does not depend.
 AT_RANDOM = "it is moved by a gradient that is zero but for rounding, in part or in all"
 
@@ -56,8 +58,8 @@ def answer_of(pairs: Sequence[NamePair], found: Alignment, both: Sequence[Sequen
             )
         to = f" to {digits:.1f} digits or more" if digits is not None else ""
         return "agree", f"The programs agree: all {names}{to}, and rounding explains what differs."
-    parts = [_in_words(pair) for pair in origins[:4]]
-    more = f"; and {len(origins) - 4} more" if len(origins) > 4 else ""
+    parts = [_in_words(pair) for pair in origins[:_MAX_ORIGINS]]
+    more = f"; and {len(origins) - _MAX_ORIGINS} more" if len(origins) > _MAX_ORIGINS else ""
     agree = sum(pair.agrees for pair in pairs)
     return "differ", f"The programs differ: {'; '.join(parts)}{more}. {agree} of {names} agree."
 
