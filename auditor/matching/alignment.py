@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,12 +22,18 @@ from auditor.matching.equivalence import (
     telling,
 )
 from auditor.matching.lists import stem
+from auditor.matching.names import (
+    ending_of,
+    meant_by,
+    one_ends_the_other,
+    owner_of,
+    parameter_of_gradient,
+    path_of,
+    says_nothing,
+    within_module,
+)
 from auditor.matching.values import Aligned, Values, floating, short_name
 
-#: Names of which every program has some: the same one elsewhere means nothing unless the values do.
-_COMMON = frozenset(("tmp", "temp", "val", "value", "res", "result", "out", "ret", "arr", "data", "item", "total", "count", "num", "idx"))
-#: How a gradient is called by hand: `db1`, `d_b1`, `grad_b1`, `g_b1`, `gb1`, `b1_grad`, `b1_g`.
-_GRADIENT = re.compile(r"(?:d|d_|grad_|g_|g|grad)(?P<behind>\w+)|(?P<before>\w+?)_?(?:grad|gradient|_g|_d)")
 _NONE = "no counterpart"
 #: A name that is assigned so often lives on.
 _MIN_ASSIGNMENTS = 4
@@ -86,7 +91,7 @@ class _Pairing:
 
     def take_mapped(self, ours: str, theirs: str) -> None:
         """Brings two names together that the user named, or says why that cannot be."""
-        found = [_named(ours, self.a), _named(theirs, self.b)]
+        found = [meant_by(ours, self.a), meant_by(theirs, self.b)]
         for name, which, many in zip((ours, theirs), ("first", "second"), found, strict=True):
             if len(many) != 1:
                 said = "has no value of that name" if not many else f"has {len(many)} of that name, in {_listed(x.scope for x in many)}"
@@ -104,11 +109,11 @@ class _Pairing:
         can_be = _hold_the_same if sure else _could_mean_the_same
         self._take_unique(lambda one: (one.name, one.scope, one.kind), fits)
         self._take_unique(lambda one: (one.name, one.scope), fits)
-        self._take_unique(_path, fits, can_be)
+        self._take_unique(path_of, fits, can_be)
         self._take_gradients(fits)
         self._take_endings(fits, can_be)
-        self._take_unique(_within_module, fits, can_be)
-        self._take_unique(lambda one: (_ending(one), one.kind), fits, can_be)
+        self._take_unique(within_module, fits, can_be)
+        self._take_unique(lambda one: (ending_of(one), one.kind), fits, can_be)
 
     def _take_unique(self, key: Callable[[Values], object], fits: _Fits, can_be: _Fits | None = None) -> None:
         """Brings together what has the same key, where one of each program has it, if the two can be the same."""
@@ -132,14 +137,8 @@ class _Pairing:
         """Brings `b1.grad` together with `db1`, `grad_b1`, `b1_grad`: only of a name that both programs know."""
         known = {short_name(x) for x, _, _, _ in self.taken}
 
-        def key(one: Values) -> str:
-            if one.name.endswith(".grad"):
-                return one.name.removesuffix(".grad").rpartition(".")[2]
-            found = _GRADIENT.fullmatch(short_name(one))
-            return (found["behind"] or found["before"]).lstrip("_") if found else ""
-
-        ours = {base: many for base, many in _grouped(self.a, key).items() if base in known}
-        theirs = _grouped(self.b, key)
+        ours = {base: many for base, many in _grouped(self.a, parameter_of_gradient).items() if base in known}
+        theirs = _grouped(self.b, parameter_of_gradient)
         for base, xs in ours.items():
             ys = theirs.get(base, [])
             if len(xs) == len(ys) == 1 and fits(xs[0], ys[0]):
@@ -149,15 +148,15 @@ class _Pairing:
         """Brings together what belongs to the same owners as what is the same: `G.0.bias` and `net.first.bias`, as their weights are."""
         owners: dict[str, set[str]] = {}
         for x, y, _, _ in self.taken:
-            (ours, which), (theirs, other) = _owned(x), _owned(y)
+            (ours, which), (theirs, other) = owner_of(x), owner_of(y)
             if ours and theirs and which == other:
                 owners.setdefault(ours, set()).add(theirs)
         held = Counter(other for others in owners.values() for other in others)
         for x in list(self.a):
-            owner, which = _owned(x)
+            owner, which = owner_of(x)
             others = owners.get(owner, set())
-            ys = [y for y in self.b if _owned(y)[0] in others and _owned(y)[1] == which and fit(x, y)]
-            if len(others) == len(ys) == 1 and held[_owned(ys[0])[0]] == 1 and not _once_and_often(x, ys[0]):
+            ys = [y for y in self.b if owner_of(y)[0] in others and owner_of(y)[1] == which and fit(x, y)]
+            if len(others) == len(ys) == 1 and held[owner_of(ys[0])[0]] == 1 and not _once_and_often(x, ys[0]):
                 self._take(x, ys[0], "name", is_turned(x, ys[0]))
         gradients = {(one.name, one.scope): one for one in self.b if one.kind == "gradient"}
         for x, y, _, _ in list(self.taken):
@@ -169,8 +168,8 @@ class _Pairing:
     def _take_endings(self, fits: _Fits, can_be: _Fits) -> None:
         """Brings together paths of which one ends with the other: `fc.weight` and `self.model.fc.weight`."""
         for x in list(self.a):
-            ys = [y for y in self.b if _one_ends_the_other(x, y) and fits(x, y) and can_be(x, y)]
-            if len(ys) == 1 and sum(_one_ends_the_other(z, ys[0]) and fit(z, ys[0]) for z in self.a) == 1:
+            ys = [y for y in self.b if one_ends_the_other(x, y) and fits(x, y) and can_be(x, y)]
+            if len(ys) == 1 and sum(one_ends_the_other(z, ys[0]) and fit(z, ys[0]) for z in self.a) == 1:
                 self._take(x, ys[0], "name", is_turned(x, ys[0]))
 
     def take_values(self) -> None:
@@ -260,15 +259,9 @@ def _hold_the_same(x: Values, y: Values) -> bool:
 
 
 def _could_mean_the_same(x: Values, y: Values) -> bool:
-    if not _says_nothing(x):
+    if not says_nothing(x):
         return True
     return (len(x.order) == len(y.order) and related(x, y)) or begin_alike(x, y) or same_numbers(x, y) is not None
-
-
-def _owned(one: Values) -> tuple[str, tuple[str, str]]:
-    """What a parameter or its gradient belongs to, and which of its own it is: `net.first` of `net.first.bias`."""
-    owner, _, name = one.name.removesuffix(".grad").rpartition(".")
-    return owner if one.kind != "variable" else "", (name, one.kind)
 
 
 def _held_the_same(x: Values, y: Values) -> bool:
@@ -280,41 +273,6 @@ def _grouped(series: Iterable[Values], key: Callable[[Values], object]) -> dict[
     for one in series:
         found.setdefault(key(one), []).append(one)
     return found
-
-
-def _named(name: str, series: Sequence[Values]) -> list[Values]:
-    """What a user can mean by a name: its path, `function:path`, or a path that ends so."""
-    scope, colon, path = name.rpartition(":")
-    if colon:
-        return [one for one in series if one.name == path and one.scope.endswith(scope)]
-    return [one for one in series if one.name == name] or [one for one in series if one.name.endswith("." + name)]
-
-
-def _path(one: Values) -> str:
-    """The path without what only says who holds it: the instance, a wrapper of a module."""
-    return re.sub(r"(?:^self\.)|\b(?:module|_orig_mod)\.", "", one.name)
-
-
-def _within_module(one: Values) -> object:
-    """The path of a parameter or its gradient behind the name of the whole module, which is another in each program."""
-    _, dot, path = _path(one).partition(".")
-    return (path, one.kind) if dot and one.kind != "variable" and "." in path.removesuffix(".grad") else id(one)
-
-
-def _ending(one: Values) -> str:
-    """The last component, with that before it of a gradient; without the number that a recurrent module gives its first layer."""
-    end = short_name(one) if one.kind != "gradient" else ".".join(one.name.split(".")[-2:])
-    return re.sub(r"_l0\b", "", end)
-
-
-def _one_ends_the_other(x: Values, y: Values) -> bool:
-    ours, theirs = "." + _path(x), "." + _path(y)
-    return ours != theirs and x.kind == y.kind and (ours.endswith(theirs) or theirs.endswith(ours))
-
-
-def _says_nothing(one: Values) -> bool:
-    name = re.sub(r"[\d_]+", "", short_name(one))
-    return len(name) <= 1 or name in _COMMON
 
 
 def _sizes(one: Values) -> str:

@@ -5,12 +5,12 @@ Two programs need not write the same number there, and beside it all others woul
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+if TYPE_CHECKING:
+    from auditor.matching.values import Array
 
 #: So many times as large as all others, and alike: nothing computed. Masks are mostly negative (BERT has -10000 beside scores of 10).
 _NEGATIVE_FILL, _POSITIVE_FILL = 500.0, 1e6

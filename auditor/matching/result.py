@@ -25,7 +25,7 @@ class MatchResult:
 
     pairs: list[NamePair] = field(default_factory=list)
     unaligned: list[str] = field(default_factory=list)
-    answer: Answer = "could-not-tell"
+    answer: Answer = "inconclusive"
     sentence: str = ""
 
     @property

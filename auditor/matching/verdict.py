@@ -11,7 +11,7 @@ from auditor.matching.relation import THEN
 from auditor.matching.values import Values
 from auditor.results import NamePair, Relation
 
-Answer = Literal["agree", "differ", "could-not-tell"]
+Answer = Literal["agree", "differ", "inconclusive"]
 
 #: Differences that the sentence names.
 _MAX_ORIGINS = 4
@@ -23,8 +23,8 @@ def answer_of(pairs: Sequence[NamePair], found: Alignment, both: Sequence[Sequen
     """Whether the programs agree, and the sentence that says it; `was_computed`: some name that agrees is no input of both."""
     alone = found.alone
     if not pairs:
-        which = "neither program gave a name to a number" if not any(both) else "no name of one program has a counterpart in the other"
-        return "could-not-tell", f"Could not tell: {which}."
+        which = "Neither program gave a name to a number" if not any(both) else "No name of one program has a counterpart in the other"
+        return "inconclusive", f"{which}."
     names = f"{len(pairs)} name{'s' if len(pairs) > 1 else ''}"
     origins = [pair for pair in pairs if not pair.agrees and pair.follows is None]
     if not origins:
@@ -34,14 +34,14 @@ def answer_of(pairs: Sequence[NamePair], found: Alignment, both: Sequence[Sequen
         if not was_computed and (few or not telling_pairs):
             verb = "agrees" if len(pairs) == 1 else "agree"
             return (
-                "could-not-tell",
-                f"Could not tell: {names} {verb}, but {len(alone)} {'has' if len(alone) == 1 else 'have'} no counterpart.",
+                "inconclusive",
+                f"{names} {verb}, but {len(alone)} {'has' if len(alone) == 1 else 'have'} no counterpart.",
             )
         if found.doubtful:
             ours, theirs = found.doubtful[0]
             return (
-                "could-not-tell",
-                f"Could not tell: {names} agree, and `{ours}` behind them does not: --map '{ours}={theirs}' if it is meant to.",
+                "inconclusive",
+                f"{names} agree, and `{ours}` behind them does not: --map '{ours}={theirs}' if it is meant to.",
             )
         digits = min((pair.digits for pair in pairs if pair.digits is not None), default=None)
         drifting = [

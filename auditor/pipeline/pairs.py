@@ -21,7 +21,7 @@ from auditor.results import Audit, RunOutcome, Verdict
 from auditor.trace.names import Series, named_values
 from auditor.trace.reader import Trace
 
-_VERDICTS: dict[str, Verdict] = {"agree": "no-divergence-seen", "differ": "diverged", "could-not-tell": "inconclusive"}
+_VERDICTS: dict[str, Verdict] = {"agree": "no-divergence-seen", "differ": "diverged", "inconclusive": "inconclusive"}
 #: Lines before and behind that of a name that differs.
 _AROUND = 3
 
@@ -52,8 +52,8 @@ def match_programs(a: Plan, b: Plan, runs: Reruns, mapping: Mapping[str, str], s
     notes += [f"{run.id} ended with {_ending(run)}: compared up to there" for run in (first, second) if run.meta.get("exit")]
     ended = next((run for run in (first, second) if run.meta.get("exit")), None)
     if found.answer == "agree" and ended is not None and first.meta.get("exit") != second.meta.get("exit"):
-        said = f"Could not tell: {ended.id} ended with {_ending(ended)}, and the other did not; {len(found.pairs)} names agree up to there."
-        found = replace(found, answer="could-not-tell", sentence=said)
+        said = f"{ended.id} ended with {_ending(ended)}, and the other did not; {len(found.pairs)} names agree up to there."
+        found = replace(found, answer="inconclusive", sentence=said)
     result = _audit(a, b, runs, found, notes, None)
     for pair in result.names:
         if not pair.agrees and pair.follows is None:
