@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from auditor.matching.correspondence import occurrences, overwritten_left_out
+from auditor.matching.correspondence import borrow, occurrences, overwritten_left_out
 from auditor.matching.equivalence import (
     BEGINS,
     Sizes,
@@ -63,6 +63,7 @@ def alignment(a: Sequence[Values], b: Sequence[Values], mapping: Mapping[str, st
     found = [Aligned(x, y, how, *occurrences(x, y, turned), turned) for x, y, how, turned in made.taken]  # type: ignore[arg-type]
     for pair in found:
         pair.rearranged = id(pair.a) in made.rearranged
+    borrow(found)
     for pair in found:
         known = (pair.a.digest[pair.ka] != 0) & (pair.b.digest[pair.kb] != 0)  # 0: past the budget, nothing was kept
         pair.ka, pair.kb = pair.ka[known], pair.kb[known]

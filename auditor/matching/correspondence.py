@@ -38,7 +38,7 @@ def occurrences(x: Values, y: Values, turned: bool) -> tuple[Integers, Integers]
         return found.ka, found.kb
     if min(n, m) >= 2 and not moves_little(x if n < m else y, 0):  # of a weight many are near
         between = _in_between(x, y, turned)
-        if _score(Aligned(x, y, "name", *between, turned)) > scores[best] + 0.2:
+        if _score(Aligned(x, y, "name", *between, turned)) > scores[best]:
             return between
     return ways[best]
 
@@ -128,3 +128,20 @@ def _in_between(x: Values, y: Values, turned: bool) -> tuple[Integers, Integers]
         at += 1
     one, other = np.arange(len(shorter.order)), np.array(chosen, np.int64)
     return (one, other) if shorter is x else (other, one)
+
+
+def borrow(pairs: list[Aligned]) -> None:
+    """Aligns occurrences that nothing tells apart as those of another pair were that came as often in both programs."""
+    known: dict[tuple[int, int], tuple[Integers, Integers]] = {}
+    unclear = []
+    for pair in pairs:
+        counts = len(pair.a.order), len(pair.b.order)
+        if counts[0] == counts[1]:
+            continue
+        if _score(pair) < 0.5:
+            unclear.append((counts, pair))
+        elif len(np.unique(pair.a.norm)) > 2:
+            known.setdefault(counts, (pair.ka, pair.kb))
+    for counts, pair in unclear:
+        if counts in known:
+            pair.ka, pair.kb = known[counts]

@@ -12,6 +12,8 @@ from auditor.matching.values import Aligned, Array, Integers, elements, relative
 
 #: Relative error of a count that is computed from a part.
 _WHOLE = 1e-6
+#: Occurrences that agree before one that turns over.
+_MIN_BEFORE = 4
 #: The part of an array that turns over at most, and how much smaller the error must be the next time.
 _MAX_PART, _RECOVERY = 0.125, 0.2
 
@@ -22,7 +24,7 @@ def is_turned_over(one: ErrorHistory, at: int, allowed: float) -> bool:
     Where a function has a kink, as a ReLU at zero, rounding decides on which side of it a value falls, and its derivative jumps: one
     column of a gradient is another for one step. Of what is kept from step to step, such as a weight, that is so of the update.
     """
-    if at + 1 >= len(one.looked) or not one.explained[:at].all():
+    if at < _MIN_BEFORE or at + 1 >= len(one.looked) or not one.explained[:at].all():
         return False
     i = int(one.looked[at])
     new, old = one.pair.values(i), one.pair.updates(i)
@@ -33,13 +35,13 @@ def is_turned_over(one: ErrorHistory, at: int, allowed: float) -> bool:
         return False
     error = relative_error(*old)
     again = relative_error(*later)
-    return again <= _RECOVERY * error and _in_part(old, max(allowed, 0.05 * error))
+    return again <= _RECOVERY * error and _in_part(old, allowed)
 
 
 def _in_part(both: tuple[Array, Array], allowed: float) -> bool:
     """Whether two arrays differ in an eighth of their elements at most."""
     x, y = both
-    if x.size < 8 or not (np.isfinite(x).all() and np.isfinite(y).all()):
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
         return False
     off = np.abs(x - y) > allowed * np.abs(x).max()
     return bool(0 < np.count_nonzero(off) <= _MAX_PART * x.size)

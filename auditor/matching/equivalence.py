@@ -50,6 +50,8 @@ def begin_alike(x: Values, y: Values) -> bool:
 def related(x: Values, y: Values) -> bool:
     """Whether the first values of two names have anything to do with one another."""
     pair = _first(x, y, 1)
+    if pair.error(0) < 0.5:
+        return True
     ours, theirs = pair.both(0)
     sizes = pair.norms(0)
     if ours.size < _MIN_ELEMENTS or 0 in sizes:

@@ -132,7 +132,7 @@ def _single(observation: Observation, factor: float, later: Sequence[tuple[int, 
     close = 4 * observation.close(observation.start)
     again = [one for i, one, _ in later[1:] if abs(one / factor - 1) <= max(close, 4 * observation.close(i))]
     varied = len({complex(number) for number in numbers}) > 1
-    if abs(factor - 1) <= 10 * close:
+    if abs(factor - 1) <= close:
         return None
     meaning = meaning_of(factor, observation.around, observation.close(observation.start) / 4)
     if varied and len(later) >= 3 and len(again) == len(later) - 1:
@@ -204,11 +204,11 @@ def _other(observation: Observation, x: Array, y: Array) -> Relation:
     for ours, theirs, which in ((flat, other, "second"), (other, flat, "first")):
         gone = (theirs == 0) & (ours != 0)
         kept = theirs != 0
-        if 0.02 * ours.size < np.count_nonzero(gone) and np.count_nonzero(kept) >= 4:
+        if np.any(gone) and np.any(kept):
             scale = best_factor(ours[kept], theirs[kept])
             part = int(np.count_nonzero(gone)) / max(1, int(np.count_nonzero(ours)))
             left = residual(scale * ours[kept], theirs[kept])
-            if scale > 1 and left <= max(observation.close(observation.start), 1e-4):
+            if scale > 1 and left <= observation.close(observation.start):
                 said = f"{100 * part:.0f} % of the elements of the {which} are zero and the others {scale:.4g} times as large: dropout"
                 return Relation(kind="other", value=None, meaning=said)
     return Relation(
@@ -236,7 +236,7 @@ def _by_size(observation: Observation, x: Array, y: Array) -> str:
 
 def _alike_in_part(observation: Observation, x: Array, y: Array) -> str:
     """How many elements agree, if some do and some do not."""
-    same = np.abs(x - y) <= max(observation.close(observation.start), 1e-12) * np.abs(x).max()
+    same = np.abs(x - y) <= observation.close(observation.start) * np.abs(x).max()
     off = x.size - int(np.count_nonzero(same))
     return f"{off} of {x.size} elements differ" if 0 < 2 * off < x.size else ""
 
