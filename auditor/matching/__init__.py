@@ -1,29 +1,36 @@
 """Two programs' named values -> which names agree, to how many digits, and how the others differ. Pure: reads values and starts nothing.
 
-**What belongs together.** Names first, then numbers: see `alignment`. What could mean two things is said and left alone, since a wrong pair
-is a false alarm. Occurrences belong together one for one, or by step where there are more of them in one program.
+**Which names are counterparts.** Names are compared first, then values: see `alignment`. An ambiguous name is reported and left alone,
+because a wrong pair is a false alarm. Occurrences correspond one to one, or by step where one program has more of them.
 
-**What rounding explains.** Two correct programs in float32 and float64 differ from the first product on, and a training that is chaotic
-takes them apart for good after some hundred steps: no fixed threshold tells that from a fault. How the error *enters* does. Rounding enters
-small: a result of an accumulation of length L is off by some sqrt(L) u relative to its size (Higham, Accuracy and Stability of Numerical
-Algorithms, 2002, section 3.1 and, for the root, Higham and Mary, 2019), u being the unit roundoff of the coarsest dtype that either program
-has used by then and L at most the longest array so far. From there it is amplified: linearly where errors add up, by a constant factor a
-step where the training is chaotic; each time by a factor that the problem's conditioning bounds. A fault is there at once: 1e-7 becomes
-1e-2 from one name to the next. So values are judged in order of execution, and an error is rounding's if it is at most 4 sqrt(L) u, or at
-most 30 times the largest error that was explained before it (up to 300 where errors were seen to grow fast from one occurrence of a name to
-the next, as a chaotic training makes them). A value that is u times smaller than what it was made of is what cancellation left, and has no
-digits to compare (a mask, a fill and memory that nobody wrote are no such size: see `masks`); whole numbers and parts of counts may differ
-by one where two values are nearly equal (an argmax, an accuracy), if anything before was rounded; and where a function has a kink, as a
-ReLU at zero, a few elements of a gradient may be others for one step. Errors above 1 % that grew so are drift: the programs agree, and the
-step from which on they can no longer be compared is said.
+**What rounding explains.** Two correct programs in float32 and float64 differ from the first product on, and a chaotic training drives them
+apart for good after some hundred steps. No fixed threshold tells that from a fault; the way in which an error is introduced does. Rounding
+starts small: the result of an accumulation of length L has a relative error of about sqrt(L) u (Higham, Accuracy and Stability of Numerical
+Algorithms, 2002, section 3.1; for the root, Higham and Mary, 2019). Here u is the unit roundoff of the coarsest dtype that either program
+has used so far, and L at most the size of the largest array so far. From there the error is amplified: linearly where errors add up, by a
+constant factor per step where the training is chaotic, and each time by a factor that the conditioning of the problem bounds. A fault is
+large at once: 1e-7 becomes 1e-2 from one name to the next. So values are judged in order of execution, and rounding explains an error of at
+most 4 sqrt(L) u, or of at most 30 times the largest error explained before it.
 
-A sum that has come near to zero is held against the size that it had; and a parameter on which the loss does not depend (the bias of
-keys in an attention, one in front of a normalization) has a gradient that is rounding's alone, by which Adam moves it at random.
+Five kinds of values need a rule of their own:
 
-What this cannot see: a fault in float32 that changes values by less than a hundred thousandth at first, and grows from there no
-faster than rounding would. Updates show more (see `early_updates`): a weight is known to its last digit, and so is its change.
+* A value u times smaller than what it was computed from is left by cancellation and has no digits to compare. A mask, a fill and
+  uninitialized memory do not count as such an input: see `masks`.
+* A sum that has come near to zero is compared with the size that it had.
+* Whole numbers and fractions of a count may differ by one where two values are nearly equal (an argmax, an accuracy), if anything before
+  them was rounded. Where a function has a kink, such as ReLU at zero, a few elements of a gradient may differ for one step: see
+  `discontinuities`.
+* A parameter on which the loss does not depend (the bias of keys in an attention, a bias in front of a normalization) has a gradient of
+  rounding errors alone, by which Adam moves it at random: see `random_gradients`.
+* Errors above 1 % that grew from rounding are drift. The programs agree, and the answer names the step from which on they cannot be
+  compared.
 
-**What follows from what.** The first name that differs is an origin. Of those behind it, see `propagation`.
+A fault in float32 that changes values by less than 1e-5 at first and then grows no faster than rounding cannot be seen here. Updates show
+more (see `early_updates`): a weight is known to its last digit, and so is its change.
+
+**What propagates.** The first name that differs is an origin. For the later ones see `propagation`.
+
+`bench/matching.py` changes each of the numbers in these modules and shows which pairs of programs then get a wrong answer.
 """
 
 from __future__ import annotations

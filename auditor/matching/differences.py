@@ -85,7 +85,7 @@ def _context_of(one: ErrorHistory, first: int, histories: Sequence[ErrorHistory]
         name = pair.a.name
         if elements(shape) == 1:
             x, y = float(pair.a.total[pair.ka[at]]), float(pair.b.total[pair.kb[at]])
-            constant = len(set(pair.a.total.tolist())) == 1 or "lr" in name
+            constant = pair.a.total.min() == pair.a.total.max() or "lr" in name
             if pair is not one.pair and constant and 0 < abs(x) < math.inf and 0 < abs(y) < math.inf:
                 numbers.append((name, x, y))
             continue

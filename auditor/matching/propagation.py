@@ -16,6 +16,8 @@ from auditor.results import Relation
 _POWERS = (1.0, -1.0, 2.0, -2.0, 0.5, -0.5, 3.0)
 #: How well a factor is known that comes back in another.
 _FACTOR_TOLERANCE = 2e-3
+#: The latest factors of which two are combined: pairs of all would take a time that grows with the square.
+_COMBINED = 8
 
 
 @dataclass
@@ -112,7 +114,7 @@ def _any(one: Difference, before: Sequence[Difference]) -> Difference | None:
 
 def _a_result(root: Difference) -> bool:
     pair = root.pair
-    return root.relation.kind == "factor" and pair.scalar() and len(pair) > 1 and len(set(pair.a.total.tolist())) > 1
+    return root.relation.kind == "factor" and pair.scalar() and len(pair) > 1 and bool(pair.a.total.min() < pair.a.total.max())
 
 
 def _step_after(root: Difference, one: Difference) -> bool:
@@ -136,7 +138,7 @@ def _scaled_by(one: Difference, factor: float, earlier: Sequence[Difference], ca
     for ratio, root in reversed(known):
         if any(fits(math.copysign(abs(ratio) ** power, ratio)) for power in _POWERS):
             return root
-    for (one_ratio, root), (other_ratio, _) in itertools.combinations(known, 2):
+    for (one_ratio, root), (other_ratio, _) in itertools.combinations(known[-_COMBINED:], 2):
         if (
             abs(one_ratio - 1) > _FACTOR_TOLERANCE
             and abs(other_ratio - 1) > _FACTOR_TOLERANCE
