@@ -30,12 +30,13 @@ quick: $(VENV)/.tools  ## the tests that start no training script
 fuzz: $(VENV)/.tools  ## ten thousand damaged runs, rules, configurations and audits; CASES=n for another number
 	$(BIN)/python -m tests.fuzz $(CASES)
 
-bench: $(VENV)/.installed  ## what recording, judging and a search for causes cost, and what is said of devices; writes bench/results
+bench: $(VENV)/.installed  ## what recording, judging and a search for causes cost, what is said of devices and which numbers matter; writes bench/results
 	$(BIN)/python bench/recorder.py
 	$(BIN)/python bench/judging.py
 	$(BIN)/python bench/causes.py
 	$(BIN)/python bench/devices.py
 	$(BIN)/python bench/fidelity.py
+	$(BIN)/python bench/matching.py
 
 docs: $(VENV)/.installed  ## the reference of the trace, from its one description
 	$(BIN)/python docs/reference.py

@@ -35,7 +35,7 @@ from auditor.matching.names import (
 from auditor.matching.values import Aligned, Values, floating, short_name
 
 _NONE = "no counterpart"
-#: A name that is assigned so often lives on.
+#: A name with at least this many assignments is updated throughout the program.
 _MIN_ASSIGNMENTS = 4
 
 _Fits = Callable[[Values, Values], bool]

@@ -10,9 +10,9 @@ import numpy as np
 from auditor.matching.equivalence import EXTRA_FIRST_VALUES, moves_little, written_over
 from auditor.matching.values import Aligned, Integers, Values
 
-#: Relative errors of what is the same, and of what is nearly so.
+#: Relative errors up to which two values are the same, and nearly the same.
 _SAME, _NEAR = 1e-5, 1e-2
-#: Occurrences by which ways of pairing them are compared.
+#: Occurrences that decide between two ways of pairing occurrences.
 _COMPARED = 16
 
 

@@ -17,7 +17,7 @@ from auditor.matching.relation import relation_of
 from auditor.matching.rounding import early_updates
 from auditor.matching.values import elements
 
-#: How much a factor that comes again may vary in what cancellation left.
+#: Relative spread that a repeated factor may have in values left by cancellation.
 _FACTOR_SPREAD = 0.05
 
 

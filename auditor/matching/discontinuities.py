@@ -10,11 +10,11 @@ import numpy as np
 from auditor.matching.errors import ErrorHistory
 from auditor.matching.values import Aligned, Array, Integers, elements, relative_error
 
-#: Relative error of a count that is computed from a part.
+#: Relative error of a count that is computed from a fraction.
 _WHOLE = 1e-6
-#: Occurrences that agree before one that turns over.
+#: Occurrences that must agree before one in which an element crosses a jump.
 _MIN_BEFORE = 4
-#: The part of an array that turns over at most, and how much smaller the error must be the next time.
+#: Largest fraction of an array that crosses a jump, and the factor by which the error must fall at the next occurrence.
 _MAX_PART, _RECOVERY = 0.125, 0.2
 
 

@@ -10,19 +10,19 @@ import numpy as np
 from auditor.matching.layout import permuted
 from auditor.matching.values import Aligned, Array, Values, elements, relative_error
 
-#: How many more values one program may have in front of those that are the same.
+#: Values that one program may have before those that are the same.
 EXTRA_FIRST_VALUES = 4
-#: Occurrences by which values are found to be the same.
+#: Occurrences that must agree.
 _COMPARED = 3
-#: From so many elements on one value can be told from another.
+#: Elements from which on a value identifies a name.
 _MIN_ELEMENTS = 4
-#: What is kept and updated is moved by less than this part of it at a time.
+#: Fraction of its size by which an updated value moves at most at a time.
 SMALL_UPDATE = 0.5
-#: How much larger a step may be than the two behind it.
+#: Ratio of a step to the next two from which on it is a jump.
 _JUMP = 4.0
-#: Occurrences by which so few numbers are found to be the same that others could be it by chance.
+#: Occurrences that must agree of values with few elements, which could agree by chance.
 _COMPARED_SMALL = 8
-#: How the same numbers are found, the surest first.
+#: Ways in which two names hold the same numbers, the most certain first.
 SAME, RESHAPED, SAME_AT_LAST, SAME_AFTER_PARTS, TRANSPOSED, REORDERED, REARRANGED, BEGINS = range(1, 9)
 
 

@@ -13,16 +13,16 @@ from auditor.matching.masks import size_without
 from auditor.matching.values import Aligned, Floats, Integers, Values, elements
 from auditor.tolerance import unit_roundoff
 
-#: Units of rounding per root of the length of an accumulation.
+#: Rounding errors per square root of the length of an accumulation.
 _ROUNDING_UNITS = 4.0
-#: A value this many units of rounding below what was computed with since it was last assigned is what cancellation left.
+#: Rounding errors of the largest input up to which a value is left by cancellation.
 CANCELLATION_UNITS = 8.0
-#: Occurrences back over which a value is held against its size: one that has come this near to zero since is what a sum of such has left.
+#: Recent occurrences whose largest size a value near zero is compared with.
 _RECENT_OCCURRENCES = 8
-#: Occurrences of one name that are looked at: all, or so many of them.
+#: Largest number of occurrences of one name that are measured, and of values that a size is looked for in; both bound the work.
 _MAX_MEASURED = 3000
 _SIZE_WINDOW = 256
-#: Values this many times as large as most are looked at more closely.
+#: Ratio to the median size from which on the elements of a value are examined; bounds the work.
 _UNUSUAL_SIZE = 1e3
 
 

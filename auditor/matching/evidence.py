@@ -11,11 +11,11 @@ from auditor.matching.errors import ErrorHistory
 from auditor.matching.propagation import Difference
 from auditor.matching.values import Aligned
 
-#: A name that agrees so many times, and is computed, tells that the programs do.
+#: Occurrences of a computed name that must agree for the programs to agree.
 _MIN_OCCURRENCES = 8
-#: What is updated is mostly moved by less than this part of it.
+#: Fraction of its size by which an updated value mostly moves.
 _SMALL_UPDATE = 0.05
-#: A relative error of what was computed alike in float64.
+#: Relative error of the same float64 computation in another order.
 _EXACT_ERROR = 1e-12
 
 

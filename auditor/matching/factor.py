@@ -6,17 +6,17 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-#: Decay rates that are in use for the two moments of Adam.
+#: Common decay rates of the two moments of Adam.
 _BETAS = ((0.9, 0.8, 0.95, 0.5), (0.999, 0.99, 0.98, 0.95))
 
 
-#: How many readings of a factor are said at most.
+#: Largest number of readings of one factor.
 _MAX_READINGS = 2
-#: Sizes below this are not read into a factor together with another.
+#: Smallest size that is combined with a factor of two.
 _MIN_SIZE_COMBINED = 8
-#: With more than so many elements, N / (N - 1) is too near to 1 to mean anything.
+#: Largest N of a Bessel correction: beyond it, N / (N - 1) is too near to 1.
 _MAX_BESSEL = 1000
-#: With fewer, it is a ratio of small numbers (3/2, 4/3), which can be anything.
+#: Smallest N of a Bessel correction: below it, N / (N - 1) is a ratio such as 3/2 or 4/3, which can have any cause.
 _MIN_BESSEL = 5
 
 

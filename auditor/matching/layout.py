@@ -10,11 +10,11 @@ from auditor.matching.observation import Observation, is_supported, phrase, resi
 from auditor.matching.values import Array, relative_error
 from auditor.results import Relation
 
-#: Different parts that an order needs.
+#: Distinct rows or columns that a permutation needs.
 _MIN_DISTINCT = 3
-#: The same of parts that are scaled as well: with a scale to choose, few are soon each other's.
+#: The same where a scale is fitted too, because few scaled rows match by chance.
 _MIN_DISTINCT_SCALED = 6
-#: Digits to which parts must be the same to be of one kind.
+#: Digits in which two rows must differ to be distinct.
 _DISTINCT_DIGITS = 3
 
 

@@ -12,11 +12,11 @@ import numpy as np
 if TYPE_CHECKING:
     from auditor.matching.values import Array
 
-#: So many times as large as all others, and alike: nothing computed. Masks are mostly negative (BERT has -10000 beside scores of 10).
+#: Ratio to the largest other element from which on equal elements are a mask; most masks are negative (BERT: -10000, scores of 10).
 _NEGATIVE_FILL, _POSITIVE_FILL = 500.0, 1e6
-#: Scores are added to a mask as often as they are replaced by it.
+#: Relative spread of a mask: a score may be added to it.
 _FILL_SPREAD = 1e-3
-#: A gap as wide as this between the sizes of elements: those above it are garbage, of memory that nobody wrote, or a mask.
+#: Ratio of two successive sizes of elements above which the larger ones are uninitialized memory or a mask.
 _GARBAGE_GAP = 1e4
 
 

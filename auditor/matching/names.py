@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from auditor.matching.values import Values, short_name
 
-#: Names of which every program has some: the same one elsewhere means nothing unless the values do.
+#: Names that every program has: two of them are counterparts only if their values are.
 _COMMON = frozenset(("tmp", "temp", "val", "value", "res", "result", "out", "ret", "arr", "data", "item", "total", "count", "num", "idx"))
-#: How a gradient is called by hand: `db1`, `d_b1`, `grad_b1`, `g_b1`, `gb1`, `b1_grad`, `b1_g`.
+#: Names of a gradient written by hand: `db1`, `d_b1`, `grad_b1`, `g_b1`, `gb1`, `b1_grad`, `b1_g`.
 _GRADIENT = re.compile(r"(?:d|d_|grad_|g_|g|grad)(?P<behind>\w+)|(?P<before>\w+?)_?(?:grad|gradient|_g|_d)")
 
 

@@ -12,10 +12,10 @@ import numpy as np
 from auditor.matching.factor import Context
 from auditor.matching.values import Aligned, Array, relative_error
 
-#: A residual this far below the difference shows the relation of arrays of at least MIN_ELEMENTS elements.
+#: Ratio of residual to difference that proves a relation of arrays, and the elements that such an array has.
 _NEGLIGIBLE_RESIDUAL = 1e-4
 MIN_ELEMENTS = 8
-#: Occurrences that are looked at, from the first that differs on.
+#: Occurrences examined, from the first difference on.
 WINDOW = 8
 
 

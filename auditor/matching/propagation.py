@@ -12,11 +12,11 @@ import numpy as np
 from auditor.matching.values import Aligned
 from auditor.results import Relation
 
-#: Powers to which a factor comes back: by a division, a square, a root, a cube.
+#: Powers in which a factor recurs: by a division, a square, a root, a cube.
 _POWERS = (1.0, -1.0, 2.0, -2.0, 0.5, -0.5, 3.0)
-#: How well a factor is known that comes back in another.
+#: Relative error of a factor that recurs in another one.
 _FACTOR_TOLERANCE = 2e-3
-#: The latest factors of which two are combined: pairs of all would take a time that grows with the square.
+#: Latest factors that are combined in pairs; bounds the work.
 _COMBINED = 8
 
 

@@ -20,9 +20,9 @@ from auditor.matching.values import Array
 from auditor.results import Relation
 from auditor.tolerance import FORMATS, unit_roundoff
 
-#: What the next factors are said behind.
+#: Introduces the factors of the next occurrences.
 THEN = "then "
-#: Dtypes to which a value may have been rounded on its way.
+#: Dtypes to which a value may have been rounded.
 _NARROW = ("float32", "float16", "bfloat16")
 
 

@@ -13,9 +13,9 @@ from auditor.matching.rounding import DRIFT
 from auditor.matching.verdict import AT_RANDOM, Answer
 from auditor.results import NamePair, Occurrence, Relation
 
-#: Points of a curve of errors.
+#: Points of an error curve.
 _CURVE_POINTS = 200
-#: What stands for an error that has no size: infinity is no JSON.
+#: Stands for an infinite error, which JSON does not have.
 _LARGEST_ERROR = 1e12
 
 

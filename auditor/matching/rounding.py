@@ -11,15 +11,15 @@ from auditor.matching.errors import ErrorHistory, ExecutionContext, measured
 from auditor.matching.random_gradients import RandomGradients, is_gradient
 from auditor.matching.values import Aligned, Values, relative_error
 
-#: How much larger an error may be than any before it, in both programs: a fault jumps by more, rounding is amplified by less at a time.
+#: Factor by which rounding errors are amplified at most from one name to the next; a fault jumps by more.
 _AMPLIFICATION = 30.0
-#: How often the values of one name may turn over, and how much larger what it does to others in that step may be than itself.
+#: How often a name may cross a jump, and the ratio of the errors that follow in that step to its own.
 _MAX_TURNS, _AFTER_TURN = 3, 3.0
-#: From here on a run has left its counterpart: nothing is told from its values any more.
+#: Relative error from which on two runs drift.
 DRIFT = 0.01
-#: From here on errors of what is left of two runs have no bound: a gradient that has vanished in one of them is off by any factor.
+#: Relative error from which on two runs are unrelated: a gradient that has vanished in one of them differs by any factor.
 _UNRELATED = 0.3
-#: Updates among the first that are looked at for faults too small to be seen in the values.
+#: First updates that are searched for faults too small to show in the values.
 _EARLY_UPDATES = 16
 
 

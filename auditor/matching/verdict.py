@@ -13,9 +13,9 @@ from auditor.results import NamePair, Relation
 
 Answer = Literal["agree", "differ", "inconclusive"]
 
-#: Differences that the sentence names.
+#: Largest number of differences that the sentence names.
 _MAX_ORIGINS = 4
-#: What is said of a parameter on which the loss does not depend.
+#: Describes a parameter on which the loss does not depend.
 AT_RANDOM = "it is moved by a gradient that is zero but for rounding, in part or in all"
 
 
