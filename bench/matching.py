@@ -32,7 +32,7 @@ from matching_corpus import Pair, of_tests, planted, summary  # noqa: E402
 from matching_sites import HOUSE, Site, executed, sites, with_change  # noqa: E402
 
 #: So many changed answers are enough to know that a number matters.
-_ENOUGH = 6
+_ENOUGH = 3
 #: Of the pairs that take longer than this many seconds, every so many are used.
 _SLOW, _EVERY = 0.03, 6
 _KEPT = Path.home() / ".cache" / "repro-audit" / "bench-matching"
@@ -172,7 +172,13 @@ def _write(chosen: Sequence[Site], found: Mapping[str, Mapping[str, Any]], pairs
         cells = " | ".join(_cell(found[_key(site)].get(variant, ...)) for variant in ("0", "half", "double", "large"))
         lines.append(f"| {site.text} | {site.module}, `{site.owner}` | {site.held.replace('|', chr(92) + '|')} | {cells} |")
     removed = yaml.safe_load((HERE / "matching" / "removed.yaml").read_text())
-    lines += ["", "## Removed", "", "An ablation over the pairs of that day, slow ones sampled, showed no need of these. They are gone, with the code that they served.", ""]
+    lines += [
+        "",
+        "## Removed",
+        "",
+        "An ablation over the pairs of that day, slow ones sampled, showed no need of these. They are gone, with the code that they served.",
+        "",
+    ]
     lines += ["| number | where | what it held | without it |", "|--:|---|---|---|"]
     lines += [f"| {one['number']} | {one['where']} | {one['held']} | {one['without']} |" for one in removed]
     (out / "matching.md").write_text("\n".join(lines) + "\n")

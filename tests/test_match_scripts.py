@@ -285,7 +285,7 @@ def test_the_command_answers_with_its_status_its_report_and_its_json(tmp_path: P
     assert any("as asked" in note for note in audit.notes)
     half = audited(tmp_path, "match", "old.py", "same.py", "--b-args", "fail")
     assert half.status == 2, "that it agrees up to where one of them fails is no agreement"
-    assert b"b ended with RuntimeError: as asked, and the other did not" in half.out
+    assert b"Program b ended with RuntimeError: as asked, and the other did not" in half.out
     assert b"Traceback" not in done.err.replace(b'Traceback (most recent call last):\n  File "' + str(tmp_path).encode(), b"")
     for words, slug in (
         (("old.py", "none.py"), "no-names"),

@@ -1,4 +1,4 @@
-"""Which name of one program belongs to which of the other, and which of their occurrences. Never guesses: what is ambiguous stays alone."""
+"""Aligns the names of two programs and their occurrences. Never guesses: an ambiguous name stays unaligned."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ class Alignment:
     pairs: list[Aligned] = field(default_factory=list)
     alone: list[str] = field(default_factory=list)
     doubtful: list[tuple[str, str]] = field(default_factory=list)
-    """Names that may belong together, that both programs compute behind all that was aligned, and whose values have nothing in common."""
+    """Possible counterparts that both programs compute after everything aligned, and whose values have nothing in common."""
 
 
 def alignment(a: Sequence[Values], b: Sequence[Values], mapping: Mapping[str, str]) -> Alignment:
-    """The names of two programs, brought together: what the mapping says, then by name, then by value."""
+    """The aligned names of two programs: by the mapping first, then by name, then by value."""
     made = _Pairing([one for one in a if len(one.order)], [one for one in b if len(one.order)])
     for ours, theirs in mapping.items():
         made.take_mapped(ours, theirs)
@@ -74,7 +74,7 @@ def alignment(a: Sequence[Values], b: Sequence[Values], mapping: Mapping[str, st
 
 
 class _Pairing:
-    """What has been brought together so far, and what is left of both."""
+    """The pairs so far, and the names that are left in each program."""
 
     def __init__(self, a: Sequence[Values], b: Sequence[Values]) -> None:
         self.a, self.b = list(a), list(b)
@@ -91,7 +91,7 @@ class _Pairing:
         self.b = [one for one in self.b if one is not y]
 
     def take_mapped(self, ours: str, theirs: str) -> None:
-        """Brings two names together that the user named, or says why that cannot be."""
+        """Pair two names that the user maps, or report why that is impossible."""
         found = [meant_by(ours, self.a), meant_by(theirs, self.b)]
         for name, which, many in zip((ours, theirs), ("first", "second"), found, strict=True):
             if len(many) != 1:
@@ -102,7 +102,7 @@ class _Pairing:
         self._take(x, y, "map", is_turned(x, y))
 
     def take_names(self, fits: _Fits, *, sure: bool = False) -> None:
-        """Brings together what has the same name, or one that means the same; if sure, names of other functions only with their values.
+        """Pair names that are the same or mean the same; if `sure`, names of different functions only if their values agree.
 
         A name such as `x` means the batch in one function and what a layer has made of it in another, where its values can be much alike,
         and `loss` that of an evaluation: what holds the same numbers under another name goes before.
@@ -117,7 +117,7 @@ class _Pairing:
         self._take_unique(lambda one: (ending_of(one), one.kind), fits, can_be)
 
     def _take_unique(self, key: Callable[[Values], object], fits: _Fits, can_be: _Fits | None = None) -> None:
-        """Brings together what has the same key, where one of each program has it, if the two can be the same."""
+        """Pair the names that alone in their program have a key, if they can be the same."""
         ours, theirs = _grouped(self.a, key), _grouped(self.b, key)
         for found, xs in ours.items():
             ys = theirs.get(found, [])
@@ -128,14 +128,14 @@ class _Pairing:
 
     @staticmethod
     def _alike_in_number(xs: list[Values], ys: list[Values]) -> tuple[list[Values], list[Values]]:
-        """Of several with one name the two that were assigned as often and begin with related values, if no others do so."""
+        """Of several names with one key, the only two with the same number of assignments and related first values."""
         if len(xs) * len(ys) <= 1:
             return xs, ys
         both = [(x, y) for x in xs for y in ys if len(x.order) == len(y.order) and fit(x, y) and related(x, y)]
         return ([both[0][0]], [both[0][1]]) if len(both) == 1 else (xs, ys)
 
     def _take_gradients(self, fits: _Fits) -> None:
-        """Brings `b1.grad` together with `db1`, `grad_b1`, `b1_grad`: only of a name that both programs know."""
+        """Pair `b1.grad` with `db1`, `grad_b1` or `b1_grad`, if `b1` itself is paired."""
         known = {short_name(x) for x, _, _, _ in self.taken}
 
         ours = {base: many for base, many in _grouped(self.a, parameter_of_gradient).items() if base in known}
@@ -146,7 +146,7 @@ class _Pairing:
                 self._take(xs[0], ys[0], "name", is_turned(xs[0], ys[0]))
 
     def take_siblings(self) -> None:
-        """Brings together what belongs to the same owners as what is the same: `G.0.bias` and `net.first.bias`, as their weights are."""
+        """Pair parameters of paired owners: `G.0.bias` and `net.first.bias`, if their weights are paired."""
         owners: dict[str, set[str]] = {}
         for x, y, _, _ in self.taken:
             (ours, which), (theirs, other) = owner_of(x), owner_of(y)
@@ -167,14 +167,14 @@ class _Pairing:
                     self._take(one, gradient, "name", is_turned(one, gradient))
 
     def _take_endings(self, fits: _Fits, can_be: _Fits) -> None:
-        """Brings together paths of which one ends with the other: `fc.weight` and `self.model.fc.weight`."""
+        """Pair paths of which one ends with the other: `fc.weight` and `self.model.fc.weight`."""
         for x in list(self.a):
             ys = [y for y in self.b if one_ends_the_other(x, y) and fits(x, y) and can_be(x, y)]
             if len(ys) == 1 and sum(one_ends_the_other(z, ys[0]) and fit(z, ys[0]) for z in self.a) == 1:
                 self._take(x, ys[0], "name", is_turned(x, ys[0]))
 
     def take_values(self) -> None:
-        """Brings together what holds the same numbers, where only one of each program does."""
+        """Pair names that hold the same numbers, if only one name of each program does."""
         ours = aliases_left_out([x for x in self.a if telling(x)])
         theirs = aliases_left_out([y for y in self.b if telling(y)])
         sizes = [[Sizes(one) for one in some] for some in (ours, theirs)]
@@ -201,7 +201,7 @@ class _Pairing:
                     self._could.setdefault(id(y), []).append(x.name)
 
     def doubtful(self, pairs: Sequence[Aligned]) -> Iterator[tuple[str, str]]:
-        """Names of results that only one of each program has and nothing tells whether they are meant to be the same."""
+        """Results with one name in both programs whose values do not show whether they are counterparts."""
         ends = [max((int(one.order[-1]) for one in each), default=-1) for each in ((p.a for p in pairs), (p.b for p in pairs))]
         last = [
             _grouped((one for one in each if int(one.order[-1]) > end and floating(one.dtype[0]) and telling(one)), short_name)
@@ -238,12 +238,12 @@ class _Pairing:
 
 
 def _outdone(pair: tuple[int, int], here: Sequence[tuple[int, int]], ways: Mapping[tuple[int, int], Way]) -> bool:
-    """Whether one of two names is the same as another one's values at more occurrences than these have in common."""
+    """Whether one of two names agrees with another name at more occurrences than with this one."""
     return any((other[0] == pair[0]) != (other[1] == pair[1]) and ways[other].common > ways[pair].common for other in here)
 
 
 def _live_on(x: Values, y: Values) -> bool:
-    """Whether two names fit and were assigned about as often, or hold the same: otherwise one of them may mean what another one is."""
+    """Whether two names have the same size, and about as many assignments or the same numbers."""
     if not fit(x, y) or _once_and_often(x, y):
         return False
     counts = sorted((len(x.order), len(y.order)))

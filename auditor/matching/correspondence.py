@@ -1,4 +1,4 @@
-"""Which occurrences of two names belong together, where one program has more of them than the other."""
+"""Pairs the occurrences of two names, where one program has more of them than the other."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _COMPARED = 16
 
 
 def occurrences(x: Values, y: Values, turned: bool) -> tuple[Integers, Integers]:
-    """Which occurrences of two names belong together: [m] of each.
+    """The paired occurrences of two names: [m] of each.
 
     As many of both: one for one. Otherwise what fits the values best of: by step and occurrence within it; one for one as far as both
     go; with some more at the start of one (a warm-up), whatever the ends; every r-th, also behind a few first ones (a weight that is
@@ -84,9 +84,9 @@ def _by_step(one: Values) -> dict[tuple[int, int], int]:
 
 
 def overwritten_left_out(pair: Aligned) -> None:
-    """Leaves the first occurrence out where one program had another value before it was given the other's in a way that was not seen.
+    """Drop the first pair if one program overwrote its first value with the other's in a way that was not recorded.
 
-    That it was given it shows in the next ones: what is moved by little at a time comes out the same only if it began as the same.
+    The next occurrences show that it did: a value that moves little at a time agrees later only if it agreed at first.
     """
     if (
         len(pair) < EXTRA_FIRST_VALUES
@@ -99,18 +99,18 @@ def overwritten_left_out(pair: Aligned) -> None:
 
 
 def _score(pair: Aligned) -> float:
-    """The part of some occurrences that are nearly the same: the first that can be compared."""
+    """The fraction of the first occurrences that are nearly the same."""
     errors = [pair.error(i) for i in range(min(_COMPARED, len(pair)))]
     return sum(error < _NEAR for error in errors) / len(errors) if errors else 0.0
 
 
 def _the_same(pair: Aligned) -> int:
-    """How many of those occurrences are the same but for rounding: where a fault comes in later, these tell, not what is near."""
+    """How many of those occurrences agree up to rounding; these decide where a fault is introduced later."""
     return sum(pair.error(i) < _SAME for i in range(min(_COMPARED, len(pair))))
 
 
 def _in_between(x: Values, y: Values, turned: bool) -> tuple[Integers, Integers]:
-    """Each occurrence of the shorter with the next of the longer that holds the same; with the very next where none does."""
+    """Each occurrence of the shorter with the next equal one of the longer, or with the very next if none is equal."""
     shorter, longer = (x, y) if len(x.order) < len(y.order) else (y, x)
     chosen: list[int] = []
     at = 0
@@ -131,7 +131,7 @@ def _in_between(x: Values, y: Values, turned: bool) -> tuple[Integers, Integers]
 
 
 def borrow(pairs: list[Aligned]) -> None:
-    """Aligns occurrences that nothing tells apart as those of another pair were that came as often in both programs."""
+    """Pair occurrences whose values decide nothing in the way of another pair with the same two numbers of occurrences."""
     known: dict[tuple[int, int], tuple[Integers, Integers]] = {}
     unclear = []
     for pair in pairs:

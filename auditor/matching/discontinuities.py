@@ -1,4 +1,4 @@
-"""Where a function jumps, rounding decides on which side of the jump a value falls: kinks, ties and counts of them."""
+"""Kinks, ties and counts: where a function jumps, rounding decides on which side a value falls."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MAX_PART, _RECOVERY = 0.125, 0.2
 
 
 def is_turned_over(one: ErrorHistory, at: int, allowed: float) -> bool:
-    """Whether a few elements differ this time alone and all others agree: a unit that is on in one program and off in the other.
+    """Whether few elements differ, at this occurrence alone: a unit that is active in one program only.
 
     Where a function has a kink, as a ReLU at zero, rounding decides on which side of it a value falls, and its derivative jumps: one
     column of a gradient is another for one step. Of what is kept from step to step, such as a weight, that is so of the update.
@@ -53,7 +53,7 @@ def end_of_step(one: ErrorHistory, at: int) -> int:
 
 
 def is_tied(pair: Aligned, i: int, lengths: Integers) -> bool:
-    """Whether whole numbers, or parts of a count, differ as where two values are the same but for rounding: by one, or one in 100."""
+    """Whether whole numbers, or fractions of a count, differ as a tie explains: by one, or by one in 100."""
     if pair.size(i) > 1:
         found = pair.values(i)
         if found is None or not pair.whole_numbers(i):
@@ -74,11 +74,11 @@ def is_tied(pair: Aligned, i: int, lengths: Integers) -> bool:
 
 
 def varies(pair: Aligned) -> bool:
-    """Whether a name is more than a number that is set once."""
+    """Whether a name is an array, or a number that changes."""
     return not pair.scalar() or len(np.unique(pair.a.total[:64])) > 1
 
 
 def lengths_of(pairs: Iterable[Aligned]) -> Integers:
-    """Sizes over which something may have been counted: every dimension of every array."""
+    """Sizes that a count can be over: every dimension of every array."""
     found = {size for pair in pairs for shape in pair.a.shape[:8] for size in (*shape, elements(shape)) if 2 <= size <= 100_000}
     return np.array(sorted(found) or [1], np.int64)

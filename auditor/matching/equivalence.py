@@ -1,4 +1,4 @@
-"""Whether two names hold the same numbers: under another name, transposed, in another order of rows or another layout."""
+"""Whether two names hold the same numbers: as they are, transposed, with permuted rows or in another layout."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SAME, RESHAPED, SAME_AT_LAST, SAME_AFTER_PARTS, TRANSPOSED, REORDERED, REARRANGE
 
 
 def fit(x: Values, y: Values) -> bool:
-    """Whether two names had values of one size among their first."""
+    """Whether the first values of two names have a size in common."""
     return bool({elements(shape) for shape in x.shape[:4]} & {elements(shape) for shape in y.shape[:4]})
 
 
@@ -48,7 +48,7 @@ def begin_alike(x: Values, y: Values) -> bool:
 
 
 def related(x: Values, y: Values) -> bool:
-    """Whether the first values of two names have anything to do with one another."""
+    """Whether the first values of two names are close, parallel or of one norm."""
     pair = _first(x, y, 1)
     if pair.error(0) < 0.5:
         return True
@@ -62,7 +62,7 @@ def related(x: Values, y: Values) -> bool:
 
 
 def telling(one: Values) -> bool:
-    """Whether the values of a name can only be its own: neither constant nor few small whole numbers."""
+    """Whether the values of a name identify it: they are neither constant nor a few small whole numbers."""
     if elements(one.shape[0]) >= _MIN_ELEMENTS:
         return any(_tells(one, k) for k in dict.fromkeys((0, len(one.order) - 1)))
     return len(np.unique(one.total)) >= 3 and not np.array_equal(one.total, np.round(one.total))
@@ -81,14 +81,14 @@ def _close_enough(x: Values, y: Values) -> float:
 
 
 class Sizes:
-    """The norms of a name's values, by which most pairs of names are told apart before anything else is looked at."""
+    """The norms of a name's values, which tell most pairs of names apart at little cost."""
 
     def __init__(self, one: Values) -> None:
         self._one, self._all = one, np.sort(one.norm)
         self._ends = np.concatenate([one.norm[: EXTRA_FIRST_VALUES + _COMPARED_SMALL], one.norm[-_COMPARED_SMALL:]])
 
     def meet(self, other: Sizes) -> bool:
-        """Whether one of the first or last values of either has the size of one of the other's: all that are the same have that."""
+        """Whether a first or last value of either has the norm of one of the other's, as the same numbers have."""
         room = 2 * _close_enough(self._one, other._one)
         return self._found(other, room) or other._found(self, room)
 
@@ -99,7 +99,7 @@ class Sizes:
 
 
 class Way(NamedTuple):
-    """How two names hold the same numbers: one of the ranks above, whether one is the transpose, and for how long both live from there."""
+    """How two names hold the same numbers: a rank of those above, whether one is the transpose, and how many occurrences both have."""
 
     rank: int
     turned: bool
@@ -107,7 +107,7 @@ class Way(NamedTuple):
 
 
 def same_numbers(x: Values, y: Values) -> Way | None:
-    """How the values of two names are the same but for rounding; None if they are not.
+    """How the values of two names agree up to rounding; None if they do not.
 
     The first ones, those of one shape before others; the last ones, where one program has more in front of them (zeros to begin with); the
     last of every so many, where one program adds up what the other has at once; transposed; in another order of rows; in another layout,
@@ -172,7 +172,7 @@ def in_another_layout(x: Values, y: Values) -> bool:
 
 
 def _begun_alike(x: Values, y: Values, same: Callable[..., bool], square: bool) -> Way | None:
-    """Whether two names begin with the same numbers, and are moved by little from there."""
+    """Whether two names begin with the same numbers and then move little at a time."""
     if elements(x.shape[0]) < _MIN_ELEMENTS:
         return None
     for more in range(EXTRA_FIRST_VALUES + 1):
@@ -186,16 +186,16 @@ def _begun_alike(x: Values, y: Values, same: Callable[..., bool], square: bool) 
 
 
 def moves_little(one: Values, start: int) -> bool:
-    """Whether each of the values behind one differs from that before it by a part of its size only."""
+    """Whether the next values each differ from the previous one by a fraction of its size."""
     many = np.arange(start, min(start + _COMPARED + 1, len(one.order)))
     steps = Aligned(one, one, "value", many[:-1], many[1:])
     return all(steps.error(i) < SMALL_UPDATE for i in range(len(steps)))
 
 
 def written_over(pair: Aligned) -> Literal["a", "b"] | None:
-    """In which program the first value was given up for that of the other: from it to the next is a jump there, and not in the other.
+    """The program that overwrote its first value with the other's: its first step is a jump, and the other's is not.
 
-    In the other it is a step as the next ones are: no more than _JUMP times as large.
+    A jump is more than _JUMP times as large as the next two steps.
     """
     steps = []
     for i in range(1, 4):
@@ -216,13 +216,13 @@ def begins_as(one: Values, other: Values) -> bool:
 
 
 def _varied(one: Values, k: int) -> bool:
-    """Whether a value has at least eight different elements, or is not known whole."""
+    """Whether a value has at least eight distinct elements, or only a sketch of it was kept."""
     value = one.value(k)
     return value is None or len(np.unique(value)) >= min(8, value.size)
 
 
 def aliases_left_out(series: list[Values]) -> list[Values]:
-    """Of names that held the same all the time the first: which of them is meant makes no difference."""
+    """The first of several names that always hold the same values."""
     if len(series) < 2:
         return series
     kept: dict[object, Values] = {}
@@ -232,7 +232,7 @@ def aliases_left_out(series: list[Values]) -> list[Values]:
 
 
 def _all_of(one: Values) -> object:
-    """What all values of a name were; of single numbers whatever their dtype, as a loss is also a float."""
+    """All values of a name, as a key; single numbers without their dtype, because a loss is also a float."""
     if all(elements(shape) == 1 for shape in one.shape) and not one.nonfinite.any():
         return one.total.tobytes()
     return one.digest.tobytes(), tuple(one.dtype), tuple(one.shape)

@@ -1,4 +1,4 @@
-"""The errors of a pair, measured: how large they are, and how large those of rounding can be in what both programs have used so far."""
+"""The errors of a pair, and how large rounding errors can be after what both programs have used so far."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ _UNUSUAL_SIZE = 1e3
 
 @dataclass
 class ErrorHistory:
-    """What is known of a pair's errors."""
+    """The errors of a pair over its occurrences, and which of them rounding explains."""
 
     pair: Aligned
     looked: Integers
-    """[l] aligned occurrences that were looked at."""
+    """[l] aligned occurrences that were measured."""
     errors: Floats
     """[l] their relative errors."""
     explained: NDArray[np.bool_]
     """[l] whether rounding explains them."""
     noise: NDArray[np.bool_]
-    """[l] whether both values are what cancellation left."""
+    """[l] whether both values are left by cancellation."""
     close: Floats
-    """[l] relative size of what rounding leaves."""
+    """[l] relative rounding error."""
     roundoff: Floats
     """[l] unit roundoff of the coarsest dtype that either program has used so far."""
     passed: Floats = field(default_factory=lambda: np.zeros(0))
@@ -48,7 +48,7 @@ class ErrorHistory:
     sizes: Floats = field(default_factory=lambda: np.zeros(0))
     """[l] the largest value since the occurrence before, in either program."""
     random: bool = False
-    """Whether its gradient, or some of that, is what cancellation left: then rounding alone decides how it is updated."""
+    """Whether its gradient, or a part of it, is left by cancellation, so that rounding alone decides how it is updated."""
     by_update: int | None = None
     """The first update that rounding does not explain where the values were all explained."""
 
@@ -62,11 +62,11 @@ class ErrorHistory:
         return min(found, default=None)
 
     def close_at(self, i: int) -> float:
-        """Relative size of what rounding leaves of a value at an aligned occurrence."""
+        """Relative rounding error of a value at an aligned occurrence."""
         return float(self.close[self._place(i)])
 
     def close_of_update(self, i: int) -> float:
-        """The same of an update: rounding of the value itself is as much larger beside it as the value is."""
+        """The same of an update; the rounding error of the value counts in proportion to its size."""
         at = self._place(i)
         found = self.pair.updates(i)
         moved = float(np.linalg.norm(found[0])) if found is not None else 0.0
@@ -75,11 +75,11 @@ class ErrorHistory:
         return float(self.close[at]) + (4 * float(self.roundoff[at]) * size / moved if moved else 1.0)
 
     def error_at(self, i: int) -> float:
-        """The relative error at an aligned occurrence, or at the nearest that was looked at before it."""
+        """The relative error at an aligned occurrence, or at the nearest measured one before it."""
         return float(self.errors[self._place(i)])
 
     def against_recent(self, at: int) -> float:
-        """The size of an error as a part of the largest of the latest values, in the program where that is smaller."""
+        """The error relative to the largest recent value, in the program where that is smaller."""
         pair, recent = self.pair, self.looked[max(0, at - _RECENT_OCCURRENCES) : at + 1]
         a, b = pair.ka[recent], pair.kb[recent]
         if pair.a.nonfinite[a].any() or pair.b.nonfinite[b].any() or pair.size(int(recent[-1])) != elements(pair.b.shape[b[-1]]):
@@ -127,7 +127,7 @@ class ExecutionContext:
 
 
 def _sizes(series: Sequence[Values]) -> list[Floats]:
-    """[n] norms of the values of each name; of those that are far larger than most others, of what is no mask, fill or garbage in them."""
+    """[n] norms of the values of each name, without masks, fills and uninitialized memory where a norm is unusually large."""
     found = [np.nan_to_num(one.norm) for one in series]
     every = np.concatenate([*found, np.zeros(1)])
     usual = float(np.median(every[every > 0])) if (every > 0).any() else 0.0

@@ -1,4 +1,4 @@
-"""What the agreement of names tells: whether they were computed, and what one program only keeps or reads in another way."""
+"""What names that agree prove: whether they were computed, and which differences are only of representation."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _EXACT_ERROR = 1e-12
 
 
 def computed(one: ErrorHistory) -> bool:
-    """Whether enough values agree that can be no inputs of both programs."""
+    """Whether a name that both programs compute agrees at enough occurrences."""
     return len(one.pair) >= _MIN_OCCURRENCES and _is_computed(one)
 
 
 def _is_computed(one: ErrorHistory) -> bool:
-    """Whether values agree that can be no inputs of both: they are moved by little many times, or are off by more than one rounding."""
+    """Whether a name agrees and cannot be an input of both programs: it is updated, or rounding errors show in it."""
     pair = one.pair
     if one.first is not None or one.random or not (telling(pair.a) and telling(pair.b)):
         return False
@@ -33,7 +33,7 @@ def _is_computed(one: ErrorHistory) -> bool:
 
 
 def _updated(pair: Aligned) -> bool:
-    """Whether an array is moved by little at a time, as weights are and batches are not."""
+    """Whether an array moves little at a time, as weights do and batches do not."""
     sizes = []
     for i in np.unique(np.linspace(1, len(pair) - 1, 2 * _MIN_OCCURRENCES, dtype=np.int64)).tolist():
         new, update = pair.values(i), pair.updates(i)
@@ -47,7 +47,7 @@ def _updated(pair: Aligned) -> bool:
 def representation_differences(
     differing: Sequence[ErrorHistory], differences: Sequence[Difference], histories: Sequence[ErrorHistory]
 ) -> set[int]:
-    """What is only kept in another way, where nothing else differs, neither before nor behind it.
+    """The names that differ only in representation, if nothing else differs before or after them.
 
     Square matrices that one program has transposed, each time; and a single number, such as a learning rate, that one reads before and the
     other behind what changes it: were it used so, what is computed with it would differ. It is none that is computed from the weights, as a
@@ -64,7 +64,7 @@ def representation_differences(
 
 
 def _read_elsewhere(one: Difference) -> bool:
-    """Whether a single number is throughout the one before or behind it, exactly."""
+    """Whether a single number equals the previous or the next one of the other program throughout."""
     lag, pair = one.relation.value, one.pair
     if one.relation.kind != "lag" or lag is None or not pair.scalar() or len(pair.a.order) != len(pair.b.order):
         return False

@@ -1,4 +1,4 @@
-"""What a constant factor between two programs can mean: said only where the number fits as well as the values are known."""
+"""What a constant factor between two programs can mean, as far as the number fits within its error."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MIN_BESSEL = 5
 
 @dataclass(frozen=True)
 class Context:
-    """What is known at the place of a difference: what a factor can be made of."""
+    """The sizes and numbers at a difference that a factor can come from."""
 
     sizes: Sequence[tuple[int, str]] = ()
     """Sizes and what has them, the nearest first: (64, "rows of `error`")."""
@@ -33,7 +33,7 @@ class Context:
 
 
 def meaning_of(factor: float, around: Context, precision: float) -> str:
-    """What a factor of the second program against the first can come from, nothing if it is none of the known ones.
+    """What a factor of the second program against the first can come from; empty if it is not a known one.
 
     `precision` is the relative error of the factor; of several readings the first two are given. The forms: a sum against
     a mean (N), the derivative of a square (2), both (2 N, 2 / N), the variance with and without Bessel's correction (N / (N - 1), and its

@@ -1,4 +1,4 @@
-"""Relations that take several occurrences: a lag, a sum that is never reset, a ratio or difference that grows."""
+"""Relations over several occurrences: a lag, a sum that is never reset, a ratio or difference that grows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from auditor.results import Relation
 
 
 def lagging(observation: Observation) -> Relation | None:
-    """The value of the occurrence before (1) or behind (-1), from the first difference to where it is no longer so."""
+    """The value of the previous (1) or the next (-1) occurrence, from the first difference on."""
     for lag, said in ((1, "the second is one occurrence late"), (-1, "the second is one occurrence early")):
         held = moved = 0
         for i, x, y in observation.later():
@@ -36,7 +36,7 @@ def lagging(observation: Observation) -> Relation | None:
 
 
 def _anything_but_a_repetition(observation: Observation) -> bool:
-    """Whether the first program's values changed where the second's are late; not, whether either stands still."""
+    """Whether the first program's values change where the second's lag."""
     values = [(x, y) for _, x, y in observation.later()]
     before = observation.at(observation.start - 1)
     ours = [x for x, _ in values] + ([before[0]] if before is not None else [])

@@ -38,7 +38,7 @@ def laid_out(observation: Observation, x: Array, y: Array) -> Relation | None:
 
 
 def _told_apart(x: Array, axis: int, scale: float) -> bool:
-    """Whether most parts of x along an axis differ, in more than signs: of few kinds some order is always the other's, as of classes.
+    """Whether x has enough rows along an axis that differ in more than signs; few distinct rows, as of classes, match in some order.
 
     So of signs: the first update of Adam is the learning rate or its negative in each element.
     """

@@ -1,4 +1,4 @@
-"""What stands in an array for "nothing": minus infinity, -1e9 and the like, with which scores are masked before a softmax or a maximum.
+"""Masks in arrays: minus infinity, -1e9 and the like, which replace scores before a softmax or a maximum.
 
 Two programs need not write the same number there, and beside it all others would vanish.
 """
@@ -21,7 +21,7 @@ _GARBAGE_GAP = 1e4
 
 
 def masked(x: Array) -> Array | None:
-    """[shape] bool, which elements stand for nothing: infinite ones, or some that are alike and far larger than all others."""
+    """[shape] bool, which elements are a mask: infinite ones, or equal ones that are far larger than all others."""
     if x.size < 2 or x.dtype.kind not in "f":
         return None
     size = np.abs(x)
@@ -52,7 +52,7 @@ def without_masked(x: Array, y: Array) -> tuple[Array, Array]:
 
 
 def size_without(x: Array) -> float:
-    """Euclidean norm of what is neither a mask nor garbage nor filled with one number: of the elements below the first wide gap."""
+    """Euclidean norm of the elements below the first wide gap: without masks and uninitialized memory; 0 for a fill."""
     size = np.sort(np.abs(x[np.isfinite(x)]), axis=None).astype(np.float64)
     size = size[size > 0]
     if not len(size) or size[0] == size[-1]:

@@ -1,4 +1,4 @@
-"""A pair from its first difference on, and when a relation of its values is borne out."""
+"""A pair from its first difference on, and when its values support a relation."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Observation:
     pair: Aligned
     start: int
     close: Callable[[int], float]
-    """Relative size of what rounding leaves at an occurrence."""
+    """Relative rounding error at an occurrence."""
     of: Literal["value", "update"] = "value"
     around: Context = field(default_factory=Context)
 
@@ -48,12 +48,12 @@ class Observation:
 
 
 def residual(x: Array, y: Array) -> float:
-    """What is left of y when x is taken off, as a part of y."""
+    """The relative residual of y after x."""
     return relative_error(y, x)
 
 
 def is_supported(left: float, observation: Observation, i: int, x: Array, y: Array) -> bool:
-    """Whether a residual is that of rounding, or vanishes beside the difference that it explains."""
+    """Whether a residual is a rounding error, or negligible beside the difference."""
     difference = residual(x, y)
     if left <= observation.close(i) and left < 0.05 * difference:
         return True
@@ -61,12 +61,12 @@ def is_supported(left: float, observation: Observation, i: int, x: Array, y: Arr
 
 
 def best_factor(x: Array, y: Array) -> float:
-    """The factor of x that comes nearest to y."""
+    """The factor of x that fits y best."""
     x, y = x.ravel(), y.ravel()
     size = float(np.vdot(x, x).real)
     return float(np.vdot(x, y).real) / size if size else math.nan
 
 
 def phrase(*parts: str) -> str:
-    """What there is to say of several parts."""
+    """The parts that are not empty, as one phrase."""
     return ", ".join(part for part in parts if part)

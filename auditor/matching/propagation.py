@@ -1,4 +1,4 @@
-"""Which differences follow from an earlier one, and which are faults of their own. Nothing is known here but values and their order."""
+"""Which differences propagate from an earlier one, and which are origins, by their values and their order alone."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class Difference:
     fresh: bool
     """Whether the update is what differs: the value before it was the same."""
     kept: bool = False
-    """Whether it is a value that is moved by little at a time, as a weight is, and not made anew each time."""
+    """Whether it is a value that moves little at a time, as a weight does."""
 
     @property
     def local(self) -> Relation:
-        """How it differs by itself: as an update where the value before was the same, or where the updates have a rule of their own."""
+        """The relation of the update if the value before was the same or the updates have a relation of their own; else of the value."""
         update = self.update
         if update is None or not (self.fresh or update.kind in ("growing", "lag")):
             return self.relation
@@ -57,7 +57,7 @@ class Difference:
 
 
 def followed(differences: Sequence[Difference]) -> list[Difference | None]:
-    """For each difference, in order of execution, the earlier one that explains it; None for a fault of its own.
+    """For each difference, in order of execution, the earlier one that it propagates; None for an origin.
 
     A difference with a rule of its own (a factor, a sum that is never reset, a lag) follows from an earlier one only if that has the
     same rule, or a factor of which its own is made; one without a rule can follow from whatever was different before it.
@@ -97,13 +97,13 @@ def _cause(
 
 
 def _graded_by(one: Difference, before: Sequence[Difference]) -> Difference | None:
-    """What a ratio or difference that grows follows from: updates that are off by a constant factor make a value drift away evenly."""
+    """The origin of a ratio or difference that grows: updates with a constant factor make a value drift evenly."""
     scaled = [root for root in before if root.fresh]
     return scaled[-1] if scaled else None
 
 
 def _any(one: Difference, before: Sequence[Difference]) -> Difference | None:
-    """The last root before it that a difference without a rule can come from.
+    """The last earlier origin that a difference without a relation can propagate.
 
     A single number that varies from one occurrence to the next and is off by a constant factor is a result, such as a loss. In the same
     step nothing without a rule follows from it.
@@ -124,7 +124,7 @@ def _step_after(root: Difference, one: Difference) -> bool:
 
 
 def _scaled_by(one: Difference, factor: float, earlier: Sequence[Difference], causes: Sequence[Difference | None]) -> Difference | None:
-    """The root of an earlier difference of whose ratio, or of two whose ratios, a factor is made."""
+    """The origin of an earlier difference whose ratio, alone or combined with another one, gives a factor."""
     known = [
         (ratio, cause or other)
         for other, cause in zip(earlier, causes, strict=True)

@@ -1,4 +1,4 @@
-"""Gradients that are what cancellation left, and the parameters that rounding alone moves by them.
+"""Gradients that consist of rounding errors, and the parameters that they move at random.
 
 Where a loss does not depend on a parameter (the bias of keys in an attention, or in front of a normalization), its gradient is rounding's
 alone, and an optimizer that divides it by its own size, as Adam, moves the parameter by that much at random.
@@ -14,18 +14,18 @@ from auditor.matching.values import Aligned, relative_error
 
 
 class RandomGradients:
-    """Which gradients, or which elements of them, are what cancellation left and differ; by program and name of the parameter."""
+    """The gradients, or elements of gradients, that are left by cancellation and differ, by program and parameter."""
 
     def __init__(self) -> None:
         self._elements: dict[str, NDArray[np.bool_] | None] = {}
         """None: all of them."""
 
     def note(self, one: ErrorHistory) -> None:
-        """Remember that what a pair is, or is the gradient of, is so in all its elements."""
+        """Remember all elements of a gradient, or of the parameter itself."""
         self._elements.update(dict.fromkeys(_parameters(one.pair)))
 
     def note_elements(self, one: ErrorHistory, at: int) -> None:
-        """Remember which elements of a gradient are so."""
+        """Remember the elements of a gradient that are left by cancellation and differ."""
         bases = _parameters(one.pair)
         if all(base in self._elements and self._elements[base] is None for base in bases):
             return
@@ -43,7 +43,7 @@ class RandomGradients:
                 self._elements[base] = gone if known is None else known | gone
 
     def decide(self, one: ErrorHistory, i: int, allowed: float) -> bool:
-        """Whether values differ only where their gradient is what cancellation left."""
+        """Whether values differ only where their gradient is left by cancellation."""
         for base in _parameters(one.pair):
             if base not in self._elements:
                 continue
@@ -59,7 +59,7 @@ class RandomGradients:
 
 
 def _parameters(pair: Aligned) -> list[str]:
-    """What a pair is, or is the gradient of, in each of the programs."""
+    """The parameter that a pair is, or is the gradient of, in each program."""
     return [f"{which} {one.name.removesuffix('.grad')}" for which, one in (("a", pair.a), ("b", pair.b))]
 
 

@@ -27,7 +27,7 @@ _NARROW = ("float32", "float16", "bfloat16")
 
 
 def relation_of(observation: Observation) -> Relation:
-    """The relation of a pair at its first difference, as far as the occurrences behind it bear it out."""
+    """The relation of a pair at its first difference, if the next occurrences support it."""
     first = observation.at(observation.start)
     still = _standing_still(observation)
     if still:
@@ -55,7 +55,7 @@ def _not_finite(x: Array, y: Array) -> str:
 
 
 def _standing_still(observation: Observation) -> str:
-    """Which of the two is zero at the first difference and behind it, where the other is not: it is not changed, or has no gradient."""
+    """Which of the two is zero from the first difference on while the other is not: it is not updated, or has no gradient."""
     later = [(x, y) for _, x, y in observation.later()]
     if not later or (observation.of == "value" and later[0][0].size == 1):
         return ""
@@ -97,13 +97,13 @@ def _plain(observation: Observation, x: Array, y: Array) -> Relation | None:
 
 
 def _rounded(factor: float, precision: float) -> float:
-    """The factor without the digits that are rounding's, so that 256.0000019 is said as 256."""
+    """The factor without its rounding errors: 256 for 256.0000019."""
     digits = max(3, min(15, math.floor(-math.log10(max(precision, 1e-16)))))
     return float(f"{factor:.{digits}g}")
 
 
 def _precision(left: float, x: Array, observation: Observation) -> float:
-    """How well the factor is known: its residuals' mean over the elements, and not better than what rounding leaves."""
+    """The relative error of a factor: its residual, and at least that of rounding."""
     return max(left, observation.close(observation.start) / 4)
 
 
@@ -112,7 +112,7 @@ def _constant(x: Array) -> bool:
 
 
 def _later(factor: float, later: Sequence[tuple[int, float, int]]) -> str:
-    """What became of the factor at the next occurrences."""
+    """The factors at the next occurrences."""
     if not later:
         return ""
     off = [abs(one / factor - 1) for _, one, _ in later]
@@ -122,12 +122,12 @@ def _later(factor: float, later: Sequence[tuple[int, float, int]]) -> str:
 
 
 def _steady(factor: float, later: Sequence[tuple[int, float, int]]) -> bool:
-    """Whether a factor is the same at the next occurrences, as far as there are any."""
+    """Whether all next occurrences have the same factor."""
     return all(abs(one / factor - 1) < 1e-3 for _, one, _ in later)
 
 
 def _single(observation: Observation, factor: float, later: Sequence[tuple[int, float, int]]) -> Relation | None:
-    """A factor of single numbers: one that comes again, or that means something."""
+    """A factor of single numbers that recurs or has a known meaning."""
     numbers = [x.ravel()[0] for _, x, _ in observation.later()]
     close = 4 * observation.close(observation.start)
     again = [one for i, one, _ in later[1:] if abs(one / factor - 1) <= max(close, 4 * observation.close(i))]
@@ -149,7 +149,7 @@ def _single(observation: Observation, factor: float, later: Sequence[tuple[int, 
 
 
 def _constant_difference(observation: Observation) -> float | None:
-    """The difference of single numbers, where it is the same at three occurrences or more of numbers that vary."""
+    """The difference of single numbers that vary, if it is the same at three occurrences or more."""
     found = [(i, x.real.ravel()[0], y.real.ravel()[0]) for i, x, y in observation.later()]
     if len(found) < 3 or len({x for _, x, _ in found}) < 2:
         return None

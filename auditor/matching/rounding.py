@@ -1,4 +1,4 @@
-"""Which differences rounding explains: judged in order of execution, by how errors enter and grow. See `auditor.matching` for the essay."""
+"""Which differences rounding explains, judged in order of execution by how errors start and grow. `auditor.matching` has the reasons."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def judged(pairs: Sequence[Aligned], a: Sequence[Values], b: Sequence[Values]) -
 
 
 def early_updates(one: ErrorHistory) -> Iterable[tuple[int, float]]:
-    """Early updates that differ by more than rounding, of a name whose values before were the same to their last digit.
+    """Early updates that differ by more than rounding, of a name whose previous values agree to their last digit.
 
     Gives aligned occurrences with what rounding leaves of the update. A change of a weight by a part in a million of it is lost in what
     rounding may do to a value; but the weight is stored to its last digit, and so the update is known to that.

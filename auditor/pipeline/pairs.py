@@ -52,7 +52,7 @@ def match_programs(a: Plan, b: Plan, runs: Reruns, mapping: Mapping[str, str], s
     notes += [f"{run.id} ended with {_ending(run)}: compared up to there" for run in (first, second) if run.meta.get("exit")]
     ended = next((run for run in (first, second) if run.meta.get("exit")), None)
     if found.answer == "agree" and ended is not None and first.meta.get("exit") != second.meta.get("exit"):
-        said = f"{ended.id} ended with {_ending(ended)}, and the other did not; {len(found.pairs)} names agree up to there."
+        said = f"Program {ended.id} ended with {_ending(ended)}, and the other did not; {len(found.pairs)} names agree up to there."
         found = replace(found, answer="inconclusive", sentence=said)
     result = _audit(a, b, runs, found, notes, None)
     for pair in result.names:
