@@ -176,7 +176,7 @@ def _write(chosen: Sequence[Site], found: Mapping[str, Mapping[str, Any]], pairs
         "",
         "## Removed",
         "",
-        "An ablation over the pairs of that day, slow ones sampled, showed no need of these. They are gone, with the code that they served.",
+        "An ablation over these pairs, slow ones sampled, showed no need of them. They are gone, with the code that they served.",
         "",
     ]
     lines += ["| number | where | what it held | without it |", "|--:|---|---|---|"]

@@ -43,7 +43,7 @@ from auditor.matching.errors import ErrorHistory
 from auditor.matching.evidence import computed, representation_differences
 from auditor.matching.lists import with_lists_joined
 from auditor.matching.propagation import followed
-from auditor.matching.result import MatchResult, name_pair
+from auditor.matching.result import MatchResult, drifts, name_pair
 from auditor.matching.rounding import judged
 from auditor.matching.values import Values
 from auditor.matching.verdict import answer_of
@@ -72,8 +72,8 @@ def matched(a: Sequence[Values], b: Sequence[Values], mapping: Mapping[str, str]
         differs = order.get(id(one.pair))
         return (one.pair.position(kept[differs].first), 0) if differs is not None else (one.pair.position(0), 1)
 
-    pairs = [
-        name_pair(one, by_pair.get(id(one.pair)), causes.get(id(one.pair)), id(one.pair) in layouts) for one in sorted(histories, key=place)
-    ]
-    answer, sentence = answer_of(pairs, found, (a, b), any(computed(one) for one in histories))
+    histories.sort(key=place)
+    pairs = [name_pair(one, by_pair.get(id(one.pair)), causes.get(id(one.pair)), id(one.pair) in layouts) for one in histories]
+    drifting = [pair for one, pair in zip(histories, pairs, strict=True) if drifts(one)]
+    answer, sentence = answer_of(pairs, found, (a, b), any(computed(one) for one in histories), drifting)
     return MatchResult(pairs, found.alone, answer, sentence)

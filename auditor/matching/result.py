@@ -10,11 +10,13 @@ import numpy as np
 from auditor.matching.errors import ErrorHistory
 from auditor.matching.propagation import Difference
 from auditor.matching.rounding import DRIFT
-from auditor.matching.verdict import AT_RANDOM, Answer
+from auditor.matching.verdict import Answer
 from auditor.results import NamePair, Occurrence, Relation
 
 #: Points of an error curve.
 _CURVE_POINTS = 200
+#: Describes a parameter on which the loss does not depend.
+_AT_RANDOM = "it is moved by a gradient that is zero but for rounding, in part or in all"
 #: Stands for an infinite error, which JSON does not have.
 _LARGEST_ERROR = 1e12
 
@@ -81,12 +83,12 @@ def _agreement(one: ErrorHistory) -> Relation:
     if one.pair.rearranged:
         return Relation(kind="permutation", value=None, meaning="the same numbers in another layout")
     errors = np.where(one.noise, 0.0, one.errors)
-    worst = float(errors.max(initial=0.0))
+    worst = _worst(one)
     if worst == 0:
         return Relation(kind="equal" if not one.errors.any() else "rounding", value=0.0)
     worst = min(worst, _LARGEST_ERROR)
     if one.random:
-        return Relation(kind="rounding", value=worst, meaning=AT_RANDOM)
+        return Relation(kind="rounding", value=worst, meaning=_AT_RANDOM)
     if worst < DRIFT:
         return Relation(kind="rounding", value=worst)
     at = int(np.argmax(errors >= DRIFT))
@@ -94,6 +96,16 @@ def _agreement(one: ErrorHistory) -> Relation:
     step, of = int(one.pair.a.step[one.pair.ka[i]]), i + 1
     where = f"step {step}, occurrence {of}" if step else f"occurrence {of}"
     return Relation(kind="rounding", value=worst, meaning=f"drift that rounding explains: it reaches 1 % at {where}")
+
+
+def drifts(one: ErrorHistory) -> bool:
+    """Whether rounding takes the values of a pair apart."""
+    return not (one.pair.turned or one.pair.rearranged or one.random) and _worst(one) >= DRIFT
+
+
+def _worst(one: ErrorHistory) -> float:
+    """The largest error of values that are not left by cancellation."""
+    return float(np.where(one.noise, 0.0, one.errors).max(initial=0.0))
 
 
 def _curve(one: ErrorHistory) -> list[tuple[int, float]]:
