@@ -106,9 +106,8 @@ def _changed(pairs: Sequence[Pair], usual: Sequence[Mapping[str, Any]]) -> list[
     warnings.simplefilter("ignore")
     found: list[tuple[str, str, str]] = []
     for pair, one in zip(pairs, usual, strict=True):
-        if sum((group == "test") == (pair.group == "test") for group, _, _ in found) >= (
-            _ENOUGH_OF_TESTS if pair.group == "test" else _ENOUGH
-        ):
+        counted = sum((group == "test") == (pair.group == "test") for group, _, _ in found)
+        if counted >= (_ENOUGH_OF_TESTS if pair.group == "test" else _ENOUGH):
             continue
         try:
             outcome: str = pair.outcome(matched(pair.a, pair.b, pair.mapping), one["summary"])
