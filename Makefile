@@ -36,6 +36,7 @@ bench: $(VENV)/.installed  ## cost of recording, judging and searching for cause
 	$(BIN)/python bench/causes.py
 	$(BIN)/python bench/devices.py
 	$(BIN)/python bench/fidelity.py
+	$(BIN)/python bench/matching.py
 
 docs: $(VENV)/.installed  ## generate the reference of the trace format from its schema
 	$(BIN)/python docs/reference.py

@@ -14,22 +14,22 @@ from hypothesis import strategies as st
 
 from auditor.errors import UsageError
 from auditor.mapping import mapping_of, read_mapping
-from auditor.matching import Matched, matched
-from auditor.matching.factor import Around, meaning_of
+from auditor.matching import MatchResult, matched
+from auditor.matching.factor import Context, meaning_of
 from auditor.results import NamePair, Relation
 from tests.series import Program
 
 
-def match(a: Program, b: Program, mapping: Mapping[str, str] | None = None) -> Matched:
+def match(a: Program, b: Program, mapping: Mapping[str, str] | None = None) -> MatchResult:
     return matched(a.series(), b.series(), mapping)
 
 
-def pair_of(found: Matched, name: str) -> NamePair:
+def pair_of(found: MatchResult, name: str) -> NamePair:
     (pair,) = [pair for pair in found.pairs if pair.a == name]
     return pair
 
 
-def origins(found: Matched) -> list[str]:
+def origins(found: MatchResult) -> list[str]:
     return [pair.a for pair in found.origins]
 
 
@@ -43,7 +43,7 @@ def holds(relation: Relation | None, kind: str, value: Any = ..., says: Sequence
         assert words in relation.meaning
 
 
-def assert_agrees(found: Matched) -> None:
+def assert_agrees(found: MatchResult) -> None:
     assert found.answer == "agree", (found.sentence, found.unaligned)
     assert [pair.a for pair in found.pairs if not pair.agrees] == []
 
@@ -659,7 +659,7 @@ def numbers(seed: int, *shape: int, many: int = 4) -> list[Any]:
     return [rng.standard_normal(shape) for _ in range(many)]
 
 
-def paired(found: Matched) -> dict[str, str]:
+def paired(found: MatchResult) -> dict[str, str]:
     return {pair.a: pair.b for pair in found.pairs}
 
 
@@ -1066,7 +1066,7 @@ def test_a_loss_that_is_one_occurrence_late_is_a_difference() -> None:
     assert origins(match(p, q)) == ["loss"]
 
 
-@pytest.mark.parametrize(("computed", "answer"), [(True, "agree"), (False, "could-not-tell")])
+@pytest.mark.parametrize(("computed", "answer"), [(True, "agree"), (False, "inconclusive")])
 def test_weights_that_agree_tell_that_programs_do_and_inputs_alone_do_not(computed: bool, answer: str) -> None:
     shared = [*moved(0), *(moved(0)[-1] * 0.99**k for k in range(6))] if computed else numbers(0, 6, 6, many=12)
 
@@ -1205,7 +1205,7 @@ def test_no_result_of_a_comparison_is_beyond_what_json_holds() -> None:
     ],
 )  # fmt: skip
 def test_a_factor_is_said_with_what_it_can_mean(factor: float, says: str) -> None:
-    around = Around([(256, "256 elements of `error`"), (64, "64 rows of `error`"), (4, "4 columns of `error`")], [("lr", 0.1, 1.0)], 1)
+    around = Context([(256, "256 elements of `error`"), (64, "64 rows of `error`"), (4, "4 columns of `error`")], [("lr", 0.1, 1.0)], 1)
     assert says in meaning_of(factor, around, 1e-7)
     assert meaning_of(factor * 1.0001, around, 1e-7) == ""
 
@@ -1233,9 +1233,9 @@ def test_any_factor_of_an_array_is_told_to_the_precision_of_its_dtype(seed: int,
 
 
 def test_programs_without_a_common_name_cannot_be_told() -> None:
-    assert match(Program(), Program()).answer == "could-not-tell"
+    assert match(Program(), Program()).answer == "inconclusive"
     found = match(program_of(a=numbers(0, 3)), program_of(b=numbers(1, 5)))
-    assert found.answer == "could-not-tell"
+    assert found.answer == "inconclusive"
     assert len(found.unaligned) == 2
 
 
@@ -1280,13 +1280,13 @@ def test_an_option_that_names_no_two_names_is_refused(options: list[str]) -> Non
         mapping_of(options)
 
 
-def scores_of(fill: float, *, axis: int = 1, dtype: Any = np.float64) -> Program:
-    """Masked scores, their softmax, and the product with the values."""
+def scores_of(fill: float, *, axis: int = 1, dtype: Any = np.float64, added: bool = False) -> Program:
+    """Masked scores, their softmax, and what that is multiplied with."""
     p = Program()
     rng = np.random.default_rng(0)
     x = p.let("x", rng.standard_normal((6, 6)).astype(dtype))
     mask = np.triu(np.ones((6, 6)), 1) > 0
-    scores = p.let("scores", np.where(mask, dtype(fill), x))
+    scores = p.let("scores", x + mask * dtype(fill) if added else np.where(mask, dtype(fill), x))
     with np.errstate(all="ignore"):
         e = np.exp(scores - np.max(scores, axis=1, keepdims=True))
     att = p.let("att", e / e.sum(axis, keepdims=True))
@@ -1349,6 +1349,6 @@ def test_a_result_of_one_common_name_behind_all_that_agrees_is_not_passed_over()
     for program, seed in ((p, 1), (q, 2)):
         program.let("out", numbers(seed, 7, many=1)[0], scope=f"main{seed}")
     found = match(p, q)
-    assert found.answer == "could-not-tell"
+    assert found.answer == "inconclusive"
     assert "--map 'out=out'" in found.sentence
     assert match(p, q, {"main1:out": "main2:out"}).answer == "differ"

@@ -14,7 +14,7 @@ import torch
 import auditor
 from auditor.errors import UsageError
 from auditor.launch import launch
-from auditor.matching import Matched, matched
+from auditor.matching import MatchResult, matched
 from auditor.plan import Plan
 from auditor.report.words.reasons import text_of
 from auditor.results import Audit, NamePair
@@ -52,16 +52,16 @@ def values_of(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return recorded
 
 
-def pair_of(found: Matched, name: str) -> NamePair:
+def pair_of(found: MatchResult, name: str) -> NamePair:
     (pair,) = [pair for pair in found.pairs if pair.a == name]
     return pair
 
 
-def origins(found: Matched) -> list[str]:
+def origins(found: MatchResult) -> list[str]:
     return [pair.a for pair in found.origins]
 
 
-def assert_agrees(found: Matched) -> None:
+def assert_agrees(found: MatchResult) -> None:
     assert found.answer == "agree", (found.sentence, found.unaligned)
     assert [pair.a for pair in found.pairs if not pair.agrees] == []
 
@@ -286,7 +286,7 @@ def test_the_command_answers_with_its_status_its_report_and_its_json(tmp_path: P
     assert any("as asked" in text_of(note) for note in audit.notes)
     half = audited(tmp_path, "match", "old.py", "same.py", "--b-args", "fail")
     assert half.status == 2, "agreement up to a failure is not agreement"
-    assert b"b ended with RuntimeError: as asked, and the other did not" in half.out
+    assert b"Program b ended with RuntimeError: as asked, and the other did not" in half.out
     assert b"Traceback" not in done.err.replace(b'Traceback (most recent call last):\n  File "' + str(tmp_path).encode(), b"")
     for words, slug in (
         (("old.py", "none.py"), "no-names"),

@@ -1,4 +1,4 @@
-"""What the agreement of names tells: whether they were computed, and what one program only keeps or reads in another way."""
+"""What names that agree prove: whether they were computed, and which differences are only of representation."""
 
 from __future__ import annotations
 
@@ -6,74 +6,68 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from auditor.matching.alike import telling
-from auditor.matching.follows import Difference
-from auditor.matching.rounding import Judged
+from auditor.matching.equivalence import telling
+from auditor.matching.errors import ErrorHistory
+from auditor.matching.propagation import Difference
 from auditor.matching.values import Aligned
 
-#: A name that agrees so many times, and is computed, tells that the programs do.
-_MANY = 8
-#: The same where all that differs is where a number is read.
-_SOME = 3
-#: What is updated is mostly moved by less than this part of it, or in this part of its elements at most.
-_LITTLE, _FEW = 0.05, 0.125
-#: A relative error of what was computed alike in float64.
-_EXACT = 1e-12
+#: Occurrences of a computed name that must agree for the programs to agree.
+_MIN_OCCURRENCES = 8
+#: Fraction of its size by which an updated value mostly moves.
+_SMALL_UPDATE = 0.05
+#: Relative error of the same float64 computation in another order.
+_EXACT_ERROR = 1e-12
 
 
-def computed(one: Judged, many: int = _MANY) -> bool:
-    """Whether values agree that can be no inputs of both: they are moved by little many times, or are off by more than one rounding."""
+def computed(one: ErrorHistory) -> bool:
+    """Whether a name that both programs compute agrees at enough occurrences."""
+    return len(one.pair) >= _MIN_OCCURRENCES and _is_computed(one)
+
+
+def _is_computed(one: ErrorHistory) -> bool:
+    """Whether a name agrees and cannot be an input of both programs: it is updated, or rounding errors show in it."""
     pair = one.pair
-    if (
-        one.first is not None
-        or one.random
-        or len(pair) < many
-        or 2 * np.count_nonzero(one.noise) > len(one.noise)
-        or not (telling(pair.a) and telling(pair.b))
-    ):
+    if one.first is not None or one.random or not (telling(pair.a) and telling(pair.b)):
         return False
-    return _updated(pair) or bool((one.errors > 2 * one.roundoff).any())
+    return _updated(pair) or bool((one.errors > 0).any())
 
 
 def _updated(pair: Aligned) -> bool:
-    """Whether an array is moved by little or in few elements at a time, as weights and tables are and batches are not."""
-    sizes, parts = [], []
-    for i in np.unique(np.linspace(1, len(pair) - 1, 2 * _MANY, dtype=np.int64)).tolist():
+    """Whether an array moves little at a time, as weights do and batches do not."""
+    sizes = []
+    for i in np.unique(np.linspace(1, len(pair) - 1, 2 * _MIN_OCCURRENCES, dtype=np.int64)).tolist():
         new, update = pair.values(i), pair.updates(i)
         if new is not None and update is not None and np.any(new[0] != np.round(new[0])):
             sizes.append(float(np.linalg.norm(update[0])) / float(np.linalg.norm(new[0])))
-            parts.append(np.count_nonzero(update[0]) / update[0].size)
-    if len(sizes) < _MANY or pair.scalar():
+    if len(sizes) < _MIN_OCCURRENCES or pair.scalar():
         return False
-    return 0 < float(np.median(sizes)) < _LITTLE or 0 < float(np.median(parts)) <= _FEW
+    return 0 < float(np.median(sizes)) < _SMALL_UPDATE
 
 
-def kept_otherwise(differing: Sequence[Judged], differences: Sequence[Difference], looks: Sequence[Judged]) -> set[int]:
-    """What is only kept in another way, where nothing else differs, neither before nor behind it.
+def representation_differences(
+    differing: Sequence[ErrorHistory], differences: Sequence[Difference], histories: Sequence[ErrorHistory]
+) -> set[int]:
+    """The names that differ only in representation, if nothing else differs before or after them.
 
     Square matrices that one program has transposed, each time; and a single number, such as a learning rate, that one reads before and the
     other behind what changes it: were it used so, what is computed with it would differ. It is none that is computed from the weights, as a
     loss: it is the same to its last digits, which they are not.
     """
-    if len(differing) == len(looks):
+    if len(differing) == len(histories):
         return set()
-    if all(_read_elsewhere(one) for one in differences) and any(computed(one, _SOME) and one.errors.max() > _EXACT for one in looks):
+    if all(_read_elsewhere(one) for one in differences) and any(_is_computed(one) and one.errors.max() > _EXACT_ERROR for one in histories):
         return {id(one.pair) for one in differing}
     if not all(one.relation.kind == "transpose" and one.relation.value is None for one in differences):
         return set()
-    for one in differing:
-        turned = Aligned(one.pair.a, one.pair.b, one.pair.how, one.pair.ka, one.pair.kb, not one.pair.turned)
-        if any(turned.error(int(i)) > max(one.close_at(int(i)), 30 * one.passed[at]) for at, i in enumerate(one.looked[:64])):
-            return set()
-    last = max(int(one.pair.a.order[one.pair.ka[-1]]) for one in looks if one not in differing)
+    last = max(int(one.pair.a.order[one.pair.ka[-1]]) for one in histories if one not in differing)
     return {id(one.pair) for one in differing if int(one.pair.a.order[one.pair.ka[0]]) < last}
 
 
 def _read_elsewhere(one: Difference) -> bool:
-    """Whether a single number is throughout the one before or behind it, exactly."""
+    """Whether a single number equals the previous or the next one of the other program throughout."""
     lag, pair = one.relation.value, one.pair
     if one.relation.kind != "lag" or lag is None or not pair.scalar() or len(pair.a.order) != len(pair.b.order):
         return False
     x, y = pair.a.total, pair.b.total
     x, y = (x[:-1], y[1:]) if lag > 0 else (x[1:], y[:-1])
-    return bool((np.abs(x - y) <= _EXACT * np.abs(x)).all())
+    return bool((np.abs(x - y) <= _EXACT_ERROR * np.abs(x)).all())

@@ -1,4 +1,4 @@
-"""What a constant factor between two programs can mean: said only where the number fits as well as the values are known."""
+"""What a constant factor between two programs can mean, as far as the number fits within its error."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-#: Decay rates that are in use for the two moments of Adam.
+#: Common decay rates of the two moments of Adam.
 _BETAS = ((0.9, 0.8, 0.95, 0.5), (0.999, 0.99, 0.98, 0.95))
 
 
-#: How many readings of a factor are said at most.
-_READINGS = 2
-#: Sizes below this are not read into a factor together with another.
-_SOME = 8
-#: With more than so many elements, N / (N - 1) is too near to 1 to mean anything.
-_MANY = 1000
-#: With fewer, it is a ratio of small numbers (3/2, 4/3), which can be anything.
-_FEW = 5
+#: Largest number of readings of one factor.
+_MAX_READINGS = 2
+#: Smallest size that is combined with a factor of two.
+_MIN_SIZE_COMBINED = 8
+#: Largest N of a Bessel correction: beyond it, N / (N - 1) is too near to 1.
+_MAX_BESSEL = 1000
+#: Smallest N of a Bessel correction: below it, N / (N - 1) is a ratio such as 3/2 or 4/3, which can have any cause.
+_MIN_BESSEL = 5
 
 
 @dataclass(frozen=True)
-class Around:
-    """What is known at the place of a difference: what a factor can be made of."""
+class Context:
+    """The sizes and numbers at a difference that a factor can come from."""
 
     sizes: Sequence[tuple[int, str]] = ()
     """Sizes and what has them, the nearest first: (64, "rows of `error`")."""
@@ -32,8 +32,8 @@ class Around:
     """How many updates were made before, if this is one."""
 
 
-def meaning_of(factor: float, around: Around, precision: float) -> str:
-    """What a factor of the second program against the first can come from, nothing if it is none of the known ones.
+def meaning_of(factor: float, around: Context, precision: float) -> str:
+    """What a factor of the second program against the first can come from; empty if it is not a known one.
 
     `precision` is the relative error of the factor; of several readings the first two are given. The forms: a sum against
     a mean (N), the derivative of a square (2), both (2 N, 2 / N), the variance with and without Bessel's correction (N / (N - 1), and its
@@ -43,14 +43,14 @@ def meaning_of(factor: float, around: Around, precision: float) -> str:
     if factor <= 0:
         said = meaning_of(-factor, around, precision)
         return f"the sign, and: {said}" if said else ""
-    close = max(4 * precision, 1e-12)
+    close = 4 * precision
     if close > 1e-2:  # anything would fit
         return ""
     found = list(dict.fromkeys(said for number, said in _known(around) if abs(factor / number - 1) <= close))
-    return "; or ".join(found[: 1 if found and found[0].startswith(("twice", "half")) else _READINGS])
+    return "; or ".join(found[: 1 if found and found[0].startswith(("twice", "half")) else _MAX_READINGS])
 
 
-def _known(around: Around) -> Iterator[tuple[float, str]]:
+def _known(around: Context) -> Iterator[tuple[float, str]]:
     for name, a, b in around.numbers:
         if a and b and a != b:
             yield b / a, f"`{name}` is {_said(a)} in the first and {_said(b)} in the second program"
@@ -61,13 +61,13 @@ def _known(around: Around) -> Iterator[tuple[float, str]]:
             yield float(n), f"{n}: a sum in the second where the first takes a mean over the {what}"
             yield 1 / n, f"1/{n}: a mean in the second where the first takes a sum over the {what}"
     for n, what in around.sizes:
-        if n >= _SOME:
+        if n >= _MIN_SIZE_COMBINED:
             yield 2.0 * n, f"2 x {n}: a sum against a mean over the {what}, and the derivative of a square"
             yield 2 / n, f"2/{n}: a mean against a sum over the {what}, and the derivative of a square"
             yield n / 2, f"{n}/2: a sum against a mean over the {what}, and a one half or the derivative of a square"
             yield 1 / (2 * n), f"1/(2 x {n}): a mean against a sum over the {what}, and a one half"
     for n, what in around.sizes:
-        if _FEW <= n <= _MANY:
+        if _MIN_BESSEL <= n <= _MAX_BESSEL:
             for power, name in ((1.0, "variance"), (0.5, "standard deviation")):
                 bessel = (n / (n - 1)) ** power
                 yield bessel, f"the unbiased {name} in the second against the biased one in the first, over the {what} (N = {n})"

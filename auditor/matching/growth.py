@@ -1,4 +1,4 @@
-"""Relations that take several occurrences: a lag, a sum that is never reset, a ratio or difference that grows."""
+"""Relations over several occurrences: a lag, a sum that is never reset, a ratio or difference that grows."""
 
 from __future__ import annotations
 
@@ -7,122 +7,117 @@ from itertools import pairwise
 
 import numpy as np
 
-from auditor.matching.sight import Sight, joined, left_of, ratio_of
+from auditor.matching.observation import WINDOW, Observation, best_factor, phrase, residual
 from auditor.results import Relation
 
 
-def lagging(sight: Sight) -> Relation | None:
-    """The value of the occurrence before (1) or behind (-1), from the first difference to where it is no longer so."""
+def lagging(observation: Observation) -> Relation | None:
+    """The value of the previous (1) or the next (-1) occurrence, from the first difference on."""
     for lag, said in ((1, "the second is one occurrence late"), (-1, "the second is one occurrence early")):
         held = moved = 0
-        for i, x, y in sight.later(16):
+        for i, x, y in observation.later():
             if i < max(lag, 0):
                 continue  # what the second began with is not known of the first
-            before = sight.at(i - lag)
+            before = observation.at(i - lag)
             if before is None or before[0].shape != x.shape:
-                if lag < 0 and i == len(sight.pair) - 1:
+                if lag < 0 and i == len(observation.pair) - 1:
                     break
                 held = -1
                 break
-            if left_of(before[0], y) > sight.close(i):
+            if residual(before[0], y) > observation.close(i):
                 held = -1
                 break
             held += 1
-            moved += left_of(before[0], x) > 10 * sight.close(i)
+            moved += residual(before[0], x) > 0
         # of numbers that change but once, what comes behind the change must agree again
-        if held >= 2 and moved and _anything_but_a_repetition(sight):
+        if held >= 2 and moved and _anything_but_a_repetition(observation):
             return Relation(kind="lag", value=float(lag), meaning=said)
     return None
 
 
-def _anything_but_a_repetition(sight: Sight) -> bool:
-    """Whether the first program's values changed where the second's are late; not, whether either stands still."""
-    values = [(x, y) for _, x, y in sight.later(16)]
-    before = sight.at(sight.start - 1)
+def _anything_but_a_repetition(observation: Observation) -> bool:
+    """Whether the first program's values change where the second's lag."""
+    values = [(x, y) for _, x, y in observation.later()]
+    before = observation.at(observation.start - 1)
     ours = [x for x, _ in values] + ([before[0]] if before is not None else [])
     return len({one.tobytes() for one in ours}) >= 2
 
 
-def growing(sight: Sight) -> Relation | None:
+def growing(observation: Observation) -> Relation | None:
     """Running sums, ratios and differences that grow in step with the occurrences."""
-    return _accumulated(sight) or _graded(sight)
+    return _accumulated(observation) or _graded(observation)
 
 
-def _accumulated(sight: Sight) -> Relation | None:
+def _accumulated(observation: Observation) -> Relation | None:
     """The second as the first's values plus a part of its own one before: y[k] = c x[k] + mu y[k - 1]; 1 for a sum that is never reset.
 
     c is the factor of the first occurrence of all that is known, where nothing has been added up yet. What differs comes back into both
     programs meanwhile, so the residual need not be rounding's; but it must be far below what is left without the sum.
     """
-    start = sight.start
-    base = start if start == (1 if sight.of == "update" else 0) else start - 1
-    first = sight.at(base)
-    if first is None:
+    start = observation.start
+    base = start if start == (1 if observation.of == "update" else 0) else start - 1
+    first = observation.at(base)
+    if first is None or observation.pair.size(start) == 1:
         return None
-    factor = ratio_of(*first)
-    if not math.isfinite(factor) or left_of(factor * first[0], first[1]) > max(sight.close(base), 1e-3):
+    factor = best_factor(*first)
+    if not math.isfinite(factor) or residual(factor * first[0], first[1]) > observation.close(base):
         return None
     if base < start:
         factor = 1.0
     shares, lefts, sums, withouts = [], [], [], []
-    single = sight.pair.size(start) == 1
     last = first[1]
-    for i in range(base + 1, base + 6):
-        found = sight.at(i)
+    for i in range(base + 1, base + 1 + WINDOW):
+        found = observation.at(i)
         if found is None or found[0].size != first[0].size:
             break
         x, y = found
         plain = y - factor * x
-        share = ratio_of(last, plain)
-        without = left_of(factor * x, y)
-        if not math.isfinite(share) or without <= 4 * sight.close(i):
+        share = best_factor(last, plain)
+        without = residual(factor * x, y)
+        if not math.isfinite(share):
             break
         shares.append(share)
         withouts.append(without)
-        lefts.append(left_of(factor * x + share * last, y))
-        sums.append(left_of(factor * x + last, y))
+        lefts.append(residual(factor * x + share * last, y))
+        sums.append(residual(factor * x + last, y))
         last = y
-    if len(shares) < (3 if single else 2):
+    if len(shares) < 2:
         return None
-    if single:
-        share = float(np.median(shares))
-        if max(abs(one - share) for one in shares) > 1e-3:
-            return None
-    elif lefts[0] <= max(4 * sight.close(base + 1), 1e-6) and lefts[0] < 0.05 * withouts[0] and lefts[1] < 0.5 * withouts[1]:
+    if lefts[0] <= 4 * observation.close(base + 1) and lefts[0] < 0.05 * withouts[0] and lefts[1] < 0.5 * withouts[1]:
         share = shares[0]  # both were still at the same place when it was made
-    elif sums[0] <= 0.3 and all(one <= 0.5 * other for one, other in zip(sums[:3], withouts[:3], strict=True)):
+    elif all(one <= 0.5 * other for one, other in zip(sums[:3], withouts[:3], strict=True)):
         share = 1.0
     else:
         return None
-    if not 0.3 <= share <= 1.2:
+    if share < 0.3:
         return None
-    what = "update" if sight.of == "update" else "value"
-    behind = sight.pair.occurrence(base) + 2
+    what = "update" if observation.of == "update" else "value"
+    behind = observation.pair.occurrence(base) + 2
     if abs(share - 1) < 0.01:
         said = f"from occurrence {behind} on each {what} of the second has all earlier ones in it: something accumulates and is never reset"
-        return Relation(kind="growing", value=1.0, meaning=joined(said, _times(factor)))
+        return Relation(kind="growing", value=1.0, meaning=phrase(said, _times(factor)))
     said = f"each {what} of the second has {share:.2g} of the one before in it: a momentum or moving average that the first does not have"
-    return Relation(kind="growing", value=float(f"{share:.3g}"), meaning=joined(said, _times(factor)))
+    return Relation(kind="growing", value=float(f"{share:.3g}"), meaning=phrase(said, _times(factor)))
 
 
 def _times(factor: float) -> str:
     return "" if abs(factor - 1) < 1e-3 else f"and each is {factor:.4g} times as large"
 
 
-def _graded(sight: Sight) -> Relation | None:
+def _graded(observation: Observation) -> Relation | None:
     """A ratio that grows by the same factor or by the same amount, or a difference that does, from one occurrence to the next."""
-    found = list(sight.later(6))
-    if len(found) < 4 or sight.of == "update":
+    found = list(observation.later())
+    if len(found) < 4 or observation.of == "update":
         return None
     ratios: list[float] = []
     room: list[float] = []
     for i, x, y in found:
-        factor = ratio_of(x, y)
-        if not math.isfinite(factor) or factor == 0 or left_of(factor * x, y) > max(sight.close(i), 1e-12):
+        factor = best_factor(x, y)
+        if not math.isfinite(factor) or factor == 0 or residual(factor * x, y) > observation.close(i):
             ratios = []
             break
         ratios.append(factor)
-        room.append(max(8 * sight.close(i), 1e-10))
+        room.append(observation.close(i))
     if ratios:
         r = np.array(ratios)
         allowed = max(room)
@@ -136,11 +131,11 @@ def _graded(sight: Sight) -> Relation | None:
     differences = [y - x for _, x, y in found]
     base = differences[1] - differences[0]
     size = float(np.linalg.norm(base))
-    allowed = max(max(sight.close(i), 1e-12) * float(np.linalg.norm(y)) for i, _, y in found)
+    allowed = max(observation.close(i) * float(np.linalg.norm(y)) for i, _, y in found)
     if size <= 20 * allowed:
         return None
     if any(float(np.linalg.norm(two - one - base)) > 4 * allowed for one, two in pairwise(differences)):
         return None
-    many = sight.pair.size(sight.start)
+    many = observation.pair.size(observation.start)
     growth = float(f"{(float(base.real.ravel()[0]) if many == 1 else size):.6g}")
     return Relation(kind="growing", value=growth, meaning="the difference grows by the same amount at each occurrence")

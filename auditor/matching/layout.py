@@ -6,56 +6,56 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from auditor.matching.sight import Sight, borne_out, joined, left_of
+from auditor.matching.observation import Observation, is_supported, phrase, residual
 from auditor.matching.values import Array, relative_error
 from auditor.results import Relation
 
-#: Different parts that an order needs, if there are so many.
-_KINDS, _LEAST = 4, 3
-#: The same of parts that are scaled as well: with a scale to choose, few are soon each other's.
-_SCALED = 6
-#: Digits to which parts must be the same to be of one kind.
-_DIGITS = 3
+#: Distinct rows or columns that a permutation needs.
+_MIN_DISTINCT = 3
+#: The same where a scale is fitted too, because few scaled rows match by chance.
+_MIN_DISTINCT_SCALED = 6
+#: Digits in which two rows must differ to be distinct.
+_DISTINCT_DIGITS = 3
 
 
-def laid_out(sight: Sight, x: Array, y: Array) -> Relation | None:
+def laid_out(observation: Observation, x: Array, y: Array) -> Relation | None:
     """The same numbers in other places: transposed, rows or columns in another order; also times a factor."""
-    whole = sight.pair.values(sight.start) is not None
+    whole = observation.pair.values(observation.start) is not None
     if not whole:
-        return _turned_sketch(sight)
+        return _turned_sketch(observation)
     for scale in _scales(x, y):
         scaled = scale * x
         said = "" if scale == 1 else f"and each is {scale:.6g} times as large"
         number = None if scale == 1 else float(f"{scale:.6g}")
-        if x.ndim == 2 and x.shape[0] == x.shape[1] and borne_out(left_of(scaled.T, y), sight, sight.start, x, y):
-            return Relation(kind="transpose", value=number, meaning=joined("transposed", said))
+        if x.ndim == 2 and x.shape[0] == x.shape[1] and is_supported(residual(scaled.T, y), observation, observation.start, x, y):
+            return Relation(kind="transpose", value=number, meaning=phrase("transposed", said))
         for axis, what in ((0, "rows" if x.ndim > 1 else "elements"), (max(x.ndim - 1, 1), "columns")):
             if axis < x.ndim and _told_apart(x, axis, scale):
                 again = permuted(scaled, y, axis)
-                if again is not None and borne_out(left_of(again, y), sight, sight.start, x, y):
-                    return Relation(kind="permutation", value=number, meaning=joined(f"the same {what} in another order", said))
+                if again is not None and is_supported(residual(again, y), observation, observation.start, x, y):
+                    return Relation(kind="permutation", value=number, meaning=phrase(f"the same {what} in another order", said))
     return None
 
 
 def _told_apart(x: Array, axis: int, scale: float) -> bool:
-    """Whether most parts of x along an axis differ, in more than signs: of few kinds some order is always the other's, as of classes.
+    """Whether x has enough rows along an axis that differ in more than signs; few distinct rows, as of classes, match in some order.
 
     So of signs: the first update of Adam is the learning rate or its negative in each element.
     """
     parts = np.abs(np.moveaxis(x, axis, 0).reshape(x.shape[axis], -1))
     some = parts[parts.any(axis=1)]
-    kinds = len(np.unique(np.round(some / (parts.max() or 1.0), _DIGITS), axis=0))
-    least = max(min(len(parts), _KINDS), _LEAST) if scale == 1 else _SCALED
-    return kinds >= least and 2 * kinds >= len(parts)
+    kinds = len(np.unique(np.round(some / (parts.max() or 1.0), _DISTINCT_DIGITS), axis=0))
+    least = _MIN_DISTINCT if scale == 1 else _MIN_DISTINCT_SCALED
+    return kinds >= least
 
 
-def _turned_sketch(sight: Sight) -> Relation | None:
-    a, b = int(sight.pair.ka[sight.start]), int(sight.pair.kb[sight.start])
-    shape = sight.pair.a.shape[a]
-    if sight.of == "update" or len(shape) != 2 or shape != sight.pair.b.shape[b]:
+def _turned_sketch(observation: Observation) -> Relation | None:
+    a, b = int(observation.pair.ka[observation.start]), int(observation.pair.kb[observation.start])
+    shape = observation.pair.a.shape[a]
+    if observation.of == "update" or len(shape) != 2 or shape != observation.pair.b.shape[b]:
         return None
-    ours, theirs = sight.pair.a.turned[a], sight.pair.b.sums[b]
-    if np.isfinite(ours).all() and relative_error(ours, theirs) <= max(sight.close(sight.start), 1e-6):
+    ours, theirs = observation.pair.a.turned[a], observation.pair.b.sums[b]
+    if np.isfinite(ours).all() and relative_error(ours, theirs) <= observation.close(observation.start):
         return Relation(kind="transpose", value=None, meaning="transposed")
     return None
 
@@ -64,7 +64,7 @@ def _scales(x: Array, y: Array) -> Iterator[float]:
     """1, and the ratio of the two arrays' norms."""
     yield 1.0
     sizes = float(np.linalg.norm(x)), float(np.linalg.norm(y))
-    if 0 not in sizes and abs(sizes[1] / sizes[0] - 1) > 1e-6:
+    if 0 not in sizes and sizes[0] != sizes[1]:
         yield sizes[1] / sizes[0]
 
 

@@ -1,4 +1,4 @@
-"""Lists of numbers as the arrays that they stand for: `weights[0]`, `weights[1]` in Python are `w` in NumPy. Never guesses an order."""
+"""Lists of numbers as arrays: `weights[0]`, `weights[1]` in Python are `w` in NumPy. Never guesses an order."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def stem(one: Values) -> str:
 
 
 def with_lists_joined(series: Sequence[Values], others: Sequence[Values], mapped: Collection[str]) -> list[Values]:
-    """The series with those of the entries of a list made one, in order of execution.
+    """The series, with the entries of each list joined to one series, in order of execution.
 
     Only where all entries are assigned in turn, as often, and neither the other program nor a mapping has an entry of that name, which
     would then be its counterpart.

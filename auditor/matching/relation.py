@@ -1,8 +1,8 @@
 """How the values of one name differ from those of its counterpart: the simplest relation that leaves nothing but rounding.
 
-A relation is claimed only where its residual is at the level of rounding (`Sight.close`), or, for arrays of some size, so far below the
-difference that chance is out of the question (`borne_out`): a single number is a multiple of every other, so its factor must either come
-again at other occurrences or be one that means something.
+A relation is claimed only where its residual is at the level of rounding (`Observation.close`), or, for arrays of some size, so far below
+the difference that chance is out of the question (`is_supported`). A single number is a multiple of every other number, so its factor must
+either come again at other occurrences or be one that means something.
 """
 
 from __future__ import annotations
@@ -12,32 +12,31 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from auditor.matching.factor import Around, meaning_of
+from auditor.matching.factor import Context, meaning_of
 from auditor.matching.growth import growing, lagging
 from auditor.matching.layout import laid_out
-from auditor.matching.sight import Sight, borne_out, joined, left_of, ratio_of
+from auditor.matching.observation import MIN_ELEMENTS, Observation, best_factor, is_supported, phrase, residual
 from auditor.matching.values import Array
 from auditor.results import Relation
 from auditor.tolerance import FORMATS, unit_roundoff
 
-#: What the next factors are said behind.
+#: Introduces the factors of the next occurrences.
 THEN = "then "
-#: Dtypes to which a value may have been rounded on its way.
+#: Dtypes to which a value may have been rounded.
 _NARROW = ("float32", "float16", "bfloat16")
-#: A factor that leaves less than this part is worth saying.
-_NEARLY = 0.05
-#: A factor of fewer elements must come again or mean something.
-_SOME = 8
 
 
-def relation_of(sight: Sight) -> Relation:
-    """The relation of a pair at its first difference, as far as the occurrences behind it bear it out."""
-    first = sight.at(sight.start)
-    still = _standing_still(sight)
+def relation_of(observation: Observation) -> Relation:
+    """The relation of a pair at its first difference, if the next occurrences support it."""
+    first = observation.at(observation.start)
+    still = _standing_still(observation)
     if still:
         return Relation(kind="other", value=None, meaning=still)
     if first is None:
-        shapes = sight.pair.a.shape[sight.pair.ka[sight.start]], sight.pair.b.shape[sight.pair.kb[sight.start]]
+        shapes = (
+            observation.pair.a.shape[observation.pair.ka[observation.start]],
+            observation.pair.b.shape[observation.pair.kb[observation.start]],
+        )
         return Relation(kind="other", value=None, meaning=f"shapes {shapes[0]} and {shapes[1]}" if shapes[0] != shapes[1] else "")
     x, y = first
     if x.size != y.size:
@@ -45,18 +44,9 @@ def relation_of(sight: Sight) -> Relation:
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         return Relation(kind="other", value=None, meaning=_not_finite(x, y))
     with np.errstate(all="ignore"):
-        single = sight.pair.size(sight.start) == 1
-        found = lagging(sight) or (growing(sight) if not single else None) or _plain(sight, x, y) or growing(sight)
-        return found or laid_out(sight, x, y) or _narrowed(sight, x, y) or _other(sight, x, y)
-
-
-def comes_again(sight: Sight, factor: float) -> bool:
-    """Whether single numbers are off by the same factor at three occurrences in a row, the first difference among them."""
-    found = [(sight.close(i), ratio_of(x, y)) for i, x, y in sight.later(3)]
-    room = [max(4 * close, 1e-9) for close, _ in found]
-    return len(found) == 3 and all(
-        abs(one / factor - 1) <= least < abs(factor - 1) / 5 for (_, one), least in zip(found, room, strict=True)
-    )
+        single = observation.pair.size(observation.start) == 1
+        found = lagging(observation) or (growing(observation) if not single else None) or _plain(observation, x, y) or growing(observation)
+        return found or laid_out(observation, x, y) or _narrowed(observation, x, y) or _other(observation, x, y)
 
 
 def _not_finite(x: Array, y: Array) -> str:
@@ -64,49 +54,57 @@ def _not_finite(x: Array, y: Array) -> str:
     return f"{counts[0]} elements of the first and {counts[1]} of the second are not finite"
 
 
-def _standing_still(sight: Sight) -> str:
-    """Which of the two is zero at the first difference and behind it, where the other is not: it is not changed, or has no gradient."""
-    later = [(x, y) for _, x, y in sight.later()]
-    if not later or (sight.of == "value" and later[0][0].size == 1):
+def _standing_still(observation: Observation) -> str:
+    """Which of the two is zero from the first difference on while the other is not: it is not updated, or has no gradient."""
+    later = [(x, y) for _, x, y in observation.later()]
+    if not later or (observation.of == "value" and later[0][0].size == 1):
         return ""
     for k, which in ((1, "second"), (0, "first")):
         if not any(np.any(both[k]) for both in later) and all(np.any(both[1 - k]) for both in later):
-            return f"the {which} does not change" if sight.of == "update" else f"the {which} is zero"
+            return f"the {which} does not change" if observation.of == "update" else f"the {which} is zero"
     return ""
 
 
-def _plain(sight: Sight, x: Array, y: Array) -> Relation | None:
+def _plain(observation: Observation, x: Array, y: Array) -> Relation | None:
     """A sign, a constant factor, a constant offset."""
-    factor = ratio_of(x, y)
+    factor = best_factor(x, y)
     if not math.isfinite(factor) or factor == 0:
-        return _offset(sight, x, y)
-    later = [(i, ratio_of(one, other), other.size) for i, one, other in sight.later()]
-    if sight.pair.size(sight.start) == 1:
-        return _single(sight, factor, later) or _offset(sight, x, y)
-    left = left_of(factor * x, y)
-    if not borne_out(left, sight, sight.start, x, y):
-        return _offset(sight, x, y)
-    if x.size < _SOME and not _steady(factor, later[1:]) and not meaning_of(factor, sight.around, _precision(left, x, sight)):
+        return _offset(observation, x, y)
+    later = [(i, best_factor(one, other), other.size) for i, one, other in observation.later()]
+    if observation.pair.size(observation.start) == 1:
+        return _single(observation, factor, later) or _offset(observation, x, y)
+    left = residual(factor * x, y)
+    if not is_supported(left, observation, observation.start, x, y):
+        return _offset(observation, x, y)
+    if (
+        x.size < MIN_ELEMENTS
+        and not _steady(factor, later[1:])
+        and not meaning_of(factor, observation.around, _precision(left, x, observation))
+    ):
         return None  # two elements whose sum is given are always multiples of two others
-    if _constant(x) and _constant(y) and x.size > 1 and sight.pair.values(sight.start) is not None:
+    if _constant(x) and _constant(y) and x.size > 1 and observation.pair.values(observation.start) is not None:
         # a constant array is as good as a number: a factor and an offset cannot be told apart
         said = "all elements are alike: as good as an offset"
-        return Relation(kind="factor", value=factor, meaning=joined(meaning_of(factor, sight.around, _precision(left, x, sight)), said))
-    if abs(factor + 1) <= max(_precision(left, x, sight), 1e-9):
+        return Relation(
+            kind="factor", value=factor, meaning=phrase(meaning_of(factor, observation.around, _precision(left, x, observation)), said)
+        )
+    if abs(factor + 1) <= _precision(left, x, observation):
         return Relation(kind="sign", value=-1.0, meaning="the same with the other sign")
-    meaning = meaning_of(factor, sight.around, _precision(left, x, sight))
-    return Relation(kind="factor", value=_rounded(factor, _precision(left, x, sight)), meaning=joined(meaning, _later(factor, later[1:])))
+    meaning = meaning_of(factor, observation.around, _precision(left, x, observation))
+    return Relation(
+        kind="factor", value=_rounded(factor, _precision(left, x, observation)), meaning=phrase(meaning, _later(factor, later[1:]))
+    )
 
 
 def _rounded(factor: float, precision: float) -> float:
-    """The factor without the digits that are rounding's, so that 256.0000019 is said as 256."""
+    """The factor without its rounding errors: 256 for 256.0000019."""
     digits = max(3, min(15, math.floor(-math.log10(max(precision, 1e-16)))))
     return float(f"{factor:.{digits}g}")
 
 
-def _precision(left: float, x: Array, sight: Sight) -> float:
-    """How well the factor is known: its residuals' mean over the elements, and not better than what rounding leaves."""
-    return max(left, sight.close(sight.start) / 4, 1e-15)
+def _precision(left: float, x: Array, observation: Observation) -> float:
+    """The relative error of a factor: its residual, and at least that of rounding."""
+    return max(left, observation.close(observation.start) / 4)
 
 
 def _constant(x: Array) -> bool:
@@ -114,70 +112,68 @@ def _constant(x: Array) -> bool:
 
 
 def _later(factor: float, later: Sequence[tuple[int, float, int]]) -> str:
-    """What became of the factor at the next occurrences."""
+    """The factors at the next occurrences."""
     if not later:
         return ""
     off = [abs(one / factor - 1) for _, one, _ in later]
     if all(one < 1e-3 for one in off):
         return ""
-    if abs(later[0][1] - 1) < 1e-3 * abs(factor - 1):
-        return "at this occurrence alone: as of something that changes one step late"
     return f"{THEN}{', '.join(f'{one:.4g}' for _, one, _ in later[:3])}, as what differs comes back into both"
 
 
 def _steady(factor: float, later: Sequence[tuple[int, float, int]]) -> bool:
-    """Whether a factor is the same at the next occurrences, as far as there are any."""
+    """Whether all next occurrences have the same factor."""
     return all(abs(one / factor - 1) < 1e-3 for _, one, _ in later)
 
 
-def _single(sight: Sight, factor: float, later: Sequence[tuple[int, float, int]]) -> Relation | None:
-    """A factor of single numbers: one that comes again, or that means something."""
-    numbers = [x.ravel()[0] for _, x, _ in sight.later()]
-    close = max(4 * sight.close(sight.start), 1e-12)
-    again = [one for i, one, _ in later[1:] if abs(one / factor - 1) <= max(close, 4 * sight.close(i)) < abs(factor - 1) / 5]
+def _single(observation: Observation, factor: float, later: Sequence[tuple[int, float, int]]) -> Relation | None:
+    """A factor of single numbers that recurs or has a known meaning."""
+    numbers = [x.ravel()[0] for _, x, _ in observation.later()]
+    close = 4 * observation.close(observation.start)
+    again = [one for i, one, _ in later[1:] if abs(one / factor - 1) <= max(close, 4 * observation.close(i))]
     varied = len({complex(number) for number in numbers}) > 1
-    if abs(factor - 1) <= 10 * close:
+    if abs(factor - 1) <= close:
         return None
-    meaning = meaning_of(factor, sight.around, sight.close(sight.start) / 4)
+    meaning = meaning_of(factor, observation.around, observation.close(observation.start) / 4)
     if varied and len(later) >= 3 and len(again) == len(later) - 1:
         if abs(factor + 1) <= close:
             return Relation(kind="sign", value=-1.0, meaning="the same with the other sign")
         return Relation(kind="factor", value=_rounded(factor, close), meaning=meaning)
-    if varied and len(later) >= 3 and (_constant_difference(sight) is not None or growing(sight) is not None):
+    if varied and (_constant_difference(observation) is not None or growing(observation) is not None):
         return None
     if abs(factor + 1) <= close:
         return Relation(kind="sign", value=-1.0, meaning="the same with the other sign")
     if meaning:
-        return Relation(kind="factor", value=_rounded(factor, close), meaning=joined(meaning, _later(factor, later[1:])))
+        return Relation(kind="factor", value=_rounded(factor, close), meaning=phrase(meaning, _later(factor, later[1:])))
     return None
 
 
-def _constant_difference(sight: Sight) -> float | None:
-    """The difference of single numbers, where it is the same at three occurrences or more of numbers that vary."""
-    found = [(i, x.real.ravel()[0], y.real.ravel()[0]) for i, x, y in sight.later()]
+def _constant_difference(observation: Observation) -> float | None:
+    """The difference of single numbers that vary, if it is the same at three occurrences or more."""
+    found = [(i, x.real.ravel()[0], y.real.ravel()[0]) for i, x, y in observation.later()]
     if len(found) < 3 or len({x for _, x, _ in found}) < 2:
         return None
     offsets = [y - x for _, x, y in found]
-    room = [max(sight.close(i), 1e-12) * max(abs(x), abs(y)) for i, x, y in found]
-    alike = all(abs(one - offsets[0]) <= 2 * allowed and abs(one) > 10 * allowed for one, allowed in zip(offsets, room, strict=True))
-    return float(offsets[0]) if alike else None
+    room = [observation.close(i) * max(abs(x), abs(y)) for i, x, y in found]
+    same = all(abs(one - offsets[0]) <= 2 * allowed for one, allowed in zip(offsets, room, strict=True))
+    return float(offsets[0]) if same else None
 
 
-def _offset(sight: Sight, x: Array, y: Array) -> Relation | None:
-    if sight.pair.size(sight.start) == 1:
-        offset = _constant_difference(sight)
-    elif (sight.of == "value" and sight.pair.values(sight.start) is None) or _constant(x):
+def _offset(observation: Observation, x: Array, y: Array) -> Relation | None:
+    if observation.pair.size(observation.start) == 1:
+        offset = _constant_difference(observation)
+    elif (observation.of == "value" and observation.pair.values(observation.start) is None) or _constant(x):
         return None  # of sketches the elements are not known
     else:
         offset = float(np.mean(y - x).real)
-        if not borne_out(left_of(x + offset, y), sight, sight.start, x, y):
+        if not is_supported(residual(x + offset, y), observation, observation.start, x, y):
             return None
     return None if offset is None else Relation(kind="offset", value=float(f"{offset:.6g}"), meaning="the same is added to all")
 
 
-def _narrowed(sight: Sight, x: Array, y: Array) -> Relation | None:
+def _narrowed(observation: Observation, x: Array, y: Array) -> Relation | None:
     """The first or second rounded to a narrower dtype."""
-    if sight.of == "update" or sight.pair.values(sight.start) is None or np.iscomplexobj(x):
+    if observation.of == "update" or observation.pair.values(observation.start) is None or np.iscomplexobj(x):
         return None
     for dtype in _NARROW:
         u = unit_roundoff(dtype)
@@ -198,57 +194,57 @@ def _to(x: Array, dtype: str) -> Array:
     return rounded
 
 
-def _other(sight: Sight, x: Array, y: Array) -> Relation:
-    if sight.pair.size(sight.start) == 1:
+def _other(observation: Observation, x: Array, y: Array) -> Relation:
+    if observation.pair.size(observation.start) == 1:
         one, other = (number.ravel()[0] for number in (x, y))
         return Relation(kind="other", value=None, meaning=f"{one:.6g} against {other:.6g}")
-    if sight.of == "value" and sight.pair.values(sight.start) is None:
+    if observation.of == "value" and observation.pair.values(observation.start) is None:
         return Relation(kind="other", value=None)
     flat, other = x.ravel(), y.ravel()
     for ours, theirs, which in ((flat, other, "second"), (other, flat, "first")):
         gone = (theirs == 0) & (ours != 0)
         kept = theirs != 0
-        if 0.02 * ours.size < np.count_nonzero(gone) and np.count_nonzero(kept) >= 4:
-            scale = ratio_of(ours[kept], theirs[kept])
+        if np.any(gone) and np.any(kept):
+            scale = best_factor(ours[kept], theirs[kept])
             part = int(np.count_nonzero(gone)) / max(1, int(np.count_nonzero(ours)))
-            left = left_of(scale * ours[kept], theirs[kept])
-            if scale > 1 + _NEARLY / 5 and left <= max(sight.close(sight.start), 1e-4):
+            left = residual(scale * ours[kept], theirs[kept])
+            if scale > 1 and left <= observation.close(observation.start):
                 said = f"{100 * part:.0f} % of the elements of the {which} are zero and the others {scale:.4g} times as large: dropout"
                 return Relation(kind="other", value=None, meaning=said)
     return Relation(
         kind="other",
         value=None,
-        meaning=_by_size(sight, flat, other) or _alike_in_part(sight, flat, other) or _about(sight.around, flat, other),
+        meaning=_by_size(observation, flat, other) or _alike_in_part(observation, flat, other) or _about(observation.around, flat, other),
     )
 
 
-def _by_size(sight: Sight, x: Array, y: Array) -> str:
+def _by_size(observation: Observation, x: Array, y: Array) -> str:
     """Whether small elements are changed and large ones are not, as by an epsilon in a denominator."""
     both = (x != 0) & (y != 0)
-    if sight.of != "update" or np.count_nonzero(both) < 16:
+    if observation.of != "update" or np.count_nonzero(both) < 2:
         return ""
     ratio = y[both] / x[both]
-    size = np.abs(x[both]) + np.abs(y[both])
-    if not (ratio > 0).all() or not ((ratio < 1.001).all() or (ratio > 0.999).all()):
+    if not (ratio > 0).all():
         return ""
-    ranks = np.array([np.argsort(np.argsort(one)) for one in (size, np.abs(np.log(ratio)))], np.float64)
-    largest, smallest = (np.abs(np.log(ratio))[one].mean() for one in (ranks[0] >= 0.9 * len(ratio), ranks[0] < 0.1 * len(ratio)))
-    if float(np.asarray(np.corrcoef(ranks))[0, 1]) < -0.9 and largest < smallest / 2:
+    order = np.argsort(np.abs(x[both]) + np.abs(y[both]))
+    off = np.abs(np.log(ratio))[order]
+    tenth = -(-len(off) // 10)
+    if off[-tenth:].mean() < off[:tenth].mean() / 2 and float(np.corrcoef(np.arange(len(off)), np.argsort(np.argsort(off)))[0, 1]) < 0:
         return "the direction of each element is the same, and the small ones differ most: as by another epsilon in a denominator"
     return ""
 
 
-def _alike_in_part(sight: Sight, x: Array, y: Array) -> str:
+def _alike_in_part(observation: Observation, x: Array, y: Array) -> str:
     """How many elements agree, if some do and some do not."""
-    same = np.abs(x - y) <= max(sight.close(sight.start), 1e-12) * np.abs(x).max()
+    same = np.abs(x - y) <= observation.close(observation.start) * np.abs(x).max()
     off = x.size - int(np.count_nonzero(same))
     return f"{off} of {x.size} elements differ" if 0 < 2 * off < x.size else ""
 
 
-def _about(around: Around, x: Array, y: Array) -> str:
+def _about(around: Context, x: Array, y: Array) -> str:
     """A factor that explains most of a difference, and not all of it."""
-    factor = ratio_of(x, y)
-    left = left_of(factor * x, y) if math.isfinite(factor) and factor else 1.0
-    if abs(factor - 1) < 0.1 or left >= min(_NEARLY, 0.1 * left_of(x, y)):
+    factor = best_factor(x, y)
+    left = residual(factor * x, y) if math.isfinite(factor) and factor else 1.0
+    if abs(factor - 1) < 0.1 or left >= 0.1 * residual(x, y):
         return ""
-    return joined(f"about {factor:.3g} times as large", meaning_of(factor, around, left / 4) if left <= _NEARLY / 50 else "")
+    return phrase(f"about {factor:.3g} times as large", meaning_of(factor, around, left / 4) if left <= 1e-3 else "")

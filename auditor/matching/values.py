@@ -191,6 +191,10 @@ class Aligned:
         """Whether neither value is of a dtype that rounds."""
         return self.roundoff(i) == 0
 
+    def position(self, i: int) -> int:
+        """The position of the i-th aligned occurrence among all named values of the first program."""
+        return int(self.a.order[self.ka[i]])
+
     def occurrence(self, i: int) -> int:
         """The occurrence of `a` within its step, from 0."""
         k = int(self.ka[i])

@@ -13,7 +13,7 @@ from typing import Any
 import auditor
 from auditor.launch import outcome, why_nothing
 from auditor.mapping import mapping_of
-from auditor.matching import Matched, matched
+from auditor.matching import MatchResult, matched
 from auditor.pipeline.folders import folder_for
 from auditor.pipeline.provenance import provenance_of, revision_of
 from auditor.pipeline.reruns import Reruns, Silent
@@ -23,7 +23,7 @@ from auditor.results import Audit, Reason, RunOutcome, Verdict
 from auditor.trace.names import Series, named_values
 from auditor.trace.reader import Trace
 
-_VERDICTS: dict[str, Verdict] = {"agree": "no-divergence-seen", "differ": "diverged", "could-not-tell": "inconclusive"}
+_VERDICTS: dict[str, Verdict] = {"agree": "no-divergence-seen", "differ": "diverged", "inconclusive": "inconclusive"}
 #: Lines before and behind that of a name that differs.
 _AROUND = 3
 
@@ -55,7 +55,9 @@ def match_programs(a: Plan, b: Plan, runs: Reruns, mapping: Mapping[str, str], s
     for run in (first, second):
         nothing = why_nothing(run)
         if nothing is not None:
-            return _audit(a, b, runs, Matched(), [], Reason.of("nothing-of-run", run=run.id, slug=nothing.slug, message=nothing.message))
+            return _audit(
+                a, b, runs, MatchResult(), [], Reason.of("nothing-of-run", run=run.id, slug=nothing.slug, message=nothing.message)
+            )
     ours, theirs = named_values(first), named_values(second)
     found = matched(ours, theirs, mapping)
     notes: list[Reason] = []
@@ -74,7 +76,7 @@ def match_programs(a: Plan, b: Plan, runs: Reruns, mapping: Mapping[str, str], s
     ended = next((run for run in (first, second) if run.meta.get("exit")), None)
     unsure: Reason | None = None
     if found.answer == "agree" and ended is not None and first.meta.get("exit") != second.meta.get("exit"):
-        found = replace(found, answer="could-not-tell")
+        found = replace(found, answer="inconclusive")
         error, status = ended.meta.get("error"), ended.meta.get("exit")
         unsure = Reason.of("one-program-ended", run=ended.id, error=error, status=status, names=len(found.pairs))
     result = _audit(a, b, runs, found, notes, unsure)
@@ -138,7 +140,7 @@ def _as_random_as_now(put_back: bool) -> Iterator[None]:
                 torch.set_rng_state(states[2])
 
 
-def _audit(a: Plan, b: Plan, runs: Reruns, found: Matched, notes: Sequence[Reason], reason: Reason | None) -> Audit:
+def _audit(a: Plan, b: Plan, runs: Reruns, found: MatchResult, notes: Sequence[Reason], reason: Reason | None) -> Audit:
     verdict = _VERDICTS[found.answer]
     return Audit(
         verdict=verdict, script=[*a.script, *b.script], runs=[outcome(run) for run in runs.made], names=found.pairs,
@@ -147,13 +149,13 @@ def _audit(a: Plan, b: Plan, runs: Reruns, found: Matched, notes: Sequence[Reaso
     )  # fmt: skip
 
 
-def _undecided(found: Matched) -> Reason | None:
+def _undecided(found: MatchResult) -> Reason | None:
     """Why matching did not come to an answer, in its own words."""
-    return Reason.of("undecided", sentence=found.sentence) if found.answer == "could-not-tell" else None
+    return Reason.of("undecided", sentence=found.sentence) if found.answer == "inconclusive" else None
 
 
 def _starting_points(
-    found: Matched, ours: Sequence[Series], theirs: Sequence[Series], mapping: Mapping[str, str]
+    found: MatchResult, ours: Sequence[Series], theirs: Sequence[Series], mapping: Mapping[str, str]
 ) -> list[tuple[str, str]]:  # fmt: skip
     """What the programs begin with: what the user says, and weights, which are parameters or have gradients in one of them."""
     weights = {one.name for one in (*ours, *theirs) if one.kind == "parameter"}

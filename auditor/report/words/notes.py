@@ -53,7 +53,7 @@ def _program_ended(run: str, error: str | None, status: int | None) -> str:
 
 
 def _one_program_ended(run: str, error: str | None, status: int | None, names: int) -> str:
-    return f"Could not tell: {run} ended with {_status(error, status)}, and the other did not; {names} names agree up to there."
+    return f"Program {run} ended with {_status(error, status)}, and the other did not; {names} names agree up to there."
 
 
 def _first_values_given(a: list[str], b: list[str]) -> str:

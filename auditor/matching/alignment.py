@@ -1,13 +1,13 @@
-"""Which name of one program belongs to which of the other, and which of their occurrences. Never guesses: what is ambiguous stays alone."""
+"""Aligns the names of two programs and their occurrences. Never guesses: an ambiguous name stays unaligned."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from auditor.matching.alike import (
+from auditor.matching.correspondence import borrow, occurrences, overwritten_left_out
+from auditor.matching.equivalence import (
     BEGINS,
     Sizes,
     Way,
@@ -22,16 +22,21 @@ from auditor.matching.alike import (
     telling,
 )
 from auditor.matching.lists import stem
-from auditor.matching.occurrences import borrow, occurrences, overwritten_left_out
+from auditor.matching.names import (
+    ending_of,
+    meant_by,
+    one_ends_the_other,
+    owner_of,
+    parameter_of_gradient,
+    path_of,
+    says_nothing,
+    within_module,
+)
 from auditor.matching.values import Aligned, Values, floating, short_name
 
-#: Names of which every program has some: the same one elsewhere means nothing unless the values do.
-_COMMON = frozenset(("tmp", "temp", "val", "value", "res", "result", "out", "ret", "arr", "data", "item", "total", "count", "num", "idx"))
-#: How a gradient is called by hand: `db1`, `d_b1`, `grad_b1`, `g_b1`, `gb1`, `b1_grad`, `b1_g`.
-_GRADIENT = re.compile(r"(?:d|d_|grad_|g_|g|grad)(?P<behind>\w+)|(?P<before>\w+?)_?(?:grad|gradient|_g|_d)")
 _NONE = "no counterpart"
-#: A name that is assigned so often lives on.
-_MANY = 4
+#: A name with at least this many assignments is updated throughout the program.
+_MIN_ASSIGNMENTS = 4
 
 _Fits = Callable[[Values, Values], bool]
 
@@ -43,11 +48,11 @@ class Alignment:
     pairs: list[Aligned] = field(default_factory=list)
     alone: list[str] = field(default_factory=list)
     doubtful: list[tuple[str, str]] = field(default_factory=list)
-    """Names that may belong together, that both programs compute behind all that was aligned, and whose values have nothing in common."""
+    """Possible counterparts that both programs compute after everything aligned, and whose values have nothing in common."""
 
 
 def alignment(a: Sequence[Values], b: Sequence[Values], mapping: Mapping[str, str]) -> Alignment:
-    """The names of two programs, brought together: what the mapping says, then by name, then by value."""
+    """The aligned names of two programs: by the mapping first, then by name, then by value."""
     made = _Pairing([one for one in a if len(one.order)], [one for one in b if len(one.order)])
     for ours, theirs in mapping.items():
         made.take_mapped(ours, theirs)
@@ -69,7 +74,7 @@ def alignment(a: Sequence[Values], b: Sequence[Values], mapping: Mapping[str, st
 
 
 class _Pairing:
-    """What has been brought together so far, and what is left of both."""
+    """The pairs so far, and the names that are left in each program."""
 
     def __init__(self, a: Sequence[Values], b: Sequence[Values]) -> None:
         self.a, self.b = list(a), list(b)
@@ -86,8 +91,8 @@ class _Pairing:
         self.b = [one for one in self.b if one is not y]
 
     def take_mapped(self, ours: str, theirs: str) -> None:
-        """Brings two names together that the user named, or says why that cannot be."""
-        found = [_named(ours, self.a), _named(theirs, self.b)]
+        """Pair two names that the user maps, or report why that is impossible."""
+        found = [meant_by(ours, self.a), meant_by(theirs, self.b)]
         for name, which, many in zip((ours, theirs), ("first", "second"), found, strict=True):
             if len(many) != 1:
                 said = "has no value of that name" if not many else f"has {len(many)} of that name, in {_listed(x.scope for x in many)}"
@@ -97,7 +102,7 @@ class _Pairing:
         self._take(x, y, "map", is_turned(x, y))
 
     def take_names(self, fits: _Fits, *, sure: bool = False) -> None:
-        """Brings together what has the same name, or one that means the same; if sure, names of other functions only with their values.
+        """Pair names that are the same or mean the same; if `sure`, names of different functions only if their values agree.
 
         A name such as `x` means the batch in one function and what a layer has made of it in another, where its values can be much alike,
         and `loss` that of an evaluation: what holds the same numbers under another name goes before.
@@ -105,14 +110,14 @@ class _Pairing:
         can_be = _hold_the_same if sure else _could_mean_the_same
         self._take_unique(lambda one: (one.name, one.scope, one.kind), fits)
         self._take_unique(lambda one: (one.name, one.scope), fits)
-        self._take_unique(_path, fits, can_be)
+        self._take_unique(path_of, fits, can_be)
         self._take_gradients(fits)
         self._take_endings(fits, can_be)
-        self._take_unique(_within_module, fits, can_be)
-        self._take_unique(lambda one: (_ending(one), one.kind), fits, can_be)
+        self._take_unique(within_module, fits, can_be)
+        self._take_unique(lambda one: (ending_of(one), one.kind), fits, can_be)
 
     def _take_unique(self, key: Callable[[Values], object], fits: _Fits, can_be: _Fits | None = None) -> None:
-        """Brings together what has the same key, where one of each program has it, if the two can be the same."""
+        """Pair the names that alone in their program have a key, if they can be the same."""
         ours, theirs = _grouped(self.a, key), _grouped(self.b, key)
         for found, xs in ours.items():
             ys = theirs.get(found, [])
@@ -123,42 +128,36 @@ class _Pairing:
 
     @staticmethod
     def _alike_in_number(xs: list[Values], ys: list[Values]) -> tuple[list[Values], list[Values]]:
-        """Of several with one name the two that were assigned as often and begin with related values, if no others do so."""
+        """Of several names with one key, the only two with the same number of assignments and related first values."""
         if len(xs) * len(ys) <= 1:
             return xs, ys
         both = [(x, y) for x in xs for y in ys if len(x.order) == len(y.order) and fit(x, y) and related(x, y)]
         return ([both[0][0]], [both[0][1]]) if len(both) == 1 else (xs, ys)
 
     def _take_gradients(self, fits: _Fits) -> None:
-        """Brings `b1.grad` together with `db1`, `grad_b1`, `b1_grad`: only of a name that both programs know."""
+        """Pair `b1.grad` with `db1`, `grad_b1` or `b1_grad`, if `b1` itself is paired."""
         known = {short_name(x) for x, _, _, _ in self.taken}
 
-        def key(one: Values) -> str:
-            if one.name.endswith(".grad"):
-                return one.name.removesuffix(".grad").rpartition(".")[2]
-            found = _GRADIENT.fullmatch(short_name(one))
-            return (found["behind"] or found["before"]).lstrip("_") if found else ""
-
-        ours = {base: many for base, many in _grouped(self.a, key).items() if base in known}
-        theirs = _grouped(self.b, key)
+        ours = {base: many for base, many in _grouped(self.a, parameter_of_gradient).items() if base in known}
+        theirs = _grouped(self.b, parameter_of_gradient)
         for base, xs in ours.items():
             ys = theirs.get(base, [])
             if len(xs) == len(ys) == 1 and fits(xs[0], ys[0]):
                 self._take(xs[0], ys[0], "name", is_turned(xs[0], ys[0]))
 
     def take_siblings(self) -> None:
-        """Brings together what belongs to the same owners as what is the same: `G.0.bias` and `net.first.bias`, as their weights are."""
+        """Pair parameters of paired owners: `G.0.bias` and `net.first.bias`, if their weights are paired."""
         owners: dict[str, set[str]] = {}
         for x, y, _, _ in self.taken:
-            (ours, which), (theirs, other) = _owned(x), _owned(y)
+            (ours, which), (theirs, other) = owner_of(x), owner_of(y)
             if ours and theirs and which == other:
                 owners.setdefault(ours, set()).add(theirs)
         held = Counter(other for others in owners.values() for other in others)
         for x in list(self.a):
-            owner, which = _owned(x)
+            owner, which = owner_of(x)
             others = owners.get(owner, set())
-            ys = [y for y in self.b if _owned(y)[0] in others and _owned(y)[1] == which and fit(x, y)]
-            if len(others) == len(ys) == 1 and held[_owned(ys[0])[0]] == 1 and not _once_and_often(x, ys[0]):
+            ys = [y for y in self.b if owner_of(y)[0] in others and owner_of(y)[1] == which and fit(x, y)]
+            if len(others) == len(ys) == 1 and held[owner_of(ys[0])[0]] == 1 and not _once_and_often(x, ys[0]):
                 self._take(x, ys[0], "name", is_turned(x, ys[0]))
         gradients = {(one.name, one.scope): one for one in self.b if one.kind == "gradient"}
         for x, y, _, _ in list(self.taken):
@@ -168,14 +167,14 @@ class _Pairing:
                     self._take(one, gradient, "name", is_turned(one, gradient))
 
     def _take_endings(self, fits: _Fits, can_be: _Fits) -> None:
-        """Brings together paths of which one ends with the other: `fc.weight` and `self.model.fc.weight`."""
+        """Pair paths of which one ends with the other: `fc.weight` and `self.model.fc.weight`."""
         for x in list(self.a):
-            ys = [y for y in self.b if _one_ends_the_other(x, y) and fits(x, y) and can_be(x, y)]
-            if len(ys) == 1 and sum(_one_ends_the_other(z, ys[0]) and fit(z, ys[0]) for z in self.a) == 1:
+            ys = [y for y in self.b if one_ends_the_other(x, y) and fits(x, y) and can_be(x, y)]
+            if len(ys) == 1 and sum(one_ends_the_other(z, ys[0]) and fit(z, ys[0]) for z in self.a) == 1:
                 self._take(x, ys[0], "name", is_turned(x, ys[0]))
 
     def take_values(self) -> None:
-        """Brings together what holds the same numbers, where only one of each program does."""
+        """Pair names that hold the same numbers, if only one name of each program does."""
         ours = aliases_left_out([x for x in self.a if telling(x)])
         theirs = aliases_left_out([y for y in self.b if telling(y)])
         sizes = [[Sizes(one) for one in some] for some in (ours, theirs)]
@@ -202,7 +201,7 @@ class _Pairing:
                     self._could.setdefault(id(y), []).append(x.name)
 
     def doubtful(self, pairs: Sequence[Aligned]) -> Iterator[tuple[str, str]]:
-        """Names of results that only one of each program has and nothing tells whether they are meant to be the same."""
+        """Results with one name in both programs whose values do not show whether they are counterparts."""
         ends = [max((int(one.order[-1]) for one in each), default=-1) for each in ((p.a for p in pairs), (p.b for p in pairs))]
         last = [
             _grouped((one for one in each if int(one.order[-1]) > end and floating(one.dtype[0]) and telling(one)), short_name)
@@ -239,12 +238,12 @@ class _Pairing:
 
 
 def _outdone(pair: tuple[int, int], here: Sequence[tuple[int, int]], ways: Mapping[tuple[int, int], Way]) -> bool:
-    """Whether one of two names is the same as another one's values at more occurrences than these have in common."""
+    """Whether one of two names agrees with another name at more occurrences than with this one."""
     return any((other[0] == pair[0]) != (other[1] == pair[1]) and ways[other].common > ways[pair].common for other in here)
 
 
 def _live_on(x: Values, y: Values) -> bool:
-    """Whether two names fit and were assigned about as often, or hold the same: otherwise one of them may mean what another one is."""
+    """Whether two names have the same size, and about as many assignments or the same numbers."""
     if not fit(x, y) or _once_and_often(x, y):
         return False
     counts = sorted((len(x.order), len(y.order)))
@@ -253,7 +252,7 @@ def _live_on(x: Values, y: Values) -> bool:
 
 def _once_and_often(x: Values, y: Values) -> bool:
     counts = sorted((len(x.order), len(y.order)))
-    return counts[0] < _MANY <= counts[1]
+    return counts[0] < _MIN_ASSIGNMENTS <= counts[1]
 
 
 def _hold_the_same(x: Values, y: Values) -> bool:
@@ -261,15 +260,9 @@ def _hold_the_same(x: Values, y: Values) -> bool:
 
 
 def _could_mean_the_same(x: Values, y: Values) -> bool:
-    if not _says_nothing(x):
+    if not says_nothing(x):
         return True
     return (len(x.order) == len(y.order) and related(x, y)) or begin_alike(x, y) or same_numbers(x, y) is not None
-
-
-def _owned(one: Values) -> tuple[str, tuple[str, str]]:
-    """What a parameter or its gradient belongs to, and which of its own it is: `net.first` of `net.first.bias`."""
-    owner, _, name = one.name.removesuffix(".grad").rpartition(".")
-    return owner if one.kind != "variable" else "", (name, one.kind)
 
 
 def _held_the_same(x: Values, y: Values) -> bool:
@@ -281,41 +274,6 @@ def _grouped(series: Iterable[Values], key: Callable[[Values], object]) -> dict[
     for one in series:
         found.setdefault(key(one), []).append(one)
     return found
-
-
-def _named(name: str, series: Sequence[Values]) -> list[Values]:
-    """What a user can mean by a name: its path, `function:path`, or a path that ends so."""
-    scope, colon, path = name.rpartition(":")
-    if colon:
-        return [one for one in series if one.name == path and one.scope.endswith(scope)]
-    return [one for one in series if one.name == name] or [one for one in series if one.name.endswith("." + name)]
-
-
-def _path(one: Values) -> str:
-    """The path without what only says who holds it: the instance, a wrapper of a module."""
-    return re.sub(r"(?:^self\.)|\b(?:module|_orig_mod)\.", "", one.name)
-
-
-def _within_module(one: Values) -> object:
-    """The path of a parameter or its gradient behind the name of the whole module, which is another in each program."""
-    _, dot, path = _path(one).partition(".")
-    return (path, one.kind) if dot and one.kind != "variable" and "." in path.removesuffix(".grad") else id(one)
-
-
-def _ending(one: Values) -> str:
-    """The last component, with that before it of a gradient; without the number that a recurrent module gives its first layer."""
-    end = short_name(one) if one.kind != "gradient" else ".".join(one.name.split(".")[-2:])
-    return re.sub(r"_l0\b", "", end)
-
-
-def _one_ends_the_other(x: Values, y: Values) -> bool:
-    ours, theirs = "." + _path(x), "." + _path(y)
-    return ours != theirs and x.kind == y.kind and (ours.endswith(theirs) or theirs.endswith(ours))
-
-
-def _says_nothing(one: Values) -> bool:
-    name = re.sub(r"[\d_]+", "", short_name(one))
-    return len(name) <= 1 or name in _COMMON
 
 
 def _sizes(one: Values) -> str:

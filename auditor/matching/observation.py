@@ -1,4 +1,4 @@
-"""A pair from its first difference on, and when a relation of its values is borne out."""
+"""A pair from its first difference on, and when its values support a relation."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from typing import Literal
 
 import numpy as np
 
-from auditor.matching.factor import Around
+from auditor.matching.factor import Context
 from auditor.matching.values import Aligned, Array, relative_error
 
-#: A residual this far below the difference shows the relation of arrays of at least _SOME elements.
-_SURE = 1e-4
-_SOME = 8
-#: Occurrences that are looked at, from the first that differs on.
-_LOOKED_AT = 8
+#: Ratio of residual to difference that proves a relation of arrays, and the elements that such an array has.
+_NEGLIGIBLE_RESIDUAL = 1e-4
+MIN_ELEMENTS = 8
+#: Occurrences examined, from the first difference on.
+WINDOW = 8
 
 
 @dataclass(frozen=True)
-class Sight:
+class Observation:
     """A pair from its first difference on, as values or as updates."""
 
     pair: Aligned
     start: int
     close: Callable[[int], float]
-    """Relative size of what rounding leaves at an occurrence."""
+    """Relative rounding error at an occurrence."""
     of: Literal["value", "update"] = "value"
-    around: Around = field(default_factory=Around)
+    around: Context = field(default_factory=Context)
 
     def at(self, i: int) -> tuple[Array, Array] | None:
         """Both values, or updates, at the i-th aligned occurrence."""
@@ -36,7 +36,7 @@ class Sight:
             return None
         return self.pair.both(i) if self.of == "value" else self.pair.updates(i)
 
-    def later(self, count: int = _LOOKED_AT) -> Iterator[tuple[int, Array, Array]]:
+    def later(self, count: int = WINDOW) -> Iterator[tuple[int, Array, Array]]:
         """The occurrences from the first difference on, as far as each is known and of the first one's size."""
         size = None
         for i in range(self.start, min(self.start + count, len(self.pair))):
@@ -47,26 +47,26 @@ class Sight:
             yield i, found[0], found[1]
 
 
-def left_of(x: Array, y: Array) -> float:
-    """What is left of y when x is taken off, as a part of y."""
+def residual(x: Array, y: Array) -> float:
+    """The relative residual of y after x."""
     return relative_error(y, x)
 
 
-def borne_out(left: float, sight: Sight, i: int, x: Array, y: Array) -> bool:
-    """Whether a residual is that of rounding, or vanishes beside the difference that it explains."""
-    difference = left_of(x, y)
-    if left <= sight.close(i) and left < 0.05 * difference:
+def is_supported(left: float, observation: Observation, i: int, x: Array, y: Array) -> bool:
+    """Whether a residual is a rounding error, or negligible beside the difference."""
+    difference = residual(x, y)
+    if left <= observation.close(i) and left < 0.05 * difference:
         return True
-    return x.size >= _SOME and left <= _SURE * difference
+    return x.size >= MIN_ELEMENTS and left <= _NEGLIGIBLE_RESIDUAL * difference
 
 
-def ratio_of(x: Array, y: Array) -> float:
-    """The factor of x that comes nearest to y."""
+def best_factor(x: Array, y: Array) -> float:
+    """The factor of x that fits y best."""
     x, y = x.ravel(), y.ravel()
     size = float(np.vdot(x, x).real)
     return float(np.vdot(x, y).real) / size if size else math.nan
 
 
-def joined(*parts: str) -> str:
-    """What there is to say of several parts."""
+def phrase(*parts: str) -> str:
+    """The parts that are not empty, as one phrase."""
     return ", ".join(part for part in parts if part)

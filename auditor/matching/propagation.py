@@ -1,4 +1,4 @@
-"""Which differences follow from an earlier one, and which are faults of their own. Nothing is known here but values and their order."""
+"""Which differences propagate from an earlier one, and which are origins, by their values and their order alone."""
 
 from __future__ import annotations
 
@@ -12,8 +12,12 @@ import numpy as np
 from auditor.matching.values import Aligned
 from auditor.results import Relation
 
-#: Powers to which a factor comes back: by a division, a square, a root, a cube.
+#: Powers in which a factor recurs: by a division, a square, a root, a cube.
 _POWERS = (1.0, -1.0, 2.0, -2.0, 0.5, -0.5, 3.0)
+#: Relative error of a factor that recurs in another one.
+_FACTOR_TOLERANCE = 2e-3
+#: Latest factors that are combined in pairs; bounds the work.
+_COMBINED = 8
 
 
 @dataclass
@@ -27,20 +31,14 @@ class Difference:
     """Position of it in the first program."""
     relation: Relation
     update: Relation | None
-    close: float
-    """How well a factor is known."""
-    error: float
-    """Relative error of the value, or of the update if that differs first, at that occurrence."""
     fresh: bool
     """Whether the update is what differs: the value before it was the same."""
     kept: bool = False
-    """Whether it is a value that is moved by little at a time, as a weight is, and not made anew each time."""
-    once: bool = False
-    """Whether it is a single number whose factor is borne out by one occurrence alone: one that means something can be chance."""
+    """Whether it is a value that moves little at a time, as a weight does."""
 
     @property
     def local(self) -> Relation:
-        """How it differs by itself: as an update where the value before was the same, or where the updates have a rule of their own."""
+        """The relation of the update if the value before was the same or the updates have a relation of their own; else of the value."""
         update = self.update
         if update is None or not (self.fresh or update.kind in ("growing", "lag")):
             return self.relation
@@ -59,7 +57,7 @@ class Difference:
 
 
 def followed(differences: Sequence[Difference]) -> list[Difference | None]:
-    """For each difference, in order of execution, the earlier one that explains it; None for a fault of its own.
+    """For each difference, in order of execution, the earlier one that it propagates; None for an origin.
 
     A difference with a rule of its own (a factor, a sum that is never reset, a lag) follows from an earlier one only if that has the
     same rule, or a factor of which its own is made; one without a rule can follow from whatever was different before it.
@@ -82,45 +80,41 @@ def _cause(
         return None
     local = one.local
     if local.kind in ("growing", "lag"):
-        alike = [root for root in before if root.local.kind == local.kind]
-        if alike:
-            return alike[-1]
+        same = [root for root in before if root.local.kind == local.kind]
+        if same:
+            return same[-1]
         if local.kind == "growing" and one.relation.kind == local.kind and not one.fresh and one.update is None:
             return _graded_by(one, before)
         return None if local.kind == "growing" else _any(one, before)
     if local.kind in ("factor", "sign") and local.value is not None:
-        return _scaled_by(one, local.value, earlier, causes) or (_any(one, before) if one.once else None)
+        return _scaled_by(one, local.value, earlier, causes) or (_any(one, before) if one.pair.scalar() else None)
     if local.kind in ("transpose", "permutation", "offset"):
-        alike = [root for root in before if root.local.kind == local.kind]
+        same = [root for root in before if root.local.kind == local.kind]
         # an order that was drawn anew is another one because the streams have parted
         drawn = local.kind == "permutation" and one.pair.whole_numbers(one.first)
-        return alike[-1] if alike else (_any(one, before) if local.kind == "offset" or drawn else None)
+        return same[-1] if same else (_any(one, before) if local.kind == "offset" or drawn else None)
     return _any(one, before)
 
 
 def _graded_by(one: Difference, before: Sequence[Difference]) -> Difference | None:
-    """What a ratio or difference that grows follows from: updates that are off by a constant factor make a value drift away evenly."""
+    """The origin of a ratio or difference that grows: updates with a constant factor make a value drift evenly."""
     scaled = [root for root in before if root.fresh]
     return scaled[-1] if scaled else None
 
 
 def _any(one: Difference, before: Sequence[Difference]) -> Difference | None:
-    """The last root before it that a difference without a rule can come from.
+    """The last earlier origin that a difference without a relation can propagate.
 
-    A single number that varies from one occurrence to the next and is off by a constant factor is a result, such as a loss. What follows
-    from it in the same step is off by factors too, or hardly: anything else has come from elsewhere.
+    A single number that varies from one occurrence to the next and is off by a constant factor is a result, such as a loss. In the same
+    step nothing without a rule follows from it.
     """
-    can = [root for root in before if not (_a_result(root) and one.error > PARTLY and not _step_after(root, one))]
+    can = [root for root in before if not (_a_result(root) and not _step_after(root, one))]
     return can[-1] if can else None
-
-
-#: A difference without a rule that is larger than this does not come from a scaled result: a scale goes through what is linear as a scale.
-PARTLY = 0.01
 
 
 def _a_result(root: Difference) -> bool:
     pair = root.pair
-    return root.relation.kind == "factor" and pair.scalar() and len(pair) > 1 and len(set(pair.a.total[:16].tolist())) > 1
+    return root.relation.kind == "factor" and pair.scalar() and len(pair) > 1 and bool(pair.a.total.min() < pair.a.total.max())
 
 
 def _step_after(root: Difference, one: Difference) -> bool:
@@ -130,8 +124,7 @@ def _step_after(root: Difference, one: Difference) -> bool:
 
 
 def _scaled_by(one: Difference, factor: float, earlier: Sequence[Difference], causes: Sequence[Difference | None]) -> Difference | None:
-    """The root of an earlier difference of whose ratio, or of two whose ratios, a factor is made."""
-    close = max(16 * one.close, 2e-3)  # both factors are known only as well as they were borne out
+    """The origin of an earlier difference whose ratio, alone or combined with another one, gives a factor."""
     known = [
         (ratio, cause or other)
         for other, cause in zip(earlier, causes, strict=True)
@@ -140,12 +133,16 @@ def _scaled_by(one: Difference, factor: float, earlier: Sequence[Difference], ca
     ]
 
     def fits(made: float) -> bool:
-        return made != 0 and abs(factor / made - 1) <= close
+        return made != 0 and abs(factor / made - 1) <= _FACTOR_TOLERANCE
 
     for ratio, root in reversed(known):
         if any(fits(math.copysign(abs(ratio) ** power, ratio)) for power in _POWERS):
             return root
-    for (one_ratio, root), (other_ratio, _) in itertools.combinations(known[-8:], 2):
-        if abs(one_ratio - 1) > close and abs(other_ratio - 1) > close and (fits(one_ratio * other_ratio) or fits(one_ratio / other_ratio)):
+    for (one_ratio, root), (other_ratio, _) in itertools.combinations(known[-_COMBINED:], 2):
+        if (
+            abs(one_ratio - 1) > _FACTOR_TOLERANCE
+            and abs(other_ratio - 1) > _FACTOR_TOLERANCE
+            and (fits(one_ratio * other_ratio) or fits(one_ratio / other_ratio))
+        ):
             return root
     return None
