@@ -4,7 +4,7 @@ The user's process passes through this module, so it imports nothing; the names 
 are first asked for (PEP 562).
 
 `audit(Plan(("train.py",)), options=AuditOptions(...), rules=Selection(...))` returns an `Audit`: the plan says what to run and how to
-watch it, the options how far to go after the two controls (closer looks, reruns that prove causes, patches), the selection which rules
+watch it, the options how far to go after the two controls (reruns with value capture, reruns that prove causes, patches), the selection which rules
 judge.
 `match(f, g, *args)` calls two functions or modules and compares the values that they give to names.
 """

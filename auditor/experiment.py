@@ -90,12 +90,12 @@ class Found:
 
 @dataclass(frozen=True)
 class Search:
-    """State of a search. `wanted` is what to try next, None when it is over; `beyond`: the difference that no factor explains."""
+    """State of a search. `wanted` is what to try next, None when it is over; `unexplained`: the difference that no factor explains."""
 
     wanted: Wanted | None
     found: tuple[Found, ...] = ()
     aside: tuple[str, ...] = ()
-    beyond: Seen | None = None
+    unexplained: Seen | None = None
 
 
 class _Open(Exception):  # noqa: N818  # no error: the search cannot go on without this trial
@@ -128,52 +128,52 @@ def search(
     first: Seen,
     trials: Sequence[Trial],
     last: Collection[str] = (),
-    along: Mapping[str, Sequence[str]] | None = None,
+    also_pins: Mapping[str, Sequence[str]] | None = None,
 ) -> Search:
     """State of the search for the factors that make the controls differ.
 
     `factors`: in their default order of suspicion. `first`: the difference between the controls. `last`: factors that are equal in two runs
-    on one machine but change results when pinned, so they are pinned last. `along`: for a factor, those that are pinned with it.
+    on one machine but change results when pinned, so they are pinned last. `also_pins`: for a factor, those that are pinned with it.
     """
-    return _searched(lambda known: _held(known, list(factors), first, last, along or {}), trials)
+    return _searched(lambda known: _held(known, list(factors), first, last, also_pins or {}), trials)
 
 
-def search_varied(factors: Sequence[str], trials: Sequence[Trial], chancy: Collection[str] = ()) -> Search:
+def search_varied(factors: Sequence[str], trials: Sequence[Trial], intermittent: Collection[str] = ()) -> Search:
     """State of the search for the factors that make a run differ from the control when all of them are varied.
 
-    `chancy`: factors that may differ between runs even if they are not varied. A difference that points to one of them says nothing
-    about the varied factors; if only such a difference is left, it is `beyond`.
+    `intermittent`: factors that may differ between runs even if they are not varied. A difference that points to one of them says nothing
+    about the varied factors; if only such a difference is left, it is `unexplained`.
     """
-    return _searched(lambda known: _varied(known, list(factors), chancy), trials)
+    return _searched(lambda known: _varied(known, list(factors), intermittent), trials)
 
 
 def _searched(go: Callable[[_Known], Seen | None], trials: Sequence[Trial]) -> Search:
     known = _Known({(trial.factors, trial.purpose): trial for trial in trials})
-    wanted = beyond = None
+    wanted = unexplained = None
     try:
-        beyond = go(known)
+        unexplained = go(known)
     except _Open as stopped:
         wanted = stopped.wanted
-    return Search(wanted, tuple(known.found), tuple(known.aside), beyond)
+    return Search(wanted, tuple(known.found), tuple(known.aside), unexplained)
 
 
-def _held(known: _Known, factors: list[str], first: Seen, last: Collection[str], along: Mapping[str, Sequence[str]]) -> Seen | None:
+def _held(known: _Known, factors: list[str], first: Seen, last: Collection[str], also_pins: Mapping[str, Sequence[str]]) -> Seen | None:
     """Pin factors until the differences are gone; returns the difference that no factor removes."""
     current: Seen | None = first
     enough = [name for name in factors if name not in last]
-    beyond = None
+    unexplained = None
     while current is not None:
         trial = _suspect(known, factors, current)
         if trial is None:
             trial, enough = _any(known, factors, enough, current)
             if trial is None:
-                beyond = current
+                unexplained = current
                 break
         current = trial.seen
     for k, found in enumerate(known.found):
-        rest = [name for name in enough if name not in known.aside and name != found.factor and found.factor not in along.get(name, ())]
+        rest = [name for name in enough if name not in known.aside and name != found.factor and found.factor not in also_pins.get(name, ())]
         known.found[k] = _returns(known, rest, found)
-    return beyond
+    return unexplained
 
 
 def _suspect(known: _Known, factors: list[str], current: Seen) -> Trial | None:
@@ -236,7 +236,7 @@ def _makes_go(known: _Known, current: Seen, names: list[str]) -> bool:
 
 
 def _returns(known: _Known, rest: list[str], found: Found) -> Found:
-    """Let the factor alone go and hold the rest; if that brings nothing back, let its fellow suspects go with it."""
+    """Free this factor alone and pin the rest; if the difference does not return, free its fellow suspects too."""
     trial = known.of(rest, "returns", Reason.of("comes-back", factors=[found.factor]), found.seen)
     while trial.failed and rest:
         known.aside += _unbearable(known, rest, trial, "fails")
@@ -253,7 +253,7 @@ def _returns(known: _Known, rest: list[str], found: Found) -> Found:
     return found
 
 
-def _varied(known: _Known, factors: list[str], chancy: Collection[str]) -> Seen | None:
+def _varied(known: _Known, factors: list[str], intermittent: Collection[str]) -> Seen | None:
     """Find the factors that make a run differ from the control when varied."""
     while True:
         rest = [name for name in factors if name not in known.names and name not in known.aside]
@@ -267,25 +267,25 @@ def _varied(known: _Known, factors: list[str], chancy: Collection[str]) -> Seen 
         if current is None:
             known.found[:] = [replace(found, returned=found.returned or everything) for found in known.found]
             return None
-        if _is_by_chance(everything, chancy):
+        if _is_by_chance(everything, intermittent):
             return current
         suspects = [name for name in current.suspects if name in rest][:_SUSPECTS]
-        does = partial(_makes_differ, known, current, chancy)
+        does = partial(_makes_differ, known, current, intermittent)
         names = next(([name] for name in suspects if does([name])), [])
         names = names or _smallest(sorted(rest, key=partial(_rank, seen=current)), does)
         trial = known.of(names, "varies", Reason.of("which-is-it"), current)
         known.found += [Found(name, trial.seen or current, trial) for name in names]
 
 
-def _is_by_chance(trial: Trial, chancy: Collection[str]) -> bool:
+def _is_by_chance(trial: Trial, intermittent: Collection[str]) -> bool:
     """Whether a varied run differs in an intermittent factor that was not varied in it."""
     suspects = trial.seen.suspects if trial.seen is not None and not trial.failed else ()
-    return bool(suspects) and suspects[0] in chancy and suspects[0] not in trial.factors
+    return bool(suspects) and suspects[0] in intermittent and suspects[0] not in trial.factors
 
 
-def _makes_differ(known: _Known, current: Seen, chancy: Collection[str], names: list[str]) -> bool:
+def _makes_differ(known: _Known, current: Seen, intermittent: Collection[str], names: list[str]) -> bool:
     trial = known.of(names, "varies", Reason.of("which-is-it"), current)
-    return trial.seen is not None and not trial.failed and not _is_by_chance(trial, chancy)
+    return trial.seen is not None and not trial.failed and not _is_by_chance(trial, intermittent)
 
 
 def _gone(before: Seen, now: Seen | None) -> bool:

@@ -6,9 +6,9 @@ from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
 
-#: The group that the options which write a report are in.
+#: The group of the options that write a report.
 WRITTEN = "What is written"
-#: The options of an audit by what they are about; what is in no group comes last.
+#: The options of an audit by topic; options without a group come last.
 GROUPS = {
     "How far an audit goes": ("--effort", "--runs", "--steps", "--timeout", "--strict", "--pin", "--vary", "--self-check"),
     "Other devices": ("--devices", "--shadow"),

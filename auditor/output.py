@@ -1,4 +1,4 @@
-"""How what a user asked for is written: to a file, whole or not at all; to a stream, whatever its encoding has."""
+"""Writes reports: to a file completely or not at all, to a stream in its encoding."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def forgiving(out: TextIO) -> TextIO:
-    """The stream, which from now on writes an escape for what its encoding does not have."""
+    """The stream, set to escape characters that its encoding does not have."""
     if isinstance(out, io.TextIOWrapper):
         out.reconfigure(errors="backslashreplace")
     return out
@@ -36,7 +36,7 @@ def write_whole(path: Path, data: bytes) -> None:
         place.write_bytes(data)
         return
     if mode is not None:
-        place.open("r+b").close()  # what may not be written is not replaced
+        place.open("r+b").close()  # a read-only file is not replaced
     beside = place.with_name(f".repro-audit-{os.getpid()}.tmp")
     try:
         beside.unlink(missing_ok=True)
@@ -75,7 +75,7 @@ def writing_to_stdout() -> Iterator[None]:
 
 
 def refuse_unwritable(paths: list[Path]) -> None:
-    """Refuse what would only fail after the runs. Raises `UsageError`: `same-output`, `output-unwritable`."""
+    """Refuse output paths that would only fail after the runs. Raises `UsageError`: `same-output`, `output-unwritable`."""
     named = [os.path.abspath(path) for path in paths]  # noqa: PTH100  # not through links: what was typed twice
     twice = next((path for path, name in zip(paths, named, strict=True) if named.count(name) > 1), None)
     if twice is not None:

@@ -124,7 +124,7 @@ class Difference(Model):
 
 
 class Evidence(Model):
-    """What the closer look found at the divergence."""
+    """What value capture found at the divergence."""
 
     runs: list[str] = []
     inputs: list[Difference] = []

@@ -665,7 +665,7 @@ def not_proved() -> Audit:
     return audit
 
 
-def beyond_all_factors() -> Audit:
+def unexplained() -> Audit:
     """Controls that diverge whatever is pinned."""
     audit = data_order()
     audit.others = []
@@ -725,7 +725,7 @@ def varied_numerical() -> Audit:
     return audit
 
 
-def varied_and_alike() -> Audit:
+def varied_and_agreeing() -> Audit:
     """Controls that agree, also when all factors are varied."""
     audit = no_divergence()
     audit.runs.append(_varied("vary-all", VARIED))
@@ -1022,9 +1022,9 @@ AUDITS: dict[str, Callable[[], Audit]] = {
         with_patch,
         two_causes,
         not_proved,
-        beyond_all_factors,
+        unexplained,
         varied_numerical,
-        varied_and_alike,
+        varied_and_agreeing,
         varied_logical,
         intermittent_with_interval,
         devices_agree,

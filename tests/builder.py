@@ -260,7 +260,7 @@ class LaneBuilder:
         self.event("seed", line, stream=stream, function=function, value=repr(value), entropy=entropy, state=seeded)
 
     def setting(self, name: str, value: object, *, initial: bool = False, line: int | None = None) -> None:
-        """A determinism switch: its value when torch appeared, or a change of it."""
+        """A determinism setting: its value when torch was imported, or a change of it."""
         self.event("setting", line, name=name, value=value, initial=initial)
 
     def step(self, **facts: object) -> None:

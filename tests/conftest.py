@@ -19,7 +19,7 @@ def cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pat
 
 
 @pytest.fixture(autouse=True, scope="session")
-def threads_that_wait_asleep() -> Iterator[None]:
+def sleeping_openmp_threads() -> Iterator[None]:
     """Let OpenMP threads sleep while they wait for one another.
 
     Every process has one thread per core, but the tests run several processes at once: threads that wait by spinning (the default of
@@ -32,7 +32,7 @@ def threads_that_wait_asleep() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def interrupts_that_arrive() -> Iterator[None]:
+def sigint_enabled() -> Iterator[None]:
     """Make child processes receive SIGINT even if the tests run as a shell's background job, which ignores it."""
     before = signal.getsignal(signal.SIGINT)
     if before is signal.SIG_IGN:

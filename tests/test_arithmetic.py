@@ -31,7 +31,7 @@ from tests.recordings import marks_of
 Array = npt.NDArray[Any]
 
 #: Error bounds for hand-written traces; the shipped ones are for real ops.
-DUES = [
+BOUNDS = [
     Tolerance("products", ("aten.mm", "aten.addmm"), growth=1.0, length="last-of-0", sensitivity="magnitudes", norms="products"),
     Tolerance("exact", ("aten.relu", "aten.add", "aten.copy", "aten.cat", "aten._to_copy"), norms="elementwise"),
     Tolerance("draws", ("aten.normal",), ulps=4.0),
@@ -59,7 +59,7 @@ EXACTLY = st.lists(st.integers(0, 2), min_size=1, max_size=5)
 
 @given(KEYS, KEYS, EXACTLY, EXACTLY)
 @settings(max_examples=150, deadline=None)
-def test_pairs_go_forward_are_the_same_both_ways_and_are_never_of_other_families(
+def test_pairs_are_ordered_symmetric_and_within_one_family(
     ours: list[tuple[int, int, int]], theirs: list[tuple[int, int, int]], x: list[int], y: list[int]
 ) -> None:
     a, b = keyed(ours, x), keyed(theirs, y)
@@ -74,7 +74,7 @@ def test_pairs_go_forward_are_the_same_both_ways_and_are_never_of_other_families
 
 @given(KEYS, st.data())
 @settings(max_examples=100, deadline=None)
-def test_of_an_edited_copy_all_that_was_left_in_place_is_found(keys: list[tuple[int, int, int]], data: st.DataObject) -> None:
+def test_all_ops_that_an_edit_left_in_place_are_aligned(keys: list[tuple[int, int, int]], data: st.DataObject) -> None:
     original = keyed(keys)
     kept = [k for k in range(len(original)) if data.draw(st.integers(0, 5))]
     copy = align.Sequence(original.exact[kept], original.loose[kept], original.step[kept], original.phase[kept])
@@ -86,7 +86,7 @@ def test_of_an_edited_copy_all_that_was_left_in_place_is_found(keys: list[tuple[
 
 @given(st.lists(st.integers(0, 3), max_size=14), st.lists(st.integers(0, 3), max_size=14))
 @settings(max_examples=100, deadline=None)
-def test_within_a_window_the_common_subsequence_is_a_longest(a: list[int], b: list[int]) -> None:
+def test_within_a_window_the_common_subsequence_is_longest(a: list[int], b: list[int]) -> None:
     lengths = [[0] * (len(b) + 1) for _ in range(len(a) + 1)]
     for i, x in enumerate(a):
         for j, y in enumerate(b):
@@ -95,7 +95,7 @@ def test_within_a_window_the_common_subsequence_is_a_longest(a: list[int], b: li
     assert len(i_) == lengths[-1][-1]
 
 
-def test_a_difference_longer_than_a_window_is_skipped_over(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_difference_longer_than_a_window_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(align, "WINDOW", 16)
     stream = np.random.default_rng(0)
     common = [(0, 0, int(k)) for k in stream.integers(0, 50, 300)]
@@ -105,7 +105,7 @@ def test_a_difference_longer_than_a_window_is_skipped_over(monkeypatch: pytest.M
     assert (j[-100:] - i[-100:] == 40).all()
 
 
-def test_counterparts_are_of_one_family_and_all_others_of_their_own() -> None:
+def test_counterparts_share_a_family_and_other_ops_have_their_own() -> None:
     names = [name for row in COUNTERPARTS for name in row]
     assert len(names) == len(set(names))
     assert family("aten.cudnn_batch_norm.default") == family("aten.native_batch_norm.default")
@@ -176,7 +176,7 @@ def compared(
 ) -> tuple[DeviceComparison, Divergence | None]:
     """The divergence of two devices; it is the same with the devices exchanged."""
     a, b = run_of(path / "a", "cpu", ours, 1, noise), run_of(path / "b", "cuda", theirs, 2, noise, **facts)
-    found, mirrored = compare_devices(a, b, DUES), compare_devices(b, a, DUES)
+    found, mirrored = compare_devices(a, b, BOUNDS), compare_devices(b, a, BOUNDS)
     one, other = divergence_of(found), divergence_of(mirrored)
     assert (one and (one.kind, family(one.op), one.line)) == (other and (other.kind, family(other.op), other.line))
     assert found.aligned == mirrored.aligned
@@ -184,7 +184,7 @@ def compared(
     return found, one
 
 
-def test_a_deep_network_of_two_correct_devices_has_no_divergence(tmp_path: Path) -> None:
+def test_two_correct_devices_do_not_diverge_in_a_deep_network(tmp_path: Path) -> None:
     found, divergence = compared(tmp_path, deep(), deep())
     assert (found.devices, found.runs) == (["cpu", "cuda"], ["a", "b"])
     assert divergence is None
@@ -195,7 +195,7 @@ def test_a_deep_network_of_two_correct_devices_has_no_divergence(tmp_path: Path)
     assert "no op whose own error is known added more than its due" in arithmetic.comparison(found)
 
 
-def test_an_op_that_is_off_deep_in_the_network_is_named_and_those_behind_it_inherit(tmp_path: Path) -> None:
+def test_the_wrong_op_in_a_deep_network_is_named_and_later_ops_inherit_its_error(tmp_path: Path) -> None:
     found, divergence = compared(tmp_path, deep(), deep(wrong=1e-3))
     assert divergence is not None
     assert (divergence.kind, divergence.op, divergence.line, divergence.phase) == ("arithmetic", "aten.mm.default", 32, "forward")
@@ -207,7 +207,7 @@ def test_an_op_that_is_off_deep_in_the_network_is_named_and_those_behind_it_inhe
     assert "train.py:32" in arithmetic.comparison(found)
 
 
-def test_the_same_bytes_everywhere_are_said_to_be_the_same(tmp_path: Path) -> None:
+def test_byte_equal_results_are_reported_as_identical(tmp_path: Path) -> None:
     found, divergence = compared(tmp_path, deep(), deep(), noise=0.0)
     assert divergence is None
     assert {point.drift for point in found.curve} == {0.0}
@@ -231,7 +231,7 @@ def test_a_curve_of_many_ops_keeps_its_peaks(tmp_path: Path) -> None:
     assert [point.index for point in found.curve] == sorted(point.index for point in found.curve)
 
 
-def test_error_that_a_chaotic_program_enlarges_is_called_inherited(tmp_path: Path) -> None:
+def test_error_amplified_by_a_chaotic_program_is_inherited(tmp_path: Path) -> None:
     matrix = matrices(3, 1)[0] * 3
 
     def program(device: Device) -> None:
@@ -248,7 +248,7 @@ def test_error_that_a_chaotic_program_enlarges_is_called_inherited(tmp_path: Pat
     assert "aten.sin.default" in found.unmeasured
 
 
-def test_what_is_made_of_narrow_results_is_as_far_apart_as_they_and_not_enlarged(tmp_path: Path) -> None:
+def test_rounding_of_narrow_results_remains_and_is_not_reported_as_amplified(tmp_path: Path) -> None:
     def program(device: Device) -> None:
         x, values = device.given(np.random.default_rng(7).standard_normal((32, 64)))
         for k in range(40):
@@ -264,7 +264,7 @@ def test_what_is_made_of_narrow_results_is_as_far_apart_as_they_and_not_enlarged
 # how an op's own error is known
 
 
-def test_what_a_shadow_says_is_believed_of_the_run_that_it_was_made_in(tmp_path: Path) -> None:
+def test_a_shadow_is_trusted_for_the_run_that_it_was_made_in(tmp_path: Path) -> None:
     def program(excess: float) -> Callable[[Device], None]:
         def ops(device: Device) -> None:
             x, values = device.given(np.random.default_rng(7).standard_normal((32, 64)))
@@ -286,7 +286,7 @@ def test_what_a_shadow_says_is_believed_of_the_run_that_it_was_made_in(tmp_path:
     assert [(error.line, error.times) for error in found.most][:1] == [(13, 1)]
 
 
-def test_an_op_that_is_as_wrong_on_both_devices_is_no_difference_between_them(tmp_path: Path) -> None:
+def test_an_op_that_is_equally_wrong_on_both_devices_is_no_divergence(tmp_path: Path) -> None:
     def program(device: Device) -> None:
         x, values = device.given(np.ones(64))
         device.lane.op("aten.exp.default", x, digest="the same", line=2)
@@ -299,7 +299,7 @@ def test_an_op_that_is_as_wrong_on_both_devices_is_no_difference_between_them(tm
 
 
 @pytest.mark.parametrize("op", ["aten.exp.default", "aten.native_layer_norm.default"])
-def test_results_that_are_apart_though_inputs_agree_convict_an_op_whose_float64_version_has_its_fault(tmp_path: Path, op: str) -> None:
+def test_results_that_differ_for_equal_inputs_prove_a_fault_that_float64_shares(tmp_path: Path, op: str) -> None:
     def program(wrong: float, error: float | None) -> Callable[[Device], None]:
         def ops(device: Device) -> None:
             x, values = device.given(np.random.default_rng(7).standard_normal((32, 64)))
@@ -322,7 +322,7 @@ def test_results_that_are_apart_though_inputs_agree_convict_an_op_whose_float64_
 
 
 @pytest.mark.parametrize("shadowed", [False, True])
-def test_chaos_behind_inputs_that_already_differ_convicts_no_op_with_or_without_a_shadow(tmp_path: Path, shadowed: bool) -> None:
+def test_chaos_after_differing_inputs_convicts_no_op_with_or_without_a_shadow(tmp_path: Path, shadowed: bool) -> None:
     def program(device: Device) -> None:
         x, values = device.given(np.random.default_rng(7).uniform(0.2, 0.8, (32, 64)))
         for k in range(80):
@@ -350,7 +350,7 @@ def test_an_op_without_a_rule_or_shadow_is_counted_and_not_judged(tmp_path: Path
     assert "of 2 ops that differ it is not known" in arithmetic.comparison(found)
 
 
-def test_an_op_that_jumps_is_not_judged_by_inputs_that_differ(tmp_path: Path) -> None:
+def test_a_discontinuous_op_is_not_judged_if_its_inputs_differ(tmp_path: Path) -> None:
     def program(flipped: int) -> Callable[[Device], None]:
         def ops(device: Device) -> None:
             x, values = device.given(np.random.default_rng(7).standard_normal((32, 64)))
@@ -367,7 +367,7 @@ def test_an_op_that_jumps_is_not_judged_by_inputs_that_differ(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("written", ["a part", "all of it"])
-def test_memory_of_which_a_part_was_written_is_only_as_equal_as_the_rest_of_it(tmp_path: Path, written: str) -> None:
+def test_partly_written_memory_is_only_as_equal_as_the_rest_of_it(tmp_path: Path, written: str) -> None:
     def program(scale: float) -> Callable[[Device], None]:
         def ops(device: Device) -> None:
             x, values = device.given(np.ones((8, 8)))
@@ -390,7 +390,7 @@ def test_memory_of_which_a_part_was_written_is_only_as_equal_as_the_rest_of_it(t
         assert divergence.line == 4
 
 
-def test_a_memory_that_was_looked_at_otherwise_is_not_known(tmp_path: Path) -> None:
+def test_memory_viewed_differently_by_the_runs_is_unknown(tmp_path: Path) -> None:
     def program(first: int, wrong: float) -> Callable[[Device], None]:
         def ops(device: Device) -> None:
             x, values = device.given(np.random.default_rng(7).standard_normal((32, 64)))
@@ -405,7 +405,7 @@ def test_a_memory_that_was_looked_at_otherwise_is_not_known(tmp_path: Path) -> N
     assert (same.kind, same.line) == ("arithmetic", 3)
 
 
-def test_a_view_that_repeats_elements_makes_the_norm_of_the_input_larger(tmp_path: Path) -> None:
+def test_a_view_that_repeats_elements_increases_the_norm_of_the_input(tmp_path: Path) -> None:
     def program(wrong: float) -> Callable[[Device], None]:
         def ops(device: Device) -> None:
             bias, values = device.given(np.full((1, 64), 1.0))
@@ -424,7 +424,7 @@ def test_a_view_that_repeats_elements_makes_the_norm_of_the_input_larger(tmp_pat
 # several results
 
 
-def test_each_result_of_an_op_is_judged_for_itself_and_lists_have_hundreds(tmp_path: Path) -> None:
+def test_each_of_hundreds_of_results_of_an_op_is_judged_by_itself(tmp_path: Path) -> None:
     def program(wrong: float) -> Callable[[Device], None]:
         def ops(device: Device) -> None:
             x, values = device.given(np.random.default_rng(3).standard_normal(64))
@@ -444,7 +444,7 @@ def test_each_result_of_an_op_is_judged_for_itself_and_lists_have_hundreds(tmp_p
     assert compared(tmp_path / "due", program(0.0), program(0.0))[1] is None
 
 
-def test_a_counterpart_is_judged_by_its_first_result_and_other_ops_are_done_otherwise(tmp_path: Path) -> None:
+def test_a_counterpart_is_judged_by_its_first_result_and_extra_ops_are_unmatched(tmp_path: Path) -> None:
     def program(op: str, extra: int, wrong: float = 0.0) -> Callable[[Device], None]:
         def ops(device: Device) -> None:
             x, values = device.given(np.random.default_rng(3).standard_normal((16, 4)))
@@ -472,7 +472,7 @@ def test_a_counterpart_is_judged_by_its_first_result_and_other_ops_are_done_othe
 
 
 @pytest.mark.parametrize(("inputs_differ", "near", "said"), [(False, 1.0, True), (True, 1.0, True), (True, 3e38, False)])
-def test_a_result_that_is_not_finite_in_one_run_is_added_unless_it_may_be_an_overflow(
+def test_a_nonfinite_result_in_one_run_is_an_error_unless_it_may_be_an_overflow(
     tmp_path: Path, inputs_differ: bool, near: float, said: bool
 ) -> None:
     def program(value: float) -> Callable[[Device], None]:
@@ -496,7 +496,7 @@ def test_a_result_that_is_not_finite_in_one_run_is_added_unless_it_may_be_an_ove
         assert found.unmeasured == {"aten.relu.default": 1}
 
 
-def test_what_is_not_finite_in_both_runs_is_not_judged_and_said(tmp_path: Path) -> None:
+def test_results_that_are_nonfinite_in_both_runs_are_reported_and_not_judged(tmp_path: Path) -> None:
     def program(device: Device) -> None:
         x, values = device.given(np.ones(64))
         for k in range(5):
@@ -514,7 +514,7 @@ def test_what_is_not_finite_in_both_runs_is_not_judged_and_said(tmp_path: Path) 
 # divergences other than arithmetic
 
 
-def test_other_data_is_data_and_rounding_that_came_in_from_code_that_is_not_seen_is_not(tmp_path: Path) -> None:
+def test_other_input_data_is_a_data_divergence_and_rounding_in_unseen_code_is_not(tmp_path: Path) -> None:
     def program(seed: int, off: float) -> Callable[[Device], None]:
         def ops(device: Device) -> None:
             values = np.random.default_rng(seed).standard_normal((8, 8)) * (1 + off)
@@ -530,7 +530,7 @@ def test_other_data_is_data_and_rounding_that_came_in_from_code_that_is_not_seen
     assert compared(tmp_path / "rounded", program(1, 0.0), program(1, 2e-7))[1] is None
 
 
-def test_a_random_op_is_judged_if_its_stream_was_in_the_same_state(tmp_path: Path) -> None:
+def test_a_random_op_is_judged_if_its_generator_was_in_the_same_state(tmp_path: Path) -> None:
     def program(state: str, wrong: float) -> Callable[[Device], None]:
         def ops(device: Device) -> None:
             device.lane.draw("torch-cpu", "aten.normal_.default", state, line=3)
@@ -547,7 +547,7 @@ def test_a_random_op_is_judged_if_its_stream_was_in_the_same_state(tmp_path: Pat
     assert (more.kind, more.line) == ("arithmetic", 3)
 
 
-def test_another_branch_is_structure_and_another_implementation_of_a_line_is_not(tmp_path: Path) -> None:
+def test_another_branch_is_structure_but_another_implementation_is_not(tmp_path: Path) -> None:
     def program(op: str, line: int) -> Callable[[Device], None]:
         def ops(device: Device) -> None:
             x, values = device.given(np.ones(64))
@@ -563,7 +563,7 @@ def test_another_branch_is_structure_and_another_implementation_of_a_line_is_not
         run_of(tmp_path / "b", "cuda", program("aten.tan.default", 20), 2),
     )
     for (a, b), line, device in ((runs, 10, "cpu"), (runs[::-1], 20, "cuda")):
-        found = compare_devices(a, b, DUES)
+        found = compare_devices(a, b, BOUNDS)
         divergence = divergence_of(found)
         assert divergence is not None
         assert (divergence.kind, divergence.line, found.unaligned) == ("structure", line, 100)
@@ -571,7 +571,7 @@ def test_another_branch_is_structure_and_another_implementation_of_a_line_is_not
     assert compared(tmp_path / "kernels", program("aten.relu.default", 10), program("aten.tan.default", 10))[1] is None
 
 
-def test_a_run_that_ended_early_is_compared_up_to_there(tmp_path: Path) -> None:
+def test_a_run_that_ended_early_is_compared_up_to_its_end(tmp_path: Path) -> None:
     def program(steps: int, wrong: float = 0.0) -> Callable[[Device], None]:
         def ops(device: Device) -> None:
             x, values = device.given(np.ones(64))
@@ -589,38 +589,38 @@ def test_a_run_that_ended_early_is_compared_up_to_there(tmp_path: Path) -> None:
             device.does("aten.exp.default", values, x, line=7)
 
     a, b = run_of(tmp_path / "a", "cpu", program(9), 1), run_of(tmp_path / "b", "cuda", program(4), 2, exit=1, error="MemoryError")
-    found = compare_devices(a, b, DUES)
+    found = compare_devices(a, b, BOUNDS)
     divergence = divergence_of(found)
     assert divergence is not None
     assert (divergence.kind, divergence.step, found.aligned, found.unaligned) == ("failed", 4, 4, 5)
     assert "cuda ended in step 4 with MemoryError" in sentence_of(divergence.reasons)
     ended = run_of(tmp_path / "long", "cpu", longer, 1), run_of(tmp_path / "short", "cuda", program(1), 2, exit=1, error="MemoryError")
     # in the step in which one run failed the other continues for long: that is not a branch
-    failed = divergence_of(compare_devices(*ended, DUES))
+    failed = divergence_of(compare_devices(*ended, BOUNDS))
     assert failed is not None
     assert (failed.kind, failed.line) == ("failed", 7)
     c = run_of(tmp_path / "c", "cuda", program(4, 0.5), 2)
-    before = divergence_of(compare_devices(a, c, DUES))
+    before = divergence_of(compare_devices(a, c, BOUNDS))
     assert before is not None
     assert (before.kind, before.step) == ("arithmetic", 1)
 
 
-def test_a_lane_that_one_run_alone_has_is_counted_and_runs_may_have_nothing_in_common(tmp_path: Path) -> None:
+def test_a_lane_of_only_one_run_is_counted_and_runs_may_share_no_op(tmp_path: Path) -> None:
     run = TraceBuilder(tmp_path / "a")
     deep(layers=2)(Device(run.lane(), 1))
     deep(layers=3)(Device(run.lane("thread 1"), 1))
     a, b = run.sealed(), run_of(tmp_path / "b", "cuda", deep(layers=2), 2)
-    found = compare_devices(a, b, DUES)
+    found = compare_devices(a, b, BOUNDS)
     assert (found.aligned, found.unaligned) == (4, 6)
     assert divergence_of(found) is None
     empty = TraceBuilder(tmp_path / "c")
     empty.lane()
-    none = compare_devices(a, empty.sealed(), DUES)
+    none = compare_devices(a, empty.sealed(), BOUNDS)
     assert arithmetic.comparison(none) == "the two runs have no op in common"
     assert divergence_of(none) is None
 
 
-def test_the_end_is_how_far_parameters_are_apart_after_the_last_step(tmp_path: Path) -> None:
+def test_the_final_error_is_that_of_the_parameters_after_the_last_step(tmp_path: Path) -> None:
     def program(off: float) -> Callable[[Device], None]:
         def ops(device: Device) -> None:
             parameter, values = device.does("aten.exp.default", np.ones(64), line=1)
@@ -695,7 +695,7 @@ def recorded(folder: Path, capability: str, wrong: float) -> Trace:
 
 
 @pytest.mark.torch
-def test_among_the_rounding_of_two_instruction_sets_a_wrong_kernel_alone_is_found(tmp_path: Path, shipped: list[Tolerance]) -> None:
+def test_only_a_wrong_kernel_stands_out_from_the_rounding_of_two_instruction_sets(tmp_path: Path, shipped: list[Tolerance]) -> None:
     found = compare_devices(recorded(tmp_path, "avx2", 1.001), recorded(tmp_path, "default", 1.001), shipped)
     divergence = divergence_of(found)
     assert divergence is not None, arithmetic.comparison(found)

@@ -95,7 +95,9 @@ def copied(run: Path, tmp_path: Path) -> Path:
         (["report", "train.py"], "audit-unreadable", "train.py"),
     ],
 )  # fmt: skip
-def test_what_cannot_work_is_said_in_one_sentence_before_anything_runs(words: list[str], slug: str, said: str, tmp_path: Path) -> None:
+def test_an_impossible_request_is_refused_in_one_sentence_before_anything_runs(
+    words: list[str], slug: str, said: str, tmp_path: Path
+) -> None:
     write(tmp_path, train="from pathlib import Path; Path('it-ran').touch()")
     done = audited(tmp_path, *words)
     assert done.status == 2
@@ -116,7 +118,7 @@ def test_wrong_usage_ends_with_status_2(words: list[str], tmp_path: Path) -> Non
     assert not (tmp_path / "it-ran").exists()
 
 
-def test_an_output_that_could_not_be_written_leaves_no_empty_file(tmp_path: Path) -> None:
+def test_an_output_that_cannot_be_written_leaves_no_empty_file(tmp_path: Path) -> None:
     write(tmp_path, train="print('runs')")
     audited(tmp_path, "--json", "audit.json", "--markdown", "no/report.md", "train.py")
     assert not (tmp_path / "audit.json").exists()
@@ -125,7 +127,7 @@ def test_an_output_that_could_not_be_written_leaves_no_empty_file(tmp_path: Path
 # Nothing was recorded
 
 
-def test_a_script_that_never_imports_torch_is_no_pass(tmp_path: Path) -> None:
+def test_a_script_that_never_imports_torch_does_not_pass(tmp_path: Path) -> None:
     write(tmp_path, train="print('no torch here')")
     audit, done = audit_of(tmp_path, "train.py")
     assert (audit.verdict, done.status) == ("inconclusive", 2)
@@ -138,14 +140,14 @@ def test_a_script_that_never_imports_torch_is_no_pass(tmp_path: Path) -> None:
 
 
 @pytest.mark.torch
-def test_a_script_in_which_no_op_runs_is_no_pass(tmp_path: Path) -> None:
+def test_a_script_that_runs_no_op_does_not_pass(tmp_path: Path) -> None:
     write(tmp_path, train="import torch; print(torch.__version__)")
     audit, done = audit_of(tmp_path, "train.py")
     assert (audit.verdict, done.status) == ("inconclusive", 2)
     assert text_of(audit.reason).endswith("[no-ops]")
 
 
-def test_a_script_that_fails_before_torch_is_reported_with_its_error(tmp_path: Path) -> None:
+def test_a_script_that_fails_before_importing_torch_is_reported_with_its_error(tmp_path: Path) -> None:
     write(tmp_path, train="import no_such_module_at_all")
     audit, done = audit_of(tmp_path, "train.py")
     assert (audit.verdict, done.status) == ("inconclusive", 2)
@@ -154,7 +156,7 @@ def test_a_script_that_fails_before_torch_is_reported_with_its_error(tmp_path: P
 
 
 @pytest.mark.parametrize("flag", ["-I", "-E", "-S"])
-def test_an_interpreter_that_is_told_to_ignore_us_is_no_pass(flag: str, tmp_path: Path) -> None:
+def test_an_interpreter_that_ignores_the_recorder_does_not_pass(flag: str, tmp_path: Path) -> None:
     write(tmp_path, train="import sys; print(sys.flags.isolated, sys.flags.ignore_environment, sys.flags.no_site)")
     wrapper = tmp_path / "python-alone"
     wrapper.write_text(f'#!/bin/sh\nexec "{sys.executable}" {flag} "$@"\n')
@@ -166,7 +168,7 @@ def test_an_interpreter_that_is_told_to_ignore_us_is_no_pass(flag: str, tmp_path
     assert "1" in kept(tmp_path / "runs" / "control-1").out.decode()
 
 
-def test_another_interpreter_without_the_auditor_runs_the_script_and_is_no_pass(tmp_path: Path) -> None:
+def test_an_interpreter_without_the_auditor_runs_the_script_and_does_not_pass(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "other")], check=True)
     write(tmp_path, train="import sys; print('ran', sys.prefix)")
     other = tmp_path / "other" / "bin" / "python"
@@ -180,7 +182,7 @@ def test_another_interpreter_without_the_auditor_runs_the_script_and_is_no_pass(
 
 
 @pytest.mark.torch
-def test_a_script_that_fails_in_both_runs_alike_shows_its_own_traceback_once(tmp_path: Path) -> None:
+def test_a_script_that_fails_in_both_runs_shows_its_traceback_once(tmp_path: Path) -> None:
     write(tmp_path, train="import torch\nx = torch.ones(3)\nprint(x.sum().item())\nraise ValueError('no data')")
     without = bare(tmp_path, "train.py")
     audit, done = audit_of(tmp_path, "train.py")
@@ -213,7 +215,7 @@ def test_a_script_that_fails_in_one_run_only_has_diverged(tmp_path: Path) -> Non
 
 
 @pytest.mark.torch
-def test_a_script_that_fails_in_one_run_before_torch_has_diverged(tmp_path: Path) -> None:
+def test_a_script_that_fails_in_one_run_before_importing_torch_has_diverged(tmp_path: Path) -> None:
     source = """
         import pathlib
         mark = pathlib.Path("first-run-was-here")
@@ -243,7 +245,7 @@ ENDINGS = {
 
 @pytest.mark.torch
 @pytest.mark.parametrize(("how", "exit_", "verdict", "status"), [pytest.param(*case, id=name) for name, case in ENDINGS.items()])
-def test_what_was_recorded_before_an_ending_is_kept_and_compared(how: str, exit_: int, verdict: str, status: int, tmp_path: Path) -> None:
+def test_records_before_an_abrupt_end_are_kept_and_compared(how: str, exit_: int, verdict: str, status: int, tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(
         f"import os, signal, sys, torch\nx = torch.arange(1000.0).exp().sum()\nprint('x', flush=True)\n{how}\n"
     )
@@ -259,7 +261,7 @@ def test_what_was_recorded_before_an_ending_is_kept_and_compared(how: str, exit_
 
 
 @pytest.mark.torch
-def test_what_a_killed_script_did_in_its_last_step_is_shown(tmp_path: Path) -> None:
+def test_the_last_step_of_a_killed_script_is_shown(tmp_path: Path) -> None:
     write(tmp_path, train=STEADY.replace('print("done")', "import os; x = torch.ones(1234).cumsum(0); os.kill(os.getpid(), 9)"))
     done = audited(tmp_path, "record", "-o", "run", "train.py")
     assert done.status == 128 + signal.SIGKILL
@@ -326,7 +328,7 @@ def read_only(tmp_path: Path) -> Any:
 
 
 @pytest.mark.torch
-def test_a_script_in_a_folder_that_cannot_be_written_is_audited(read_only: Path, tmp_path: Path) -> None:
+def test_a_script_in_a_read_only_folder_is_audited(read_only: Path, tmp_path: Path) -> None:
     nowhere = {"XDG_CACHE_HOME": str(read_only / "cache"), "HOME": str(read_only), "TMPDIR": str(tmp_path)}
     done = audited(read_only, "--effort", "compare", "-v", "train.py", env=environment(**nowhere))
     assert done.status == 0, done.said
@@ -344,7 +346,7 @@ def _fill(fd: int) -> None:
 
 
 @pytest.mark.torch
-def test_a_disk_that_fills_up_ends_the_recording_and_not_the_script(small_disk: Path, tmp_path: Path) -> None:
+def test_a_disk_that_fills_up_ends_the_recording_but_not_the_script(small_disk: Path, tmp_path: Path) -> None:
     write(tmp_path, train="import torch\nx = torch.zeros(3)\nfor k in range(60_000): x = x + 1\nprint(x[0].item())")
     done = audited(tmp_path, "record", "-o", str(small_disk / "run"), "train.py")
     assert done.out == b"60000.0\n"
@@ -358,7 +360,7 @@ def test_a_disk_that_fills_up_ends_the_recording_and_not_the_script(small_disk: 
 
 
 @pytest.mark.torch
-def test_a_disk_that_is_full_from_the_start_is_said(small_disk: Path, tmp_path: Path) -> None:
+def test_a_full_disk_is_reported(small_disk: Path, tmp_path: Path) -> None:
     write(tmp_path, train="import torch; print(torch.ones(2).sum().item())")
     ballast = os.open(small_disk / "ballast", os.O_WRONLY | os.O_CREAT)
     with pytest.raises(OSError) as full:  # noqa: PT011  # by its number, below
@@ -409,7 +411,7 @@ print("never")
 
 
 @pytest.mark.torch
-def test_a_timeout_ends_a_run_and_says_so(tmp_path: Path) -> None:
+def test_a_timeout_ends_a_run_and_is_reported(tmp_path: Path) -> None:
     write(tmp_path, train="import time, torch\nx = torch.ones(3).exp()\nprint('on', flush=True)\ntime.sleep(600)")
     began = time.monotonic()
     audit, done = audit_of(tmp_path, "--timeout", "8", "train.py")
@@ -422,7 +424,7 @@ def test_a_timeout_ends_a_run_and_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.torch
-def test_a_timeout_ends_a_script_that_does_not_want_to_end(tmp_path: Path) -> None:
+def test_a_timeout_ends_a_script_that_ignores_signals(tmp_path: Path) -> None:
     write(
         tmp_path,
         train="""
@@ -477,9 +479,7 @@ def test_an_interrupt_ends_the_script_and_keeps_what_was_recorded(words: list[st
 
 @pytest.mark.torch
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGHUP])
-def test_an_auditor_that_is_asked_to_end_ends_the_script_and_what_it_started_and_leaves_no_copies(
-    how: signal.Signals, tmp_path: Path
-) -> None:
+def test_an_auditor_that_is_terminated_ends_its_processes_and_removes_its_copies(how: signal.Signals, tmp_path: Path) -> None:
     source = """
         import os, pathlib, subprocess, sys, time, torch
         x = torch.ones(4321).exp()
@@ -520,7 +520,7 @@ def until(true: Any, patience: float = 60.0) -> None:
 
 
 @pytest.mark.torch
-def test_a_killed_auditor_leaves_a_run_that_can_be_read(tmp_path: Path) -> None:
+def test_a_killed_auditor_leaves_a_readable_run(tmp_path: Path) -> None:
     write(
         tmp_path,
         train="""
@@ -563,7 +563,7 @@ def test_a_killed_auditor_leaves_a_run_that_can_be_read(tmp_path: Path) -> None:
         ("other records", "trace-unreadable", "cannot be read"),
     ],
 )  # fmt: skip
-def test_a_trace_that_cannot_be_read_is_said_to_be_so(harm: str, slug: str, said: str, run: Path, tmp_path: Path) -> None:
+def test_an_unreadable_trace_is_reported(harm: str, slug: str, said: str, run: Path, tmp_path: Path) -> None:
     broken = copied(run, tmp_path)
     records = broken / "lanes" / "000.parquet"
     lane = broken / "lanes" / "000.json"
@@ -601,7 +601,7 @@ def test_a_trace_that_cannot_be_read_is_said_to_be_so(harm: str, slug: str, said
 
 
 @pytest.mark.torch
-def test_lines_and_kinds_that_this_version_does_not_know_are_skipped_and_counted(tmp_path: Path) -> None:
+def test_unknown_lines_and_kinds_are_skipped_and_counted(tmp_path: Path) -> None:
     source = """
         import json, os, torch
         torch.ones(3).exp()
@@ -624,7 +624,7 @@ def test_lines_and_kinds_that_this_version_does_not_know_are_skipped_and_counted
 
 
 @pytest.mark.torch
-def test_runs_of_one_name_are_told_apart(run: Path, tmp_path: Path) -> None:
+def test_runs_with_the_same_name_are_distinguished(run: Path, tmp_path: Path) -> None:
     other = copied(run, tmp_path)
     done = audited(tmp_path, "diff", str(run), str(other), "--json", "-")
     assert done.status == 0, done.said
@@ -634,7 +634,7 @@ def test_runs_of_one_name_are_told_apart(run: Path, tmp_path: Path) -> None:
 # Our own cache
 
 
-def test_old_audits_in_the_cache_make_room_for_new_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_audits_in_the_cache_are_removed_for_new_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     (tmp_path / "repro-audit").mkdir()
     (tmp_path / "repro-audit" / "of-the-user").mkdir()
@@ -644,7 +644,7 @@ def test_old_audits_in_the_cache_make_room_for_new_ones(tmp_path: Path, monkeypa
     assert all(re.fullmatch(r"[0-9]{8}-[0-9]{6}-[A-Za-z0-9_.~-]+", path.name) for path in made)
 
 
-def test_a_cache_that_cannot_be_written_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unwritable_cache_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert new_folder(Plan(("train.py",))).is_dir()

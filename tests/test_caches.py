@@ -12,7 +12,7 @@ from auditor.plan import Plan
 _NAMES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
 
 
-def test_runs_that_compute_otherwise_have_a_cache_of_their_own_and_all_others_that_of_the_user(tmp_path: Path) -> None:
+def test_runs_with_other_instruction_sets_have_their_own_compile_cache(tmp_path: Path) -> None:
     factors = plugins.factors()
     plan = Plan(("train.py",), cwd=str(tmp_path)).with_environment(TRITON_CACHE_DIR="/mine")
 

@@ -49,7 +49,7 @@ def names(audit: Audit, stem: str) -> list[str]:
     return [run.id for run in audit.runs if run.id.rpartition("-")[0] == stem]
 
 
-def test_a_script_that_takes_a_port_and_cannot_bear_two_factors_is_run_alone_and_its_cause_found_without_them(tmp_path: Path) -> None:
+def test_a_script_that_binds_a_port_and_breaks_under_two_factors_still_gets_a_cause(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -107,7 +107,7 @@ def test_three_independent_causes_are_proved_each_with_its_own_line(tmp_path: Pa
     assert len(audit.runs) <= 15
 
 
-def test_a_run_that_fails_over_what_an_earlier_one_left_names_the_line_that_failed(tmp_path: Path) -> None:
+def test_a_run_that_fails_because_of_a_leftover_file_names_the_failing_line(tmp_path: Path) -> None:
     source = """
         import os
         import torch
@@ -128,9 +128,7 @@ def test_a_run_that_fails_over_what_an_earlier_one_left_names_the_line_that_fail
 
 
 @pytest.mark.parametrize(("controls", "every", "proved"), [(6, 2, True), (3, 4, False)])
-def test_a_fault_that_shows_now_and_then_has_a_rate_and_a_proof_only_by_as_many_runs_as_that_needs(
-    controls: int, every: int, proved: bool, tmp_path: Path
-) -> None:
+def test_an_intermittent_fault_has_a_rate_and_a_proof_with_enough_runs(controls: int, every: int, proved: bool, tmp_path: Path) -> None:
     source = COUNTED + textwrap.dedent(f"""
         if number % {every} == 2 % {every} and "PYTHONHASHSEED" not in os.environ:
             x = x * 2
@@ -159,7 +157,7 @@ def test_a_fault_that_shows_now_and_then_has_a_rate_and_a_proof_only_by_as_many_
         assert len(held) < runs_needed(apart, free - 1)
 
 
-def test_a_script_of_which_two_controls_happen_to_agree_gets_more_of_them_and_no_blame_on_what_was_varied(tmp_path: Path) -> None:
+def test_controls_that_agree_by_chance_are_repeated_and_varied_factors_not_blamed(tmp_path: Path) -> None:
     source = COUNTED + textwrap.dedent("""
         if number > 2:
             x = x * random.random()  # enters
@@ -177,7 +175,7 @@ def test_a_script_of_which_two_controls_happen_to_agree_gets_more_of_them_and_no
     assert (cause.factor, cause.proved, cause.line) == ("python-seed", True, line_of(source, "# enters"))
 
 
-def test_an_interrupt_in_a_search_ends_both_runs_and_leaves_what_was_recorded_and_nothing_else(tmp_path: Path) -> None:
+def test_an_interrupted_search_ends_both_runs_and_keeps_only_what_was_recorded(tmp_path: Path) -> None:
     source = COUNTED + textwrap.dedent("""
         import time
         x = x * random.random()

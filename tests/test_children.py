@@ -62,7 +62,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.mark.torch
-def test_children_print_what_they_print_without_us(seen: Any) -> None:
+def test_child_processes_print_the_same_as_without_the_recorder(seen: Any) -> None:
     folder, (_, status, out) = seen
     under = kept(folder / "runs" / "control-1")
     assert (under.status, under.out.decode()) == (status, out)
@@ -72,7 +72,7 @@ def test_children_print_what_they_print_without_us(seen: Any) -> None:
 
 
 @pytest.mark.torch
-def test_a_child_that_was_not_recorded_is_in_the_coverage_with_the_line_that_starts_it_and_no_other_is(seen: Any) -> None:
+def test_only_unrecorded_children_are_in_the_coverage_with_the_line_that_starts_them(seen: Any) -> None:
     folder, (status, *_) = seen
     audit = json.loads((folder / "audit.json").read_text())
     said = [lost["what"]["text"] for lost in audit["coverage"]["lost"] if lost["what"]["slug"] == "unseen-child"]
@@ -83,7 +83,7 @@ def test_a_child_that_was_not_recorded_is_in_the_coverage_with_the_line_that_sta
 
 
 @pytest.mark.torch
-def test_a_child_with_an_environment_of_its_own_is_recorded(seen: Any) -> None:
+def test_a_child_with_its_own_environment_is_recorded(seen: Any) -> None:
     folder, _ = seen
     trace = opened(folder / "runs" / "control-1")
     codes = [process["argv"][-1] for process in trace.processes]

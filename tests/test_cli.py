@@ -169,7 +169,7 @@ OPTIONS = {
 }  # fmt: skip
 
 
-def test_every_option_is_known_to_these_tests_and_explained() -> None:
+def test_every_option_is_listed_here_and_explained() -> None:
     """A new option must be added here, with a test of its effect."""
     commands: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]  # a group
     found = {}
@@ -192,7 +192,7 @@ def test_help_is_shown_on_stdout_and_names_every_option(command: str, tmp_path: 
     assert audited(tmp_path, *([command] if command else []), "-h").out == done.out
 
 
-def test_the_help_of_the_program_is_that_of_its_main_job(tmp_path: Path) -> None:
+def test_the_help_of_the_program_is_that_of_its_main_command(tmp_path: Path) -> None:
     said = audited(tmp_path, "--help", env=environment(COLUMNS="100")).out.decode()
     titles = re.findall(r"^(\w[^:\n]*):$", said, re.MULTILINE)
     assert titles == ["Examples", *GROUPS, "Others", "Other commands", "Exit status"]
@@ -225,7 +225,7 @@ def _commands_of(*pages: Path) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("words", _commands_of(README, *sorted(README.parent.glob("docs/*.md"))), ids=" ".join)
-def test_a_command_of_the_readme_and_of_the_docs_is_understood(words: list[str], tmp_path: Path) -> None:
+def test_every_command_in_the_readme_and_docs_is_valid(words: list[str], tmp_path: Path) -> None:
     """In an empty directory only what it names is missing."""
     done = audited(tmp_path, *words)
     if words in (["rules", "list"], ["factors"], ["explain", "stale-gradient"]):
@@ -269,7 +269,7 @@ def test_the_readme_shows_every_command() -> None:
         (["record", "-o", "kept", "--", "train.py", "--", "y"], ["--", "y"]),
     ],
 )  # fmt: skip
-def test_what_stands_behind_the_script_is_the_scripts_own(words: list[str], given: list[str], tmp_path: Path) -> None:
+def test_words_after_the_script_belong_to_the_script(words: list[str], given: list[str], tmp_path: Path) -> None:
     write(tmp_path, train=ECHO)
     write(tmp_path / "pkg", train=ECHO, __main__=ECHO, __init__="")
     shutil.copy(tmp_path / "train.py", tmp_path / "show")
@@ -339,7 +339,7 @@ def test_python_chooses_the_interpreter(tmp_path: Path) -> None:
         (["report", "one", "--json", "no/folder/x"], "output-unwritable", "no/folder/x"),
     ],
 )  # fmt: skip
-def test_a_command_that_cannot_be_understood_is_answered_in_one_sentence(words: list[str], slug: str, said: str, tmp_path: Path) -> None:
+def test_an_invalid_command_line_is_answered_in_one_sentence(words: list[str], slug: str, said: str, tmp_path: Path) -> None:
     write(tmp_path, train="from pathlib import Path; Path('it-ran').touch()")
     done = audited(tmp_path, *words)
     told, with_slug = sentence(done)
@@ -364,7 +364,7 @@ def test_run_is_the_default_command(agreeing: Audited, tmp_path: Path) -> None:
 
 
 @pytest.mark.torch
-def test_the_scripts_output_passes_untouched_and_ours_goes_to_stderr_until_the_report(agreeing: Audited) -> None:
+def test_script_output_passes_unchanged_and_ours_stays_on_stderr_until_the_report(agreeing: Audited) -> None:
     script = agreeing.audit.script
     without = bare(agreeing.folder, *script)
     assert without.status == 0
@@ -379,7 +379,7 @@ def test_the_scripts_output_passes_untouched_and_ours_goes_to_stderr_until_the_r
 
 
 @pytest.mark.torch
-def test_an_audit_keeps_its_runs_where_it_is_told_to(agreeing: Audited) -> None:
+def test_an_audit_keeps_its_runs_in_the_given_folder(agreeing: Audited) -> None:
     assert [Path(run.path) for run in agreeing.audit.runs] == [agreeing.folder / "runs" / name for name in ("control-1", "control-2")]
     assert sorted(path.name for path in (agreeing.folder / "runs").iterdir()) == ["control-1", "control-2"]
     assert (agreeing.folder / "runs" / "control-2" / "stdout").read_bytes() == (
@@ -389,7 +389,7 @@ def test_an_audit_keeps_its_runs_where_it_is_told_to(agreeing: Audited) -> None:
 
 
 @pytest.mark.torch
-def test_an_audit_that_is_told_no_directory_keeps_its_runs_in_the_cache(tmp_path: Path) -> None:
+def test_an_audit_without_a_folder_keeps_its_runs_in_the_cache(tmp_path: Path) -> None:
     write(tmp_path, train=ECHO)
     done = audited(tmp_path, "--json", "-", "train.py", env=environment(XDG_CACHE_HOME=str(tmp_path / "cache")))
     run = Path(json.loads(done.out[done.out.index(b"\n{") :])["runs"][0]["path"])
@@ -420,7 +420,7 @@ def test_the_reports_of_an_audit_agree(differing: Audited, tmp_path: Path) -> No
 
 
 @pytest.mark.torch
-def test_the_runs_that_show_a_difference_again_keep_the_values_around_it(differing: Audited) -> None:
+def test_reruns_of_a_divergence_keep_the_values_around_it(differing: Audited) -> None:
     assert [run.id for run in differing.audit.runs if run.role != "control"] == [
         "pin-process-id-1", "pin-process-id-2", "free-process-id-1", "free-process-id-2",
     ]  # fmt: skip
@@ -434,7 +434,7 @@ def test_the_runs_that_show_a_difference_again_keep_the_values_around_it(differi
 
 
 @pytest.mark.torch
-def test_the_effort_compare_makes_two_runs_only(differing: Audited, tmp_path: Path) -> None:
+def test_effort_compare_makes_only_two_runs(differing: Audited, tmp_path: Path) -> None:
     quick = _audited(tmp_path, "--effort", "compare", *OUTPUTS, "train.py", "--differ")
     assert [run.id for run in quick.audit.runs] == ["control-1", "control-2"]
     assert quick.done.status == 1
@@ -445,7 +445,7 @@ def test_the_effort_compare_makes_two_runs_only(differing: Audited, tmp_path: Pa
 
 
 @pytest.mark.torch
-def test_runs_pin_and_vary_choose_which_runs_are_made(tmp_path: Path) -> None:
+def test_runs_pin_and_vary_decide_which_runs_are_made(tmp_path: Path) -> None:
     """With the process id pinned there is nothing to explain and nothing to apply."""
     asked = _audited(tmp_path, "--runs", "3", "--pin", "process-id", "--vary", "hash-seed", "--apply", *OUTPUTS, "train.py", "--differ")
     assert [(run.id, run.role, run.pinned, run.varied) for run in asked.audit.runs] == [
@@ -463,7 +463,7 @@ def test_runs_pin_and_vary_choose_which_runs_are_made(tmp_path: Path) -> None:
 
 
 @pytest.mark.torch
-def test_how_far_an_audit_goes_is_said_by_its_effort(agreeing: Audited, differing: Audited) -> None:
+def test_the_effort_decides_how_far_an_audit_goes(agreeing: Audited, differing: Audited) -> None:
     assert {run.role for run in agreeing.audit.runs} == {"control"}
     assert (agreeing.audit.search, agreeing.audit.causes) == (None, [])
     assert {run.role for run in differing.audit.runs} == {"control", "experiment"}
@@ -473,7 +473,7 @@ def test_how_far_an_audit_goes_is_said_by_its_effort(agreeing: Audited, differin
 
 
 @pytest.mark.parametrize("outputs", [("--json", "-"), ("--markdown", "-"), ("--json", "-", "--markdown", "file"), ("--json", "file")])
-def test_a_report_to_stdout_sends_the_one_for_people_to_stderr(outputs: tuple[str, ...], tmp_path: Path) -> None:
+def test_a_report_on_stdout_moves_the_terminal_report_to_stderr(outputs: tuple[str, ...], tmp_path: Path) -> None:
     (tmp_path / "audit.json").write_text(AUDITS["kernel_in_backward"]().model_dump_json())
     plain = audited(tmp_path, "report", "audit.json")
     done = audited(tmp_path, "report", "audit.json", *outputs)
@@ -499,7 +499,7 @@ def test_a_verbose_report_adds_the_evidence_and_the_runs(option: str, tmp_path: 
         assert (said in done.out, said in plain.out) == (True, False)
 
 
-def test_a_report_begins_on_a_line_of_its_own(tmp_path: Path) -> None:
+def test_a_report_starts_on_a_new_line(tmp_path: Path) -> None:
     write(tmp_path, train="import sys\nprint('no end', end='')\nprint('of a line', end='', file=sys.stderr)")
     done = audited(tmp_path, "train.py")
     assert done.out.startswith(b"no end\nINCONCLUSIVE")
@@ -510,7 +510,7 @@ def test_a_report_begins_on_a_line_of_its_own(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.parametrize("outputs", [(), ("--json", "-"), ("--markdown", "-"), ("--json", "/dev/full")])
-def test_a_report_that_cannot_be_written_is_said_in_one_sentence(outputs: tuple[str, ...], tmp_path: Path) -> None:
+def test_an_unwritable_report_is_refused_in_one_sentence(outputs: tuple[str, ...], tmp_path: Path) -> None:
     (tmp_path / "audit.json").write_text(AUDITS["draw_in_setup"]().model_dump_json())
     with Path("/dev/full").open("wb") as full:
         done = audited(tmp_path, "report", "audit.json", *outputs, stdout=full)
@@ -522,7 +522,7 @@ def test_a_report_that_cannot_be_written_is_said_in_one_sentence(outputs: tuple[
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGPIPE"), reason="needs SIGPIPE")
-def test_a_reader_that_goes_away_ends_a_report_quietly(tmp_path: Path) -> None:
+def test_a_closed_reader_ends_a_report_quietly(tmp_path: Path) -> None:
     (tmp_path / "audit.json").write_text(AUDITS["kernel_in_backward"]().model_dump_json())
     reader, writer = os.pipe()
     os.close(reader)
@@ -532,7 +532,7 @@ def test_a_reader_that_goes_away_ends_a_report_quietly(tmp_path: Path) -> None:
 
 
 @pytest.mark.torch
-def test_a_reader_that_goes_away_costs_nothing_of_the_run(tmp_path: Path) -> None:
+def test_a_closed_reader_does_not_shorten_the_run(tmp_path: Path) -> None:
     """`repro-audit record -o kept train.py | head -1`."""
     write(tmp_path, train="import torch\nfor k in range(9000): print('line', k, flush=not k % 100)\ntorch.ones(3).exp(); print('end')")
     with subprocess.Popen(
@@ -576,7 +576,7 @@ STATUS = [
 
 
 @pytest.mark.parametrize(("verdict", "levels", "statuses"), STATUS)
-def test_the_exit_status_tells_the_verdict_and_the_findings(
+def test_the_exit_status_depends_on_the_verdict_and_the_findings(
     verdict: str, levels: tuple[str, ...], statuses: tuple[int, ...], tmp_path: Path
 ) -> None:
     (tmp_path / "audit.json").write_text(_audit(verdict, *levels).model_dump_json())
@@ -610,7 +610,7 @@ def test_steps_ends_a_recorded_script_cleanly_and_its_exit_handlers_run(tmp_path
 
 
 @pytest.mark.torch
-def test_a_window_is_shown_and_said_when_it_is_compared(kept: Path, tmp_path: Path) -> None:
+def test_a_window_is_shown_and_mentioned_in_comparisons(kept: Path, tmp_path: Path) -> None:
     folder_with_the_script(tmp_path)
     done = audited(
         tmp_path, "record", "-o", "kept", "--window", "1:2", "train.py", *json.loads((kept / "run.json").read_text())["script"][1:]
@@ -628,7 +628,7 @@ def test_a_window_is_shown_and_said_when_it_is_compared(kept: Path, tmp_path: Pa
 
 
 @pytest.mark.torch
-def test_a_run_of_level_steps_has_its_steps_and_no_ops_and_is_compared_by_them(kept: Path, tmp_path: Path) -> None:
+def test_a_run_of_level_steps_has_no_ops_and_is_compared_by_its_steps(kept: Path, tmp_path: Path) -> None:
     folder_with_the_script(tmp_path)
     done = audited(tmp_path, "record", "-o", "kept", "--level", "steps", "train.py", "--differ")
     assert done.status == 0, done.said
@@ -650,7 +650,7 @@ def test_a_run_of_level_steps_has_its_steps_and_no_ops_and_is_compared_by_them(k
 
 
 @pytest.mark.torch
-def test_a_recorded_script_that_fails_is_kept_and_its_error_said_and_its_status_is_ours(tmp_path: Path) -> None:
+def test_a_recorded_script_that_fails_is_kept_and_its_error_reported(tmp_path: Path) -> None:
     write(tmp_path, train="import torch\ntorch.ones(3).exp()\nraise SystemExit(7)")
     done = audited(tmp_path, "record", "-o", "kept", "train.py")
     assert (done.status, done.out) == (7, b"")
@@ -659,7 +659,7 @@ def test_a_recorded_script_that_fails_is_kept_and_its_error_said_and_its_status_
 
 
 @pytest.mark.torch
-def test_a_recorded_script_that_takes_too_long_is_ended_and_kept(tmp_path: Path) -> None:
+def test_a_recorded_script_that_exceeds_its_timeout_is_ended_and_kept(tmp_path: Path) -> None:
     write(tmp_path, train="import time, torch\ntorch.ones(3).exp()\nprint('on', flush=True)\ntime.sleep(600)")
     done = audited(tmp_path, "record", "-o", "kept", "--timeout", "8", "train.py")
     assert done.status == 2
@@ -671,7 +671,7 @@ def test_a_recorded_script_that_takes_too_long_is_ended_and_kept(tmp_path: Path)
 
 
 @pytest.mark.torch
-def test_runs_of_other_directories_and_environments_are_compared_and_what_differs_is_in_the_answer(kept: Path, tmp_path: Path) -> None:
+def test_runs_of_other_folders_and_environments_are_compared_with_their_differences(kept: Path, tmp_path: Path) -> None:
     folder_with_the_script(tmp_path / "elsewhere")
     script = tmp_path / "elsewhere" / "train.py"
     script.write_text(script.read_text() + "# and one comment more\n")
@@ -771,7 +771,7 @@ def test_show_prints_ops_draws_seeds_settings_steps_and_files_in_order(everythin
     ],
     ids=lambda part: " ".join(part) if isinstance(part, tuple) else "",
 )  # fmt: skip
-def test_show_prints_the_rows_that_are_asked_for_and_no_other(
+def test_show_prints_exactly_the_requested_rows(
     conditions: tuple[str, ...], wanted: Callable[[dict[str, str]], bool], kept: Path, everything: list[dict[str, str]]
 ) -> None:
     # --file matches an opened file as the path and as the file of the line that opened it
@@ -781,7 +781,7 @@ def test_show_prints_the_rows_that_are_asked_for_and_no_other(
 
 
 @pytest.mark.torch
-def test_show_finds_a_file_that_was_opened_by_its_name(kept: Path) -> None:
+def test_show_finds_an_opened_file_by_its_name(kept: Path) -> None:
     (row,) = shown(kept, "--file", "data.txt")
     assert (row["kind"], row["where"]) == ("file", f"train.py:{LINES['data.txt']}")
 
@@ -804,7 +804,7 @@ def test_show_says_how_many_rows_it_leaves_out(kept: Path, everything: list[dict
         (("--lane", "worker 3"), "no-such-lane", "there are main, thread 1"),
     ],
 )
-def test_show_names_what_there_is_where_something_else_was_asked_for(condition: tuple[str, ...], slug: str, said: str, kept: Path) -> None:
+def test_show_lists_the_valid_values_for_an_invalid_one(condition: tuple[str, ...], slug: str, said: str, kept: Path) -> None:
     done = audited(kept.parent, "show", kept.name, *condition)
     told, with_slug = sentence(done)
     assert (done.status, done.out, with_slug) == (2, b"", slug)
@@ -929,7 +929,7 @@ ON_A_TERMINAL = """
 
 @pytest.mark.torch
 @needs_terminals
-def test_on_a_terminal_progress_is_live_and_leaves_no_trace(terminal: Callable[..., Terminal], tmp_path: Path) -> None:
+def test_on_a_terminal_progress_is_live_and_is_erased(terminal: Callable[..., Terminal], tmp_path: Path) -> None:
     write(tmp_path, train=ON_A_TERMINAL)
     without = terminal(columns=70, command=[sys.executable, "train.py"])
     assert without.finish() == 0
@@ -965,7 +965,7 @@ def test_on_a_terminal_progress_is_live_and_leaves_no_trace(terminal: Callable[.
 @pytest.mark.torch
 @needs_terminals
 @pytest.mark.parametrize("variables", [{}, {"NO_COLOR": "1"}, {"TERM": "dumb"}], ids=str)
-def test_colours_and_moving_lines_are_left_out_where_they_are_not_wanted(
+def test_colours_and_live_lines_are_omitted_on_request(
     variables: dict[str, str], terminal: Callable[..., Terminal], tmp_path: Path
 ) -> None:
     # it never imports torch, so it runs only once
@@ -981,7 +981,7 @@ def test_colours_and_moving_lines_are_left_out_where_they_are_not_wanted(
 
 @pytest.mark.torch
 @needs_terminals
-def test_what_is_typed_reaches_the_script_in_both_runs(terminal: Callable[..., Terminal], tmp_path: Path) -> None:
+def test_typed_input_reaches_the_script_in_both_runs(terminal: Callable[..., Terminal], tmp_path: Path) -> None:
     write(tmp_path, train="import torch\nname = input('name? ')\ntorch.full((3,), float(len(name))).exp()\nprint('hello', name)")
     under = terminal("--effort", "compare", "--json", "audit.json", "-o", "runs", "train.py")
     under.read(lambda: under.raw.endswith(b"name? "))
@@ -995,7 +995,7 @@ def test_what_is_typed_reaches_the_script_in_both_runs(terminal: Callable[..., T
 
 @pytest.mark.torch
 @needs_terminals
-def test_ctrl_c_at_a_terminal_ends_the_script_and_keeps_what_was_recorded(terminal: Callable[..., Terminal], tmp_path: Path) -> None:
+def test_ctrl_c_on_a_terminal_ends_the_script_and_keeps_what_was_recorded(terminal: Callable[..., Terminal], tmp_path: Path) -> None:
     source = """
         import os, time, torch
         print("pid", os.getpid(), flush=True)
@@ -1024,7 +1024,7 @@ def test_ctrl_c_at_a_terminal_ends_the_script_and_keeps_what_was_recorded(termin
     assert json.loads((tmp_path / "runs" / "control-1" / "run.json").read_text())["stopped"] == "interrupted"
 
 
-def test_elsewhere_a_line_is_said_now_and_then(capfd: pytest.CaptureFixture[str]) -> None:
+def test_without_a_terminal_progress_is_a_line_from_time_to_time(capfd: pytest.CaptureFixture[str]) -> None:
     class Impatient(PlainScreen):
         _EVERY = 0.0
 
@@ -1038,7 +1038,7 @@ def test_elsewhere_a_line_is_said_now_and_then(capfd: pytest.CaptureFixture[str]
     assert status(Progress("control-2", 3.0)) == "control-2  3 s"
 
 
-def test_a_screen_takes_output_and_words_from_two_threads(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_screen_accepts_output_and_messages_from_two_threads(capfd: pytest.CaptureFixture[str]) -> None:
     screen = PlainScreen()
 
     def talk() -> None:

@@ -99,7 +99,7 @@ RECORDS = st.lists(RECORD, min_size=1, max_size=12)
 
 @settings(max_examples=15, deadline=None)
 @given(records=RECORDS, line=st.integers(2, 9), phase=st.sampled_from(["setup", "backward", "optimizer"]))
-def test_a_run_does_not_differ_from_itself_nor_from_one_at_other_places(
+def test_a_run_does_not_differ_from_itself_or_from_a_copy_at_other_lines(
     tmp_path_factory: pytest.TempPathFactory, records: list[Record], line: int, phase: str
 ) -> None:
     folder = tmp_path_factory.mktemp("same")
@@ -135,7 +135,7 @@ def test_a_planted_change_is_found_where_it_was_planted(
 
 @settings(max_examples=15, deadline=None)
 @given(ours=RECORDS, theirs=RECORDS, common=RECORDS)
-def test_any_two_lanes_differ_first_where_their_lists_do(
+def test_two_lanes_diverge_where_their_lists_of_records_first_differ(
     tmp_path_factory: pytest.TempPathFactory, ours: list[Record], theirs: list[Record], common: list[Record]
 ) -> None:
     folder = tmp_path_factory.mktemp("any")
@@ -160,7 +160,7 @@ def test_any_two_lanes_differ_first_where_their_lists_do(
     theirs=st.lists(st.tuples(st.integers(0, 12), st.integers(1, 3)), max_size=4),
     planted=st.booleans(),
 )
-def test_draws_alone_make_no_difference_and_explain_the_same_both_ways(
+def test_draws_alone_are_no_divergence_and_explain_the_same_in_both_directions(
     tmp_path_factory: pytest.TempPathFactory,
     records: list[Record],
     ours: list[tuple[int, int]],
@@ -209,13 +209,13 @@ def program(lane: LaneBuilder, **last: Any) -> None:
     ],
     ids=str,
 )
-def test_a_change_of_an_op_has_its_kind(change: dict[str, Any], kind: Kind, said: str, tmp_path: Path) -> None:
+def test_each_change_of_an_op_has_its_kind(change: dict[str, Any], kind: Kind, said: str, tmp_path: Path) -> None:
     found = divergence(tmp_path, program, lambda lane: program(lane, **change))
     assert (found.kind, found.index, found.op, found.line, found.file) == (kind, 2, "aten.mm.default", 3, "train.py")
     assert said in sentence_of(found.reasons)
 
 
-def test_the_second_output_alone_may_differ(tmp_path: Path) -> None:
+def test_only_the_second_output_may_differ(tmp_path: Path) -> None:
     found = divergence(
         tmp_path,
         lambda lane: program(lane, digest="same", more=["second", "third"]),
@@ -224,7 +224,7 @@ def test_the_second_output_alone_may_differ(tmp_path: Path) -> None:
     assert (found.kind, found.index) == ("kernel", 2)
 
 
-def test_another_op_is_structure(tmp_path: Path) -> None:
+def test_a_different_op_is_structure(tmp_path: Path) -> None:
     def ours(lane: LaneBuilder) -> None:
         lane.op("aten.relu.default", lane.external(), line=2)
 
@@ -238,7 +238,7 @@ def test_another_op_is_structure(tmp_path: Path) -> None:
     assert (found.detail.b["op"], found.detail.b["line"]) == ("aten.gelu.default", 5)
 
 
-def test_ops_that_one_run_does_before_a_draw_are_structure_and_no_draw(tmp_path: Path) -> None:
+def test_extra_ops_before_a_draw_are_structure_and_not_a_draw(tmp_path: Path) -> None:
     def write(lane: LaneBuilder, resumed: bool) -> None:
         lane.seed("torch-cpu", 0)
         if resumed:
@@ -252,12 +252,12 @@ def test_ops_that_one_run_does_before_a_draw_are_structure_and_no_draw(tmp_path:
     assert (found.kind, found.detail.origin, found.detail.streams) == ("structure", None, [])
 
 
-def test_an_op_where_the_other_run_meets_a_tensor_is_structure(tmp_path: Path) -> None:
+def test_an_op_in_place_of_an_external_tensor_is_structure(tmp_path: Path) -> None:
     found = divergence(tmp_path, lambda lane: lane.external(line=1), lambda lane: lane.op("external", line=1))
     assert found.kind == "structure"
 
 
-def test_an_op_on_other_tensors_of_equal_kind_is_structure_and_no_kernel(tmp_path: Path) -> None:
+def test_an_op_on_another_equal_looking_tensor_is_structure_and_not_a_kernel(tmp_path: Path) -> None:
     """As in a loop over a set of tensors."""
 
     def over(lane: LaneBuilder, order: Sequence[int]) -> None:
@@ -270,7 +270,7 @@ def test_an_op_on_other_tensors_of_equal_kind_is_structure_and_no_kernel(tmp_pat
     assert sentence_of(found.reasons) == "aten.sum.default was given the result of op 1 in one run and the result of op 2 in the other"
 
 
-def test_an_op_on_equal_tensors_of_other_origin_is_no_difference(tmp_path: Path) -> None:
+def test_an_op_on_equal_tensors_from_elsewhere_is_no_divergence(tmp_path: Path) -> None:
     def over(lane: LaneBuilder, order: Sequence[int]) -> None:
         tensors = [lane.external(digest="zeros"), lane.external(digest="zeros")]
         for k in order:
@@ -279,7 +279,7 @@ def test_an_op_on_equal_tensors_of_other_origin_is_no_difference(tmp_path: Path)
     assert compared(tmp_path, lambda lane: over(lane, [0, 1]), lambda lane: over(lane, [1, 0])).divergence is None
 
 
-def test_an_input_is_the_same_wherever_draws_lie_between(tmp_path: Path) -> None:
+def test_an_input_is_the_same_wherever_draws_are_recorded(tmp_path: Path) -> None:
     """Producers are compared by op index, not by row."""
 
     def after(lane: LaneBuilder, draws: int, digest: str) -> None:
@@ -291,7 +291,7 @@ def test_an_input_is_the_same_wherever_draws_lie_between(tmp_path: Path) -> None
     assert (found.kind, found.index) == ("kernel", 1)
 
 
-def test_what_is_overwritten_is_no_input(tmp_path: Path) -> None:
+def test_overwritten_memory_is_not_an_input(tmp_path: Path) -> None:
     def program(lane: LaneBuilder, k: int, digest: str) -> None:
         tensors = [lane.external(), lane.external()]
         lane.op("aten.copy_.default", tensors[k], tensors[0], digest=digest)
@@ -309,19 +309,19 @@ def drawn(lane: LaneBuilder, state: str, digest: str | None = None) -> None:
     lane.random("aten.bernoulli_.float", lane.external(), state=state, numbers=(0.5,), digest=digest, line=4)
 
 
-def test_an_op_that_draws_from_another_state_is_a_draw(tmp_path: Path) -> None:
+def test_a_random_op_with_another_generator_state_is_a_draw(tmp_path: Path) -> None:
     found = divergence(tmp_path, lambda lane: drawn(lane, "a"), lambda lane: drawn(lane, "b"))
     assert (found.kind, found.index, found.op, found.line) == ("draw", 1, "aten.bernoulli_.float", 4)
     assert found.detail.seen_at is None
 
 
-def test_an_op_that_draws_from_the_same_state_is_no_draw(tmp_path: Path) -> None:
+def test_a_random_op_with_the_same_generator_state_is_not_a_draw(tmp_path: Path) -> None:
     found = divergence(tmp_path, lambda lane: drawn(lane, "a", "x"), lambda lane: drawn(lane, "a", "y"))
     assert (found.kind, found.index) == ("kernel", 1)
     assert "the random stream was in the same state" in sentence_of(found.reasons)
 
 
-def test_a_draw_before_another_op_is_not_its_draw(tmp_path: Path) -> None:
+def test_a_draw_before_another_op_does_not_belong_to_that_op(tmp_path: Path) -> None:
     def after(lane: LaneBuilder, state: str, digest: str) -> None:
         x = lane.external()
         lane.draw("torch-cpu", "aten.rand.default", state)
@@ -340,7 +340,7 @@ def test_a_draw_before_another_op_is_not_its_draw(tmp_path: Path) -> None:
         (None, "aten.copy_.default", "kernel"),
     ],
 )
-def test_memory_that_was_read_before_it_was_written_is_uninitialized(between: str | None, op: str, kind: Kind, tmp_path: Path) -> None:
+def test_reading_memory_before_it_is_written_is_uninitialized(between: str | None, op: str, kind: Kind, tmp_path: Path) -> None:
     def reads(lane: LaneBuilder, digest: str) -> None:
         x = lane.op("aten.empty.memory_format", digest=0, line=1)
         if between:
@@ -352,7 +352,7 @@ def test_memory_that_was_read_before_it_was_written_is_uninitialized(between: st
 
 @pytest.mark.parametrize("place", range(6))
 @pytest.mark.parametrize("make", ["aten.empty.memory_format", "aten.empty_like.default", "aten.new_empty.default"])
-def test_any_input_may_be_the_one_that_nobody_wrote(place: int, make: str, tmp_path: Path) -> None:
+def test_any_input_may_be_the_uninitialized_one(place: int, make: str, tmp_path: Path) -> None:
     def reads(lane: LaneBuilder, digest: str) -> None:
         tensors: list[Tensor | None] = [lane.external() for _ in range(5)]
         tensors.insert(place, lane.op(make, digest=0))
@@ -362,7 +362,7 @@ def test_any_input_may_be_the_one_that_nobody_wrote(place: int, make: str, tmp_p
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_memory_that_is_copied_from_unwritten_memory_is_uninitialized(known: bool, tmp_path: Path) -> None:
+def test_a_copy_of_uninitialized_memory_is_uninitialized(known: bool, tmp_path: Path) -> None:
     def copies(lane: LaneBuilder, digest: str) -> None:
         target = lane.external() if known else None
         lane.op("aten.copy_.default", target, lane.op("aten.empty.memory_format", digest=0), digest=digest)
@@ -383,7 +383,7 @@ def test_memory_that_is_copied_from_unwritten_memory_is_uninitialized(known: boo
     ],
     ids=str,
 )
-def test_what_came_in_from_outside_has_its_kind(ours: dict[str, Any], theirs: dict[str, Any], kind: Kind, tmp_path: Path) -> None:
+def test_external_tensors_that_differ_have_their_kind(ours: dict[str, Any], theirs: dict[str, Any], kind: Kind, tmp_path: Path) -> None:
     def takes(lane: LaneBuilder, digest: str, how: dict[str, Any]) -> None:
         lane.op("aten.relu.default")
         lane.op("aten.mm.default", lane.external(digest=digest, line=8, **how), shape=[3])
@@ -392,7 +392,7 @@ def test_what_came_in_from_outside_has_its_kind(ours: dict[str, Any], theirs: di
     assert (found.kind, found.index, found.op, found.line) == (kind, 1, "external", 8)
 
 
-def test_memory_that_is_adopted_is_data(tmp_path: Path) -> None:
+def test_adopted_memory_is_data(tmp_path: Path) -> None:
     ours, theirs = (lambda lane, digest=digest: lane.op("aten.set_.source_Storage", digest=digest) for digest in "ab")
     assert divergence(tmp_path, ours, theirs).kind == "data"
 
@@ -414,7 +414,7 @@ def ends_after(ops: int) -> Program:
     ],
     ids=str,
 )
-def test_a_run_that_ends_where_the_other_goes_on_has_its_kind(
+def test_a_run_that_ends_while_the_other_continues_has_its_kind(
     ours: dict[str, Any], theirs: dict[str, Any], kind: Kind, said: str, tmp_path: Path
 ) -> None:
     a, b = run_of(tmp_path / "a", ends_after(3), **ours), run_of(tmp_path / "b", ends_after(5), **theirs)
@@ -428,7 +428,7 @@ def test_a_run_that_ends_where_the_other_goes_on_has_its_kind(
         assert [op.index for op in found.detail.before] == [0, 1, 2]
 
 
-def test_a_run_whose_end_is_not_known_may_have_gone_on_as_the_other_did(tmp_path: Path) -> None:
+def test_a_run_with_an_unknown_end_may_have_continued_like_the_other(tmp_path: Path) -> None:
     a, b = run_of(tmp_path / "a", ends_after(3), exit=None), run_of(tmp_path / "b", ends_after(5))
     for comparison in (compare(a, b), compare(b, a)):
         assert comparison.divergence is None
@@ -436,7 +436,7 @@ def test_a_run_whose_end_is_not_known_may_have_gone_on_as_the_other_did(tmp_path
         assert any("ended at op 3" in text_of(note) for note in comparison.notes)
 
 
-def test_runs_that_differ_before_one_of_them_fails_have_not_failed(tmp_path: Path) -> None:
+def test_runs_that_diverge_before_one_of_them_fails_are_not_failed(tmp_path: Path) -> None:
     def fails(lane: LaneBuilder) -> None:
         lane.op("aten.relu.default", digest=77)
 
@@ -467,7 +467,7 @@ def reads_what_was_drawn(state: str, stream: str = "numpy", seed: Callable[[Lane
 @pytest.mark.parametrize(
     ("seeded", "said"), [(False, "it was never seeded"), (True, "it is seeded, but later, or one run drew from it more often before")]
 )
-def test_of_a_stream_in_another_state_it_is_said_whether_anything_seeds_it(seeded: bool, said: str, tmp_path: Path) -> None:
+def test_a_divergent_stream_is_reported_as_seeded_or_unseeded(seeded: bool, said: str, tmp_path: Path) -> None:
     def run(state: str) -> TraceBuilder:
         run = TraceBuilder(tmp_path / state)
         reads_what_was_drawn(state)(run.lane())
@@ -482,7 +482,7 @@ def test_of_a_stream_in_another_state_it_is_said_whether_anything_seeds_it(seede
     assert sentence_of(found.reasons) == f"the stream numpy was in another state when it was drawn from here: {said}"
 
 
-def test_of_a_generator_that_threads_share_it_is_said_that_they_took_turns_and_not_that_it_was_never_seeded(tmp_path: Path) -> None:
+def test_a_generator_shared_by_threads_is_reported_as_such_and_not_as_unseeded(tmp_path: Path) -> None:
     def run(name: str, states: tuple[str, str]) -> Trace:
         run = TraceBuilder(tmp_path / name)
         for number, state in enumerate(states, 1):
@@ -498,7 +498,7 @@ def test_of_a_generator_that_threads_share_it_is_said_that_they_took_turns_and_n
         assert sentence_of(found.reasons) == f"the stream python-own was in another state when it was drawn from here: {said}"
 
 
-def test_a_thread_that_meets_another_state_because_the_main_thread_drew_more_often_has_not_changed_turns_with_it(tmp_path: Path) -> None:
+def test_more_draws_in_the_main_thread_are_not_another_order_of_threads(tmp_path: Path) -> None:
     def run(name: str, before: int) -> Trace:
         run = TraceBuilder(tmp_path / name)
         main, thread = run.lane(), run.lane("thread 1")
@@ -516,7 +516,7 @@ def test_a_thread_that_meets_another_state_because_the_main_thread_drew_more_oft
     assert judged("stream-shared-by-threads", a, b) == []
 
 
-def test_worker_processes_of_a_pool_that_begin_with_one_state_share_no_stream(tmp_path: Path) -> None:
+def test_pool_workers_that_start_from_one_state_share_no_stream(tmp_path: Path) -> None:
     def run(name: str, order: tuple[int, int, int]) -> Trace:
         run = TraceBuilder(tmp_path / name)
         lanes = [run.lane("process 1"), run.lane("process 2")]
@@ -534,7 +534,7 @@ def test_worker_processes_of_a_pool_that_begin_with_one_state_share_no_stream(tm
     assert judged("stream-shared-by-threads", a, b) == []
 
 
-def test_an_op_that_draws_from_torch_s_own_stream_in_threads_is_said_to_have_taken_its_turn_in_another_order(tmp_path: Path) -> None:
+def test_threads_that_draw_from_torchs_global_stream_are_reported_with_their_order(tmp_path: Path) -> None:
     def run(name: str, states: tuple[str, str]) -> Trace:
         run = TraceBuilder(tmp_path / name)
         for number, state in enumerate(states, 1):
@@ -549,7 +549,7 @@ def test_an_op_that_draws_from_torch_s_own_stream_in_threads_is_said_to_have_tak
         assert sentence_of(found.reasons).endswith("threads share it, and drew from it in a different order in each run") == shared
 
 
-def test_data_that_were_drawn_came_from_the_draw(tmp_path: Path) -> None:
+def test_drawn_data_originate_at_the_draw(tmp_path: Path) -> None:
     found = divergence(tmp_path, reads_what_was_drawn("a"), reads_what_was_drawn("b"))
     assert (found.kind, found.index, found.op, found.line, found.phase) == ("draw", 2, "numpy.rand", 5, "setup")
     assert "the stream numpy was in another state" in sentence_of(found.reasons)
@@ -559,7 +559,7 @@ def test_data_that_were_drawn_came_from_the_draw(tmp_path: Path) -> None:
     assert (seen.index, seen.op, seen.line, seen.phase) == (3, "external", 9, "forward")
 
 
-def test_data_that_differ_after_equal_draws_came_from_elsewhere(tmp_path: Path) -> None:
+def test_data_that_differ_after_equal_draws_originate_elsewhere(tmp_path: Path) -> None:
     def program(lane: LaneBuilder, content: str) -> None:
         lane.draw("numpy", "numpy.rand", "same")
         lane.external(digest=content, line=9)
@@ -578,7 +578,7 @@ def test_data_that_differ_after_equal_draws_came_from_elsewhere(tmp_path: Path) 
     ],
     ids=str,
 )  # fmt: skip
-def test_streams_that_were_seeded_differently_differ_from_the_seed_on(
+def test_differently_seeded_streams_differ_from_the_seed_on(
     ours: dict[str, Any], theirs: dict[str, Any], said: str, tmp_path: Path
 ) -> None:
     def seed(how: dict[str, Any]) -> Callable[[LaneBuilder], object]:
@@ -589,7 +589,7 @@ def test_streams_that_were_seeded_differently_differ_from_the_seed_on(
     assert said in sentence_of(found.reasons)
 
 
-def test_a_stream_that_one_run_alone_seeded_differs_from_there_on(tmp_path: Path) -> None:
+def test_a_stream_that_only_one_run_seeds_differs_from_the_seed_on(tmp_path: Path) -> None:
     """One run seeds at the point where the other already draws."""
     seeded = reads_what_was_drawn("a", seed=lambda lane: lane.seed("numpy", 1, function="numpy.seed", line=1))
     found = divergence(tmp_path, seeded, reads_what_was_drawn("b"))
@@ -597,12 +597,12 @@ def test_a_stream_that_one_run_alone_seeded_differs_from_there_on(tmp_path: Path
     assert sentence_of(found.reasons) == "the stream numpy was seeded here in one run and not in the other"
 
 
-def test_a_seed_alone_makes_no_difference(tmp_path: Path) -> None:
+def test_a_different_seed_alone_is_no_divergence(tmp_path: Path) -> None:
     ours, theirs = (lambda lane, value=value: [lane.seed("torch-cpu", value), lane.op("aten.ones.default")] for value in (1, 2))
     assert compared(tmp_path, ours, theirs).divergence is None
 
 
-def test_draws_that_no_op_shows_make_no_difference(tmp_path: Path) -> None:
+def test_draws_without_effect_on_an_op_are_no_divergence(tmp_path: Path) -> None:
     """A library that draws a name for a temporary file changes nothing."""
 
     def program(lane: LaneBuilder, state: str, draws: int) -> None:
@@ -614,7 +614,7 @@ def test_draws_that_no_op_shows_make_no_difference(tmp_path: Path) -> None:
     assert comparison == Comparison(None, [], [], compared=1)
 
 
-def test_a_kernel_is_not_blamed_on_the_draws_before_it(tmp_path: Path) -> None:
+def test_a_kernel_divergence_is_not_blamed_on_earlier_draws(tmp_path: Path) -> None:
     def program(lane: LaneBuilder, word: str) -> None:
         lane.draw("python", "random.choice", word, line=1)
         lane.op("aten.mm.default", digest=word, line=2)
@@ -624,7 +624,7 @@ def test_a_kernel_is_not_blamed_on_the_draws_before_it(tmp_path: Path) -> None:
     assert [stream.name for stream in found.detail.streams] == ["python"]
 
 
-def test_an_op_that_draws_is_explained_by_its_own_stream(tmp_path: Path) -> None:
+def test_a_random_op_is_explained_by_its_own_stream(tmp_path: Path) -> None:
     def program(lane: LaneBuilder, word: str) -> None:
         lane.random("aten.rand.default", state="same", digest="same", line=1)
         lane.draw("torch-cpu", "aten.randperm.default", word, line=2)
@@ -637,7 +637,7 @@ def test_an_op_that_draws_is_explained_by_its_own_stream(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(("streams", "line"), [(["python", "numpy"], 2), (["numpy", "python"], 2), (["numpy", "python", "numpy"], 1)])
-def test_of_several_streams_the_one_that_was_drawn_from_last_is_the_origin(streams: list[str], line: int, tmp_path: Path) -> None:
+def test_of_several_streams_the_last_one_drawn_from_is_the_origin(streams: list[str], line: int, tmp_path: Path) -> None:
     def program(lane: LaneBuilder, word: str, streams: Sequence[str]) -> None:
         for k, stream in enumerate(streams, 1):
             lane.draw(stream, f"{stream}.draw", word, line=k)
@@ -649,7 +649,7 @@ def test_of_several_streams_the_one_that_was_drawn_from_last_is_the_origin(strea
     assert {stream.name for stream in found.detail.streams} == {"python", "numpy"}
 
 
-def test_draws_behind_the_difference_do_not_explain_it(tmp_path: Path) -> None:
+def test_draws_after_the_divergence_do_not_explain_it(tmp_path: Path) -> None:
     def program(lane: LaneBuilder, word: str) -> None:
         lane.external(digest=word, line=1)
         lane.seed("numpy", word, line=2)
@@ -660,7 +660,7 @@ def test_draws_behind_the_difference_do_not_explain_it(tmp_path: Path) -> None:
     assert (found.kind, found.line, found.detail.streams) == ("data", 1, [])
 
 
-def test_one_draw_more_than_the_other_run_is_the_origin_of_what_follows(tmp_path: Path) -> None:
+def test_an_extra_draw_in_one_run_is_the_origin_of_later_differences(tmp_path: Path) -> None:
     def program(lane: LaneBuilder, draws: int) -> None:
         for k in range(draws):
             lane.draw("python", "random.random", f"after {k}", line=10 + k)
@@ -671,7 +671,7 @@ def test_one_draw_more_than_the_other_run_is_the_origin_of_what_follows(tmp_path
 
 
 @pytest.mark.parametrize("change", [{"args": [1]}, {"numbers": (1.0,)}, {"shape": [7]}], ids=str)
-def test_what_the_program_drew_may_be_an_argument_or_a_shape(change: dict[str, Any], tmp_path: Path) -> None:
+def test_a_drawn_number_may_be_an_argument_or_a_shape(change: dict[str, Any], tmp_path: Path) -> None:
     def program(lane: LaneBuilder, state: str, how: dict[str, Any]) -> None:
         lane.draw("python", "random.randint", state, line=1)
         lane.op("aten.narrow.default", line=2, **how)
@@ -707,7 +707,7 @@ def draws(state: str) -> Program:
     return lambda lane: lane.random("aten.rand.default", state=state, line=2)
 
 
-def test_lanes_are_paired_by_role_whenever_they_began(tmp_path: Path) -> None:
+def test_lanes_are_paired_by_role_in_any_start_order(tmp_path: Path) -> None:
     lanes = {name: does(f"aten.{name.split()[0]}.default") for name in ("main", "worker 0", "worker 1", "thread 1")}
     a = lanes_of(tmp_path / "a", lanes)
     b = lanes_of(tmp_path / "b", dict(reversed(lanes.items())), pid=9000, started=3e9)
@@ -716,14 +716,14 @@ def test_lanes_are_paired_by_role_whenever_they_began(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["thread 1", "worker 0", "process 3", "fork 1", "rank 1 worker 0"])
-def test_a_lane_of_one_run_alone_is_noted_and_no_divergence(name: str, tmp_path: Path) -> None:
+def test_a_lane_of_only_one_run_is_noted_and_is_no_divergence(name: str, tmp_path: Path) -> None:
     a = lanes_of(tmp_path / "a", {"main": does("aten.mm.default"), name: ends_after(3)})
     b = lanes_of(tmp_path / "b", {"main": does("aten.mm.default")})
     assert compare(a, b) == Comparison(None, [], [Reason.of("lane-in-one-run", lane=name, ops=3, run="a")], compared=1)
     assert compare(b, a) == Comparison(None, [], [Reason.of("lane-in-one-run", lane=name, ops=3, run="a")], compared=1)
 
 
-def test_a_lane_of_one_run_alone_in_which_nothing_was_done_is_not_noted(tmp_path: Path) -> None:
+def test_an_empty_lane_of_only_one_run_is_not_noted(tmp_path: Path) -> None:
     a = lanes_of(tmp_path / "a", {"main": does("aten.mm.default"), "thread 1": lambda lane: lane.event("lost", what="x")})
     b = lanes_of(tmp_path / "b", {"main": does("aten.mm.default")})
     assert compare(a, b).notes == []
@@ -733,7 +733,7 @@ def test_a_lane_of_one_run_alone_in_which_nothing_was_done_is_not_noted(tmp_path
 @pytest.mark.parametrize(
     ("name", "leading"), [("main", True), ("rank 1", True), ("worker 0", False), ("thread 2", False), ("rank 0 worker 1", False)]
 )
-def test_only_a_leading_lane_that_ends_early_has_diverged(name: str, leading: bool, tmp_path: Path) -> None:
+def test_only_a_lane_that_is_ahead_and_ends_early_has_diverged(name: str, leading: bool, tmp_path: Path) -> None:
     a = lanes_of(tmp_path / "a", {"rank 0": does("aten.mm.default")} | {name: ends_after(3)})
     b = lanes_of(tmp_path / "b", {"rank 0": does("aten.mm.default")} | {name: ends_after(5)})
     if name == "main":
@@ -756,7 +756,7 @@ def test_only_a_leading_lane_that_ends_early_has_diverged(name: str, leading: bo
     ],
     ids=["worker draws", "worker is fed", "main itself", "main draws", "thread does other ops", "thread alone", "another rank"],
 )  # fmt: skip
-def test_of_several_lanes_that_diverge_the_one_that_can_explain_the_others_is_reported(
+def test_of_several_divergent_lanes_the_one_that_explains_the_others_is_reported(
     lanes: tuple[dict[str, Program], dict[str, Program]], reported: str, kind: Kind, tmp_path: Path
 ) -> None:
     a, b = lanes_of(tmp_path / "a", lanes[0]), lanes_of(tmp_path / "b", lanes[1])
@@ -770,7 +770,7 @@ def test_of_several_lanes_that_diverge_the_one_that_can_explain_the_others_is_re
         assert comparison.watch.lane == reported
 
 
-def test_the_second_look_watches_the_records_around_the_difference(tmp_path: Path) -> None:
+def test_value_capture_covers_the_records_around_the_divergence(tmp_path: Path) -> None:
     def program(lane: LaneBuilder, extra: int, digest: str) -> None:
         for k in range(100 + extra):
             lane.draw("python", "random.random", k)
@@ -784,13 +784,13 @@ def test_the_second_look_watches_the_records_around_the_difference(tmp_path: Pat
     assert watch.last - watch.first < 300
 
 
-def test_the_second_look_begins_no_earlier_than_the_lane(tmp_path: Path) -> None:
+def test_value_capture_starts_no_earlier_than_the_lane(tmp_path: Path) -> None:
     watch = compared(tmp_path, does("aten.mm.default", "a"), does("aten.mm.default", "b")).watch
     assert watch is not None
     assert watch.first == 0
 
 
-def test_the_second_look_finds_a_lane_among_others_of_its_role(tmp_path: Path) -> None:
+def test_value_capture_finds_a_lane_among_others_of_its_role(tmp_path: Path) -> None:
     """A child process knows its role but not its number among those of its role; its identity decides."""
     sides = []
     for name in "ab":
@@ -808,7 +808,7 @@ def test_the_second_look_finds_a_lane_among_others_of_its_role(tmp_path: Path) -
 # around the divergence
 
 
-def test_the_ops_before_and_those_that_carry_the_difference_on_are_shown(tmp_path: Path) -> None:
+def test_the_ops_before_the_divergence_and_those_that_propagate_it_are_shown(tmp_path: Path) -> None:
     def program(lane: LaneBuilder, digest: str) -> None:
         x = lane.external(line=1)
         for k in range(2, 6):
@@ -831,7 +831,7 @@ def test_the_ops_before_and_those_that_carry_the_difference_on_are_shown(tmp_pat
     assert {op.phase for op in found.detail.carriers} == {"forward"}
 
 
-def test_an_op_that_differs_by_itself_carries_nothing(tmp_path: Path) -> None:
+def test_an_op_that_differs_by_itself_propagates_nothing(tmp_path: Path) -> None:
     def program(lane: LaneBuilder, word: str) -> None:
         lane.op("aten.mm.default", digest=word, line=1)
         lane.op("aten.neg.default", lane.external(digest=word, line=2), line=2)
@@ -841,7 +841,7 @@ def test_an_op_that_differs_by_itself_carries_nothing(tmp_path: Path) -> None:
     assert (detail.differing_ops, detail.compared_ops) == (3, 3)
 
 
-def test_an_op_that_makes_the_same_of_what_differs_carries_nothing(tmp_path: Path) -> None:
+def test_an_op_with_equal_results_for_different_inputs_propagates_nothing(tmp_path: Path) -> None:
     def program(lane: LaneBuilder, word: str) -> None:
         x = lane.op("aten.mm.default", digest=word, line=1)
         y = lane.op("aten.sign.default", x, digest="plus", line=2)
@@ -852,7 +852,7 @@ def test_an_op_that_makes_the_same_of_what_differs_carries_nothing(tmp_path: Pat
     assert (detail.differing_ops, detail.compared_ops) == (1, 3)
 
 
-def test_nothing_is_said_of_carriers_once_the_lanes_do_other_ops(tmp_path: Path) -> None:
+def test_propagation_is_not_reported_after_the_lanes_run_different_ops(tmp_path: Path) -> None:
     def program(lane: LaneBuilder, word: str) -> None:
         x = lane.op("aten.mm.default", digest=word, line=1)
         y = lane.op("aten.neg.default", x, line=2)
@@ -867,7 +867,7 @@ def test_nothing_is_said_of_carriers_once_the_lanes_do_other_ops(tmp_path: Path)
 
 
 @pytest.mark.parametrize(("between", "lines"), [(3000, [2]), (5000, [])])
-def test_carriers_are_looked_for_within_a_window(between: int, lines: list[int], tmp_path: Path) -> None:
+def test_propagation_is_searched_within_a_window(between: int, lines: list[int], tmp_path: Path) -> None:
     def program(lane: LaneBuilder, word: str, between: int) -> None:
         x = lane.op("aten.mm.default", digest=word, line=1)
         for k in range(between):
@@ -879,11 +879,11 @@ def test_carriers_are_looked_for_within_a_window(between: int, lines: list[int],
     assert found.detail.differing_ops == 2
 
 
-def test_a_difference_in_the_first_op_has_nothing_before_it(tmp_path: Path) -> None:
+def test_a_divergence_at_the_first_op_has_nothing_before_it(tmp_path: Path) -> None:
     assert divergence(tmp_path, does("aten.mm.default", "a"), does("aten.mm.default", "b")).detail.before == []
 
 
-def test_what_each_run_did_is_shown(tmp_path: Path) -> None:
+def test_the_ops_of_both_runs_are_shown(tmp_path: Path) -> None:
     found = divergence(tmp_path, lambda lane: program(lane, digest=1), lambda lane: program(lane, digest=255))
     out = '[["float32",[2,2],null,"cpu"]]'
     shown = {
@@ -915,7 +915,7 @@ def test_a_backward_op_has_the_line_of_its_forward_op(tmp_path: Path) -> None:
     assert (found.detail.forward.file, found.detail.forward.line) == ("train.py", 5)
 
 
-def test_step_phase_and_module_are_those_of_the_op(tmp_path: Path) -> None:
+def test_step_phase_and_module_are_those_of_the_divergent_op(tmp_path: Path) -> None:
     def program(lane: LaneBuilder, digest: str) -> None:
         for _ in range(3):
             lane.op("aten.relu.default", digest="same")
@@ -957,12 +957,12 @@ def with_files(reads: Sequence[tuple[str, str, str]], behind: Sequence[tuple[str
     ],
     ids=str,
 )
-def test_files_that_were_not_the_same_before_the_difference_are_listed(ours: Any, theirs: Any, found: Any, tmp_path: Path) -> None:
+def test_files_that_differ_before_the_divergence_are_listed(ours: Any, theirs: Any, found: Any, tmp_path: Path) -> None:
     divergences = divergence(tmp_path, with_files(ours, [("late", "read", "1")]), with_files(theirs, [("late", "read", "2")]))
     assert [(file.path, file.op, of_file(file)) for file in divergences.detail.files] == found
 
 
-def test_files_whose_content_is_not_known_are_not_listed(tmp_path: Path) -> None:
+def test_files_of_unknown_content_are_not_listed(tmp_path: Path) -> None:
     def program(lane: LaneBuilder, word: str) -> None:
         lane.event("file", path=f"{word}.txt", op="write", mode="w")
         lane.external(digest=word)
@@ -970,7 +970,7 @@ def test_files_whose_content_is_not_known_are_not_listed(tmp_path: Path) -> None
     assert divergence(tmp_path, lambda lane: program(lane, "a"), lambda lane: program(lane, "b")).detail.files == []
 
 
-def test_settings_that_were_not_the_same_before_the_difference_are_listed(tmp_path: Path) -> None:
+def test_settings_that_differ_before_the_divergence_are_listed(tmp_path: Path) -> None:
     def program(lane: LaneBuilder, word: str, flag: bool) -> None:
         lane.setting("torch.get_num_threads", 4, initial=True)
         lane.setting("torch.backends.cudnn.benchmark", False, initial=True)
@@ -988,7 +988,7 @@ def test_settings_that_were_not_the_same_before_the_difference_are_listed(tmp_pa
     ]
 
 
-def test_streams_that_were_not_the_same_before_the_difference_are_listed(tmp_path: Path) -> None:
+def test_streams_that_differ_before_the_divergence_are_listed(tmp_path: Path) -> None:
     def program(lane: LaneBuilder, word: str) -> None:
         lane.seed("torch-cpu", 0)
         lane.seed("numpy", word, function="numpy.seed", line=2)
@@ -1050,6 +1050,6 @@ def test_equal_environments_do_not_differ(tmp_path: Path) -> None:
     assert environment_differences(a, b) == []
 
 
-def test_runs_that_tell_nothing_of_their_environment_do_not_differ(tmp_path: Path) -> None:
+def test_runs_without_a_recorded_environment_do_not_differ_in_it(tmp_path: Path) -> None:
     a, b = (TraceBuilder(tmp_path / name, machine=None, script=None, plan=None).sealed() for name in "ab")
     assert environment_differences(a, b) == []

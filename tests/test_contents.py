@@ -49,7 +49,7 @@ def test_an_unchanged_file_is_read_once_by_all_processes_of_a_run(tmp_path: Path
 
 
 @pytest.mark.usefixtures("settled")
-def test_a_file_that_changed_is_read_again_and_one_under_another_name_is_not(tmp_path: Path) -> None:
+def test_a_changed_file_is_read_again_but_not_another_name_of_the_same_file(tmp_path: Path) -> None:
     known = Contents(str(tmp_path))
     file = old(tmp_path / "a", b"one")
     first = known.of(str(file))
@@ -65,7 +65,7 @@ def test_a_file_that_changed_is_read_again_and_one_under_another_name_is_not(tmp
     assert third.digest == second.digest
 
 
-def test_a_file_that_is_written_twice_within_a_tick_of_the_clock_is_read_twice(tmp_path: Path) -> None:
+def test_a_file_written_twice_within_a_clock_tick_is_read_twice(tmp_path: Path) -> None:
     known = Contents(str(tmp_path))
     for k in range(100):
         (tmp_path / "state").write_bytes(b"%03d" % k)
@@ -74,7 +74,7 @@ def test_a_file_that_is_written_twice_within_a_tick_of_the_clock_is_read_twice(t
         assert found.digest == xxh3_64_intdigest(b"%03d" % k)
 
 
-def test_no_more_is_read_than_the_bound_of_the_run_and_what_is_known_stays_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_reads_no_more_than_its_limit_and_keeps_known_digests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(contents, "BOUND", 2500)
     monkeypatch.setattr(contents, "_SETTLED", -1_000_000_000)
     files = [old(tmp_path / f"{k}.bin", bytes([k]) * 1000) for k in range(4)]
@@ -84,7 +84,7 @@ def test_no_more_is_read_than_the_bound_of_the_run_and_what_is_known_stays_known
     assert readings(tmp_path) == 2
 
 
-def test_a_very_large_file_is_known_by_its_size_and_its_ends(tmp_path: Path) -> None:
+def test_a_very_large_file_is_digested_by_its_size_and_its_ends(tmp_path: Path) -> None:
     known = Contents(str(tmp_path))
     digests = set()
     for name, size, ends in (
@@ -104,7 +104,7 @@ def test_a_very_large_file_is_known_by_its_size_and_its_ends(tmp_path: Path) -> 
     assert known._spent <= 6 << 20
 
 
-def test_what_has_no_content_that_stays_has_no_digest(tmp_path: Path) -> None:
+def test_a_file_without_stable_content_has_no_digest(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     known = Contents(str(tmp_path))
     assert [known.of(str(path)) for path in (tmp_path, tmp_path / "pipe", tmp_path / "missing", Path("/dev/null"))] == [None] * 4
@@ -126,21 +126,21 @@ def run_of(tmp_path: Path, name: str, content: str, changed_at: int, *, elsewher
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])
-def test_a_file_that_the_run_has_just_written_is_no_file_that_differs(elsewhere: bool, tmp_path: Path) -> None:
+def test_a_file_that_the_run_itself_wrote_is_not_a_differing_input(elsewhere: bool, tmp_path: Path) -> None:
     a, b = (run_of(tmp_path, name, name, changed_at=10**18 + 5, elsewhere=elsewhere).sealed() for name in "ab")
     divergence = compare(a, b).divergence
     assert divergence is not None
     assert divergence.detail.files == []
 
 
-def test_a_file_that_an_earlier_run_left_is_one_that_differs_though_this_run_writes_it_too(tmp_path: Path) -> None:
+def test_a_leftover_file_is_a_differing_input_even_if_this_run_writes_it_too(tmp_path: Path) -> None:
     a, b = (run_of(tmp_path, name, name, changed_at=10**18 - 10**9).sealed() for name in "ab")
     divergence = compare(a, b).divergence
     assert divergence is not None
     assert [(file.path, file.op, file.what) for file in divergence.detail.files] == [("state.json", "read", "other-content")]
 
 
-def test_a_reading_without_a_digest_is_not_compared(tmp_path: Path) -> None:
+def test_a_read_without_a_digest_is_not_compared(tmp_path: Path) -> None:
     def program(name: str, **facts: object) -> TraceBuilder:
         run = TraceBuilder(tmp_path / name)
         lane = run.lane("main")
@@ -157,9 +157,7 @@ def test_a_reading_without_a_digest_is_not_compared(tmp_path: Path) -> None:
     ("writer", "opened_at", "rule"),
     [("thread 1", -5, "file-read-back"), ("thread 1", 10**9, "leftover-file"), ("main", 10, "leftover-file")],
 )
-def test_a_file_was_left_by_an_earlier_run_unless_this_one_had_written_it_before(
-    writer: str, opened_at: int, rule: str, tmp_path: Path
-) -> None:
+def test_a_file_is_left_over_unless_this_run_wrote_it_before(writer: str, opened_at: int, rule: str, tmp_path: Path) -> None:
     """Between threads the time of opening decides; within a thread the order does, however coarse the clocks."""
     for name in ("file-read-back", "leftover-file"):
         run = TraceBuilder(tmp_path / name)
@@ -170,7 +168,7 @@ def test_a_file_was_left_by_an_earlier_run_unless_this_one_had_written_it_before
         assert [finding.line for finding in judged(name, run.sealed())] == [1] * (name == rule)
 
 
-def test_a_file_that_one_run_wrote_and_the_other_found_is_an_input_that_changes(tmp_path: Path) -> None:
+def test_a_file_that_one_run_wrote_and_the_other_found_is_a_changing_input(tmp_path: Path) -> None:
     runs = []
     for name, opened_at in (("first", 5), ("second", 10**10)):
         run = TraceBuilder(tmp_path / name)

@@ -39,17 +39,17 @@ def draws(tmp_path: Path, in_setup: int, in_steps: int, steps: int = 4) -> str:
     ("in_setup", "in_steps", "often"),
     [(3, 0, ""), (0, 2, " (in 2 of 4 steps)"), (1, 2, " (in 2 of 4 steps)"), (0, 4, " (in each of 4 steps)")],
 )
-def test_what_happens_before_the_first_step_is_in_none(in_setup: int, in_steps: int, often: str, tmp_path: Path) -> None:
+def test_events_before_the_first_step_belong_to_no_step(in_setup: int, in_steps: int, often: str, tmp_path: Path) -> None:
     assert draws(tmp_path, in_setup, in_steps) == f"secrets.token_bytes draws from OS entropy here{often}, which cannot be seeded"
 
 
-def test_a_place_is_named_once_however_many_findings_lie_there() -> None:
+def test_a_place_with_several_findings_is_named_once() -> None:
     here, there = (Finding(rule="r", level="note", message="m", file="train.py", line=line) for line in (3, 4))
     assert places([here, here, here]) == "train.py:3"
     assert places([here, there, here]) == "train.py:3 and train.py:4"
 
 
-def test_that_digests_on_a_gpu_are_made_there_is_said_only_of_a_run_on_one(tmp_path: Path) -> None:
+def test_gpu_digests_are_mentioned_only_for_a_run_on_a_gpu(tmp_path: Path) -> None:
     for device in ("cpu", "cuda:0"):
         runs = []
         for name in "ab":
@@ -72,7 +72,7 @@ def trained(folder: Path, losses: list[float], correct: int = 1, dtype: str = "f
     return run
 
 
-def test_losses_that_agree_to_half_of_their_digits_are_rounded_and_others_are_not(tmp_path: Path) -> None:
+def test_losses_that_agree_to_half_of_their_digits_differ_only_by_rounding(tmp_path: Path) -> None:
     whole = trained(tmp_path / "a", [2.0, 1.0, 0.001]).sealed()
     rounded = trained(tmp_path / "b", [2.0, 1.0000001, 0.0010003]).sealed()
     grown = trained(tmp_path / "c", [2.0, 1.0000001, 0.01]).sealed()
@@ -85,13 +85,13 @@ def test_losses_that_agree_to_half_of_their_digits_are_rounded_and_others_are_no
     assert decided_differently(whole, trained(tmp_path / "f", [2.0, 1.0]).sealed())
 
 
-def test_half_of_the_digits_are_fewer_in_a_coarser_dtype(tmp_path: Path) -> None:
+def test_half_of_the_digits_are_fewer_for_a_coarser_dtype(tmp_path: Path) -> None:
     found = [due(trained(tmp_path / dtype, [1.0], dtype=dtype).sealed()) for dtype in ("float64", "float32", "float16", "bfloat16")]
     assert found == sorted(found)
     assert found[0] < 1e-7 < found[1] < 1e-3 < found[2] < 0.1
 
 
-def test_a_printed_time_that_differs_in_the_controls_too_is_no_result_that_drifts(tmp_path: Path) -> None:
+def test_a_printed_time_that_differs_between_controls_is_no_drift_of_a_result(tmp_path: Path) -> None:
     runs = [trained(tmp_path / str(k), []).sealed() for k in range(4)]
     texts = ["x 0.5 in 1.2 s", "x 0.5 in 1.3 s", "x 0.50000001 in 1.4 s", "x 0.7 in 1.2 s"]
     for run, text in zip(runs, texts, strict=True):
@@ -111,7 +111,7 @@ def test_a_printed_time_that_differs_in_the_controls_too_is_no_result_that_drift
     [("aten.copy_.default", "uint8", False), ("aten.copy_.default", "int64", True), ("aten.argmax.default", "int64", True),
      ("aten.gt.Scalar", "bool", True), ("aten.mul.Tensor", "float32", False)],
 )  # fmt: skip
-def test_bytes_that_a_deep_copy_moves_are_no_decision(op: str, dtype: str, decides: bool, tmp_path: Path) -> None:
+def test_moving_bytes_in_a_deep_copy_is_no_decision(op: str, dtype: str, decides: bool, tmp_path: Path) -> None:
     runs = []
     for name in ("usual", "rounded"):
         run = TraceBuilder(tmp_path / name)

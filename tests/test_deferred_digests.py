@@ -37,7 +37,7 @@ def sum_of(tensor: torch.Tensor) -> int | None:
     [torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.int8, torch.uint8, torch.int64, torch.bool, torch.complex64],
 )
 @pytest.mark.parametrize("elements", [1, 2, 3, 5, 65])
-def test_two_elements_that_change_places_change_the_digest(dtype: torch.dtype, elements: int) -> None:
+def test_exchanging_two_elements_changes_the_digest(dtype: torch.dtype, elements: int) -> None:
     tensor = (torch.arange(elements) % 3).to(dtype)
     assert sum_of(tensor) == sum_of(tensor.clone())
     for at in range(1, elements):
@@ -47,7 +47,7 @@ def test_two_elements_that_change_places_change_the_digest(dtype: torch.dtype, e
 
 
 @pytest.mark.parametrize("elements", [_BLOCK, _BLOCK + 1, 3 * _BLOCK + 5, _BLOCK * _BLOCKS + 7, 2 * _BLOCK * _BLOCKS + _BLOCK + 9])
-def test_in_a_large_tensor_each_element_counts_and_so_do_rows_that_change_places(elements: int) -> None:
+def test_every_element_and_the_order_of_rows_count_in_a_large_tensor(elements: int) -> None:
     tensor = torch.ones(elements)
     before = sum_of(tensor)
     found = {before}
@@ -67,13 +67,13 @@ def test_in_a_large_tensor_each_element_counts_and_so_do_rows_that_change_places
 
 @given(st.permutations(range(12)), st.sampled_from([torch.float64, torch.float32, torch.bfloat16]))
 @settings(max_examples=100, deadline=None)
-def test_small_whole_numbers_in_another_order_have_another_digest(order: list[int], dtype: torch.dtype) -> None:
+def test_small_integers_in_another_order_have_another_digest(order: list[int], dtype: torch.dtype) -> None:
     # the hardest case for a sum of products: most bits are zero
     tensor = torch.arange(12).to(dtype)
     assert (sum_of(tensor[order]) == sum_of(tensor)) == (order == list(range(12)))
 
 
-def test_a_digest_is_of_memory_as_it_lies_and_of_any_kind_of_tensor() -> None:
+def test_a_digest_covers_memory_in_layout_order_for_every_kind_of_tensor() -> None:
     image = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
     assert sum_of(image.contiguous(memory_format=torch.channels_last)) != sum_of(image)
     assert sum_of(image[:, :, ::2]) == sum_of(image[:, :, ::2].clone())
@@ -123,7 +123,7 @@ def main_of(folder: Path, name: str, plan: Plan) -> LaneTrace:
     return opened(folder / name).lanes["main"]
 
 
-def test_each_digest_gets_to_its_record_however_late_it_is_read(tmp_path: Path) -> None:
+def test_each_digest_reaches_its_record_however_late_it_is_read(tmp_path: Path) -> None:
     write(tmp_path, train=SCRIPT)
     plain = main_of(tmp_path, "plain", Plan(("train.py",), cwd=str(tmp_path)))
     first, again, odd = (
@@ -149,7 +149,7 @@ def test_each_digest_gets_to_its_record_however_late_it_is_read(tmp_path: Path) 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
-def test_a_run_on_a_gpu_has_digests_and_does_not_wait_for_them(tmp_path: Path) -> None:
+def test_a_run_on_a_gpu_has_digests_and_does_not_synchronize_for_them(tmp_path: Path) -> None:
     source = SCRIPT.replace("torch.manual_seed(0)", "torch.manual_seed(0); torch.set_default_device('cuda')")
     write(tmp_path, train=source)
     first, again = (main_of(tmp_path, name, Plan(("train.py",), cwd=str(tmp_path))) for name in ("first", "again"))

@@ -49,7 +49,7 @@ def train(lane: LaneBuilder, loss: Tensor, dtype: str = "float32") -> None:
 # narrowing-cast
 
 
-def test_a_cast_of_what_came_from_outside_is_one_finding_however_often_it_runs(tmp_path: Path) -> None:
+def test_repeated_casts_of_an_external_tensor_are_one_finding(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         for _ in range(5):
             x = lane.external([4, 3], dtype="float64", line=1)
@@ -65,7 +65,7 @@ def test_a_cast_of_what_came_from_outside_is_one_finding_however_often_it_runs(t
     assert findings[0].evidence["op"] == "aten._to_copy.default"
 
 
-def test_a_batch_that_was_collated_of_what_came_from_outside_is_still_from_outside(tmp_path: Path) -> None:
+def test_a_batch_collated_from_external_tensors_still_counts_as_external(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         rows = [lane.external([3], dtype="float64", line=1) for _ in range(4)]
         batch = lane.op("aten.stack.default", *rows, shape=[4, 3], dtype="float64", line=2)
@@ -75,7 +75,7 @@ def test_a_batch_that_was_collated_of_what_came_from_outside_is_still_from_outsi
     assert places(found(tmp_path, "narrowing-cast", main=program)) == [(4, 1)]
 
 
-def test_a_copy_narrows_what_it_reads_and_not_what_it_writes(tmp_path: Path) -> None:
+def test_a_copy_narrows_its_source_and_not_its_target(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         wide = lane.external([3], dtype="float64", line=1)
         narrow = lane.op("aten.zeros.default", shape=[3], line=2)
@@ -86,7 +86,7 @@ def test_a_copy_narrows_what_it_reads_and_not_what_it_writes(tmp_path: Path) -> 
     assert places(found(tmp_path, "narrowing-cast", main=program)) == [(3, 1)]
 
 
-def test_a_cast_of_what_was_computed_or_is_a_number_or_was_narrow_already_is_none(tmp_path: Path) -> None:
+def test_casts_of_results_of_numbers_and_of_narrow_tensors_are_not_reported(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         wide = lane.external([3], dtype="float64", line=1)
         computed = lane.op("aten.sub.Tensor", wide, wide, dtype="float64", line=2)
@@ -103,7 +103,7 @@ def test_a_cast_of_what_was_computed_or_is_a_number_or_was_narrow_already_is_non
     assert found(tmp_path, "narrowing-cast", main=program) == []
 
 
-def test_workers_that_cast_at_the_same_line_are_one_finding(tmp_path: Path) -> None:
+def test_workers_that_cast_at_the_same_line_give_one_finding(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         lane.op("aten._to_copy.default", lane.external([3], dtype="float64", line=1), dtype="float32", line=1)
 
@@ -114,7 +114,7 @@ def test_workers_that_cast_at_the_same_line_are_one_finding(tmp_path: Path) -> N
     assert places(findings) == [(1, 2)]
 
 
-def test_what_was_measured_of_a_narrowing_cast_is_told_and_one_that_changes_nothing_is_silent(tmp_path: Path) -> None:
+def test_the_loss_of_a_narrowing_cast_is_reported_and_a_lossless_cast_is_not(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         wide = lane.external([4], dtype="float64", line=1)
         facts: list[dict[str, object]] = [
@@ -137,7 +137,7 @@ def test_what_was_measured_of_a_narrowing_cast_is_told_and_one_that_changes_noth
 # mixed-dtype-promotion and float64-leak
 
 
-def test_two_dtypes_in_one_op_are_one_finding_a_line_that_says_what_becomes_of_them(tmp_path: Path) -> None:
+def test_mixed_dtypes_are_one_finding_per_line_with_the_resulting_dtype(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         wide, narrow = lane.external([8], dtype="float64", line=1), lane.external([8], line=1)
         for _ in range(3):
@@ -156,7 +156,7 @@ def test_two_dtypes_in_one_op_are_one_finding_a_line_that_says_what_becomes_of_t
     ]  # fmt: skip
 
 
-def test_what_does_not_promote_is_silent(tmp_path: Path) -> None:
+def test_ops_without_promotion_are_not_reported(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         wide, narrow = lane.external([8], dtype="float64", line=1), lane.external([8], line=1)
         lane.op("aten.mul.Tensor", narrow, lane.external([], dtype="float64"), line=2)
@@ -173,7 +173,7 @@ def test_what_does_not_promote_is_silent(tmp_path: Path) -> None:
     assert found(tmp_path, "mixed-dtype-promotion", main=program) == []
 
 
-def test_memory_that_was_looked_at_without_dimensions_or_in_another_dtype_says_nothing_from_then_on(tmp_path: Path) -> None:
+def test_memory_reinterpreted_as_another_dtype_is_ignored_from_then_on(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         wide, narrow = lane.external([8], dtype="float64", line=1), lane.external([8], line=1)
         lane.op("aten.add.Tensor", narrow, view(lane, wide, 4), shape=[8], dtype="float64", line=2)
@@ -185,7 +185,7 @@ def test_memory_that_was_looked_at_without_dimensions_or_in_another_dtype_says_n
     assert places(found(tmp_path, "mixed-dtype-promotion", main=program)) == [(2, 1)]
 
 
-def test_an_input_of_which_the_dtype_is_not_sure_says_nothing(tmp_path: Path) -> None:
+def test_an_input_of_uncertain_dtype_gives_no_finding(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         wide = lane.external([8], dtype="float64", line=1)
         lane.op("aten.add.Tensor", wide, Tensor(0, 0, (8,), "float32"), dtype="float64", line=2)  # of another lane, or of none
@@ -202,7 +202,7 @@ def test_an_input_of_which_the_dtype_is_not_sure_says_nothing(tmp_path: Path) ->
         pytest.param("float64", False, id="float64 parameters"),
     ],
 )
-def test_float64_on_the_way_to_the_loss_is_a_leak_unless_parameters_are_float64(tmp_path: Path, parameters: str, leaks: bool) -> None:
+def test_float64_before_the_loss_is_a_leak_unless_parameters_are_float64(tmp_path: Path, parameters: str, leaks: bool) -> None:
     def program(lane: LaneBuilder) -> None:
         wide, narrow = lane.external([8], dtype="float64", line=1), lane.external([8], line=1)
         lane.phase = "forward"
@@ -219,7 +219,7 @@ def test_float64_on_the_way_to_the_loss_is_a_leak_unless_parameters_are_float64(
 
 
 @pytest.mark.parametrize(("parameters", "leaks"), [("float32", True), ("float64", False)])
-def test_an_op_of_an_extension_that_updates_parameters_is_an_update(tmp_path: Path, parameters: str, leaks: bool) -> None:
+def test_an_extension_op_that_updates_parameters_is_an_update(tmp_path: Path, parameters: str, leaks: bool) -> None:
     def program(lane: LaneBuilder) -> None:
         wide, narrow = lane.external([8], dtype="float64", line=1), lane.external([8], line=1)
         lane.phase = "forward"
@@ -233,7 +233,7 @@ def test_an_op_of_an_extension_that_updates_parameters_is_an_update(tmp_path: Pa
     assert places(found(tmp_path, "float64-leak", main=program)) == ([(2, 1)] if leaks else [])
 
 
-def test_without_an_optimizer_there_is_no_leak(tmp_path: Path) -> None:
+def test_without_an_optimizer_float64_is_no_leak(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         wide, narrow = lane.external([8], dtype="float64", line=1), lane.external([8], line=1)
         lane.phase = "forward"
@@ -249,7 +249,7 @@ def test_without_an_optimizer_there_is_no_leak(tmp_path: Path) -> None:
     ("dtype", "terms", "speaks"),
     [("bfloat16", 70, True), ("float16", 70, True), ("float32", 70, False), ("float64", 70, False), ("bfloat16", 63, False)],
 )
-def test_a_total_in_half_precision_is_found_when_it_has_many_terms(tmp_path: Path, dtype: str, terms: int, speaks: bool) -> None:
+def test_a_half_precision_total_is_found_if_it_has_many_terms(tmp_path: Path, dtype: str, terms: int, speaks: bool) -> None:
     def program(lane: LaneBuilder) -> None:
         total = lane.op("aten.zeros.default", shape=[], dtype=dtype, line=1)
         for k in range(terms):
@@ -262,7 +262,7 @@ def test_a_total_in_half_precision_is_found_when_it_has_many_terms(tmp_path: Pat
         assert findings[0].message.startswith(f"aten.add_.Tensor adds {terms} terms in a row to a total in {dtype}")
 
 
-def test_a_total_that_begins_anew_in_time_is_none(tmp_path: Path) -> None:
+def test_a_total_that_restarts_in_time_is_not_reported(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         for k in range(20):
             total = lane.op("aten.zeros.default", shape=[], dtype="bfloat16", line=1, numbers=[k])
@@ -272,7 +272,7 @@ def test_a_total_that_begins_anew_in_time_is_none(tmp_path: Path) -> None:
     assert found(tmp_path, "half-running-total", main=program) == []
 
 
-def test_a_residual_stream_is_no_total_but_what_is_carried_from_step_to_step_is_one(tmp_path: Path) -> None:
+def test_a_residual_stream_is_no_total_but_a_sum_over_steps_is(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         carried = lane.op("aten.zeros.default", shape=[4], dtype="bfloat16", line=1)
         for k in range(80):
@@ -287,7 +287,7 @@ def test_a_residual_stream_is_no_total_but_what_is_carried_from_step_to_step_is_
     assert places(found(tmp_path, "half-running-total", main=program)) == [(4, 80)]
 
 
-def test_gradients_and_optimizers_may_add_up_in_half_precision(tmp_path: Path) -> None:
+def test_gradients_and_optimizers_may_accumulate_in_half_precision(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         total = lane.op("aten.zeros.default", shape=[], dtype="bfloat16", line=1)
         for phase in ("backward", "optimizer"):
@@ -301,7 +301,7 @@ def test_gradients_and_optimizers_may_add_up_in_half_precision(tmp_path: Path) -
 # nondeterministic-on-cuda
 
 
-def test_a_backward_op_is_told_at_the_line_of_its_forward_op_and_all_ops_of_a_line_together(tmp_path: Path) -> None:
+def test_a_backward_op_is_reported_at_its_forward_line_together_with_that_lines_ops(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         x = lane.external([2, 3, 8, 8], line=1)
         for k in range(1, 6, 2):
@@ -323,7 +323,7 @@ def test_a_backward_op_is_told_at_the_line_of_its_forward_op_and_all_ops_of_a_li
     assert findings[0].evidence["raises"] is True
 
 
-def test_arguments_and_dtypes_decide_whether_an_op_varies(tmp_path: Path) -> None:
+def test_arguments_and_dtypes_decide_whether_an_op_is_nondeterministic(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         x = lane.external([2, 3], line=1)
         lane.op("aten.convolution.default", x, args=[[1], [0], [1], True, [0], 1], line=2)
@@ -346,7 +346,7 @@ def test_arguments_and_dtypes_decide_whether_an_op_varies(tmp_path: Path) -> Non
     assert [f.line for f in findings if not f.evidence["raises"]] == [2, 4, 5]
 
 
-def test_what_a_switch_makes_deterministic_is_left_out_and_what_would_raise_is_not(tmp_path: Path) -> None:
+def test_ops_that_a_setting_makes_deterministic_are_left_out_unlike_ops_that_raise(tmp_path: Path) -> None:
     def program(lane: LaneBuilder, **switches: bool) -> None:
         for name in ("torch.are_deterministic_algorithms_enabled", "torch.backends.cudnn.deterministic"):
             lane.setting(name, False, initial=True)

@@ -91,7 +91,7 @@ def rule_of(name: str) -> Rule:
     return shipped(name)
 
 
-def test_runs_without_any_ops_have_no_findings(tmp_path: Path) -> None:
+def test_runs_without_ops_have_no_findings(tmp_path: Path) -> None:
     assert found(tmp_path, lambda t: None) == []
 
 
@@ -107,7 +107,7 @@ CUTS: dict[str, tuple[Callable[[LaneBuilder, Tensor], Tensor], str]] = {
 
 
 @pytest.mark.parametrize("cut", CUTS)
-def test_the_line_is_found_that_cut_the_graph_of_a_failing_backward(cut: str, tmp_path: Path) -> None:
+def test_the_line_that_cut_the_graph_of_a_failing_backward_is_found(cut: str, tmp_path: Path) -> None:
     made, how = CUTS[cut]
 
     def program(t: Training) -> None:
@@ -122,7 +122,7 @@ def test_the_line_is_found_that_cut_the_graph_of_a_failing_backward(cut: str, tm
     assert finding.message.endswith("the backward pass in train.py:7 has no graph to follow")
 
 
-def test_a_view_that_is_detached_is_found_between_what_it_is_of_and_what_took_it_in(tmp_path: Path) -> None:
+def test_a_detached_view_is_found_between_its_base_and_its_consumer(tmp_path: Path) -> None:
     def program(t: Training) -> None:
         h = t.lane.op("aten.relu.default", t.parameter("w"), line=4)
         t.lane.op("aten.detach.default", h, digest=0, cut=True, line=5)
@@ -135,7 +135,7 @@ def test_a_view_that_is_detached_is_found_between_what_it_is_of_and_what_took_it
     assert finding.message.startswith("a tensor is detached from its graph here")
 
 
-def test_where_nothing_required_a_gradient_the_finding_is_at_the_backward(tmp_path: Path) -> None:
+def test_without_any_gradient_requirement_the_finding_is_at_the_backward(tmp_path: Path) -> None:
     def program(t: Training) -> None:
         for _ in range(3):
             w = t.parameter("w")  # initialisation is not a cut
@@ -145,7 +145,7 @@ def test_where_nothing_required_a_gradient_the_finding_is_at_the_backward(tmp_pa
     assert found(tmp_path, program) == [("graph-cut", 7, 3), ("graph-cut", 9, 1)]
 
 
-def test_a_number_that_comes_back_as_a_tensor_on_its_line_is_the_cut(tmp_path: Path) -> None:
+def test_a_number_turned_back_into_a_tensor_at_its_line_is_the_cut(tmp_path: Path) -> None:
     def program(t: Training) -> None:
         loss = t.lane.op("aten.sum.default", t.parameter("w"), shape=[], line=4)
         t.lane.op("aten._local_scalar_dense.default", loss, shape=[], cut=True, line=5)
@@ -154,7 +154,7 @@ def test_a_number_that_comes_back_as_a_tensor_on_its_line_is_the_cut(tmp_path: P
     assert found(tmp_path, program) == [("graph-cut", 5, 1)]
 
 
-def test_what_is_computed_from_outside_values_alone_is_cut_where_the_last_of_them_came_in(tmp_path: Path) -> None:
+def test_a_loss_from_external_values_alone_is_cut_where_the_last_of_them_came_in(tmp_path: Path) -> None:
     def program(t: Training) -> None:
         t.lane.external(line=3)
         total = t.lane.op("aten.add.Tensor", t.lane.external(line=4), t.lane.external(line=5), line=6)
@@ -164,7 +164,7 @@ def test_what_is_computed_from_outside_values_alone_is_cut_where_the_last_of_the
     assert found(tmp_path, program) == [("graph-cut", 5, 1), ("graph-cut", 10, 1)]
 
 
-def test_a_line_that_takes_data_is_a_hint_because_no_op_is_recorded_of_it(tmp_path: Path) -> None:
+def test_a_line_that_uses_data_is_only_a_hint_because_it_has_no_op(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text("import torch.utils.data\nw = 1\nself.data[1]\nloss = h.data.sum()\nloss.backward()\n")
 
     def program(t: Training) -> None:
@@ -191,17 +191,17 @@ def made_of_numbers(t: Training, line: int, often: int, *, real: int = 0) -> Non
     assert w
 
 
-def test_a_loss_that_is_made_of_numbers_and_told_to_require_a_gradient_is_found_where_it_is_made(tmp_path: Path) -> None:
+def test_a_loss_made_of_numbers_that_requires_a_gradient_is_found_where_it_is_made(tmp_path: Path) -> None:
     (finding,) = findings(tmp_path, lambda t: made_of_numbers(t, 6, 3))
     assert (finding.rule, finding.line, finding.count) == ("graph-cut", 5, 3)
     assert "the backward pass in train.py:6 ends at the tensor that it is called on (3 times)" in finding.message
 
 
-def test_a_loss_of_zero_for_a_batch_that_has_none_is_no_fault(tmp_path: Path) -> None:
+def test_a_zero_loss_for_a_batch_without_targets_is_no_fault(tmp_path: Path) -> None:
     assert found(tmp_path, lambda t: made_of_numbers(t, 6, 1, real=3)) == []
 
 
-def test_backward_on_a_tensor_of_ones_own_is_no_fault_where_no_optimizer_waits(tmp_path: Path) -> None:
+def test_backward_on_an_own_tensor_is_no_fault_without_an_optimizer(tmp_path: Path) -> None:
     def program(t: Training) -> None:
         x = t.leaves["x"] = t.lane.external([], line=1)
         t.backward(x, "x", line=2)
@@ -312,7 +312,7 @@ WAYS: list[tuple[Callable[[LaneBuilder, Tensor, Tensor], Tensor], list[tuple[str
 
 
 @pytest.mark.parametrize(("forward", "expected"), WAYS, ids=lambda part: getattr(part, "__name__", ""))
-def test_what_an_optimizer_holds_in_vain_is_one_finding_or_none_if_it_is_frozen(
+def test_parameters_held_in_vain_are_one_finding_or_none_if_frozen(
     forward: Callable[[LaneBuilder, Tensor, Tensor], Tensor], expected: list[tuple[str, int | None, int]], tmp_path: Path
 ) -> None:
     said = findings(tmp_path, lambda t: trained(t, forward))
@@ -321,13 +321,13 @@ def test_what_an_optimizer_holds_in_vain_is_one_finding_or_none_if_it_is_frozen(
 
 
 @pytest.mark.parametrize("forward", [under_no_grad, unused])
-def test_gradients_that_the_optimizer_had_and_nobody_saw_accumulated_count(
+def test_gradients_that_only_the_optimizer_had_count_as_accumulated(
     forward: Callable[[LaneBuilder, Tensor, Tensor], Tensor], tmp_path: Path
 ) -> None:
     assert found(tmp_path, lambda t: trained(t, forward, had=2)) == []
 
 
-def test_a_tensor_is_known_by_what_wrote_it_where_its_name_is_another(tmp_path: Path) -> None:
+def test_a_tensor_is_identified_by_its_last_write_if_its_name_changed(tmp_path: Path) -> None:
     def program(t: Training) -> None:
         w = t.parameter("w")
         t.parameter("v")
@@ -339,7 +339,7 @@ def test_a_tensor_is_known_by_what_wrote_it_where_its_name_is_another(tmp_path: 
     assert found(tmp_path, program, "parameter-cut-off", "parameter-without-gradient") == []
 
 
-def test_what_is_frozen_is_not_named_with_what_is_cut_off_beside_it(tmp_path: Path) -> None:
+def test_frozen_parameters_are_not_named_with_those_that_are_cut_off(tmp_path: Path) -> None:
     def program(t: Training) -> None:
         body, router, head = (t.parameter(name) for name in ("net.body", "net.router", "net.head"))
         t.optimizer("net.body", "net.router", "net.head")
@@ -353,7 +353,7 @@ def test_what_is_frozen_is_not_named_with_what_is_cut_off_beside_it(tmp_path: Pa
     assert finding.message.endswith("reaches net.router, which SGD holds")
 
 
-def test_a_bias_is_cut_off_with_the_weight_of_which_that_is_seen(tmp_path: Path) -> None:
+def test_a_bias_is_cut_off_together_with_its_weight(tmp_path: Path) -> None:
     def program(t: Training) -> None:
         weight, bias, head = (t.parameter(name) for name in ("net.weight", "net.bias", "net.head"))
         t.optimizer("net.weight", "net.bias", "net.head")
@@ -369,7 +369,7 @@ def test_a_bias_is_cut_off_with_the_weight_of_which_that_is_seen(tmp_path: Path)
     assert "net.weight and net.bias" in finding.message
 
 
-def test_tensors_that_no_op_has_written_or_nobody_has_a_name_for_are_not_judged(tmp_path: Path) -> None:
+def test_unwritten_or_unnamed_tensors_are_not_judged(tmp_path: Path) -> None:
     def program(t: Training) -> None:
         names = ["unseen", "a tensor of shape [3]"]
         t.lane.event("optimizer", number=1, name="SGD", leaves=names, written=[0, t.parameter("a tensor of shape [3]").number])
@@ -381,7 +381,7 @@ def test_tensors_that_no_op_has_written_or_nobody_has_a_name_for_are_not_judged(
     assert found(tmp_path, program) == []
 
 
-def test_a_pass_that_has_no_graph_is_one_fault_and_what_gets_no_gradient_by_it_is_none(tmp_path: Path) -> None:
+def test_a_backward_without_a_graph_is_one_fault_and_its_missing_gradients_are_none(tmp_path: Path) -> None:
     def program(t: Training) -> None:
         made_of_numbers(t, 6, 2)
         t.backward(t.lane.op("aten.mul.Tensor", t.parameter("v"), cut=True, line=7), line=8, graph=False)
@@ -389,7 +389,7 @@ def test_a_pass_that_has_no_graph_is_one_fault_and_what_gets_no_gradient_by_it_i
     assert found(tmp_path, program) == [("graph-cut", 5, 2), ("graph-cut", 7, 1)]
 
 
-def test_what_is_used_only_after_the_first_step_is_not_judged(tmp_path: Path) -> None:
+def test_parameters_used_only_after_the_first_step_are_not_judged(tmp_path: Path) -> None:
     steps = iter(range(3))
 
     def forward(lane: LaneBuilder, body: Tensor, head: Tensor) -> Tensor:
@@ -429,7 +429,7 @@ def test_a_step_on_new_gradients_is_no_fault(digests: tuple[object, ...], how: d
     assert found(tmp_path, lambda t: stepping(t, *digests, **how)) == []
 
 
-def test_steps_without_gradients_and_of_another_optimizer_are_no_faults(tmp_path: Path) -> None:
+def test_steps_without_gradients_or_by_another_optimizer_are_no_faults(tmp_path: Path) -> None:
     def program(t: Training) -> None:
         t.parameter("v")
         t.parameter("w")
@@ -476,7 +476,7 @@ def scheduled(t: Training, *, early: int = 0, first: bool = False, scaled: bool 
     ],
     ids=["before", "after", "wound forward", "with a scaler"],
 )
-def test_a_schedule_is_early_if_it_steps_first_in_a_loop(how: dict[str, Any], expected: object, tmp_path: Path) -> None:
+def test_a_scheduler_is_early_if_it_steps_first_in_a_loop(how: dict[str, Any], expected: object, tmp_path: Path) -> None:
     assert found(tmp_path, lambda t: scheduled(t, **how)) == expected
 
 
@@ -501,18 +501,18 @@ def zeroing(t: Training, *, module: bool = False, to_none: bool = True, after: b
 
 
 @pytest.mark.parametrize("how", [{}, {"module": True}, {"to_none": False}], ids=["optimizer", "module", "zeros"])
-def test_gradients_that_are_zeroed_before_each_step_are_one_finding_at_the_zeroing(how: dict[str, Any], tmp_path: Path) -> None:
+def test_gradients_zeroed_before_each_step_are_one_finding_at_that_line(how: dict[str, Any], tmp_path: Path) -> None:
     (finding,) = findings(tmp_path, lambda t: zeroing(t, **how))
     assert (finding.rule, finding.line, finding.count) == ("gradients-zeroed-before-step", 5, 4)
     assert "net.v and net.w, computed in train.py:4" in finding.message
 
 
 @pytest.mark.parametrize("how", [{"after": True}, {"skip": 2}], ids=["after", "only at times"])
-def test_gradients_that_steps_have_used_are_not_zeroed_too_early(how: dict[str, Any], tmp_path: Path) -> None:
+def test_gradients_used_by_a_step_are_not_zeroed_too_early(how: dict[str, Any], tmp_path: Path) -> None:
     assert found(tmp_path, lambda t: zeroing(t, **how)) == []
 
 
-def test_gradients_that_a_step_passed_by_before_they_are_zeroed_are_another_fault(tmp_path: Path) -> None:
+def test_gradients_that_a_step_skipped_before_they_were_zeroed_are_another_fault(tmp_path: Path) -> None:
     def program(t: Training) -> None:
         t.parameter("net.w")
         t.optimizer("net.w")
@@ -524,7 +524,7 @@ def test_gradients_that_a_step_passed_by_before_they_are_zeroed_are_another_faul
     assert found(tmp_path, program) == [("unused-gradients", 4, 3)]
 
 
-def test_gradients_that_nobody_zeroes_and_no_update_uses_are_another_fault(tmp_path: Path) -> None:
+def test_gradients_never_zeroed_nor_used_by_an_update_are_another_fault(tmp_path: Path) -> None:
     def program(t: Training) -> None:
         t.parameter("net.v")
         t.parameter("net.w")
@@ -538,7 +538,7 @@ def test_gradients_that_nobody_zeroes_and_no_update_uses_are_another_fault(tmp_p
 
 
 @pytest.mark.parametrize(("where", "stepped"), [("a hook", True), ("the gradient of no leaf", True), ("a hook", False)])
-def test_gradients_are_used_where_what_was_computed_with_them_reaches_the_update(where: str, stepped: bool, tmp_path: Path) -> None:
+def test_gradients_count_as_used_if_values_computed_from_them_reach_the_update(where: str, stepped: bool, tmp_path: Path) -> None:
     """Per-sample gradients are clipped and their mean goes to the optimizer; or their norm is only printed."""
 
     def program(t: Training) -> None:

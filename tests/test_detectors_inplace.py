@@ -43,7 +43,7 @@ WRITES: list[tuple[str, list[int], list[int] | None, bool]] = [
 ]
 
 
-def test_a_write_is_found_where_elements_of_the_view_share_memory_and_it_matters(tmp_path: Path) -> None:
+def test_a_write_to_a_view_whose_elements_overlap_is_found_where_it_matters(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         for line, (op, shape, stride, _) in enumerate(WRITES, 2):
             lane.op(op, lane.external(line=1), shape=shape, stride=stride, dtype="complex64", line=line)
@@ -52,7 +52,7 @@ def test_a_write_is_found_where_elements_of_the_view_share_memory_and_it_matters
     assert [(*write[:3], line in lines) for line, write in enumerate(WRITES, 2)] == WRITES
 
 
-def test_an_op_of_an_extension_writes_what_its_schema_says(tmp_path: Path) -> None:
+def test_an_extension_op_writes_what_its_schema_says(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         x = lane.external(line=1)
         lane.op("mylib.fused_adam.default", x, shape=[4, 3], stride=[1, 1], line=2, schema={"writes": [0]})
@@ -61,7 +61,7 @@ def test_an_op_of_an_extension_writes_what_its_schema_says(tmp_path: Path) -> No
     assert places(found(tmp_path, "overlapping-write", program)) == [(2, 1)]
 
 
-def test_an_overlapping_write_in_a_loop_is_one_finding_that_says_how_it_overlaps(tmp_path: Path) -> None:
+def test_an_overlapping_write_in_a_loop_is_one_finding_that_describes_the_overlap(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         x = lane.external(line=1)
         for size in (3, 4, 4):
@@ -74,7 +74,7 @@ def test_an_overlapping_write_in_a_loop_is_one_finding_that_says_how_it_overlaps
     assert "6 elements of the view share each element of memory" in findings[1].message
 
 
-def test_what_the_backward_pass_and_the_library_by_themselves_write_is_no_overlapping_write(tmp_path: Path) -> None:
+def test_writes_by_the_backward_pass_or_by_libraries_are_no_overlapping_writes(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         x = lane.op("aten.add_.Tensor", shape=[4, 3], stride=[0, 1])
         lane.phase = "backward"
@@ -117,7 +117,7 @@ TENSORS: list[tuple[str, str, str | None]] = [
 ]
 
 
-def test_a_write_into_the_memory_of_a_named_array_is_found_once(tmp_path: Path) -> None:
+def test_a_write_into_the_memory_of_a_named_numpy_array_is_found_once(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         for line, (code, op, _) in enumerate(TENSORS, 101):
             x = shared(lane, tmp_path, code)
@@ -128,7 +128,7 @@ def test_a_write_into_the_memory_of_a_named_array_is_found_once(tmp_path: Path) 
     assert [(code, op, arrays.get(line)) for line, (code, op, _) in enumerate(TENSORS, 101)] == TENSORS
 
 
-def test_a_copy_of_an_array_has_memory_of_its_own_and_a_loop_over_arrays_is_one_finding(tmp_path: Path) -> None:
+def test_a_copied_array_has_its_own_memory_and_a_loop_over_arrays_is_one_finding(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         for _ in range(3):
             x = shared(lane, tmp_path, "x = torch.from_numpy(array)")
@@ -150,7 +150,7 @@ def added(lane: LaneBuilder, there: list[int], took: list[int], op: str = "aten.
     lane.op("aten.index_put_.default", x, index, total, shape=there, args=list(args) if isinstance(args, tuple) else args, line=line)
 
 
-def test_an_index_that_took_more_than_there_is_repeats(tmp_path: Path) -> None:
+def test_an_index_with_more_entries_than_elements_repeats(tmp_path: Path) -> None:
     indices = [([4], [5], True), ([4, 3], [50, 3], True), ([4], [4], False), ([4], [3], False), ([], [1], False), ([0], [0], False)]
 
     def program(lane: LaneBuilder) -> None:
@@ -161,7 +161,7 @@ def test_an_index_that_took_more_than_there_is_repeats(tmp_path: Path) -> None:
     assert places(found(tmp_path, "repeated-index-write", program)) == [(line, 2) for line, index in enumerate(indices, 2) if index[2]]
 
 
-def test_accumulating_or_writing_what_does_not_add_loses_nothing(tmp_path: Path) -> None:
+def test_accumulating_writes_and_writes_without_addition_lose_nothing(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         added(lane, [4], [50], args=[1, True])
         added(lane, [4], [50], op="aten.mul.Tensor")
@@ -172,7 +172,7 @@ def test_accumulating_or_writing_what_does_not_add_loses_nothing(tmp_path: Path)
     assert found(tmp_path, "repeated-index-write", program) == []
 
 
-def test_an_index_of_several_dimensions_is_followed_as_well(tmp_path: Path) -> None:
+def test_an_index_of_several_dimensions_is_followed_too(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         x, rows, columns = lane.external([2, 2], line=1), lane.external([9], line=1), lane.external([9], line=1)
         taken = lane.op("aten.index.Tensor", x, rows, columns, shape=[9], line=2)
@@ -190,7 +190,7 @@ def measured(lane: LaneBuilder, what: str, changed: int) -> None:
     lane.event("measured", what=what, values=4, changed=changed)
 
 
-def test_a_write_whose_elements_come_in_an_order_is_found_where_that_was_measured(tmp_path: Path) -> None:
+def test_an_order_dependent_write_is_found_where_it_was_measured(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         x, index, values = lane.op("aten.zeros.default", shape=[3], line=1), lane.external([4], line=1), lane.external([4], line=1)
         for _ in range(2):
@@ -205,7 +205,7 @@ def test_a_write_whose_elements_come_in_an_order_is_found_where_that_was_measure
     assert "aten.index_put_.default writes 4 values" in finding.message
 
 
-def test_additions_that_are_lost_are_not_told_as_a_matter_of_order_too(tmp_path: Path) -> None:
+def test_lost_additions_are_not_also_reported_as_order_dependent(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         x, index = lane.op("aten.zeros.default", shape=[3], line=1), lane.external([4], line=1)
         taken = lane.op("aten.index.Tensor", x, index, shape=[4], line=2)
@@ -234,7 +234,7 @@ def trained(lane: LaneBuilder, op: str, write: str | None, *, goes_back: bool, r
         lane.event("step", None, step=0)
 
 
-def test_memory_that_was_written_before_the_backward_pass_read_it_is_found(tmp_path: Path) -> None:
+def test_memory_overwritten_before_the_backward_pass_reads_it_is_found(tmp_path: Path) -> None:
     (finding,) = found(
         tmp_path, "in-place-needed-for-backward", lambda lane: trained(lane, "aten.exp.default", "aten.add_.Tensor", goes_back=True)
     )
@@ -243,7 +243,7 @@ def test_memory_that_was_written_before_the_backward_pass_read_it_is_found(tmp_p
     assert "is wrong" in finding.message
 
 
-def test_a_backward_pass_that_torch_refused_names_the_write(tmp_path: Path) -> None:
+def test_a_backward_pass_that_torch_refuses_names_the_write(tmp_path: Path) -> None:
     (finding,) = found(
         tmp_path, "in-place-needed-for-backward", lambda lane: trained(lane, "aten.exp.default", "aten.add_.Tensor", goes_back=False)
     )
@@ -251,7 +251,7 @@ def test_a_backward_pass_that_torch_refused_names_the_write(tmp_path: Path) -> N
     assert "torch raises an error" in finding.message
 
 
-def test_a_write_that_no_backward_pass_asks_for_is_no_finding(tmp_path: Path) -> None:
+def test_a_write_that_no_backward_pass_needs_is_not_reported(tmp_path: Path) -> None:
     programs: list[Callable[[LaneBuilder], object]] = [
         lambda lane: trained(lane, "aten.exp.default", None, goes_back=True),
         lambda lane: trained(lane, "aten.mul.Tensor", "aten.add_.Tensor", goes_back=True, reads="input"),
@@ -265,7 +265,7 @@ def test_a_write_that_no_backward_pass_asks_for_is_no_finding(tmp_path: Path) ->
 # interleaved-thread-writes, unordered-shared-updates
 
 
-def test_threads_that_take_a_tensor_over_from_each_other_in_turns_are_found(tmp_path: Path) -> None:
+def test_threads_that_write_a_tensor_in_turns_are_found(tmp_path: Path) -> None:
     run = TraceBuilder(tmp_path / "run")
     x = run.lane().op("aten.zeros.default", line=1)
     one, two = run.lane("thread 1"), run.lane("thread 2")
@@ -276,7 +276,7 @@ def test_threads_that_take_a_tensor_over_from_each_other_in_turns_are_found(tmp_
     assert "thread 1 and thread 2 alternately write one tensor" in finding.message
 
 
-def test_a_tensor_that_is_handed_on_is_no_finding(tmp_path: Path) -> None:
+def test_handing_a_tensor_over_once_is_not_reported(tmp_path: Path) -> None:
     run = TraceBuilder(tmp_path / "run")
     main = run.lane()
     x = main.op("aten.zeros.default", line=1)
@@ -302,13 +302,13 @@ def processes(path: Path, *, shared: bool, training: int, kind: str = "process")
     return run
 
 
-def test_processes_that_train_what_is_shared_are_found(tmp_path: Path) -> None:
+def test_processes_that_train_shared_memory_are_found(tmp_path: Path) -> None:
     (finding,) = judged("unordered-shared-updates", processes(tmp_path / "a", shared=True, training=2).sealed())
     assert (finding.line, finding.count) == (3, 4)
     assert "process 1 and process 2 train the parameters shared here" in finding.message
 
 
-def test_processes_that_only_compute_or_share_nothing_are_no_finding(tmp_path: Path) -> None:
+def test_processes_that_only_compute_or_share_nothing_are_not_reported(tmp_path: Path) -> None:
     assert judged("unordered-shared-updates", processes(tmp_path / "a", shared=True, training=1).sealed()) == []
     assert judged("unordered-shared-updates", processes(tmp_path / "b", shared=False, training=3).sealed()) == []
     assert judged("unordered-shared-updates", processes(tmp_path / "c", shared=True, training=3, kind="worker").sealed()) == []

@@ -35,7 +35,7 @@ def backward(lane: LaneBuilder, *saved: Tensor) -> None:
     lane.phase = "forward"
 
 
-def test_a_cell_and_its_layer_with_other_weights_are_twins_trained_or_not(tmp_path: Path) -> None:
+def test_a_cell_and_its_layer_with_other_weights_are_found_trained_or_not(tmp_path: Path) -> None:
     for trained in (False, True):
 
         def program(lane: LaneBuilder, trained: bool = trained) -> None:
@@ -56,7 +56,7 @@ def test_a_cell_and_its_layer_with_other_weights_are_twins_trained_or_not(tmp_pa
         assert "copy from RNNCell to RNN weight_ih -> weight_ih_l0, and so for weight_hh, bias_ih, bias_hh" in finding.message
 
 
-def test_modules_of_two_classes_are_twins_where_nothing_is_trained(tmp_path: Path) -> None:
+def test_two_modules_of_different_classes_are_reported_only_if_untrained(tmp_path: Path) -> None:
     def program(lane: LaneBuilder, trained: bool = False) -> None:
         x = lane.external(line=1)
         a, b, c = (drawn(lane, name, line, ((4, 3), (4,))) for name, line in (("a", 2), ("b", 3), ("c", 4)))
@@ -74,7 +74,7 @@ def test_modules_of_two_classes_are_twins_where_nothing_is_trained(tmp_path: Pat
 
 
 @pytest.mark.parametrize("case", ["copied", "one class", "layers", "other shapes", "other data", "one weight", "loaded", "constant data"])
-def test_modules_that_are_no_twins(case: str, tmp_path: Path) -> None:
+def test_modules_that_are_not_reported(case: str, tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         x = lane.op("aten.zeros.default" if case == "constant data" else "aten.randn.default", line=1)
         y = lane.op("aten.randn.default", digest="other", line=1) if case == "other data" else x
@@ -120,12 +120,12 @@ def trained(lane: LaneBuilder, outputs: list[int | str], data: list[str], update
             lane.phase = "forward"
 
 
-def test_a_model_that_gives_the_same_for_different_data_is_found_with_how_long(tmp_path: Path) -> None:
+def test_a_model_with_constant_output_for_changing_data_is_found_with_its_duration(tmp_path: Path) -> None:
     [finding] = found(tmp_path, "constant-output", lambda lane: trained(lane, ["a", *["same"] * 5], [f"x{k}" for k in range(6)]))
     assert (finding.line, finding.count, finding.evidence["module"], finding.evidence["what"]) == (4, 5, "Net", "the same output")
 
 
-def test_zeros_are_the_same_in_batches_of_any_size_and_behind_a_view(tmp_path: Path) -> None:
+def test_zeros_are_equal_in_batches_of_any_size_and_through_a_view(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         trained(lane, ["a", *[ZEROS] * 4], ["x"] * 5)
         weight = lane.op("aten.uniform_.default", line=1)
@@ -160,13 +160,15 @@ def test_zeros_are_the_same_in_batches_of_any_size_and_behind_a_view(tmp_path: P
         (["same"] * 5, [f"x{k}" for k in range(5)], {"digest": 0}),
     ],
 )
-def test_outputs_that_may_well_stay_the_same(outputs: list[int | str], data: list[str], how: dict[str, object], tmp_path: Path) -> None:
+def test_outputs_that_may_be_constant_are_not_reported(
+    outputs: list[int | str], data: list[str], how: dict[str, object], tmp_path: Path
+) -> None:
     for updates in (True, False):
         program = lambda lane, updates=updates: trained(lane, outputs, data, updates, **how)  # noqa: E731
         assert found(tmp_path / str(updates), "constant-output", program) == []
 
 
-def test_what_a_module_wrote_itself_is_no_different_data(tmp_path: Path) -> None:
+def test_data_that_a_module_wrote_itself_do_not_count_as_different_data(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         weight, x = lane.op("aten.uniform_.default", line=1), lane.external([8, 2], "x", line=2)
         count = lane.op("aten.zeros.default", line=1)
@@ -178,7 +180,7 @@ def test_what_a_module_wrote_itself_is_no_different_data(tmp_path: Path) -> None
     assert found(tmp_path, "constant-output", program) == []
 
 
-def test_a_worker_and_bfloat16_have_constant_outputs_too(tmp_path: Path) -> None:
+def test_constant_outputs_are_found_in_workers_and_in_bfloat16_too(tmp_path: Path) -> None:
     zeros = xxh3_64_intdigest(bytes(2 * 8))
     program = lambda lane: trained(lane, [zeros] * 3, ["a", "b", "c"], dtype="bfloat16")  # noqa: E731
     [finding] = found(tmp_path, "constant-output", program, "worker 0")
@@ -188,7 +190,7 @@ def test_a_worker_and_bfloat16_have_constant_outputs_too(tmp_path: Path) -> None
 # softmax-before-cross-entropy, sigmoid-before-logits-loss
 
 
-def test_probabilities_that_go_into_log_softmax_are_found_through_views_casts_and_modules(tmp_path: Path) -> None:
+def test_probabilities_passed_to_log_softmax_are_found_through_views_and_casts(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         for _ in range(3):
             lane.module = "Net.2"
@@ -204,7 +206,7 @@ def test_probabilities_that_go_into_log_softmax_are_found_through_views_casts_an
     assert "softmax in Net.2 (train.py:2)" in findings[0].message
 
 
-def test_attention_logits_and_what_follows_in_the_backward_pass_are_no_probabilities(tmp_path: Path) -> None:
+def test_attention_logits_and_backward_values_are_no_probabilities(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         attention = lane.op("aten._softmax.default", lane.external(line=1), line=2)
         out = lane.op("aten.bmm.default", attention, line=2)
@@ -218,7 +220,7 @@ def test_attention_logits_and_what_follows_in_the_backward_pass_are_no_probabili
     assert found(tmp_path, "softmax-before-cross-entropy", program) == []
 
 
-def test_a_sigmoid_before_a_loss_of_logits_is_found_and_one_among_its_targets_is_not(tmp_path: Path) -> None:
+def test_a_sigmoid_before_a_logits_loss_is_found_but_not_one_in_its_targets(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         x = lane.external(line=1)
         probability = lane.op("aten.sigmoid.default", x, line=2)
@@ -258,7 +260,7 @@ SCRIPT = (
 )
 
 
-def test_dropout_in_a_line_that_evaluates_is_found_if_no_backward_pass_follows(tmp_path: Path) -> None:
+def test_dropout_in_an_evaluation_line_is_found_if_no_backward_pass_follows(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         script(lane, tmp_path, *SCRIPT)
         for _ in range(3):
@@ -272,7 +274,7 @@ def test_dropout_in_a_line_that_evaluates_is_found_if_no_backward_pass_follows(t
     assert findings[0].message == "Net is in training mode in this evaluation: Net.1 drops at random"
 
 
-def test_the_line_after_the_call_says_what_the_call_is_for(tmp_path: Path) -> None:
+def test_the_line_after_a_call_shows_its_purpose(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         script(lane, tmp_path, "out = net(x)", "valid_loss = criterion(out, y)", "loss = criterion(out, y)")
         for line in (3, 2):
@@ -284,7 +286,7 @@ def test_the_line_after_the_call_says_what_the_call_is_for(tmp_path: Path) -> No
     assert places(found(tmp_path, "dropout-in-evaluation", program)) == [(2, 1)]
 
 
-def test_a_script_that_never_trains_and_one_that_trains_on_its_validation_loss_do_not_evaluate(tmp_path: Path) -> None:
+def test_scripts_that_never_train_or_train_on_the_validation_loss_do_not_evaluate(tmp_path: Path) -> None:
     def program(lane: LaneBuilder, trains: bool) -> None:
         script(lane, tmp_path, *SCRIPT)
         for _ in range(3):
@@ -298,7 +300,7 @@ def test_a_script_that_never_trains_and_one_that_trains_on_its_validation_loss_d
 
 
 @pytest.mark.parametrize(("args", "speaks"), [([True], True), ([False], False), ([None, None, True], False), (None, False)])
-def test_batch_norm_is_found_where_its_averages_move(args: list[object] | None, speaks: bool, tmp_path: Path) -> None:
+def test_batch_norm_is_found_where_its_running_statistics_change(args: list[object] | None, speaks: bool, tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         script(lane, tmp_path, *SCRIPT)
         for line in (1, 2):

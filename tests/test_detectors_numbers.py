@@ -49,7 +49,7 @@ def measured(lane: LaneBuilder, what: str, **facts: object) -> None:
 
 
 def autocast(lane: LaneBuilder, line: int, what: str = "enter", device: str = "cpu", dtype: str = "bfloat16", enabled: bool = True) -> None:
-    """A region that is entered or left."""
+    """Entering or leaving a region."""
     lane.event("autocast", line, op=what, device=device, dtype=dtype, enabled=enabled)
 
 
@@ -64,7 +64,7 @@ def backward(lane: LaneBuilder, root: Tensor, line: int, graph: bool = True, dty
 # overflowing-cast and rounded-whole-numbers
 
 
-def test_numbers_that_become_infinite_or_all_zero_or_wrap_around_are_one_finding_a_line(tmp_path: Path) -> None:
+def test_casts_that_overflow_underflow_or_wrap_are_one_finding_per_line(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         x = lane.op("aten.randn.default", shape=[4], line=1)
         ids = lane.op("aten.arange.default", shape=[4], dtype="int64", line=1)
@@ -81,7 +81,7 @@ def test_numbers_that_become_infinite_or_all_zero_or_wrap_around_are_one_finding
     assert findings[0].message == "6 of 12 numbers become infinite in a cast from float32 to float16 [4]"
 
 
-def test_a_fill_value_that_is_meant_to_become_infinite_is_no_overflow(tmp_path: Path) -> None:
+def test_a_fill_value_that_is_meant_to_be_infinite_is_no_overflow(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         zeros = lane.op("aten.zeros.default", shape=[4], line=1)
         mask = lane.op("aten.masked_fill.Scalar", zeros, numbers=[-3.4028234663852886e38], line=2)
@@ -95,7 +95,7 @@ def test_a_fill_value_that_is_meant_to_become_infinite_is_no_overflow(tmp_path: 
     assert places(found(tmp_path, "overflowing-cast", main=program)) == [(8, 1)]
 
 
-def test_bits_that_are_cut_off_are_no_overflow(tmp_path: Path) -> None:
+def test_truncated_bits_are_no_overflow(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         ids = lane.op("aten.arange.default", shape=[4], dtype="int64", line=1)
         mixed = lane.op("aten.bitwise_xor.Tensor", ids, ids, dtype="int64", line=2)
@@ -109,7 +109,7 @@ def test_bits_that_are_cut_off_are_no_overflow(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("scaler", [False, True])
-def test_a_scaler_takes_care_of_what_overflows_under_autocast(tmp_path: Path, scaler: bool) -> None:
+def test_a_gradient_scaler_handles_overflow_under_autocast(tmp_path: Path, scaler: bool) -> None:
     def program(lane: LaneBuilder) -> None:
         x = lane.op("aten.randn.default", shape=[4], line=1)
         autocast(lane, 2, dtype="float16")
@@ -122,7 +122,7 @@ def test_a_scaler_takes_care_of_what_overflows_under_autocast(tmp_path: Path, sc
     assert places(found(tmp_path, "overflowing-cast", main=program)) == ([(4, 1)] if scaler else [(3, 1), (4, 1)])
 
 
-def test_whole_numbers_that_become_others_are_told_and_single_numbers_and_floats_are_not(tmp_path: Path) -> None:
+def test_rounded_integers_are_reported_but_not_single_numbers_or_floats(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         ids = lane.op("aten.arange.default", shape=[4], dtype="int64", line=1)
         for _ in range(2):
@@ -136,7 +136,7 @@ def test_whole_numbers_that_become_others_are_told_and_single_numbers_and_floats
     assert findings[0].message == "4 of 8 numbers become other numbers in a cast from int64 to bfloat16 [4]"
 
 
-def test_a_line_is_never_told_of_by_two_rules_of_casts(tmp_path: Path) -> None:
+def test_no_line_is_reported_by_two_cast_rules(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         x = lane.external([4], dtype="float64", line=1)
         cast(lane, x, "float16", 2, changed=4, overflowed=1, largest=1e-4)
@@ -150,7 +150,7 @@ def test_a_line_is_never_told_of_by_two_rules_of_casts(tmp_path: Path) -> None:
 # precision-loss
 
 
-def test_digits_that_are_lost_on_the_way_are_told_where_they_are_lost(tmp_path: Path) -> None:
+def test_digits_lost_on_the_way_are_reported_where_they_are_lost(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         for _ in range(2):
             wide = lane.op("aten.randn.default", shape=[4], dtype="float64", line=1)
@@ -166,7 +166,7 @@ def test_digits_that_are_lost_on_the_way_are_told_where_they_are_lost(tmp_path: 
     )
 
 
-def test_digits_that_nobody_asks_for_again_or_that_were_never_there_are_silent(tmp_path: Path) -> None:
+def test_digits_that_are_never_used_again_or_never_existed_are_not_reported(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         wide = lane.op("aten.randn.default", shape=[4], dtype="float64", line=1)
         kept = lane.op("aten._to_copy.default", wide, dtype="float32", line=2)
@@ -192,7 +192,7 @@ def test_digits_that_nobody_asks_for_again_or_that_were_never_there_are_silent(t
     assert found(tmp_path, "precision-loss", main=program) == []
 
 
-def test_a_cast_that_was_not_measured_is_told_without_its_error(tmp_path: Path) -> None:
+def test_an_unmeasured_cast_is_reported_without_its_error(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         wide = lane.op("aten.randn.default", shape=[4], dtype="float64", line=1)
         lane.op("aten.sub.Tensor", lane.op("aten._to_copy.default", wide, dtype="float32", line=2), wide, dtype="float64", line=2)
@@ -206,7 +206,7 @@ def test_a_cast_that_was_not_measured_is_told_without_its_error(tmp_path: Path) 
 # integer-overflow
 
 
-def test_integers_that_wrap_are_one_finding_a_line(tmp_path: Path) -> None:
+def test_integer_overflows_are_one_finding_per_line(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         image = lane.external([8], dtype="uint8", line=1)
         for _ in range(3):
@@ -220,7 +220,7 @@ def test_integers_that_wrap_are_one_finding_a_line(tmp_path: Path) -> None:
     assert findings[0].message == "aten.add.Tensor in uint8 [8]: 3 of 8 results do not fit and wrap around to other numbers"
 
 
-def test_hashes_and_random_generators_may_wrap(tmp_path: Path) -> None:
+def test_hashes_and_random_generators_may_overflow(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         state = lane.external([8], dtype="int32", line=1)
         for line, (before, after) in enumerate([("bitwise_xor.Tensor", None), (None, "__rshift__.Scalar"), (None, "remainder.Scalar")], 2):
@@ -248,7 +248,7 @@ def divided(lane: LaneBuilder, line: int, digest: int | str | None = None, shape
 ZERO, ONE = 14374147212387527897, 3439722301264460078
 
 
-def test_a_count_that_lost_its_fraction_is_one_finding_a_line(tmp_path: Path) -> None:
+def test_a_count_that_lost_its_fraction_is_one_finding_per_line(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         for k in range(3):
             lane.op("aten.mul.Tensor", divided(lane, 1, shape=(4,)), dtype="float32", numbers=[0.5], line=2)
@@ -261,7 +261,7 @@ def test_a_count_that_lost_its_fraction_is_one_finding_a_line(tmp_path: Path) ->
     ]  # fmt: skip
 
 
-def test_lengths_positions_and_numbers_of_groups_may_be_divided_as_integers(tmp_path: Path) -> None:
+def test_lengths_positions_and_group_counts_may_be_divided_as_integers(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         lane.op("aten._local_scalar_dense.default", divided(lane, 1), shape=[], dtype="int", line=1)
         lane.op("aten._local_scalar_dense.default", divided(lane, 2, ONE), shape=[], dtype="int", line=2)
@@ -283,7 +283,7 @@ def test_lengths_positions_and_numbers_of_groups_may_be_divided_as_integers(tmp_
 # half-precision-reduction
 
 
-def test_a_reduction_that_is_off_by_many_roundings_or_infinite_is_told(tmp_path: Path) -> None:
+def test_a_reduction_that_is_inaccurate_or_infinite_is_reported(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         x = lane.external([512], dtype="float16", line=1)
         lane.module = "Norm"
@@ -304,7 +304,7 @@ def test_a_reduction_that_is_off_by_many_roundings_or_infinite_is_told(tmp_path:
 # autocast
 
 
-def test_a_backward_pass_within_a_region_is_told_and_one_where_autocast_is_off_is_not(tmp_path: Path) -> None:
+def test_a_backward_pass_inside_autocast_is_reported_unless_autocast_is_off(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         lane.phase = "forward"
         for _ in range(3):
@@ -323,7 +323,7 @@ def test_a_backward_pass_within_a_region_is_told_and_one_where_autocast_is_off_i
     assert "the cpu autocast region of train.py:2, so a float32 product in it would be rounded to bfloat16" in findings[0].message
 
 
-def test_products_of_float32_layers_that_a_backward_pass_rounds_are_counted(tmp_path: Path) -> None:
+def test_float32_layer_products_rounded_by_a_backward_pass_are_counted(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         for k in range(1, 5, 2):
             lane.phase = "forward"
@@ -346,7 +346,7 @@ def test_products_of_float32_layers_that_a_backward_pass_rounds_are_counted(tmp_
 
 
 @pytest.mark.parametrize("killed", [False, True])
-def test_a_region_that_is_never_left_is_one_finding_if_the_lane_came_to_its_end(tmp_path: Path, killed: bool) -> None:
+def test_an_autocast_region_that_is_never_left_is_one_finding_in_a_complete_lane(tmp_path: Path, killed: bool) -> None:
     def program(lane: LaneBuilder) -> None:
         loss = lane.op("aten.mean.default", shape=[], line=1)
         autocast(lane, 2)
@@ -361,7 +361,7 @@ def test_a_region_that_is_never_left_is_one_finding_if_the_lane_came_to_its_end(
     assert places(found(tmp_path / "b", "backward-under-autocast", killed, main=program)) == ([(5, 2)] if killed else [])
 
 
-def test_a_region_that_stays_open_where_nothing_is_trained_is_silent(tmp_path: Path) -> None:
+def test_an_open_autocast_region_without_training_is_not_reported(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         loss = lane.op("aten.mean.default", shape=[], line=1)
         backward(lane, loss, 1)
@@ -371,7 +371,7 @@ def test_a_region_that_stays_open_where_nothing_is_trained_is_silent(tmp_path: P
     assert found(tmp_path, "autocast-left-open", main=program) == []
 
 
-def test_a_window_of_recorded_steps_says_nothing_of_what_is_left_open(tmp_path: Path) -> None:
+def test_a_window_of_recorded_steps_reports_no_open_autocast_region(tmp_path: Path) -> None:
     run = TraceBuilder(tmp_path / "run", plan={"script": ["train.py"], "level": "ops", "window": [1, 2]})
     lane = run.lane()
     loss = lane.op("aten.mean.default", shape=[], line=1)
@@ -381,7 +381,7 @@ def test_a_window_of_recorded_steps_says_nothing_of_what_is_left_open(tmp_path: 
         assert judge([tables], [SHIPPED["autocast-left-open"].rule], plugins.detectors()) == []
 
 
-def test_a_region_in_which_what_would_be_cast_is_not_is_told(tmp_path: Path) -> None:
+def test_an_autocast_region_whose_ops_are_not_cast_is_reported(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         x = lane.external([4, 4], line=1)
         for _ in range(2):
@@ -397,7 +397,7 @@ def test_a_region_in_which_what_would_be_cast_is_not_is_told(tmp_path: Path) -> 
     assert findings[0].message == said
 
 
-def test_a_region_that_torch_switched_off_because_there_is_no_such_device_is_found(tmp_path: Path) -> None:
+def test_an_autocast_region_for_a_missing_device_is_found(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         x = lane.external([4, 4], line=1)
         for _ in range(2):
@@ -411,7 +411,7 @@ def test_a_region_that_torch_switched_off_because_there_is_no_such_device_is_fou
     assert "aten.addmm.default computes in float32 on cpu" in finding.message
 
 
-def test_a_region_with_effect_or_with_nothing_to_cast_or_switched_off_is_silent(tmp_path: Path) -> None:
+def test_a_region_with_effect_or_nothing_to_cast_or_disabled_is_not_reported(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         x = lane.external([4, 4], line=1)
         autocast(lane, 2)
@@ -463,7 +463,7 @@ def test_a_run_without_ops_has_no_finding(tmp_path: Path, rule: str) -> None:
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_odd_dtypes_and_unknown_inputs_are_passed_over(tmp_path: Path, rule: str) -> None:
+def test_unusual_dtypes_and_unknown_inputs_are_skipped(tmp_path: Path, rule: str) -> None:
     def program(lane: LaneBuilder) -> None:
         autocast(lane, 1, "leave")
         autocast(lane, 1)
@@ -512,7 +512,7 @@ def losing(lane: LaneBuilder, *, told: bool = True, outside: bool = False) -> No
         lane.step(loss=float("nan") if bad else 0.5)
 
 
-def test_a_nan_is_followed_back_to_the_op_that_made_the_first_number_that_is_none(tmp_path: Path) -> None:
+def test_a_nan_is_traced_back_to_the_op_that_made_the_first_nonfinite_number(tmp_path: Path) -> None:
     (finding,) = found(tmp_path, "non-finite-loss", main=losing)
     assert finding.line == 3
     assert (
@@ -522,17 +522,17 @@ def test_a_nan_is_followed_back_to_the_op_that_made_the_first_number_that_is_non
     assert "from which aten.mul.Tensor made nan in train.py:4" in finding.message
 
 
-def test_a_number_that_came_from_outside_is_said_to(tmp_path: Path) -> None:
+def test_an_external_nonfinite_number_is_reported_as_such(tmp_path: Path) -> None:
     (finding,) = found(tmp_path, "non-finite-loss", main=lambda lane: losing(lane, outside=True))
     assert "aten.log.default got external values that are not finite" in finding.message
 
 
-def test_without_a_run_that_looked_the_loss_is_told_at_its_backward_pass(tmp_path: Path) -> None:
+def test_without_a_watching_rerun_the_loss_is_reported_at_its_backward_pass(tmp_path: Path) -> None:
     (finding,) = found(tmp_path, "non-finite-loss", main=lambda lane: losing(lane, told=False))
     assert (finding.line, finding.message) == (6, "the loss is nan from step 2 on, in 2 steps")
 
 
-def test_what_another_run_looked_at_counts_for_the_run_that_is_judged(tmp_path: Path) -> None:
+def test_the_result_of_a_watching_rerun_counts_for_the_judged_run(tmp_path: Path) -> None:
     runs = []
     for name, told in (("a", False), ("b", True)):
         run = TraceBuilder(tmp_path / name)

@@ -67,7 +67,7 @@ def train(lane: LaneBuilder, batch_: Tensor | None = None, line: int = 50) -> No
     backward(lane, out, *([batch_] if batch_ else []), line=line)
 
 
-def test_a_validation_loader_that_moves_what_training_draws_is_one_note(tmp_path: Path) -> None:
+def test_a_validation_loader_that_shifts_the_training_draws_is_one_note(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         lane.seed("torch-cpu", 0, line=1)
         for _ in range(3):
@@ -83,7 +83,7 @@ def test_a_validation_loader_that_moves_what_training_draws_is_one_note(tmp_path
 
 
 @pytest.mark.parametrize("workers", [False, True])
-def test_a_loader_that_trains_is_no_addition_to_the_training(workers: bool, tmp_path: Path) -> None:
+def test_a_training_loader_is_not_reported(workers: bool, tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         lane.seed("torch-cpu", 0, line=1)
         for _ in range(3):
@@ -94,7 +94,7 @@ def test_a_loader_that_trains_is_no_addition_to_the_training(workers: bool, tmp_
     assert found(tmp_path, "loader-draws-from-global-stream", program) == []
 
 
-def test_loaders_that_shuffle_that_have_a_generator_and_whose_draws_are_undone_are_left_alone(tmp_path: Path) -> None:
+def test_shuffling_loaders_with_a_generator_or_restored_draws_are_not_reported(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         lane.seed("torch-cpu", 0, line=1)
         for _ in range(3):
@@ -110,7 +110,7 @@ def test_loaders_that_shuffle_that_have_a_generator_and_whose_draws_are_undone_a
     assert found(tmp_path, "loader-draws-from-global-stream", program) == []
 
 
-def test_a_stream_that_nobody_seeds_and_a_script_that_never_trains_have_nothing_to_move(tmp_path: Path) -> None:
+def test_unseeded_streams_and_scripts_without_training_have_nothing_to_shift(tmp_path: Path) -> None:
     def program(lane: LaneBuilder, seeded: bool) -> None:
         if seeded:
             lane.seed("torch-cpu", 0, line=1)
@@ -131,7 +131,7 @@ WORKSPACE = "environ:CUBLAS_WORKSPACE_CONFIG"
 
 
 @pytest.mark.parametrize(("value", "said"), [(None, "is not set"), (":0:0", "is :0:0"), (":4096:8", ""), (":16:8", "")])
-def test_strict_matrix_products_without_the_workspace_are_one_note(value: str | None, said: str, tmp_path: Path) -> None:
+def test_deterministic_matrix_products_without_the_workspace_are_one_note(value: str | None, said: str, tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         lane.setting(STRICT, False, initial=True)
         lane.setting(WORKSPACE, value, initial=True)
@@ -147,7 +147,7 @@ def test_strict_matrix_products_without_the_workspace_are_one_note(value: str | 
     assert all(said in finding.message and "train.py:3" in finding.message for finding in findings)
 
 
-def test_nothing_is_said_of_the_workspace_without_strictness_or_without_products(tmp_path: Path) -> None:
+def test_the_workspace_is_not_mentioned_without_determinism_or_matrix_products(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         lane.setting(STRICT, False, initial=True)
         lane.op("aten.mm.default", line=1)
@@ -157,7 +157,7 @@ def test_nothing_is_said_of_the_workspace_without_strictness_or_without_products
     assert found(tmp_path, "cublas-workspace-unset", program) == []
 
 
-def test_a_workspace_that_is_set_after_the_first_product_is_too_late(tmp_path: Path) -> None:
+def test_a_workspace_set_after_the_first_product_is_too_late(tmp_path: Path) -> None:
     def program(lane: LaneBuilder, steps: int, before: str | None = None, line: int | None = None) -> None:
         lane.setting(WORKSPACE, before, initial=True)
         lane.op("aten.addmm.default", line=1)
@@ -210,7 +210,7 @@ SWITCHES = (
         ([(True, 1, "<module>"), (False, 2, "fast")] * 60, None),
     ],
 )
-def test_strictness_is_overruled_by_who_turns_it_off_for_the_rest(
+def test_determinism_is_overruled_by_a_setting_that_disables_it_for_the_rest(
     switches: list[tuple[bool, int, str]], line: int | None, tmp_path: Path
 ) -> None:
     def program(lane: LaneBuilder) -> None:
@@ -224,7 +224,7 @@ def test_strictness_is_overruled_by_who_turns_it_off_for_the_rest(
     assert places(findings) == ([(line, 1)] if line else [])
 
 
-def test_what_is_switched_on_in_the_middle_or_off_behind_the_training_overrules_nothing(tmp_path: Path) -> None:
+def test_settings_changed_midway_or_after_training_overrule_nothing(tmp_path: Path) -> None:
     def program(lane: LaneBuilder, early: bool) -> None:
         script(lane, tmp_path, *SWITCHES)
         if early:
@@ -282,7 +282,7 @@ class Net:
 
 @pytest.mark.parametrize(("kind", "said"), [("norm", "Net.1 no longer averages"), ("dropout", "Net.1 no longer drops")])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_model_that_is_trained_on_in_evaluation_mode_is_one_finding(kind: str, said: str, dtype: str, tmp_path: Path) -> None:
+def test_training_a_model_in_evaluation_mode_is_one_finding(kind: str, said: str, dtype: str, tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         net = Net(lane, kind=kind, dtype=dtype)
         net.train(True, 1, steps=3)
@@ -350,7 +350,7 @@ def another_of_its_class(net: Net) -> None:
         another_of_its_class,
     ],
 )  # fmt: skip
-def test_a_model_whose_mode_is_handled_is_left_alone(course: Callable[[Net], None], kind: str, tmp_path: Path) -> None:
+def test_a_model_with_correct_mode_changes_is_not_reported(course: Callable[[Net], None], kind: str, tmp_path: Path) -> None:
     assert found(tmp_path, "left-in-evaluation", lambda lane: course(Net(lane, kind=kind))) == []
 
 
@@ -365,7 +365,7 @@ def empty(lane: LaneBuilder, line: int = 1, op: str = "aten.empty.memory_format"
     "op", ["aten.mul.Tensor", "aten.mm.default", "aten.add_.Tensor", "aten._local_scalar_dense.default", "aten.cat.default"]
 )
 @pytest.mark.parametrize("dtype", ["float32", "uint8", "complex64"])
-def test_reading_unwritten_memory_again_and_again_is_one_finding(op: str, dtype: str, tmp_path: Path) -> None:
+def test_repeated_reads_of_uninitialized_memory_are_one_finding(op: str, dtype: str, tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         for _ in range(3):
             lane.op(op, empty(lane, dtype=dtype, shape=[64, 2]), lane.external(), line=2)
@@ -378,7 +378,7 @@ def test_reading_unwritten_memory_again_and_again_is_one_finding(op: str, dtype:
 @pytest.mark.parametrize(
     "op", ["aten.empty_like.default", "aten.new_empty.default", "aten.empty_strided.default", "aten.new_empty_strided.default"]
 )
-def test_every_way_to_get_unwritten_memory_counts_and_a_view_is_no_reading(op: str, tmp_path: Path) -> None:
+def test_every_source_of_uninitialized_memory_counts_and_a_view_is_no_read(op: str, tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         made = empty(lane, op=op)
         lane.op("aten.view.default", made, digest=0, line=2)
@@ -398,14 +398,14 @@ def test_every_way_to_get_unwritten_memory_counts_and_a_view_is_no_reading(op: s
         "aten._foreach_copy_.default",
     ],
 )  # fmt: skip
-def test_filling_copying_and_asking_for_the_shape_are_no_reading(op: str, tmp_path: Path) -> None:
+def test_filling_copying_and_asking_for_the_shape_are_no_reads(op: str, tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         lane.op(op, empty(lane), lane.external(), lane.external(), line=2)
 
     assert found(tmp_path, "uninitialized-read", program) == []
 
 
-def test_memory_that_something_else_may_have_filled_is_left_alone(tmp_path: Path) -> None:
+def test_memory_that_something_else_may_have_filled_is_not_reported(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         for op in ("aten.detach.default", "c10d.recv_.default"):
             made = empty(lane)
@@ -492,7 +492,7 @@ def loops(tmp_path: Path, *parts: str, line: int = 2, to: float = 1.0) -> dict[s
 
 
 @pytest.mark.parametrize("line", [2, 5])
-def test_clipping_at_the_wrong_moment_is_one_finding_of_its_rule(line: int, tmp_path: Path) -> None:
+def test_clipping_at_the_wrong_time_is_one_finding_of_its_rule(line: int, tmp_path: Path) -> None:
     for folder in "abcd":
         (tmp_path / folder).mkdir()
     assert loops(tmp_path / "a", "backward", "clip", "unscale", "step", "zero", line=line) == {RULES[0]: [(line, 3)]}
@@ -512,24 +512,24 @@ def test_clipping_at_the_wrong_moment_is_one_finding_of_its_rule(line: int, tmp_
         ("backward", "clip", "step", "backward", "zero"),
     ],
 )
-def test_clipping_at_the_right_moment_is_left_alone(parts: tuple[str, ...], line: int, tmp_path: Path) -> None:
+def test_clipping_at_the_right_time_is_not_reported(parts: tuple[str, ...], line: int, tmp_path: Path) -> None:
     parts = parts[1:] if parts[0] == "zero_" else parts
     assert loops(tmp_path, *parts, line=line) == {}
 
 
-def test_measuring_a_norm_by_clipping_to_infinity_is_left_alone(tmp_path: Path) -> None:
+def test_measuring_a_norm_by_clipping_to_infinity_is_not_reported(tmp_path: Path) -> None:
     for folder in "ab":
         (tmp_path / folder).mkdir()
     assert loops(tmp_path / "a", "backward", "step", "clip", "zero", to=float("inf")) == {}
     assert loops(tmp_path / "b", "backward", "clip", "backward", "clip", "step", "zero", to=float("inf")) == {}
 
 
-def test_clipping_to_a_limit_that_is_scaled_too_is_left_alone(tmp_path: Path) -> None:
+def test_clipping_to_a_scaled_limit_is_not_reported(tmp_path: Path) -> None:
     assert loops(tmp_path, "backward", "clip", "unscale", "step", "zero", line=8) == {}
 
 
 @pytest.mark.parametrize("line", [4, 6])
-def test_a_library_that_clips_and_a_comment_that_speaks_of_it_are_left_alone(line: int, tmp_path: Path) -> None:
+def test_clipping_in_a_library_and_comments_about_it_are_not_reported(line: int, tmp_path: Path) -> None:
     assert loops(tmp_path, "backward", "step", "clip", "zero", line=line) == {}
 
 
@@ -543,14 +543,14 @@ def test_a_library_that_clips_and_a_comment_that_speaks_of_it_are_left_alone(lin
         "left-in-evaluation", "uninitialized-read", *RULES,
     ],
 )  # fmt: skip
-def test_a_run_in_which_nothing_happened_has_none_of_these_faults(rule: str, tmp_path: Path) -> None:
+def test_an_empty_run_has_none_of_these_faults(rule: str, tmp_path: Path) -> None:
     assert found(tmp_path, rule, lambda _lane: None) == []
 
 
 # repeating-draw
 
 
-def test_an_op_that_could_have_drawn_and_did_not_repeats_nothing(tmp_path: Path) -> None:
+def test_an_op_that_could_draw_but_did_not_is_no_repetition(tmp_path: Path) -> None:
     def program(lane: LaneBuilder, seeded: bool) -> None:
         for _ in range(3):
             if seeded:

@@ -18,7 +18,7 @@ from tests.processes import audited, environment, line_of, write
 WITHOUT_GPU = pytest.mark.skipif(needs_cuda() is None, reason="there is a CUDA device here")
 
 
-def test_a_list_of_devices_is_taken_apart() -> None:
+def test_a_list_of_devices_is_parsed() -> None:
     found = devices.parse("cpu, cuda,cuda:1,cpu:avx2,cpu:avx2+threads=1,cpu:mkldnn=off,cpu:onednn=sse41")
     assert [(one.name, one.kind, one.index) for one in found[:4]] == [
         ("cpu", "cpu", None), ("cuda", "cuda", None), ("cuda:1", "cuda", 1), ("cpu:avx2", "cpu", None),
@@ -44,14 +44,14 @@ def test_a_list_of_devices_is_taken_apart() -> None:
         ("cpu:threads=2+avx2,cpu:avx2+threads=2", "device-twice", "cannot differ from itself"),
     ],
 )
-def test_a_list_that_names_no_devices_is_refused_with_what_there_is(names: str, slug: str, said: str) -> None:
+def test_a_list_without_valid_devices_is_refused_with_the_valid_names(names: str, slug: str, said: str) -> None:
     with pytest.raises(UsageError) as caught:
         devices.parse(names)
     assert caught.value.slug == slug
     assert said in caught.value.message
 
 
-def test_a_variant_is_no_longer_set_in_the_plan_of_the_next_and_a_factor_goes_before_it() -> None:
+def test_a_variant_is_unset_in_the_next_plan_and_a_factor_takes_precedence() -> None:
     plan = Plan(("train.py",)).with_environment(OMP_NUM_THREADS="3")
     first, second = devices.parse("cpu:avx2+threads=1,cpu")
     one = devices.plan_on(plan, first, available=False)
@@ -105,7 +105,7 @@ def audit_of(folder: Path, *words: str, status: int, **variables: str) -> Audit:
 
 
 @pytest.mark.torch
-def test_cpus_that_can_do_less_are_compared_and_rounding_alone_is_no_divergence(tmp_path: Path) -> None:
+def test_reduced_cpus_are_compared_and_rounding_alone_is_no_divergence(tmp_path: Path) -> None:
     write(tmp_path, train=NET)
     audit = audit_of(tmp_path, "--effort", "compare", "--devices", "cpu:default,cpu:avx2", "--shadow", "float64", "train.py", status=0)
     assert audit.verdict == "no-divergence-seen"
@@ -127,7 +127,7 @@ def test_cpus_that_can_do_less_are_compared_and_rounding_alone_is_no_divergence(
 
 
 @pytest.mark.torch
-def test_an_op_that_is_off_by_ten_ulps_in_a_deep_network_after_some_steps_is_named_and_not_what_carries_it(tmp_path: Path) -> None:
+def test_an_op_wrong_by_ten_ulps_deep_in_a_network_is_named_and_not_what_inherits_it(tmp_path: Path) -> None:
     write(tmp_path, train=NET)
     off = str(20 * 2.0**-24)
     audit = audit_of(tmp_path, "--effort", "compare", "--devices", "cpu:default,cpu:avx2", "train.py", status=1, OFF=off)
@@ -144,7 +144,7 @@ def test_an_op_that_is_off_by_ten_ulps_in_a_deep_network_after_some_steps_is_nam
 
 
 @pytest.mark.torch
-def test_what_makes_the_controls_differ_is_held_still_while_devices_are_compared(tmp_path: Path) -> None:
+def test_factors_that_make_controls_diverge_are_pinned_while_devices_are_compared(tmp_path: Path) -> None:
     write(tmp_path, train="import torch\nx = torch.randn(4, 5)\nprint((x @ x.T).tanh().sum())\n")
     audit = audit_of(tmp_path, "--effort", "explain", "--devices", "cpu,cpu:default", "train.py", status=1)
     assert [cause.factor for cause in audit.causes] == ["torch-seed"]
@@ -167,7 +167,7 @@ def diff_of_two_capabilities(folder: Path, source: str, status: int) -> Audit:
 
 
 @pytest.mark.torch
-def test_kept_runs_of_two_devices_are_compared_by_what_each_op_added(tmp_path: Path) -> None:
+def test_kept_runs_of_two_devices_are_compared_by_the_error_that_each_op_introduces(tmp_path: Path) -> None:
     audit = diff_of_two_capabilities(tmp_path, NET, 0)
     assert audit.verdict == "no-divergence-seen"
     assert [one.devices for one in audit.devices] == [["cpu:default", "cpu:avx2"]]
@@ -210,7 +210,7 @@ for step in range(4):
 
 
 @pytest.mark.torch
-def test_an_op_that_is_as_wrong_in_float64_is_named_and_an_approximation_that_is_in_use_is_not(tmp_path: Path) -> None:
+def test_an_op_equally_wrong_in_float64_is_named_but_not_a_common_approximation(tmp_path: Path) -> None:
     audit = diff_of_two_capabilities(tmp_path, APPROXIMATED, 1)
     found = audit.divergence
     assert found is not None
@@ -221,7 +221,7 @@ def test_an_op_that_is_as_wrong_in_float64_is_named_and_an_approximation_that_is
 
 @WITHOUT_GPU
 @pytest.mark.torch
-def test_a_script_that_wants_a_gpu_is_pointed_to_the_option_that_runs_it_without_one(tmp_path: Path) -> None:
+def test_a_script_that_needs_a_gpu_is_pointed_to_the_option_that_runs_it_without_one(tmp_path: Path) -> None:
     write(tmp_path, train="import torch\nx = torch.ones(3)\nprint((x.cuda() * 2).device)\n")
     audit = audit_of(tmp_path, "--effort", "compare", "train.py", status=2)
     assert any("--devices cpu" in text_of(note) for note in audit.notes)
@@ -233,7 +233,7 @@ def test_a_script_that_wants_a_gpu_is_pointed_to_the_option_that_runs_it_without
 
 @WITHOUT_GPU
 @pytest.mark.torch
-def test_a_device_that_is_not_there_is_refused_before_anything_runs(tmp_path: Path) -> None:
+def test_a_missing_device_is_refused_before_anything_runs(tmp_path: Path) -> None:
     write(tmp_path, train="raise SystemExit('it ran')")
     for words, slug in (
         (("--devices", "cpu,cuda"), "device-unavailable"),

@@ -65,7 +65,7 @@ NOTHING = source("")
         ("os-entropy", "os-entropy"),
     ],
 )
-def test_a_draw_points_first_to_the_stream_that_it_came_from(name: str, factor: str) -> None:
+def test_a_draw_points_first_to_its_stream(name: str, factor: str) -> None:
     divergence = differs("draw", origin=stream(name), streams=[stream("numpy"), stream(name)])
 
     found = suspicion(divergence, [], NOTHING)
@@ -75,19 +75,19 @@ def test_a_draw_points_first_to_the_stream_that_it_came_from(name: str, factor: 
     assert "numpy-seed" in found.factors
 
 
-def test_a_stream_that_threads_share_points_to_their_turns_before_its_seed() -> None:
+def test_a_stream_shared_by_threads_points_to_their_timing_before_its_seed() -> None:
     shared = stream("python-own").model_copy(update={"shared": True})
     assert suspicion(differs("draw", lane="thread 1", origin=shared), [], NOTHING).factors == ("thread-timing", "python-seed")
     assert suspicion(differs("draw", lane="thread 1", origin=stream("python-own")), [], NOTHING).factors == ("python-seed",)
 
 
-def test_a_draw_in_a_worker_points_to_how_workers_are_seeded_before_its_stream() -> None:
+def test_a_draw_in_a_worker_points_to_worker_seeding_before_its_stream() -> None:
     found = suspicion(differs("draw", lane="worker 0", origin=stream("numpy")), [], NOTHING)
 
     assert found.factors == ("worker-seed", "numpy-seed")
 
 
-def test_a_seed_that_the_script_makes_of_the_time_points_to_the_clock_before_the_stream() -> None:
+def test_a_seed_made_from_the_time_points_to_the_clock_before_the_stream() -> None:
     script = source("""
         import time, torch
         seed = int(time.time())
@@ -99,20 +99,20 @@ def test_a_seed_that_the_script_makes_of_the_time_points_to_the_clock_before_the
     assert found.factors == ("clock", "torch-seed")
 
 
-def test_a_seed_taken_from_another_stream_points_to_that_stream_before_its_own() -> None:
+def test_a_seed_drawn_from_another_stream_points_to_that_stream_first() -> None:
     origin = stream("torch-cpu", "seed by torch.manual_seed")
     divergence = differs("draw", origin=origin, streams=[stream("python", line=2), origin])
 
     assert suspicion(divergence, [], NOTHING).factors == ("python-seed", "torch-seed")
 
 
-def test_a_seed_from_the_operating_system_points_to_its_stream_at_once() -> None:
+def test_a_seed_from_the_operating_system_points_directly_to_its_stream() -> None:
     origin = stream("numpy", "seed by numpy.random.default_rng", entropy=True)
 
     assert suspicion(differs("draw", origin=origin, streams=[origin]), [], NOTHING).factors == ("numpy-seed",)
 
 
-def test_settings_that_differ_are_no_streams() -> None:
+def test_differing_settings_are_no_streams() -> None:
     divergence = differs("kernel", streams=[stream("torch.backends.cudnn.benchmark", "setting")])
 
     assert not suspicion(divergence, [], NOTHING).founded
@@ -131,20 +131,18 @@ def test_settings_that_differ_are_no_streams() -> None:
         ("failed", "leftover-files", False),
     ],
 )
-def test_where_nothing_was_seen_the_kind_alone_says_what_to_try_and_does_not_pass_for_evidence(
-    kind: Kind, first: str, founded: bool
-) -> None:
+def test_without_events_the_kind_alone_suggests_factors_and_is_no_evidence(kind: Kind, first: str, founded: bool) -> None:
     found = suspicion(differs(kind), [], NOTHING)
 
     assert found.factors[0] == first
     assert found.founded is founded
 
 
-def test_data_of_which_nothing_is_known_points_to_nothing() -> None:
+def test_data_without_any_events_point_to_nothing() -> None:
     assert suspicion(differs("data"), [], NOTHING) == Suspicion((), False)
 
 
-def test_a_kernel_on_a_gpu_points_to_kernels_and_one_on_a_cpu_does_not() -> None:
+def test_a_kernel_on_a_gpu_points_to_kernels_but_one_on_a_cpu_does_not() -> None:
     assert suspicion(differs("kernel", a={"out": "float32[4] cuda:0"}), [], NOTHING).factors[0] == "kernels"
     assert "kernels" not in suspicion(differs("kernel", a={"out": "float32[4] cpu"}), [], NOTHING).factors
 
@@ -162,7 +160,7 @@ def test_a_kernel_on_a_gpu_points_to_kernels_and_one_on_a_cpu_does_not() -> None
         ("len(tempfile.gettempdir())", "environment"),
     ],
 )
-def test_what_feeds_the_line_in_the_source_is_suspected_first_and_no_call_that_does_not(call: str, factor: str) -> None:
+def test_calls_that_feed_the_line_are_suspected_first_and_other_calls_are_not(call: str, factor: str) -> None:
     fed = source(f"import os, tempfile, time, torch\ny = {call}\nx = torch.ones(1) * y\n")
     beside = source(f"import os, tempfile, time, torch\nz = {call}\nx = torch.ones(1) * 2\n")
 
@@ -180,7 +178,7 @@ def test_of_two_calls_that_feed_the_line_the_nearer_is_suspected_first() -> None
     assert suspicion(differs("argument", 4), [], source(head + near)).factors[:2] == ("clock", "process-id")
 
 
-def test_files_that_differ_point_to_leftovers_and_folders_in_another_order_to_that_order() -> None:
+def test_differing_files_point_to_leftovers_and_reordered_folders_to_file_order() -> None:
     read = FileDifference(path="cache.pt", op="read", what="one-run-only", file="train.py", line=2)
     ordered = FileDifference(path="data", op="list", what="other-order", file="train.py", line=2)
     grown = FileDifference(path="data", op="list", what="other-names", file="train.py", line=2)
@@ -190,18 +188,18 @@ def test_files_that_differ_point_to_leftovers_and_folders_in_another_order_to_th
     assert suspicion(differs("data", files=[grown]), [], NOTHING).factors == ("leftover-files",)
 
 
-def test_readings_before_the_difference_are_suspected_the_last_first_and_those_behind_it_are_not() -> None:
+def test_reads_before_the_divergence_are_suspected_latest_first_and_later_ones_not() -> None:
     entries = [read_at("clock", 2, 1), read_at("process-id", 8, 2), read_at("os-entropy", 11, 4)]
 
     assert suspicion(differs("data"), entries, NOTHING) == Suspicion(("process-id", "clock"), True)
 
 
-def test_a_difference_in_a_thread_points_to_its_timing_and_in_a_worker_to_the_workers() -> None:
+def test_a_thread_points_to_thread_timing_and_a_worker_to_worker_timing() -> None:
     assert suspicion(differs("data", lane="thread 1"), [], NOTHING).factors[0] == "thread-timing"
     assert suspicion(differs("structure", lane="worker 1"), [], NOTHING).factors[0] == "worker-timing"
 
 
-def test_a_run_that_failed_is_looked_into_at_the_line_that_raised_the_error() -> None:
+def test_a_failed_run_is_diagnosed_at_the_line_that_raised_the_error() -> None:
     script = source("""
         import os, torch
         x = torch.ones(1)
@@ -217,14 +215,14 @@ def test_a_run_that_failed_is_looked_into_at_the_line_that_raised_the_error() ->
     assert suspicion(differs("failed", 2), [], script).factors[0] != "process-id"
 
 
-def test_the_line_of_a_seed_is_that_of_the_draw_that_differs() -> None:
+def test_the_line_of_a_seed_is_that_of_the_differing_draw() -> None:
     place, doing = entered_at("torch-seed", differs("draw", 5, origin=stream("torch-cpu", line=5)), [], NOTHING)
 
     assert (place.file, place.line, place.code) == ("train.py", 5, "x = x * y")
     assert doing == "aten.mul.Tensor draws here"
 
 
-def test_a_draw_that_made_a_run_fail_is_where_it_entered_and_not_where_it_failed() -> None:
+def test_a_draw_that_made_a_run_fail_is_the_origin_and_not_the_failing_line() -> None:
     script = source("""
         import random
         n = random.random()
@@ -240,7 +238,7 @@ def test_a_draw_that_made_a_run_fail_is_where_it_entered_and_not_where_it_failed
     assert (place.line, place.code, doing) == (4, "raise ValueError", "it fails here")
 
 
-def test_of_several_readings_the_one_that_feeds_the_line_is_where_it_entered() -> None:
+def test_of_several_reads_the_one_that_feeds_the_line_is_the_origin() -> None:
     script = source("""
         import time, torch
         began = time.time()
@@ -254,13 +252,13 @@ def test_of_several_readings_the_one_that_feeds_the_line_is_where_it_entered() -
     assert (place.line, doing) == (2, "time.time is called here")
 
 
-def test_where_no_reading_feeds_the_line_the_last_before_the_difference_is_where_it_entered() -> None:
+def test_if_no_read_feeds_the_line_the_last_before_the_divergence_is_the_origin() -> None:
     entries = [read_at("clock", 2, 2), read_at("clock", 9, 6), read_at("clock", 12, 7)]
 
     assert entered_at("clock", differs("data"), entries, NOTHING)[0].line == 6
 
 
-def test_without_a_reading_the_source_says_where_a_clock_entered_and_else_the_line_of_the_difference_is_named() -> None:
+def test_without_a_read_the_source_locates_the_clock_or_else_the_divergent_line() -> None:
     script = source("""
         import time, torch
         y = time.time()
@@ -274,7 +272,7 @@ def test_without_a_reading_the_source_says_where_a_clock_entered_and_else_the_li
     assert entered_at("clock", differs("argument"), [], NOTHING)[0].line == 3
 
 
-def test_a_set_that_feeds_the_line_is_where_the_hash_seed_entered_and_a_nearer_one_that_does_not_is_passed_over() -> None:
+def test_a_set_that_feeds_the_line_is_the_origin_and_a_nearer_unrelated_one_is_not() -> None:
     script = source("""
         import torch
         ids = {name: k for k, name in enumerate({"cat", "dog"})}
@@ -302,7 +300,7 @@ def test_a_set_in_another_file_is_named_only_if_there_is_no_other() -> None:
     assert (place.file, place.line) == ("train.py", 3)
 
 
-def test_the_order_of_a_folder_entered_where_it_was_listed_and_a_leftover_where_it_was_read() -> None:
+def test_file_order_originates_at_the_listing_and_a_leftover_file_at_its_read() -> None:
     script = source("""
         import glob, torch
         names = glob.glob("*.pt")
@@ -317,13 +315,13 @@ def test_the_order_of_a_folder_entered_where_it_was_listed_and_a_leftover_where_
     assert (place.line, doing) == (3, "cache.pt is read here")
 
 
-def test_memory_that_nobody_wrote_entered_where_it_was_made() -> None:
+def test_uninitialized_memory_originates_where_it_was_allocated() -> None:
     made = Place(file="train.py", line=1, code="x = torch.empty(4)")
 
     assert entered_at("uninitialized-memory", differs("uninitialized", allocated=made), [], NOTHING) == (made, "the memory is made here")
 
 
-def test_a_kernel_of_the_backward_entered_at_the_line_of_its_forward_op_and_a_seed_did_not() -> None:
+def test_a_backward_kernel_originates_at_its_forward_line_but_a_seed_does_not() -> None:
     forward = Place(file="train.py", line=1, code="y = model(x)")
     divergence = differs("kernel", forward=forward)
 
@@ -331,7 +329,7 @@ def test_a_kernel_of_the_backward_entered_at_the_line_of_its_forward_op_and_a_se
     assert entered_at("torch-seed", divergence, [], NOTHING)[0].line == 3
 
 
-def test_a_difference_without_a_line_has_none_whatever_the_factor() -> None:
+def test_a_divergence_without_a_line_has_no_origin_line_for_any_factor() -> None:
     divergence = differs("data", None, file=None)
 
     for factor in ("hash-seed", "file-order", "clock", "threads", "torch-seed", "leftover-files"):

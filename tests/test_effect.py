@@ -43,7 +43,7 @@ def metrics(a: str, b: str) -> tuple[int, int, list[tuple[str, str, str]]] | Non
         ("the loss of 0.0755\r", "the loss of 0.0741\r", "loss"),
     ],
 )
-def test_a_number_behind_a_word_that_names_it_is_a_metric(a: str, b: str, name: str) -> None:
+def test_a_number_after_its_name_is_a_metric(a: str, b: str, name: str) -> None:
     assert metrics(f"{a}\nend\n", f"{b}\nend\n") == (1, 1, [(name, "0.0755", "0.0741")])
 
 
@@ -87,24 +87,24 @@ def test_a_number_behind_a_word_that_names_it_is_a_metric(a: str, b: str, name: 
         ("loss 0.5\n" + "x" * LARGEST, "loss 0.6\n" + "x" * LARGEST),
     ],
 )  # fmt: skip
-def test_nothing_is_said_of_numbers_that_differ_in_any_two_runs_or_have_no_name(a: str, b: str) -> None:
+def test_numbers_without_a_name_or_that_always_differ_are_not_reported(a: str, b: str) -> None:
     assert metrics(a, b) is None
 
 
-def test_the_last_of_each_name_that_differs_is_kept_in_the_order_of_the_output() -> None:
+def test_the_last_differing_value_of_each_name_is_kept_in_output_order() -> None:
     a = "".join(f"epoch {k} loss {1 / (k + 1):.3f} acc: {90 + k / 10:.1f}% lr 1e-3\n" for k in range(5))
     b = a.replace("loss 0.200", "loss 0.199").replace("acc: 90.3%", "acc: 90.2%")
     assert metrics(a, b) == (15, 2, [("acc", "90.3%", "90.2%"), ("loss", "0.200", "0.199")])
     assert metrics(a, a) == (15, 0, [])
 
 
-def test_lines_of_two_threads_may_come_in_any_order_and_one_that_is_missing_silences_only_its_like() -> None:
+def test_output_lines_of_threads_are_compared_in_any_order() -> None:
     a = "warning: slow\nrank 0 loss 0.5\nrank 0 accuracy 0.25\nval score 0.75\n"
     b = "rank 0 accuracy 0.25\nrank 0 loss 0.5\nrank 0 loss 0.4\nval score 0.5\n"
     assert metrics(a, b) == (2, 1, [("val score", "0.75", "0.5")])
 
 
-def test_numbers_that_are_not_finite_are_numbers() -> None:
+def test_nonfinite_numbers_are_numbers() -> None:
     assert metrics("loss nan", "loss 0.5") == (1, 1, [("loss", "nan", "0.5")])
     assert metrics("loss: -inf", "loss: -inf") == (1, 0, [])
 
@@ -132,7 +132,7 @@ def with_steps(folder: Path, losses: list[float], parameters: list[str], stdout:
     return trace
 
 
-def test_the_last_loss_and_the_steps_from_which_runs_differ_are_told(tmp_path: Path) -> None:
+def test_the_last_loss_and_the_first_divergent_step_are_reported(tmp_path: Path) -> None:
     a = with_steps(tmp_path / "a", [0.5, 0.25, 0.0755], ["p", "q", "r"], "loss 0.0755\n")
     b = with_steps(tmp_path / "b", [0.5, 0.25, 0.0741], ["p", "x", "y"], "loss 0.0741\n")
     found = effect_of(a, b)
@@ -143,13 +143,13 @@ def test_the_last_loss_and_the_steps_from_which_runs_differ_are_told(tmp_path: P
     assert [(metric.name, metric.a, metric.b, metric.line) for metric in found.printed.last] == [("loss", "0.0755", "0.0741", 1)]
 
 
-def test_of_runs_of_unequal_length_the_last_loss_that_both_have_is_told(tmp_path: Path) -> None:
+def test_for_runs_of_unequal_length_the_last_common_loss_is_reported(tmp_path: Path) -> None:
     a = with_steps(tmp_path / "a", [0.5, 0.25, 0.125], ["p", "q", "r"])
     b = with_steps(tmp_path / "b", [0.5, 0.25], ["p", "q"])
     assert effect_of(a, b) == Effect(runs=[a.id, b.id], loss=Loss(step=1, a=0.25, b=0.25))
 
 
-def test_a_loss_that_is_not_finite_goes_into_json(tmp_path: Path) -> None:
+def test_a_nonfinite_loss_is_written_to_json(tmp_path: Path) -> None:
     a = with_steps(tmp_path / "a", [float("nan")], ["p"])
     b = with_steps(tmp_path / "b", [float("-inf")], ["p"])
     found = effect_of(a, b)
@@ -159,7 +159,7 @@ def test_a_loss_that_is_not_finite_goes_into_json(tmp_path: Path) -> None:
     assert (found.loss.a, found.loss.b) == ("nan", "-inf")
 
 
-def test_nothing_is_told_of_runs_that_show_no_numbers_or_were_ended_early(tmp_path: Path) -> None:
+def test_runs_without_printed_numbers_or_that_were_stopped_are_not_compared(tmp_path: Path) -> None:
     a, b = (with_steps(tmp_path / name, [], [], "hello\n") for name in "ab")
     assert effect_of(a, b) is None
     c = with_steps(tmp_path / "c", [0.5], ["p"])
@@ -197,7 +197,7 @@ FAILS = """
 
 
 @pytest.mark.torch
-def test_an_audit_has_the_losses_and_the_printed_metrics_of_the_runs_that_differ(tmp_path: Path) -> None:
+def test_an_audit_has_the_losses_and_printed_metrics_of_divergent_runs(tmp_path: Path) -> None:
     write(tmp_path, train=TRAIN)
     done = audited(tmp_path, "--effort", "compare", "--json", "audit.json", "-o", "runs", "train.py")
     audit = Audit.model_validate_json((tmp_path / "audit.json").read_text())
@@ -222,7 +222,7 @@ def test_an_audit_has_the_losses_and_the_printed_metrics_of_the_runs_that_differ
 
 
 @pytest.mark.torch
-def test_an_audit_of_a_script_that_fails_in_both_runs_has_the_line(tmp_path: Path) -> None:
+def test_an_audit_of_a_script_that_fails_in_both_runs_has_its_line(tmp_path: Path) -> None:
     write(tmp_path, fails=FAILS)
     done = audited(tmp_path, "--effort", "compare", "--json", "audit.json", "-o", "runs", "fails.py")
     failure = Audit.model_validate_json((tmp_path / "audit.json").read_text()).failure

@@ -91,7 +91,7 @@ def test_an_example_gets_the_verdict_of_its_header(script: Path, stated: dict[st
         assert {"hash-seed", "uninitialized-memory", "file-order", "threads"} <= set(audit.search.varied)
         assert "worker-timing" in audit.search.varied or script.stem != "steady_workers"
         assert [sentence_of(cause.reasons) for cause in audit.causes if cause.grade == "logical"] == []
-        assert "control-3" not in {run.id for run in audit.runs}, "that numerics differ is no reason to doubt the controls"
+        assert "control-3" not in {run.id for run in audit.runs}, "a numerical difference does not change the verdict of the controls"
     if stated["verdict"] != "diverged":
         assert audit.divergence is None
         return
@@ -118,11 +118,11 @@ def _hold_the_causes(audit: Audit, script: Path, stated: dict[str, Any], cwd: Pa
     for cause in audit.causes:
         assert (cwd / (cause.file or "")).resolve() == script
         assert cause.line in (marked_lines(script, args, "enters") or marked_lines(script, args)), (cause.line, cause.reasons)
-        assert len(cause.proof) >= 6, "two that differ, two that agree with it held still, two that differ with it alone free"
+        assert len(cause.proof) >= 6, "two that differ, two that agree with it pinned, two that differ with only it free"
         assert set(cause.proof) <= {run.id for run in audit.runs}
 
 
-def test_every_example_has_at_most_one_marked_line_for_each_way_to_call_it() -> None:
+def test_every_example_has_at_most_one_marked_line_per_command_line() -> None:
     wanted = {
         (script.name, tuple(stated.get("args", []))): stated["verdict"] == "diverged"
         for script in EXAMPLES.glob("*.py")
@@ -134,7 +134,7 @@ def test_every_example_has_at_most_one_marked_line_for_each_way_to_call_it() -> 
     assert {key for key, diverges in wanted.items() if diverges} <= {key for key, marked in found.items() if marked}
 
 
-def test_the_cause_that_an_example_states_is_that_of_the_script_in_which_it_is_searched_for() -> None:
+def test_the_cause_of_an_example_is_that_of_the_script_it_refers_to() -> None:
     stated = {script.stem: {entry.get("cause") for entry in expectations(script)} - {None} for script in EXAMPLES.glob("*.py")}
     found = {f"faults/{name}": cause for name, cause in CAUSES.items()} | {f"leaks/{name.replace('-', '_')}": name for name in FACTORS}
 

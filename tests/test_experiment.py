@@ -80,7 +80,7 @@ def factors_of(state: Search) -> list[str]:
     return [found.factor for found in state.found]
 
 
-def test_a_right_suspicion_takes_one_trial_and_its_converse() -> None:
+def test_a_correct_suspicion_takes_one_trial_and_its_converse() -> None:
     state, asked = held(World({7: [{"hash-seed"}]}, {7: ("hash-seed", "file-order")}))
 
     assert factors_of(state) == ["hash-seed"]
@@ -89,10 +89,10 @@ def test_a_right_suspicion_takes_one_trial_and_its_converse() -> None:
         ("returns", set(FACTORS) - {"hash-seed", "threads", "cpu-isa"}),
     ]
     assert state.found[0].returned is not None
-    assert state.beyond is None
+    assert state.unexplained is None
 
 
-def test_a_wrong_suspicion_is_left_and_the_factor_found_all_the_same() -> None:
+def test_a_wrong_suspicion_is_dropped_and_the_factor_is_still_found() -> None:
     state, asked = held(World({7: [{"clock"}]}, {7: ("hash-seed", "file-order")}))
 
     assert factors_of(state) == ["clock"]
@@ -100,14 +100,14 @@ def test_a_wrong_suspicion_is_left_and_the_factor_found_all_the_same() -> None:
     assert len(asked) <= 9
 
 
-def test_a_factor_that_two_runs_have_in_common_is_held_only_if_nothing_else_helps() -> None:
+def test_a_factor_shared_by_runs_on_one_machine_is_pinned_only_as_a_last_resort() -> None:
     state, asked = held(World({7: [{"threads"}]}))
 
     assert factors_of(state) == ["threads"]
     assert not asked[0].factors & {"threads", "cpu-isa"}
 
 
-def test_causes_that_are_independent_are_found_one_after_the_other_each_where_it_shows() -> None:
+def test_independent_causes_are_found_one_after_another_each_with_its_difference() -> None:
     world = World({3: [{"torch-seed"}], 9: [{"numpy-seed"}], 20: [{"hash-seed"}]}, {3: ("torch-seed",), 9: ("python-seed", "numpy-seed")})
 
     state, _ = held(world)
@@ -117,14 +117,14 @@ def test_causes_that_are_independent_are_found_one_after_the_other_each_where_it
     assert [found.held.factors for found in state.found[:2]] == [{"torch-seed"}, {"torch-seed", "numpy-seed"}]
 
 
-def test_two_factors_that_are_both_needed_are_both_found() -> None:
+def test_two_factors_that_are_needed_together_are_both_found() -> None:
     state, _ = held(World({7: [{"clock", "process-id"}]}))
 
     assert set(factors_of(state)) == {"clock", "process-id"}
     assert all(found.returned is not None for found in state.found)
 
 
-def test_a_factor_beside_another_that_holds_the_same_is_let_go_together_with_it() -> None:
+def test_a_factor_is_freed_together_with_another_of_the_same_effect() -> None:
     state, _ = held(World({7: [{"torch-seed"}, {"numpy-seed"}]}, {7: ("torch-seed", "numpy-seed")}))
 
     (found,) = state.found
@@ -133,42 +133,42 @@ def test_a_factor_beside_another_that_holds_the_same_is_let_go_together_with_it(
     assert not found.returned.factors & {"torch-seed", "numpy-seed"}
 
 
-def test_a_factor_along_with_which_another_is_held_is_let_go_with_it() -> None:
+def test_a_factor_is_freed_together_with_those_that_also_pin_it() -> None:
     world = World({7: [{"hash-seed"}, {"clock"}]}, {7: ("hash-seed",)})
     first = world.seen(frozenset())
     assert first is not None
 
-    state, asked = finish(world, lambda trials: search(FACTORS, first, trials, along={"clock": ("hash-seed",)}))
+    state, asked = finish(world, lambda trials: search(FACTORS, first, trials, also_pins={"clock": ("hash-seed",)}))
 
     assert asked[-1].factors == set(FACTORS) - {"hash-seed", "clock"}
     assert state.found[0].returned is not None
 
 
-def test_a_factor_whose_fellow_is_no_suspect_is_found_and_not_shown_by_its_converse() -> None:
+def test_a_factor_with_an_unsuspected_equivalent_is_found_without_a_converse() -> None:
     state, _ = held(World({7: [{"torch-seed"}, {"clock"}]}, {7: ("torch-seed",)}))
 
     (found,) = state.found
     assert (found.factor, found.returned) == ("torch-seed", None)
 
 
-def test_what_no_factor_makes_go_away_is_said() -> None:
+def test_a_difference_that_no_factor_removes_is_reported() -> None:
     state, asked = held(World({}, {5: ("clock",)}, never=5))
 
     assert state.found == ()
-    assert state.beyond is not None
-    assert state.beyond.places == {"main": 5}
+    assert state.unexplained is not None
+    assert state.unexplained.places == {"main": 5}
     assert asked[-1].factors == set(FACTORS)
 
 
-def test_what_was_found_before_something_that_no_factor_makes_go_away_is_kept() -> None:
+def test_causes_found_before_an_unexplained_difference_are_kept() -> None:
     state, _ = held(World({2: [{"torch-seed"}]}, {2: ("torch-seed",)}, never=5))
 
     assert factors_of(state) == ["torch-seed"]
-    assert state.beyond is not None
-    assert state.beyond.places == {"main": 5}
+    assert state.unexplained is not None
+    assert state.unexplained.places == {"main": 5}
 
 
-def test_a_factor_that_the_script_cannot_bear_is_set_aside() -> None:
+def test_a_factor_that_breaks_the_script_is_set_aside() -> None:
     state, _ = held(World({7: [{"os-entropy"}]}, {7: ("clock",)}, unbearable={"clock", "file-order"}))
 
     assert set(state.aside) == {"clock", "file-order"}
@@ -177,7 +177,7 @@ def test_a_factor_that_the_script_cannot_bear_is_set_aside() -> None:
 
 
 @pytest.mark.parametrize("blames", [False, True])
-def test_what_the_script_cannot_bear_is_set_aside_in_the_converse_too_and_sooner_if_it_is_blamed(blames: bool) -> None:
+def test_factors_that_break_the_script_are_set_aside_in_the_converse_too(blames: bool) -> None:
     world = World({7: [{"hash-seed"}]}, {7: ("hash-seed",)}, unbearable={"clock", "file-order"}, blames=blames)
 
     state, asked = held(world)
@@ -188,7 +188,7 @@ def test_what_the_script_cannot_bear_is_set_aside_in_the_converse_too_and_sooner
     assert (sum(wanted.purpose == "fails" for wanted in asked) == 2) is blames
 
 
-def test_a_factor_that_is_blamed_wrongly_is_not_set_aside() -> None:
+def test_a_wrongly_blamed_factor_is_not_set_aside() -> None:
     first = Seen("main", {"main": 7}, "line 7", ("hash-seed",))
     held_still = Trial(frozenset({"hash-seed"}), "holds", None)
     rest = frozenset(FACTORS) - {"hash-seed"}
@@ -216,7 +216,7 @@ def test_another_origin_at_the_same_op_is_another_difference() -> None:
     assert wanted.factors == {"python-seed", "numpy-seed"}
 
 
-def test_a_difference_that_only_moved_is_not_gone() -> None:
+def test_a_difference_that_only_moved_still_counts() -> None:
     first = Seen("main", {"main": 4}, "train.py:39", ("clock",))
     moved = Trial(frozenset({"clock"}), "holds", Seen("main", {"main": 9}, "train.py:39", ("clock",)))
 
@@ -227,7 +227,7 @@ def test_a_difference_that_only_moved_is_not_gone() -> None:
     assert state.wanted.factors == set(FACTORS)
 
 
-def test_a_difference_that_is_only_in_another_lane_is_another_one() -> None:
+def test_a_difference_in_another_lane_is_another_difference() -> None:
     first = Seen("worker 0", {"worker 0": 4, "main": 9}, "numpy", ("worker-seed",))
     behind = Trial(frozenset({"worker-seed"}), "holds", Seen("main", {"main": 9}, "torch", ("torch-seed",)))
 
@@ -244,7 +244,7 @@ def test_a_varied_run_that_agrees_ends_the_search() -> None:
     assert state.found == ()
 
 
-def test_a_varied_factor_is_found_by_itself_and_by_all_but_it() -> None:
+def test_a_varied_factor_is_found_alone_and_confirmed_by_varying_all_others() -> None:
     world = World({7: [{"threads"}]}, {7: ("threads", "cpu-isa")})
 
     state, asked = finish(world, lambda trials: search_varied(FACTORS, trials))
@@ -255,7 +255,7 @@ def test_a_varied_factor_is_found_by_itself_and_by_all_but_it() -> None:
     assert state.found[0].returned.seen is None
 
 
-def test_a_factor_with_which_the_script_fails_if_it_is_varied_is_set_aside() -> None:
+def test_a_factor_whose_variation_breaks_the_script_is_set_aside() -> None:
     world = World({7: [{"hash-seed"}]}, {7: ("hash-seed",)}, unbearable={"clock"})
 
     state, _ = finish(world, lambda trials: search_varied(FACTORS, trials))
@@ -264,7 +264,7 @@ def test_a_factor_with_which_the_script_fails_if_it_is_varied_is_set_aside() -> 
 
 
 @pytest.mark.parametrize("others", [{}, {30: [{"hash-seed"}]}])
-def test_what_differs_by_chance_is_not_laid_to_what_was_varied(others: dict[int, list[set[str]]]) -> None:
+def test_intermittent_differences_are_not_blamed_on_varied_factors(others: dict[int, list[set[str]]]) -> None:
     memory = "uninitialized-memory"
     world = World({7: [{memory}], **others}, {7: (memory,), 30: ("hash-seed",)})
 
@@ -276,15 +276,15 @@ def test_what_differs_by_chance_is_not_laid_to_what_was_varied(others: dict[int,
 
     assert factors_of(state) == [memory]
     assert [wanted.factors for wanted in asked] == [{*FACTORS, memory}, {memory}, set(FACTORS)]
-    assert state.beyond is not None, "a later difference cannot be seen while this one exists"
+    assert state.unexplained is not None, "a later difference cannot be seen while this one exists"
 
 
-def test_where_chance_alone_makes_the_difference_nothing_is_found() -> None:
+def test_if_only_chance_makes_a_difference_nothing_is_found() -> None:
     by_chance = Seen("main", {"main": 3}, "line 3", ("thread-timing",))
 
     state = search_varied(FACTORS, [Trial(frozenset(FACTORS), "varies", by_chance)], ["thread-timing"])
 
-    assert (state.wanted, state.found, state.beyond) == (None, (), by_chance)
+    assert (state.wanted, state.found, state.unexplained) == (None, (), by_chance)
 
 
 def test_several_varied_factors_are_all_found() -> None:
@@ -299,37 +299,37 @@ def test_several_varied_factors_are_all_found() -> None:
     leaks=st.dictionaries(st.integers(0, 50), st.sampled_from(FACTORS).map(lambda name: [{name}]), min_size=1, max_size=3),
     suspects=st.dictionaries(st.integers(0, 50), st.lists(st.sampled_from(FACTORS), max_size=3, unique=True).map(tuple)),
 )
-def test_whatever_is_suspected_exactly_the_factors_that_matter_are_found(
+def test_exactly_the_factors_that_matter_are_found_whatever_is_suspected(
     leaks: dict[int, list[set[str]]], suspects: dict[int, tuple[str, ...]]
 ) -> None:
     state, _ = held(World(leaks, suspects))
 
     assert set(factors_of(state)) == set.union(*(way for ways in leaks.values() for way in ways))
     assert all(found.returned is not None for found in state.found)
-    assert state.beyond is None
+    assert state.unexplained is None
 
 
 @given(st.sets(st.sampled_from(FACTORS), min_size=1, max_size=4), st.lists(st.sampled_from(FACTORS), max_size=2, unique=True))
-def test_of_factors_that_are_all_needed_none_is_left_out(needed: set[str], suspects: list[str]) -> None:
+def test_no_factor_of_a_minimal_set_is_left_out(needed: set[str], suspects: list[str]) -> None:
     state, _ = held(World({7: [needed]}, {7: tuple(suspects)}))
 
     assert set(factors_of(state)) == needed
 
 
-def test_a_rate_has_the_interval_of_wilson() -> None:
+def test_a_rate_has_its_wilson_interval() -> None:
     assert wilson(2, 9) == pytest.approx((0.0632, 0.5474), abs=1e-3)
     assert wilson(0, 10) == pytest.approx((0.0, 0.2775), abs=1e-3)
     assert wilson(0, 0) == (0.0, 1.0)
 
 
-def test_the_chance_of_luck_is_what_counting_gives() -> None:
+def test_the_chance_of_accidental_agreement_matches_counting() -> None:
     # one of one other run differed: the prior of the rate is uniform on [0, 1], so the posterior is 2p, and the mean of 1 - p is 1/3
     assert chance_of_luck(1, 1, 1) == pytest.approx(1 / 3)
     assert chance_of_luck(0, 3, 1) == pytest.approx(4 / 5)
 
 
 @given(st.integers(1, 20), st.integers(0, 20))
-def test_a_rarer_fault_needs_more_runs_and_so_many_suffice(apart: int, agreeing: int) -> None:
+def test_rarer_faults_need_more_runs_and_that_number_suffices(apart: int, agreeing: int) -> None:
     needed = runs_needed(apart, apart + agreeing)
 
     assert chance_of_luck(apart, apart + agreeing, needed - 1) <= LUCK

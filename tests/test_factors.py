@@ -60,7 +60,7 @@ def test_every_factor_has_a_script_that_leaks_it() -> None:
     "name",
     [pytest.param(name, marks=pytest.mark.gpu if name in ON_A_GPU else ()) for name in sorted(set(FACTORS) - set(NO_LEAK) - IN_FAULTS)],
 )
-def test_what_a_script_leaks_is_named_proved_and_placed_and_nothing_else_is(name: str, tmp_path: Path) -> None:
+def test_exactly_the_factor_that_a_script_leaks_is_named_proved_and_located(name: str, tmp_path: Path) -> None:
     factor = FACTORS[name]
     missing = factor.unavailable() or (needs_cuda() if name in ON_A_GPU else None)
     if missing is not None:
@@ -77,7 +77,7 @@ def test_what_a_script_leaks_is_named_proved_and_placed_and_nothing_else_is(name
     (cause,) = [cause for cause in (*logical, *numerical) if cause.factor == name]
     entered = {number for number, line in enumerate(script.read_text().splitlines(), 1) if line.endswith("# <- enters")}
     assert cause.proved
-    assert not factor.numerical or ", there by at most " in sentence_of(cause.reasons), "how large the difference is"
+    assert not factor.numerical or ", there by at most " in sentence_of(cause.reasons), "the size of the difference"
     assert (cause.file, cause.line in entered) == ("train.py", True), f"{cause.line}: {sentence_of(cause.reasons)}"
     assert set(cause.proof) <= {run.id for run in audit.runs}
     # controls may agree by chance: then varying shows the factor, and further controls diverge
@@ -88,7 +88,7 @@ def test_what_a_script_leaks_is_named_proved_and_placed_and_nothing_else_is(name
 
 
 @pytest.mark.torch
-def test_what_a_run_leaves_is_seen_by_the_next_in_its_folder_and_by_none_that_is_held_as_before(tmp_path: Path) -> None:
+def test_leftover_files_are_seen_by_the_next_run_unless_pinned(tmp_path: Path) -> None:
     script = LEAKS / "leftover_files.py"
     name, work = "leftover-files", tmp_path / "work"
     others = [other for other, one in FACTORS.items() if one.unavailable() is None and other != name]
@@ -104,19 +104,19 @@ def test_what_a_run_leaves_is_seen_by_the_next_in_its_folder_and_by_none_that_is
     assert compare(varied, first).divergence is None, "the files that runs write again existed"
 
 
-def test_a_factor_that_is_none_is_named_with_what_is_near() -> None:
+def test_an_unknown_factor_is_refused_with_similar_names() -> None:
     with pytest.raises(UsageError, match=r"no factor is named hash-sed; did you mean hash-seed\?") as raised:
         pipeline.with_factors(Plan(("train.py",)), ["hash-sed"], [])
     assert raised.value.slug == "no-such-factor"
 
 
-def test_a_factor_cannot_be_pinned_and_varied_at_once() -> None:
+def test_a_factor_cannot_be_both_pinned_and_varied() -> None:
     with pytest.raises(UsageError, match="threads cannot be both pinned and varied"):
         pipeline.with_factors(Plan(("train.py",)), ["threads"], ["threads"])
 
 
 @pytest.mark.parametrize("name", sorted(FACTORS))
-def test_a_factor_says_what_varies_and_what_to_change(name: str) -> None:
+def test_a_factor_describes_its_effect_and_its_remedy(name: str) -> None:
     factor = FACTORS[name]
     assert factor.name == name
     assert len(factor.why) > 20
@@ -125,7 +125,7 @@ def test_a_factor_says_what_varies_and_what_to_change(name: str) -> None:
 
 
 @pytest.mark.torch
-def test_a_run_is_recorded_with_factors_and_a_diff_says_with_which(tmp_path: Path) -> None:
+def test_a_run_is_recorded_with_its_factors_and_a_diff_names_them(tmp_path: Path) -> None:
     write(tmp_path, train="import torch\nprint(torch.randn(2).sum())")
     for name, words in (("a", ["--pin", "torch-seed"]), ("b", ["--pin", "torch-seed", "--vary", "file-order"])):
         done = audited(tmp_path, "record", "-o", name, *words, "train.py")
@@ -136,14 +136,14 @@ def test_a_run_is_recorded_with_factors_and_a_diff_says_with_which(tmp_path: Pat
     assert b"varied  none  file-order" in compared.out
 
 
-def test_a_factor_that_is_none_ends_the_command_with_a_sentence(tmp_path: Path) -> None:
+def test_an_unknown_factor_ends_the_command_with_one_sentence(tmp_path: Path) -> None:
     write(tmp_path, train="import torch")
     done = audited(tmp_path, "record", "-o", "a", "--pin", "treads", "train.py")
     assert done.status == 2
     assert "no factor is named treads; did you mean threads? [no-such-factor]" in done.said
 
 
-def test_the_factors_are_listed_with_why_and_what_to_do(tmp_path: Path) -> None:
+def test_the_factors_are_listed_with_reasons_and_remedies(tmp_path: Path) -> None:
     said = audited(tmp_path, "factors").out.decode()
     for name, factor in FACTORS.items():
         assert name in said

@@ -61,13 +61,13 @@ def mirrored(folder: Path, *script: str, **how: Any) -> tuple[dict[str, Any], di
     return without, under
 
 
-def test_a_script_sees_of_itself_what_it_sees_without_us(tmp_path: Path) -> None:
+def test_a_script_sees_the_same_of_itself_as_without_the_recorder(tmp_path: Path) -> None:
     without, under = mirrored(tmp_path, str(SCRIPTS / "mirror.py"), "facts.json", "--lr", "0.1", "-o", "x")
     assert under == without
     assert under["auditor"] == []
 
 
-def test_a_script_sees_of_itself_what_it_sees_without_us_with_a_relative_path_and_interpreter_variables(tmp_path: Path) -> None:
+def test_a_script_sees_the_same_with_a_relative_path_and_interpreter_variables(tmp_path: Path) -> None:
     shutil.copy(SCRIPTS / "mirror.py", tmp_path / "mirror.py")
     env = environment(
         PYTHONUTF8="1", PYTHONWARNINGS="ignore::DeprecationWarning", PYTHONHASHSEED="5", PYTHONDONTWRITEBYTECODE="1", LC_ALL="C"
@@ -77,7 +77,7 @@ def test_a_script_sees_of_itself_what_it_sees_without_us_with_a_relative_path_an
     assert Path(under["file"]) == tmp_path / "mirror.py"
 
 
-def test_a_script_sees_of_itself_what_it_sees_without_us_when_it_reads_a_file_or_a_pipe(tmp_path: Path) -> None:
+def test_a_script_sees_the_same_when_it_reads_a_file_or_a_pipe(tmp_path: Path) -> None:
     (tmp_path / "input.txt").write_bytes(b"words\n")
     with (tmp_path / "input.txt").open("rb") as file:
         without, under = mirrored(tmp_path, str(SCRIPTS / "mirror.py"), "facts.json", stdin=file)
@@ -89,7 +89,7 @@ def test_a_script_sees_of_itself_what_it_sees_without_us_when_it_reads_a_file_or
     assert under["kinds"][0] == "S_ISFIFO"
 
 
-def test_a_script_sees_of_itself_what_it_sees_without_us_when_its_streams_are_closed(tmp_path: Path) -> None:
+def test_a_script_sees_the_same_when_its_streams_are_closed(tmp_path: Path) -> None:
     facts = []
     for words in ([], ["-m", "auditor", "record", "-o", str(tmp_path / "run")]):
         command = [sys.executable, *words, str(SCRIPTS / "mirror.py"), "facts.json"]
@@ -126,13 +126,13 @@ def test_a_script_on_a_terminal_sees_a_terminal(tmp_path: Path) -> None:
 
 
 @pytest.mark.torch
-def test_a_script_sees_the_types_and_numbers_of_numpy_and_torch_that_it_sees_without_us(tmp_path: Path) -> None:
+def test_a_script_sees_the_same_types_and_numbers_of_numpy_and_torch(tmp_path: Path) -> None:
     without, under = mirrored(tmp_path, str(SCRIPTS / "mirror.py"), "facts.json", "--torch")
     assert under == without
     assert all(under["generators"]["types"])
 
 
-def test_a_function_of_the_library_that_a_class_keeps_is_not_bound_to_its_instances(tmp_path: Path) -> None:
+def test_a_library_function_kept_by_a_class_is_not_bound_to_its_instances(tmp_path: Path) -> None:
     """`pathlib` of Python 3.10 keeps `io.open` and `os.listdir` this way."""
     write(
         tmp_path,
@@ -153,7 +153,7 @@ def test_a_function_of_the_library_that_a_class_keeps_is_not_bound_to_its_instan
     assert under == without
 
 
-def test_a_module_and_a_directory_run_as_without_us(tmp_path: Path) -> None:
+def test_a_module_and_a_directory_run_as_without_the_recorder(tmp_path: Path) -> None:
     mirror = (SCRIPTS / "mirror.py").read_text()
     package = write(tmp_path / "pkg", __init__="", __main__="")
     (package / "mod.py").write_text(mirror)
@@ -164,7 +164,7 @@ def test_a_module_and_a_directory_run_as_without_us(tmp_path: Path) -> None:
         shutil.rmtree(tmp_path / "run")
 
 
-def test_a_users_own_module_is_the_one_that_is_imported_whatever_of_ours_has_its_name(tmp_path: Path) -> None:
+def test_a_users_own_module_is_imported_even_if_the_recorder_has_one_of_its_name(tmp_path: Path) -> None:
     names = ("auditor", "xxhash", "json", "mmap", "ctypes", "reprlib", "sitecustomize", "lane", "digest", "trace")
     own = write(tmp_path / "own", **{name: f"name = 'my {name}'" for name in names if name != "auditor"})
     write(own / "auditor", __init__="name = 'my auditor'")
@@ -186,13 +186,13 @@ def test_a_users_own_module_is_the_one_that_is_imported_whatever_of_ours_has_its
         assert kept(run) == without
 
 
-def test_a_script_that_is_named_as_what_the_recorder_imports_is_not_imported_by_it(tmp_path: Path) -> None:
+def test_a_script_named_like_a_module_of_the_recorder_is_not_imported_by_it(tmp_path: Path) -> None:
     write(tmp_path, xxhash="raise SystemExit('imported')", yaml="raise SystemExit('imported')", train="import sys; print(sys.path[0])")
     without, under = both(tmp_path, "train.py")
     assert (under, without.status) == (without, 0)
 
 
-def test_a_sitecustomize_of_the_users_still_runs_and_so_does_one_that_raises(tmp_path: Path) -> None:
+def test_the_users_sitecustomize_still_runs_even_if_it_raises(tmp_path: Path) -> None:
     site = write(
         tmp_path / "site",
         sitecustomize="""
@@ -213,7 +213,7 @@ def test_a_sitecustomize_of_the_users_still_runs_and_so_does_one_that_raises(tmp
     assert b"ValueError: broken sitecustomize" in under.err
 
 
-def test_the_search_path_is_the_users_own(tmp_path: Path) -> None:
+def test_the_search_path_is_the_users(tmp_path: Path) -> None:
     lib = write(tmp_path / "lib", helper="x = 1")
     write(tmp_path, train="import sys, helper; print(helper.__file__, sys.path)")
     for value in (str(lib), f"{lib}{os.pathsep}", f"{os.pathsep}{lib}", f"lib{os.pathsep}{tmp_path}"):
@@ -223,7 +223,7 @@ def test_the_search_path_is_the_users_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.torch
-def test_a_thread_count_that_is_set_before_torch_is_imported_holds(tmp_path: Path) -> None:
+def test_a_thread_count_set_before_importing_torch_takes_effect(tmp_path: Path) -> None:
     write(
         tmp_path,
         train="""
@@ -289,20 +289,20 @@ ENDS = {
 
 
 @pytest.mark.parametrize("source", [pytest.param(source, id=name) for name, source in ENDS.items()])
-def test_a_script_ends_and_prints_as_without_us(source: str, tmp_path: Path) -> None:
+def test_a_script_ends_and_prints_as_without_the_recorder(source: str, tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(source)
     without, under = both(tmp_path, "train.py")
     assert (under.status, under.out, plain_addresses(under.err)) == (without.status, without.out, plain_addresses(without.err))
 
 
-def test_the_output_of_a_script_passes_through_byte_for_byte(tmp_path: Path) -> None:
+def test_script_output_passes_through_byte_for_byte(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(ENDS["binary"])
     done = audited(tmp_path, "record", "-o", "run", "train.py")
     assert done.out == bytes(range(256)) * 3
     assert done.err.startswith(b"\xff\xfe\x00\n")
 
 
-def test_the_order_of_both_streams_is_kept_where_they_are_one_file(tmp_path: Path) -> None:
+def test_stdout_and_stderr_keep_their_order_if_they_are_one_file(tmp_path: Path) -> None:
     write(
         tmp_path,
         train="""
@@ -318,7 +318,7 @@ def test_the_order_of_both_streams_is_kept_where_they_are_one_file(tmp_path: Pat
     assert (tmp_path / "both.txt").read_bytes().startswith(wanted)
 
 
-def test_a_script_reads_what_it_would_read_without_us(tmp_path: Path) -> None:
+def test_a_script_reads_the_same_stdin_as_without_the_recorder(tmp_path: Path) -> None:
     write(tmp_path, train="import sys; print(repr(sys.stdin.readline()), repr(sys.stdin.buffer.read()))")
     data = b"first\n" + bytes(range(256)) * 2000
     without, under = both(tmp_path, "train.py", stdin=data)
@@ -336,7 +336,7 @@ def test_a_script_reads_what_it_would_read_without_us(tmp_path: Path) -> None:
 
 
 @pytest.mark.torch
-def test_every_control_is_given_the_same_input(tmp_path: Path) -> None:
+def test_every_control_run_gets_the_same_input(tmp_path: Path) -> None:
     source = """
         import sys, torch
         x = torch.tensor([float(line) for line in sys.stdin])
@@ -352,7 +352,7 @@ def test_every_control_is_given_the_same_input(tmp_path: Path) -> None:
         assert [kept(tmp_path / folder / name).out for name in ("control-1", "control-2")] == [b"7.0\n", b"7.0\n"]
 
 
-def test_processes_that_a_script_starts_are_as_without_us(tmp_path: Path) -> None:
+def test_child_processes_behave_as_without_the_recorder(tmp_path: Path) -> None:
     write(
         tmp_path,
         child="import sys; print('child', sys.argv, __name__); sys.exit(3)",
@@ -382,7 +382,7 @@ def test_processes_that_a_script_starts_are_as_without_us(tmp_path: Path) -> Non
     assert b"spawn [(0, " in under.out
 
 
-def test_a_signal_that_the_script_handles_reaches_it(tmp_path: Path) -> None:
+def test_a_signal_reaches_the_scripts_handler(tmp_path: Path) -> None:
     write(
         tmp_path,
         train="""
@@ -400,7 +400,7 @@ def test_a_signal_that_the_script_handles_reaches_it(tmp_path: Path) -> None:
     assert under.out == b"asked to end\nuser\nTrue\n"
 
 
-def test_a_script_that_removes_its_run_directory_ends_as_without_us(tmp_path: Path) -> None:
+def test_a_script_that_removes_its_run_directory_ends_as_without_the_recorder(tmp_path: Path) -> None:
     write(
         tmp_path,
         train="""
@@ -469,7 +469,7 @@ UNCAUGHT = {
 
 @pytest.mark.torch
 @pytest.mark.parametrize("source", [pytest.param(source, id=name) for name, source in UNCAUGHT.items()])
-def test_an_uncaught_exception_ends_a_script_as_without_us(source: str, tmp_path: Path) -> None:
+def test_an_uncaught_exception_ends_a_script_as_without_the_recorder(source: str, tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(f"import torch\nx = torch.ones(3, requires_grad=True)\n{source}\n")
     without, under = both(tmp_path, "train.py")
     assert under == without
@@ -477,7 +477,7 @@ def test_an_uncaught_exception_ends_a_script_as_without_us(source: str, tmp_path
 
 
 @pytest.mark.torch
-def test_what_a_script_copies_and_saves_is_the_same_to_the_byte(tmp_path: Path) -> None:
+def test_copied_and_saved_objects_are_the_same_to_the_byte(tmp_path: Path) -> None:
     write(
         tmp_path,
         train="""
@@ -522,7 +522,7 @@ def test_what_a_script_copies_and_saves_is_the_same_to_the_byte(tmp_path: Path) 
 
 
 @pytest.mark.torch
-def test_functions_that_we_watch_can_be_pickled_inspected_and_passed_as_without_us(tmp_path: Path) -> None:
+def test_wrapped_functions_can_be_pickled_inspected_and_passed_like_the_originals(tmp_path: Path) -> None:
     write(
         tmp_path,
         train="""
@@ -554,7 +554,7 @@ def test_functions_that_we_watch_can_be_pickled_inspected_and_passed_as_without_
 
 
 @pytest.mark.torch
-def test_functions_that_we_watch_can_be_called_where_dynamo_compiles(tmp_path: Path) -> None:
+def test_wrapped_functions_can_be_called_in_code_that_dynamo_compiles(tmp_path: Path) -> None:
     write(
         tmp_path,
         train="""
@@ -586,7 +586,7 @@ def test_functions_that_we_watch_can_be_called_where_dynamo_compiles(tmp_path: P
 
 
 @pytest.mark.torch
-def test_objects_that_notice_being_looked_at_are_not_asked_for_the_names_of_leaves(tmp_path: Path) -> None:
+def test_objects_with_lazy_attributes_are_not_searched_for_names_of_leaves(tmp_path: Path) -> None:
     write(
         tmp_path,
         train="""
@@ -632,7 +632,7 @@ def test_objects_that_notice_being_looked_at_are_not_asked_for_the_names_of_leav
 
 
 @pytest.mark.torch
-def test_modes_of_the_users_own_work_as_without_us(tmp_path: Path) -> None:
+def test_the_users_own_modes_work_as_without_the_recorder(tmp_path: Path) -> None:
     write(
         tmp_path,
         train="""
@@ -680,7 +680,7 @@ def test_modes_of_the_users_own_work_as_without_us(tmp_path: Path) -> None:
 
 
 @pytest.mark.torch
-def test_a_profiler_sees_the_ops_that_it_sees_without_us_and_no_other(tmp_path: Path) -> None:
+def test_a_profiler_sees_the_same_ops_as_without_the_recorder(tmp_path: Path) -> None:
     write(
         tmp_path,
         train="""

@@ -65,7 +65,7 @@ def commit(folder: Path) -> None:
 
 
 def mending(folder: Path, *script: str, **files: str) -> ChangedFiles:
-    """Changes of files of a folder, by their names without `.py`: the second text of each is to be `changed`."""
+    """Changes to files of a folder, by name without `.py`: from the first text to the second, which is to be `changed`."""
     runs = Reruns(folder / "runs", pipeline.Silent())
     plan = Plan(script or ("train.py",), cwd=str(folder))
     work = ChangedFiles(ExperimentRunner.of(plan, FactorChoice({}), runs, [], WorkingFolder(runs.folder)))
@@ -81,7 +81,7 @@ def test_every_fault_has_its_cause() -> None:
 @needs_patch
 @pytest.mark.torch
 @pytest.mark.parametrize("name", sorted(CAUSES))
-def test_a_common_fault_ends_in_a_patch_with_which_the_script_does_the_same_each_time(name: str, tmp_path: Path) -> None:
+def test_a_common_fault_gets_a_patch_that_makes_the_runs_agree(name: str, tmp_path: Path) -> None:
     source = (FAULTS / f"{name}.py").read_text()
     script = f"{name}.py"
     write(tmp_path, **{name: source})
@@ -98,7 +98,7 @@ def test_a_common_fault_ends_in_a_patch_with_which_the_script_does_the_same_each
     assert (cause["file"], cause["line"]) == (script, line_of(source, "# <- enters"))
     check_patch(cause, audit)
     assert not cause["patch"]["applied"]
-    assert (tmp_path / script).read_text() == source, "the script is changed on request only"
+    assert (tmp_path / script).read_text() == source, "the script is changed only on request"
     assert any(f"{name}-fix.patch" in note["text"] for note in audit["notes"])
     assert (tmp_path / f"{name}-fix.patch").read_text().endswith(cause["patch"]["diff"])
 
@@ -120,7 +120,7 @@ def test_a_common_fault_ends_in_a_patch_with_which_the_script_does_the_same_each
 
 @needs_patch
 @pytest.mark.torch
-def test_two_causes_in_a_script_elsewhere_with_windows_line_ends_are_patched_in_one_diff(tmp_path: Path) -> None:
+def test_two_causes_in_a_file_with_windows_line_ends_are_patched_in_one_diff(tmp_path: Path) -> None:
     source = """\
     import torch
 
@@ -155,7 +155,7 @@ def test_two_causes_in_a_script_elsewhere_with_windows_line_ends_are_patched_in_
 
 @needs_patch
 @pytest.mark.torch
-def test_a_fault_in_a_module_beside_the_script_is_patched_there_and_one_that_no_line_cures_is_left_to_words(tmp_path: Path) -> None:
+def test_a_fault_in_another_module_is_patched_there_and_an_unfixable_one_described(tmp_path: Path) -> None:
     train = """\
     import torch
     import noise
@@ -192,7 +192,7 @@ def test_a_fault_in_a_module_beside_the_script_is_patched_there_and_one_that_no_
 
 @needs_git
 @pytest.mark.torch
-def test_a_gradient_that_is_never_zeroed_is_zeroed_in_a_script_that_git_has(tmp_path: Path) -> None:
+def test_a_gradient_that_is_never_zeroed_is_zeroed_in_a_script_tracked_by_git(tmp_path: Path) -> None:
     shutil.copy(EXAMPLES / "fizbuz_torch.py", tmp_path / "train.py")
     commit(tmp_path)
     done, audit = fixed(tmp_path, "train.py", "--apply", "--effort", "explain")
@@ -205,7 +205,7 @@ def test_a_gradient_that_is_never_zeroed_is_zeroed_in_a_script_that_git_has(tmp_
 
 
 @pytest.mark.torch
-def test_an_audit_is_reported_also_where_its_patch_can_be_put_nowhere(tmp_path: Path) -> None:
+def test_an_audit_is_reported_even_if_its_patch_cannot_be_written(tmp_path: Path) -> None:
     script, target = tmp_path / "train.py", tmp_path / "train-fix.patch"
     shutil.copy(EXAMPLES / "fizbuz_torch.py", script)
     script.chmod(0o444)
@@ -223,7 +223,7 @@ def test_an_audit_is_reported_also_where_its_patch_can_be_put_nowhere(tmp_path: 
 
 
 @needs_git
-def test_a_file_that_git_has_is_changed_in_place_and_any_other_is_kept_as_it_was(tmp_path: Path) -> None:
+def test_a_file_tracked_by_git_is_changed_in_place_and_others_get_a_backup(tmp_path: Path) -> None:
     path = write(tmp_path, train="a = 1\n") / "train.py"
     path.chmod(0o755)
     assert put_into(path, "a = 1\n", "a = 2\n") == "train.py.orig", "there is no repository"
@@ -240,7 +240,7 @@ def test_a_file_that_git_has_is_changed_in_place_and_any_other_is_kept_as_it_was
 
 
 @needs_git
-def test_a_change_that_git_was_told_to_overlook_is_no_less_kept(tmp_path: Path) -> None:
+def test_a_change_that_git_ignores_is_still_backed_up(tmp_path: Path) -> None:
     path = write(tmp_path, train="a = 1\n") / "train.py"
     commit(tmp_path)
     subprocess.run(["git", "update-index", "--assume-unchanged", "train.py"], cwd=tmp_path, check=True)
@@ -250,7 +250,7 @@ def test_a_change_that_git_was_told_to_overlook_is_no_less_kept(tmp_path: Path) 
 
 
 @needs_git
-def test_a_file_that_was_added_and_not_committed_is_kept(tmp_path: Path) -> None:
+def test_an_added_but_uncommitted_file_is_backed_up(tmp_path: Path) -> None:
     write(tmp_path, other="b = 1\n")
     commit(tmp_path)
     path = write(tmp_path, train="a = 1\n") / "train.py"
@@ -258,7 +258,7 @@ def test_a_file_that_was_added_and_not_committed_is_kept(tmp_path: Path) -> None
     assert put_into(path, "a = 1\n", "a = 2\n") == "train.py.orig"
 
 
-def test_a_file_is_left_alone_that_is_read_only_or_not_what_was_run(tmp_path: Path) -> None:
+def test_a_read_only_file_or_one_that_was_not_run_is_not_changed(tmp_path: Path) -> None:
     path = write(tmp_path, train="a = 1\n") / "train.py"
     with pytest.raises(UsageError, match=r"train\.py was not changed: it is not as it was when the runs were made") as raised:
         put_into(path, "a = 0\n", "a = 2\n")
@@ -273,7 +273,7 @@ def test_a_file_is_left_alone_that_is_read_only_or_not_what_was_run(tmp_path: Pa
     assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [("train.py", "a = 1\n")]
 
 
-def test_only_a_patch_of_ours_is_written_over(tmp_path: Path) -> None:
+def test_only_our_own_patch_file_is_overwritten(tmp_path: Path) -> None:
     work = mending(tmp_path, train="a = 1\n")
     for _ in range(2):
         assert text_of(written(work, work.changed())) == "the changes are in train-fix.patch: patch -p1 < train-fix.patch"
@@ -295,14 +295,14 @@ def test_only_a_patch_of_ours_is_written_over(tmp_path: Path) -> None:
         written(work, work.changed())
 
 
-def test_a_patch_is_named_for_the_script_or_the_module_and_not_for_an_argument(tmp_path: Path) -> None:
+def test_a_patch_is_named_after_the_script_or_module_and_not_an_argument(tmp_path: Path) -> None:
     for script, name in ((("-m", "pkg.train", "0.1"), "pkg.train"), (("my train.py", "x.py"), "my-train"), ((".",), tmp_path.name)):
         work = mending(tmp_path, *script, train="a = 1\n")
         assert text_of(written(work, work.changed())).startswith(f"the changes are in {name}-fix.patch: ")
 
 
 @needs_patch
-def test_changes_in_and_beside_the_working_directory_are_named_from_above_both(tmp_path: Path) -> None:
+def test_changes_inside_and_beside_the_working_directory_share_one_root(tmp_path: Path) -> None:
     here, src = tmp_path / "here", tmp_path / "src"
     write(here, conf="b = 1\n")
     write(src / "sub dir", train="a = 1\n")
@@ -318,13 +318,13 @@ def test_changes_in_and_beside_the_working_directory_are_named_from_above_both(t
     assert (src / "sub dir" / "train.py").read_text() == "a = 2\n"
 
 
-def test_a_line_is_found_where_the_changes_so_far_have_moved_it(tmp_path: Path) -> None:
+def test_a_line_is_found_after_earlier_changes_have_moved_it(tmp_path: Path) -> None:
     work = mending(tmp_path)
     work.texts["train.py"] = "a\nb\nc\nd\ne\nf\n", "new\na\nB\nC\nd\nf\n"
     assert [work.line("train.py", line) for line in range(1, 7)] == [2, 3, 4, 5, 6, 6]
 
 
-def test_a_file_is_known_by_whatever_way_leads_to_it(tmp_path: Path) -> None:
+def test_a_file_is_recognized_by_every_path_to_it(tmp_path: Path) -> None:
     write(tmp_path / "real", train="a = 1\n")
     (tmp_path / "link").symlink_to("real")
     (tmp_path / "work").mkdir()

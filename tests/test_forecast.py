@@ -108,7 +108,7 @@ def documented() -> dict[str, bool]:
     return entries
 
 
-def test_every_op_that_the_installed_torch_documents_as_nondeterministic_is_in_the_rule_or_left_out_with_a_reason() -> None:
+def test_every_op_that_torch_documents_as_nondeterministic_is_listed_or_excluded() -> None:
     there = documented()
     assert sum(not raises for raises in there.values()) >= 20
     assert sum(there.values()) >= 20
@@ -122,14 +122,14 @@ def test_every_op_that_the_installed_torch_documents_as_nondeterministic_is_in_t
 
 
 @pytest.mark.parametrize("entry", LISTED)
-def test_the_rule_says_of_an_op_what_torch_documents_of_it(entry: str) -> None:
+def test_the_rule_says_about_each_op_what_torch_documents(entry: str) -> None:
     listed = RULES["nondeterministic-on-cuda"].params["ops"]
     for op, raises in LISTED[entry].items():
         fitting = [one for one in listed if fnmatchcase(op, one["op"])]
         assert {one["raises"] for one in fitting} == ({True, False} if op == "aten.scatter_reduce.two" else {raises}), op
 
 
-def test_the_ops_of_the_rule_are_documented_or_named_with_their_source() -> None:
+def test_the_ops_of_the_rule_are_documented_or_cite_their_source() -> None:
     beyond = {
         "aten._scaled_dot_product_*attention*_backward.*", "aten._upsample_bilinear2d_aa_backward.*",
         "aten._upsample_bicubic2d_aa_backward.*", "aten.nanmedian.dim", "aten.kthvalue.*", "aten.put.*", "aten.cumsum_.*",
@@ -140,7 +140,7 @@ def test_the_ops_of_the_rule_are_documented_or_named_with_their_source() -> None
     assert {pattern for pattern in listed if not any(fnmatchcase(op, pattern) for op in known)} == beyond
 
 
-def test_all_rules_of_the_forecast_are_notes_that_name_their_torch_and_hold_for_the_installed_one() -> None:
+def test_all_forecast_rules_are_notes_that_apply_to_the_installed_torch() -> None:
     from importlib.metadata import version
 
     assert {"nondeterministic-on-cuda", "tf32-on-cuda", "timed-choice-on-cuda", "varying-rnn-on-cuda", "half-sums-on-cuda"} <= set(RULES)
@@ -163,19 +163,19 @@ def test_all_rules_of_the_forecast_are_notes_that_name_their_torch_and_hold_for_
         (">=2.6", "unheard of", True), (">=2.6", None, True), (None, "1.0", True),
     ],
 )  # fmt: skip
-def test_a_rule_holds_for_the_versions_that_it_names(bounds: str | None, version: str | None, holds: bool) -> None:
+def test_a_rule_applies_to_the_versions_that_it_names(bounds: str | None, version: str | None, holds: bool) -> None:
     rule = RULES["tf32-on-cuda"].model_copy(update={"torch": bounds})
     assert rule.holds_for(version) is holds
 
 
 @pytest.mark.parametrize("bounds", ["", "2.6", ">=", ">=2.6;<3", "~=2.6", ">=2.6,", ">=two", ">=2.6+cpu"])
-def test_what_is_no_bound_of_versions_is_refused(bounds: str) -> None:
+def test_an_invalid_version_bound_is_refused(bounds: str) -> None:
     data = RULES["tf32-on-cuda"].model_dump(by_alias=True, exclude_none=True)
     with pytest.raises(ValueError, match="is not a list of bounds"):
         Rule.model_validate(data | {"torch": bounds})
 
 
-def test_a_wrong_bound_is_told_with_its_place_in_the_file(tmp_path: Path) -> None:
+def test_a_wrong_bound_is_reported_with_its_position_in_the_file(tmp_path: Path) -> None:
     text = (pipeline.shipped_rules() / "half-sums-on-cuda.yaml").read_text().replace('torch: ">=2.6,<2.15"', "torch: from 2.6 on")
     (tmp_path / "half-sums-on-cuda.yaml").write_text(text)
     with pytest.raises(UsageError) as caught:
@@ -185,7 +185,7 @@ def test_a_wrong_bound_is_told_with_its_place_in_the_file(tmp_path: Path) -> Non
     ]
 
 
-def test_the_versions_that_a_rule_holds_for_are_listed_and_explained() -> None:
+def test_the_versions_of_a_rule_are_listed_and_explained() -> None:
     listed, explained = io.StringIO(), io.StringIO()
     rules = pipeline.all_rules()
     print_rules([rules["tf32-on-cuda"].rule, rules["cudnn-benchmark"].rule], listed)
@@ -195,7 +195,7 @@ def test_the_versions_that_a_rule_holds_for_are_listed_and_explained() -> None:
 
 
 @pytest.mark.parametrize(("version", "speaks"), [("2.13.0+cpu", True), ("2.5.0", False), ("2.16.0", False), (None, True)])
-def test_a_rule_that_does_not_hold_for_the_torch_of_the_run_is_silent(version: str | None, speaks: bool, tmp_path: Path) -> None:
+def test_a_rule_for_other_torch_versions_finds_nothing(version: str | None, speaks: bool, tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         if version is not None:
             lane.line({"k": "torch", "version": version, "at": 0})
@@ -222,7 +222,7 @@ def start(lane: LaneBuilder, **switches: Any) -> None:
         lane.setting(name, value, initial=True)
 
 
-def test_what_runs_in_tf32_by_default_is_told_with_the_switch_that_allows_it(tmp_path: Path) -> None:
+def test_default_tf32_use_is_forecast_with_the_setting_that_allows_it(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         start(lane)
         x = lane.external([2, 3], line=1)
@@ -252,7 +252,7 @@ def test_what_runs_in_tf32_by_default_is_told_with_the_switch_that_allows_it(tmp
         {CONV: "none", RNN: "none", f"{CUDNN}.allow_tf32": True},
     ],
 )  # fmt: skip
-def test_no_tf32_is_foretold_where_it_is_off(switches: dict[str, Any], tmp_path: Path) -> None:
+def test_no_tf32_is_forecast_where_it_is_off(switches: dict[str, Any], tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         start(lane, **switches)
         x = lane.external([2, 3], line=1)
@@ -262,7 +262,7 @@ def test_no_tf32_is_foretold_where_it_is_off(switches: dict[str, Any], tmp_path:
     assert found(tmp_path, "tf32-on-cuda", program) == []
 
 
-def test_an_op_is_judged_by_the_switches_as_they_are_where_it_runs(tmp_path: Path) -> None:
+def test_an_op_is_judged_by_the_settings_at_its_time(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         start(lane)
         x = lane.external([2, 3], line=1)
@@ -281,7 +281,7 @@ def test_an_op_is_judged_by_the_switches_as_they_are_where_it_runs(tmp_path: Pat
     assert findings[1].evidence["switches"] == f"{MATMUL} is tf32"
 
 
-def test_a_switch_that_is_off_for_a_moment_in_each_step_counts_only_where_it_is_on(tmp_path: Path) -> None:
+def test_a_setting_that_is_briefly_off_in_each_step_counts_only_where_it_is_on(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         start(lane)
         x = lane.external([2, 3], line=1)
@@ -295,7 +295,7 @@ def test_a_switch_that_is_off_for_a_moment_in_each_step_counts_only_where_it_is_
     assert places(found(tmp_path, "tf32-on-cuda", program)) == [(3, 300)]
 
 
-def test_an_older_torch_is_judged_by_its_older_switches(tmp_path: Path) -> None:
+def test_an_older_torch_is_judged_by_its_own_settings(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         lane.setting(f"{CUDNN}.enabled", True, initial=True)
         lane.setting(f"{CUDNN}.allow_tf32", True, initial=True)
@@ -311,7 +311,7 @@ def test_an_older_torch_is_judged_by_its_older_switches(tmp_path: Path) -> None:
     assert places(found(tmp_path, "tf32-on-cuda", program)) == [(2, 1), (6, 1)]
 
 
-def test_threads_have_the_switches_of_the_main_lane_where_these_never_change_and_else_are_left_alone(tmp_path: Path) -> None:
+def test_threads_inherit_unchanged_settings_of_the_main_lane_or_are_skipped(tmp_path: Path) -> None:
     def findings(name: str, changes: bool) -> list[Finding]:
         run = TraceBuilder(tmp_path / name)
         main, thread = run.lane(), run.lane("thread 1")
@@ -327,7 +327,7 @@ def test_threads_have_the_switches_of_the_main_lane_where_these_never_change_and
 
 
 @pytest.mark.parametrize("rule", [name for name in RULES if name != "nondeterministic-on-cuda"])
-def test_what_a_run_does_not_tell_of_its_switches_is_not_guessed(rule: str, tmp_path: Path) -> None:
+def test_unrecorded_settings_are_not_guessed(rule: str, tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         x = lane.external([2, 3], line=1)
         for dtype in ("float32", "float16", "bfloat16"):
@@ -355,7 +355,7 @@ def test_what_a_run_does_not_tell_of_its_switches_is_not_guessed(rule: str, tmp_
         ),
     ],
 )  # fmt: skip
-def test_a_switch_that_is_off_takes_the_forecast_away(rule: str, op: str, dtype: str, off: dict[str, Any], tmp_path: Path) -> None:
+def test_a_setting_that_is_off_removes_the_forecast(rule: str, op: str, dtype: str, off: dict[str, Any], tmp_path: Path) -> None:
     def findings(name: str, **switches: Any) -> list[Finding]:
         def program(lane: LaneBuilder) -> None:
             start(lane, **{f"{CUDNN}.benchmark": True} | switches)
@@ -367,7 +367,7 @@ def test_a_switch_that_is_off_takes_the_forecast_away(rule: str, op: str, dtype:
     assert findings("off", **off) == []
 
 
-def test_draws_are_told_of_modules_alone(tmp_path: Path) -> None:
+def test_draws_are_forecast_for_modules_only(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         x = lane.external([3], line=1)
         lane.random("aten.bernoulli_.float", x, line=2)
@@ -382,17 +382,17 @@ def test_draws_are_told_of_modules_alone(tmp_path: Path) -> None:
 # reports
 
 
-def foretold(line: int, message: str, rule: str = "tf32-on-cuda", count: int = 1) -> Finding:
+def forecast_finding(line: int, message: str, rule: str = "tf32-on-cuda", count: int = 1) -> Finding:
     """A finding of the forecast."""
     return Finding(rule=rule, level="note", file="train.py", line=line, message=message, count=count, forecast=True)
 
 
-def test_lines_of_which_the_same_is_said_are_told_together_and_those_of_most_ops_first() -> None:
+def test_lines_with_the_same_forecast_are_grouped_with_the_most_ops_first() -> None:
     audit = Audit(verdict="no-divergence-seen", script=["train.py"], runs=[])
     audit.findings = [
         Finding(rule="own", level="note", message="seen"),
-        *(foretold(line, "mm", count=2) for line in range(9)), foretold(20, "conv", count=50),
-        *(foretold(30 + k, f"other {k}") for k in range(4)), foretold(40, "a draw", "other-draws-on-cuda"),
+        *(forecast_finding(line, "mm", count=2) for line in range(9)), forecast_finding(20, "conv", count=50),
+        *(forecast_finding(30 + k, f"other {k}") for k in range(4)), forecast_finding(40, "a draw", "other-draws-on-cuda"),
     ]  # fmt: skip
     draws, tf32 = forecast(audit)
     assert [finding.rule for finding in seen_findings(audit)] == ["own"]
@@ -401,7 +401,7 @@ def test_lines_of_which_the_same_is_said_are_told_together_and_those_of_most_ops
 
 
 @pytest.mark.parametrize("name", ["terminal", "markdown"])
-def test_a_forecast_is_short_and_apart_from_the_findings(name: str) -> None:
+def test_a_forecast_is_short_and_separate_from_the_findings(name: str) -> None:
     def report(audit: Audit) -> str:
         out = io.StringIO()
         plugins.reports()[name].render(audit, out)
@@ -411,13 +411,13 @@ def test_a_forecast_is_short_and_apart_from_the_findings(name: str) -> None:
     short = report(audit)
     assert short.index("cudnn-benchmark") < short.index("CUDA forecast") < short.index("timed-choice-on-cuda")
     assert "and 1 more place" in short
-    audit.findings += [foretold(line, "aten.mm: in TF32", count=100) for line in range(100, 900)]
+    audit.findings += [forecast_finding(line, "aten.mm: in TF32", count=100) for line in range(100, 900)]
     assert len(report(audit)) < len(short) + 300
     audit.findings = seen_findings(audit)
     assert "CUDA forecast" not in report(audit)
 
 
-def test_a_forecast_is_no_reason_to_doubt_a_verdict() -> None:
+def test_a_forecast_does_not_change_the_verdict() -> None:
     out = io.StringIO()
     audit = on_a_gpu()
     audit.findings = [finding for finding in audit.findings if finding.forecast]

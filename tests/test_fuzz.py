@@ -21,13 +21,13 @@ from auditor.trace.facts import LINES
 from auditor.trace.schema import is_known
 from tests.fuzz import make_originals, run_cases
 
-HOUSE = Path(auditor.__file__).parent
+PACKAGE = Path(auditor.__file__).parent
 #: Number of cases in one test; `make fuzz` runs ten thousand.
 _CASES = 50
 
 
 @pytest.mark.parametrize("part", range(4))
-def test_damaged_files_end_in_a_result_or_a_sentence(part: int) -> None:
+def test_damaged_files_give_a_result_or_an_error_message(part: int) -> None:
     found = run_cases(range(part * _CASES, (part + 1) * _CASES))
     assert not found, "\n".join(found)
 
@@ -61,7 +61,7 @@ def _everything_is_read(run: Path, other: Path) -> list[str]:
 @pytest.mark.parametrize(
     "said", ["1.5", "w", "[]", "[1]", "[[1, 2, 3, 4]]", '[["float32", [2], [1, 1], "cpu"]]', "{", "9" * 400, "-1 -1", "[" * 5000]
 )
-def test_a_column_of_a_kept_run_may_hold_any_text(column: str, said: str, originals: Path, tmp_path: Path) -> None:
+def test_a_column_of_a_kept_run_may_contain_any_text(column: str, said: str, originals: Path, tmp_path: Path) -> None:
     run = shutil.copytree(originals / "sealed", tmp_path / "run")
     records = run / "lanes" / "000.parquet"
     duckdb.execute(
@@ -86,10 +86,10 @@ def _text(node: ast.expr | None) -> str:
     return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
 
 
-def _told() -> list[tuple[str, str, str]]:
+def _events_written() -> list[tuple[str, str, str]]:
     """Place, kind and keys of the events that the recorder writes, as far as one call shows them."""
     found = []
-    for file in sorted([*HOUSE.glob("record/**/*.py"), *HOUSE.glob("factors/*.py")]):
+    for file in sorted([*PACKAGE.glob("record/**/*.py"), *PACKAGE.glob("factors/*.py")]):
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "event" and node.args:
                 kind = _text(node.args[0])
@@ -104,7 +104,7 @@ def _told() -> list[tuple[str, str, str]]:
     return found
 
 
-def test_whatever_the_recorder_writes_of_an_event_is_held_against_a_type_when_it_is_read() -> None:
-    told = _told()
+def test_every_event_field_of_the_recorder_is_type_checked_when_read() -> None:
+    told = _events_written()
     assert len(told) > 40
     assert not [entry for entry in told if not is_known(*entry[1:])]

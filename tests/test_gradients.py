@@ -30,7 +30,7 @@ def findings(trace: Trace, *rules: str) -> list[Finding]:
 
 
 @pytest.mark.torch
-def test_a_leaf_is_called_what_the_script_calls_it(tmp_path: Path) -> None:
+def test_a_leaf_has_the_name_that_the_script_gives_it(tmp_path: Path) -> None:
     source = """
         import torch
         from torch import nn
@@ -73,7 +73,7 @@ def test_a_leaf_is_called_what_the_script_calls_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.torch
-def test_parameters_that_only_a_library_holds_are_called_after_their_module(tmp_path: Path) -> None:
+def test_parameters_held_only_by_a_library_are_named_after_their_module(tmp_path: Path) -> None:
     source = """
         import torch
 
@@ -91,7 +91,7 @@ def test_parameters_that_only_a_library_holds_are_called_after_their_module(tmp_
 
 
 @pytest.mark.torch
-def test_inputs_that_are_made_anew_in_every_step_share_a_name_and_are_not_searched_for_without_end(tmp_path: Path) -> None:
+def test_inputs_created_in_every_step_share_a_name_and_are_not_searched_forever(tmp_path: Path) -> None:
     source = """
         import torch
 
@@ -160,7 +160,7 @@ def in_loops(tmp_path_factory: pytest.TempPathFactory) -> list[Finding]:
 
 @pytest.mark.torch
 @pytest.mark.parametrize("loop", range(len(CHANGED)), ids=[str(changes) for changes, _ in CHANGED])
-def test_a_gradient_is_stale_if_it_was_used_and_is_added_to_and_used_again(loop: int, in_loops: list[Finding]) -> None:
+def test_a_gradient_is_stale_if_it_is_used_then_added_to_and_used_again(loop: int, in_loops: list[Finding]) -> None:
     changes, stale = CHANGED[loop]
     assert {finding.file for finding in in_loops} <= {f"loop_{k}.py" for k in range(len(CHANGED))}
     found = [finding for finding in in_loops if finding.file == f"loop_{loop}.py"]
@@ -171,7 +171,7 @@ def test_a_gradient_is_stale_if_it_was_used_and_is_added_to_and_used_again(loop:
 
 
 @pytest.mark.torch
-def test_the_tensor_that_is_forgotten_among_zeroed_ones_is_named_with_its_siblings(tmp_path: Path) -> None:
+def test_the_tensor_forgotten_when_zeroing_is_named_with_the_zeroed_ones(tmp_path: Path) -> None:
     source = """
         import torch
 
@@ -194,6 +194,6 @@ def test_the_tensor_that_is_forgotten_among_zeroed_ones_is_named_with_its_siblin
 
 @pytest.mark.torch
 @pytest.mark.programs
-def test_the_rules_on_gradients_are_silent_on_a_run_without_any(tmp_path: Path) -> None:
+def test_gradient_rules_find_nothing_in_a_run_without_gradients(tmp_path: Path) -> None:
     trace = record_of(tmp_path, "train", "import torch\ntorch.ones(3).sum()\n")
     assert findings(trace, "stale-gradient", "unused-gradients", "untrained-parameter") == []

@@ -41,7 +41,7 @@ def lets_pass(handler: ast.ExceptHandler) -> bool:
     return isinstance(first, ast.If) and ast.unparse(first) == f"if interrupts({handler.name}):\n    raise"
 
 
-def test_each_except_in_the_users_process_asks_whose_the_exception_is() -> None:
+def test_every_except_in_the_users_process_checks_for_interruptions() -> None:
     swallowing = []
     asked = 0
     for path in in_the_users_process():
@@ -97,11 +97,11 @@ def deep(*_given: object) -> None:
 
 
 @pytest.mark.parametrize("handler", [named, deep, Raising(), lambda *_given: (_ for _ in ()).throw(LateError)])
-def test_what_a_signal_handler_raises_is_the_scripts_whatever_its_class(handler: Any) -> None:
+def test_an_exception_of_a_signal_handler_reaches_the_script_whatever_its_class(handler: Any) -> None:
     assert interrupts(raised_by(handler))
 
 
-def test_a_handler_that_deletes_its_arguments_is_known_while_it_is_set() -> None:
+def test_a_handler_that_deletes_its_arguments_is_recognized_while_it_is_set() -> None:
     told = []
 
     def asks() -> None:
@@ -118,7 +118,7 @@ def test_a_handler_that_deletes_its_arguments_is_known_while_it_is_set() -> None
     assert told == [True]
 
 
-def test_what_a_trace_function_raises_is_the_scripts() -> None:
+def test_an_exception_of_a_trace_function_reaches_the_script() -> None:
     def tracer(_frame: object, _event: str, _given: object) -> None:
         raise ValueError("of the debugger")
 
@@ -148,7 +148,7 @@ def refused() -> None:
         refused,
     ],
 )
-def test_what_a_call_of_ours_meets_is_ours(ours: Callable[[], object]) -> None:
+def test_an_exception_of_our_own_call_stays_ours(ours: Callable[[], object]) -> None:
     assert not interrupts(caught(ours))
 
 
@@ -227,7 +227,7 @@ print(c)
 
 
 @pytest.mark.torch
-def test_every_exception_of_a_storm_of_signals_arrives_and_the_trace_reads_whole(tmp_path: Path) -> None:
+def test_every_exception_of_a_signal_storm_arrives_and_the_trace_stays_readable(tmp_path: Path) -> None:
     done = record(tmp_path, STORM)
     assert done.out[-2:] == ["True 100", "tensor([2., 4., 6.])"]
     main = done.main
@@ -246,5 +246,5 @@ def test_every_exception_of_a_storm_of_signals_arrives_and_the_trace_reads_whole
 
 
 @pytest.mark.torch
-def test_what_another_thread_raises_in_ours_arrives(tmp_path: Path) -> None:
+def test_an_exception_raised_by_another_thread_arrives(tmp_path: Path) -> None:
     assert record(tmp_path, ASYNCHRONOUS).out[-1] == "60 0"

@@ -29,7 +29,7 @@ import pytest
 import auditor
 from tests.processes import audited, environment, made_once, start, write
 
-HOUSE = Path(auditor.__file__).parent
+PACKAGE = Path(auditor.__file__).parent
 NOUNS = (
     "auditor.documents", "auditor.redaction", "auditor.errors", "auditor.devices", "auditor.plan", "auditor.results", "auditor.source",
     "auditor.tolerance", "auditor.trace", "auditor.trace.database", "auditor.trace.facts", "auditor.trace.files", "auditor.trace.going",
@@ -187,8 +187,8 @@ class Import(NamedTuple):
 
 def _files() -> dict[str, Path]:
     files = {}
-    for path in sorted(HOUSE.rglob("*.py")):
-        words = ("auditor", *path.relative_to(HOUSE).with_suffix("").parts)
+    for path in sorted(PACKAGE.rglob("*.py")):
+        words = ("auditor", *path.relative_to(PACKAGE).with_suffix("").parts)
         files[".".join(words[:-1] if words[-1] == "__init__" else words)] = path
     return files
 
@@ -250,13 +250,13 @@ def forbidden(found: Import, allowed: Allowed) -> bool:
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_a_module_imports_only_what_the_table_has_for_it(module: str) -> None:
+def test_a_module_imports_only_what_the_table_allows(module: str) -> None:
     allowed = entry_of(module)
     assert allowed is not None, f"{module} has no entry in the table"
     assert [str(found) for found in imports_of(module) if forbidden(found, allowed)] == []
 
 
-def test_every_entry_of_the_table_for_a_part_that_exists_is_used() -> None:
+def test_every_table_entry_for_an_existing_module_is_used() -> None:
     used = {next(glob for glob in TABLE if fnmatchcase(module, glob)) for module in MODULES}
     later = ("report.html",)
     assert {glob for glob in TABLE if glob not in used} <= {glob for glob in TABLE if glob.removeprefix("auditor.").rstrip("*") in later}
@@ -274,7 +274,7 @@ def test_verbs_never_import_one_another() -> None:
     assert {verb(module) for module in MODULES} >= {"launch", "compare"}
 
 
-def test_no_module_imports_its_way_back_to_itself() -> None:
+def test_there_are_no_import_cycles() -> None:
     eagerly = {module: {found.name for found in imports_of(module) if not found.lazy and found.name in MODULES} for module in MODULES}
     done: list[str] = []
 
@@ -300,7 +300,7 @@ def callers_of(*functions: str) -> set[str]:
     }
 
 
-def test_only_the_api_and_what_finds_members_of_sets_import_by_name_and_the_names_of_the_api_exist() -> None:
+def test_only_the_api_and_plugins_import_by_name_and_all_names_of_the_api_exist() -> None:
     assert callers_of("import_module", "__import__") == {
         "auditor",
         "auditor.plugins",
@@ -330,7 +330,7 @@ def test_nothing_is_unpickled_or_evaluated() -> None:
         ("if TYPE_CHECKING:\n  import a\nelse:\n  import b", [("a", True), ("b", False)]),
     ],
 )
-def test_the_reader_of_imports_sees_them_wherever_they_stand(source: str, found: list[tuple[str, bool]]) -> None:
+def test_the_import_reader_sees_imports_everywhere(source: str, found: list[tuple[str, bool]]) -> None:
     assert [(entry.name, entry.lazy) for entry in imports_in("auditor.record.arm", source, False)] == found
 
 
@@ -353,7 +353,7 @@ def test_the_reader_of_imports_sees_them_wherever_they_stand(source: str, found:
         ("auditor.errors", "import os"),
     ],
 )
-def test_the_table_refuses_what_it_does_not_have(module: str, source: str) -> None:
+def test_the_table_refuses_what_it_does_not_list(module: str, source: str) -> None:
     allowed = entry_of(module)
     assert allowed is not None
     assert [found for found in imports_in(module, source, False) if forbidden(found, allowed)]
@@ -421,7 +421,7 @@ def test_a_module_can_be_imported_alone(module: str, brought: dict[str, list[str
         ("auditor.record.arm", NEVER_IN_THE_CHILD[:-1]),
     ],
 )
-def test_a_module_does_not_bring_what_its_users_can_do_without(
+def test_a_module_does_not_load_what_its_users_do_not_need(
     module: str, never: tuple[str, ...], brought: dict[str, list[str] | str]
 ) -> None:
     assert sorted(set(never) & set(brought[module])) == []
@@ -429,18 +429,18 @@ def test_a_module_does_not_bring_what_its_users_can_do_without(
 
 def test_importing_auditor_imports_nothing_else() -> None:
     source = "import sys; before = set(sys.modules); import auditor; print(sorted(set(sys.modules) - before))"
-    done = start([sys.executable, "-W", "error", "-c", source], HOUSE.parent)
+    done = start([sys.executable, "-W", "error", "-c", source], PACKAGE.parent)
     assert done.out == b"['auditor']\n", done.said
 
 
-def test_each_file_of_probes_and_observers_is_one() -> None:
+def test_every_file_of_probes_and_observers_defines_one() -> None:
     for package, constant in (("probes", "PROBE"), ("observers", "OBSERVER")):
         names = [name for name in MODULES if name.startswith(f"auditor.record.{package}.") and name.count(".") == 3]
         assert len(names) > 3
         assert [name for name in names if not hasattr(importlib.import_module(name), constant)] == []
 
 
-def test_the_recorder_brings_nothing_heavy_into_a_script_that_imports_nothing(tmp_path: Path) -> None:
+def test_the_recorder_loads_nothing_heavy_in_a_script_that_imports_nothing(tmp_path: Path) -> None:
     write(tmp_path, train="import sys\nprint(*sorted(sys.modules))")
     bare = set(start([sys.executable, "train.py"], tmp_path).out.decode().split())
     done = audited(tmp_path, "record", "-o", "run", "train.py")

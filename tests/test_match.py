@@ -106,7 +106,7 @@ def fizzbuzz(
     return p
 
 
-def test_float32_against_float64_agrees_at_every_step() -> None:
+def test_float32_and_float64_agree_at_every_step() -> None:
     found = match(fizzbuzz(), fizzbuzz(np.float32))
     assert_agrees(found)
     assert found.unaligned == []
@@ -115,7 +115,7 @@ def test_float32_against_float64_agrees_at_every_step() -> None:
     assert [pair.a for pair in found.pairs][:4] == ["w1", "b1", "w2", "b2"]
 
 
-def test_a_loss_that_is_a_sum_differs_by_the_number_of_elements_and_nothing_else_does() -> None:
+def test_a_summed_loss_differs_only_by_the_number_of_elements() -> None:
     found = match(fizzbuzz(), fizzbuzz(np.float32, loss_is="sum"))
     assert found.answer == "differ"
     assert origins(found) == ["loss"]
@@ -124,7 +124,7 @@ def test_a_loss_that_is_a_sum_differs_by_the_number_of_elements_and_nothing_else
     assert [pair.a for pair in found.pairs if not pair.agrees] == ["loss"]
 
 
-def test_gradients_that_are_twice_as_large_are_said_of_the_first_update_and_the_other_weights_follow() -> None:
+def test_doubled_gradients_are_reported_at_the_first_update_and_other_weights_follow() -> None:
     found = match(fizzbuzz(), fizzbuzz(np.float32, gradient=2.0))
     assert origins(found) == ["w2"]
     for name in ("w2", "b2", "w1", "b1"):
@@ -138,7 +138,7 @@ def test_gradients_that_are_twice_as_large_are_said_of_the_first_update_and_the_
 
 
 @pytest.mark.parametrize("weight", ["b1", "w2"])
-def test_a_gradient_that_is_never_zeroed_accumulates_in_its_own_weight_alone(weight: str) -> None:
+def test_a_gradient_that_is_never_zeroed_accumulates_only_in_its_own_weight(weight: str) -> None:
     found = match(fizzbuzz(), fizzbuzz(np.float32, stale=weight))
     assert origins(found) == [weight]
     pair = pair_of(found, weight)
@@ -159,7 +159,7 @@ def test_three_faults_at_once_are_three_findings() -> None:
     assert found.sentence.count("`") >= 6
 
 
-def test_a_derivative_that_was_left_out_is_no_factor_and_does_not_hide_behind_the_loss() -> None:
+def test_a_missing_derivative_is_no_factor_and_is_not_hidden_by_the_loss() -> None:
     found = match(fizzbuzz(), fizzbuzz(np.float32, loss_is="sum", derivative=False))
     assert origins(found) == ["loss", "w2"]
     update = pair_of(found, "w2").update
@@ -172,7 +172,7 @@ def test_the_faults_are_found_from_sketches_too() -> None:
     assert_agrees(match(fizzbuzz(keep=False), fizzbuzz(np.float32, keep=False)))
 
 
-def test_a_program_without_steps_and_with_other_names_is_aligned_by_its_values() -> None:
+def test_a_program_without_steps_and_with_other_names_is_aligned_by_values() -> None:
     names = {"h": "hidden", "output": "prediction", "w1": "first_layer", "x": "batch"}
     found = match(fizzbuzz(steps=False), fizzbuzz(np.float32, names=names))
     assert_agrees(found)
@@ -218,7 +218,7 @@ def test_two_thousand_steps_in_float32_and_float64_agree() -> None:
     assert_agrees(found)
 
 
-def test_a_chaotic_training_that_parts_for_good_is_drift_and_where_it_reaches_one_percent_is_said() -> None:
+def test_a_chaotic_training_that_separates_is_drift_with_the_point_of_one_percent() -> None:
     found = match(trained(np.float64, 800, 0.3, layers=6), trained(np.float32, 800, 0.3, layers=6))
     assert max(error for _, error in pair_of(found, "w").errors) > 0.1, "only a chaotic training shows this"
     assert_agrees(found)
@@ -228,7 +228,7 @@ def test_a_chaotic_training_that_parts_for_good_is_drift_and_where_it_reaches_on
 
 
 @pytest.mark.parametrize("at", [0, 5, 300])
-def test_a_fault_in_a_training_is_told_from_the_drift_that_is_there_by_then(at: int) -> None:
+def test_a_fault_is_distinguished_from_accumulated_drift(at: int) -> None:
     def fault(t: int, w: Any) -> Any:
         return w * w.dtype.type(1.01) if t == at else w
 
@@ -239,7 +239,7 @@ def test_a_fault_in_a_training_is_told_from_the_drift_that_is_there_by_then(at: 
     assert first.step == at + 1
 
 
-def test_a_tie_that_rounding_turns_over_is_no_difference_and_another_count_is_one() -> None:
+def test_a_tie_decided_by_rounding_is_no_difference_but_another_count_is() -> None:
     def program(dtype: Any, flipped: int) -> Program:
         p = Program()
         rng = np.random.default_rng(0)
@@ -260,7 +260,7 @@ def test_a_tie_that_rounding_turns_over_is_no_difference_and_another_count_is_on
     assert match(program(np.float32, 0), program(np.float32, 1)).answer == "differ", "without rounding nothing flips it"
 
 
-def test_what_cancellation_left_has_no_digits_to_compare_but_a_rule_in_it_is_seen() -> None:
+def test_cancellation_leaves_no_digits_to_compare_but_a_systematic_relation_shows() -> None:
     def program(dtype: Any, left: float) -> Program:
         p = Program()
         rng = np.random.default_rng(0)
@@ -334,7 +334,7 @@ RATES = {"sgd": 0.3, "momentum": 0.03, "adam": 0.01}
 
 @pytest.mark.parametrize("optimizer", RATES)
 @pytest.mark.parametrize("seed", [0, 1, 2, 6])
-def test_correct_trainings_agree_in_another_dtype_and_in_another_order_of_summation(seed: int, optimizer: str) -> None:
+def test_correct_trainings_agree_in_other_dtypes_and_orders_of_summation(seed: int, optimizer: str) -> None:
     ours, theirs = ((np.float64, np.float32), (np.float32, np.float32), (np.float64, np.float64))[seed % 3]
     backwards = seed % 3 > 0
     assert_agrees(
@@ -367,7 +367,7 @@ def test_a_fault_in_one_gradient_is_the_only_finding_at_its_step(fault: Any, kin
 
 
 @pytest.mark.parametrize(("steps", "rounded", "agrees"), [((7,), True, True), ((7, 8, 9, 10), True, False), ((7,), False, False)])
-def test_a_unit_that_rounding_turns_over_for_one_step_is_no_fault(steps: tuple[int, ...], rounded: bool, agrees: bool) -> None:
+def test_a_unit_that_rounding_flips_for_one_step_is_no_fault(steps: tuple[int, ...], rounded: bool, agrees: bool) -> None:
     rng = np.random.default_rng(0)
     p, q = Program(), Program()
     for t in range(14):
@@ -382,7 +382,7 @@ def test_a_unit_that_rounding_turns_over_for_one_step_is_no_fault(steps: tuple[i
     assert (match(p, q).answer == "agree") == agrees
 
 
-def test_many_occurrences_are_matched_in_a_bounded_time_and_said_in_two_hundred_points() -> None:
+def test_many_occurrences_are_matched_in_bounded_time_and_shown_at_200_points() -> None:
     p, q = Program(), Program()
     rng = np.random.default_rng(0)
     for k in range(8000):
@@ -466,7 +466,7 @@ def layered(*, turn: bool = False, kept_turned: bool = False, permute: str = "",
     return p
 
 
-def test_a_transposed_weight_is_a_difference_and_one_that_is_only_kept_transposed_is_not() -> None:
+def test_a_transposed_weight_is_a_difference_unless_only_its_storage_is_transposed() -> None:
     found = match(layered(), layered(turn=True))
     assert origins(found) == ["w1"]
     relation = pair_of(found, "w1").relation
@@ -478,12 +478,12 @@ def test_a_transposed_weight_is_a_difference_and_one_that_is_only_kept_transpose
     holds(relation, "transpose")
 
 
-def test_a_transposed_and_scaled_weight_is_said_as_both() -> None:
+def test_a_transposed_and_scaled_weight_is_reported_as_both() -> None:
     relation = pair_of(match(layered(), layered(turn=True, scale=2.0)), "w1").relation
     holds(relation, "transpose", 2.0, says=["2 times as large"])
 
 
-def test_a_permuted_batch_is_named_and_what_is_permuted_with_it_follows() -> None:
+def test_a_permuted_batch_is_named_and_its_results_follow() -> None:
     found = match(layered(), layered(permute="rows"))
     assert origins(found) == ["x"]
     relation = pair_of(found, "x").relation
@@ -501,7 +501,7 @@ def test_permuted_classes_are_named() -> None:
     holds(relation, "permutation", says=["columns"])
 
 
-def test_dropout_that_was_left_on_is_recognised() -> None:
+def test_dropout_left_on_is_recognized() -> None:
     found = match(layered(), layered(drop=0.3))
     assert origins(found) == ["h"]
     relation = pair_of(found, "h").relation
@@ -532,7 +532,7 @@ def adam(dtype: Any = np.float64, *, eps: float = 1e-8, corrected: bool = True, 
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-def test_another_epsilon_in_adam_is_found_with_its_name_and_without(dtype: Any) -> None:
+def test_another_adam_epsilon_is_found_with_and_without_its_name(dtype: Any) -> None:
     assert_agrees(match(adam(named=True), adam(dtype, named=True)))
     named = match(adam(named=True), adam(dtype, named=True, eps=1e-5))
     assert origins(named) == ["eps"]
@@ -545,14 +545,14 @@ def test_another_epsilon_in_adam_is_found_with_its_name_and_without(dtype: Any) 
     holds(update, "other", says=["epsilon"])
 
 
-def test_a_bias_correction_that_is_missing_is_recognised() -> None:
+def test_a_missing_bias_correction_is_recognized() -> None:
     found = match(adam(eps=1e-12), adam(np.float32, eps=1e-12, corrected=False))
     assert origins(found) == ["w"]
     update = pair_of(found, "w").update
     holds(update, "factor", pytest.approx(0.1 / np.sqrt(0.001), rel=1e-3), says=["bias correction"])
 
 
-def test_a_scheduler_that_is_one_step_late_is_a_lag_of_the_rate_and_else_of_the_update_alone() -> None:
+def test_a_scheduler_one_step_late_is_a_lag_of_the_rate_or_else_of_the_update() -> None:
     found = match(adam(named=True), adam(np.float32, named=True, late=1))
     assert origins(found) == ["lr"]
     lr = pair_of(found, "lr")
@@ -596,7 +596,7 @@ def attention(dtype: Any, *, fused: bool, scaled: bool = True) -> Program:
     return p
 
 
-def test_two_attention_blocks_agree_and_one_without_its_scale_is_off_by_the_root_of_the_heads_size() -> None:
+def test_attention_blocks_agree_and_a_missing_scale_is_the_root_of_the_head_size() -> None:
     found = match(attention(np.float32, fused=True), attention(np.float64, fused=False))
     assert_agrees(found)
     assert {pair.a for pair in found.pairs} >= {"hidden_states", "attn_scores", "attn_weights", "attn_output", "output"}
@@ -627,7 +627,7 @@ def recurrent(dtype: Any, *, cell: bool, seed: int = 0) -> Program:
     return p
 
 
-def test_a_cell_and_its_module_agree_when_they_start_from_the_same_and_else_first_at_their_weights() -> None:
+def test_a_cell_and_its_module_agree_if_their_initial_weights_do() -> None:
     mapping = {"hidden": "output"}
     found = match(recurrent(np.float64, cell=True), recurrent(np.float32, cell=False), mapping)
     assert_agrees(found)
@@ -664,7 +664,7 @@ def paired(found: MatchResult) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("byhand", ["db1", "d_b1", "grad_b1", "b1_grad", "g_b1", "gb1"])
-def test_a_gradient_by_hand_is_aligned_with_that_of_autograd(byhand: str) -> None:
+def test_a_gradient_by_hand_is_aligned_with_autograds(byhand: str) -> None:
     p, q = Program(), Program()
     for k, (value, slope) in enumerate(zip(numbers(0, 5), numbers(1, 5), strict=True)):
         p.let("b1", value + k)
@@ -676,7 +676,7 @@ def test_a_gradient_by_hand_is_aligned_with_that_of_autograd(byhand: str) -> Non
     holds(pair_of(found, byhand).relation, "factor", 2.0)
 
 
-def test_a_name_that_only_looks_like_a_gradient_is_none() -> None:
+def test_a_name_that_only_resembles_a_gradient_is_none() -> None:
     p = program_of(ata=numbers(0, 4), data=numbers(1, 4))
     q = program_of(ata=numbers(0, 4), other=numbers(2, 4))
     assert paired(match(p, q)) == {"ata": "ata"}
@@ -690,13 +690,13 @@ def test_common_names_without_a_relation_are_not_paired() -> None:
     assert len(found.unaligned) == 6
 
 
-def test_names_of_other_sizes_are_not_paired_and_the_sizes_are_said() -> None:
+def test_names_of_different_sizes_are_not_paired_and_the_sizes_are_reported() -> None:
     found = match(program_of(w=numbers(0, 6), v=numbers(1, 4)), program_of(w=numbers(0, 2, 2), v=numbers(1, 4)))
     assert paired(found) == {"v": "v"}
     assert any("another size (2 x 2, not 6)" in said for said in found.unaligned)
 
 
-def test_the_same_numbers_under_two_names_are_ambiguous_and_said() -> None:
+def test_equal_numbers_under_two_names_are_reported_as_ambiguous() -> None:
     same = numbers(0, 4, 3)
     other = [*same[:3], 2 * same[3]]
     found = match(program_of(first=same, loss=numbers(2, 5)), program_of(second=same, third=other, loss=numbers(2, 5)))
@@ -704,7 +704,7 @@ def test_the_same_numbers_under_two_names_are_ambiguous_and_said() -> None:
     assert any("`second`, `third`" in said for said in found.unaligned)
 
 
-def test_two_names_that_always_held_the_same_are_one() -> None:
+def test_two_names_with_always_equal_values_are_one() -> None:
     same = numbers(0, 4, 3)
     found = match(program_of(first=same, loss=numbers(2, 5)), program_of(second=same, third=same, loss=numbers(2, 5)))
     assert paired(found) == {"first": "second", "loss": "loss"}
@@ -714,7 +714,7 @@ def test_two_names_that_always_held_the_same_are_one() -> None:
     assert (pair.a, pair.b, pair.agrees) == ("lr", "lr", False)
 
 
-def test_of_two_values_with_one_name_the_one_that_was_assigned_as_often_is_meant() -> None:
+def test_of_two_values_with_one_name_the_one_assigned_as_often_is_chosen() -> None:
     values = numbers(0, 4, 3)
     p = program_of(weights=values)
     q = program_of(Model__weights=values[:1], Optimizer__weights=values)
@@ -732,7 +732,7 @@ def moved(seed: int, *, faulty: float = 1.0, turned: bool = False, dtype: Any = 
 
 
 @pytest.mark.parametrize("turned", [False, True])
-def test_weights_that_were_copied_in_are_found_by_what_they_begin_with_and_a_fault_is_placed_at_them(turned: bool) -> None:
+def test_copied_weights_are_found_by_their_initial_values_and_locate_a_fault(turned: bool) -> None:
     theirs = moved(0, faulty=2.0, turned=turned, dtype=np.float32)
     p = program_of(w1=moved(0), x=numbers(3, 5))
     q = program_of(into_first=theirs[:1], net__weight=[*numbers(2, 6, 6, many=1), *theirs], x=numbers(3, 5))
@@ -746,7 +746,7 @@ def test_weights_that_were_copied_in_are_found_by_what_they_begin_with_and_a_fau
     assert_agrees(match(p, program_of(net__weight=[*numbers(2, 6, 6, many=1), *moved(0, turned=turned)], x=numbers(3, 5))))
 
 
-def test_a_program_that_ends_early_is_held_against_the_first_values_and_not_the_last() -> None:
+def test_a_program_that_ends_early_is_compared_with_the_first_values() -> None:
     theirs = moved(0)
     p = program_of(w1=moved(0), x=numbers(3, 5))
     q = program_of(net__weight=[*numbers(2, 6, 6, many=1), *theirs[:3], theirs[3] + 0.02 * numbers(9, 6, 6, many=1)[0]], x=numbers(3, 5))
@@ -759,7 +759,7 @@ def test_a_program_that_ends_early_is_held_against_the_first_values_and_not_the_
     assert pair.digits > 13
 
 
-def test_what_begins_as_a_copy_of_what_has_its_counterpart_is_left_alone() -> None:
+def test_a_value_that_starts_as_a_copy_of_a_matched_one_is_skipped() -> None:
     w, other = moved(0), moved(0, faulty=0.5)
 
     found = match(program_of(w=w, best=other), program_of(w=w, average=moved(0, faulty=0.1)))
@@ -768,14 +768,14 @@ def test_what_begins_as_a_copy_of_what_has_its_counterpart_is_left_alone() -> No
     assert_agrees(found)
 
 
-def test_batches_that_begin_alike_are_not_taken_for_one_another() -> None:
+def test_batches_that_start_with_equal_values_are_not_confused() -> None:
     first, *rest = numbers(0, 6, 6)
     found = match(program_of(shown=[first, *rest], y=numbers(1, 4)), program_of(seen=[first, *numbers(5, 6, 6)], y=numbers(1, 4)))
 
     assert paired(found) == {"y": "y"}
 
 
-def test_of_one_name_that_is_assigned_once_and_many_times_the_one_that_lives_on_is_meant() -> None:
+def test_a_name_assigned_repeatedly_is_preferred_to_an_equal_name_assigned_once() -> None:
     values = moved(0)
 
     found = match(program_of(params=values[:1], w=values, x=numbers(3, 5)), program_of(params=values, x=numbers(3, 5)))
@@ -786,7 +786,7 @@ def test_of_one_name_that_is_assigned_once_and_many_times_the_one_that_lives_on_
     assert paired(once) == {"params": "params", "x": "x"}
 
 
-def test_a_factor_that_leaves_a_little_is_said_as_about() -> None:
+def test_a_factor_with_a_small_remainder_is_reported_as_approximate() -> None:
     x = numbers(0, 40, many=3)
     y = [3 * one + 0.05 * noise for one, noise in zip(x, numbers(1, 40, many=3), strict=True)]
 
@@ -796,7 +796,7 @@ def test_a_factor_that_leaves_a_little_is_said_as_about() -> None:
     assert "without a simple rule from step 0 on (about 3 times as large)" in found.sentence
 
 
-def test_the_same_numbers_in_another_layout_agree_and_zeros_in_front_of_them_are_left_out() -> None:
+def test_equal_numbers_in_another_layout_agree_and_leading_zeros_are_ignored() -> None:
     values = numbers(0, 2, 6, 32)
     heads = [one.reshape(2, 6, 4, 8).transpose(0, 2, 1, 3) for one in values]
     found = match(program_of(query=values), program_of(split=[one.astype(np.float32) for one in heads]))
@@ -818,7 +818,7 @@ def test_the_same_numbers_in_another_layout_agree_and_zeros_in_front_of_them_are
         (lambda x: x[[3, 1, 4, 0, 2, 5]], "permutation", False),
     ],
 )
-def test_the_same_numbers_under_another_name_are_found(changed: Any, kind: str, agrees: bool) -> None:
+def test_equal_numbers_under_another_name_are_found(changed: Any, kind: str, agrees: bool) -> None:
     values = numbers(0, 6, 4)
     found = match(program_of(ours=values), program_of(theirs=[changed(one) for one in values], unrelated=numbers(1, 6, 4)))
     (pair,) = found.pairs
@@ -826,7 +826,7 @@ def test_the_same_numbers_under_another_name_are_found(changed: Any, kind: str, 
     holds(pair.relation, kind)
 
 
-def test_the_mapping_goes_before_all_and_a_name_that_is_not_there_is_said() -> None:
+def test_the_mapping_takes_precedence_and_unknown_names_in_it_are_reported() -> None:
     values = numbers(0, 4)
     p, q = program_of(a=values, b=numbers(1, 4)), program_of(a=values, b=numbers(1, 4))
     found = match(p, q, {"a": "b", "nothing": "a"})
@@ -838,7 +838,7 @@ def test_the_mapping_goes_before_all_and_a_name_that_is_not_there_is_said() -> N
 
 
 @pytest.mark.parametrize("where", ["warm-up", "between", "cut", "twice"])
-def test_occurrences_that_only_one_program_has_are_left_out(where: str) -> None:
+def test_occurrences_in_only_one_program_are_left_out(where: str) -> None:
     values = numbers(0, 8, many=20)
     other = numbers(5, 8, many=20)
     more = {
@@ -864,7 +864,7 @@ def test_occurrences_that_only_one_program_has_are_left_out(where: str) -> None:
 # Different code with the same meaning
 
 
-def test_a_list_of_numbers_is_matched_with_the_array_that_it_stands_for() -> None:
+def test_a_list_of_numbers_is_matched_with_the_corresponding_array() -> None:
     w, table = moved(0), numbers(4, 3, 2, many=1)
     p, q = Program(), Program()
     p.let("table", table[0])
@@ -895,7 +895,7 @@ def test_a_list_of_numbers_is_matched_with_the_array_that_it_stands_for() -> Non
     assert origins(alike) == ["w[1]"]
 
 
-def test_entries_without_a_counterpart_are_said_in_one_sentence() -> None:
+def test_entries_without_a_counterpart_are_summarized_in_one_sentence() -> None:
     lists = {f"history[{k}]": [numbers(k, 3, 4, many=1)[0]] for k in range(20)}
 
     found = match(program_of(x=numbers(30, 5), **lists), program_of(x=numbers(30, 5)))
@@ -904,7 +904,7 @@ def test_entries_without_a_counterpart_are_said_in_one_sentence() -> None:
     assert "`history[0]` and 19 more of `history`" in found.unaligned[0]
 
 
-def test_a_batch_is_not_taken_for_what_a_layer_has_made_of_it_under_the_same_name() -> None:
+def test_a_batch_is_not_confused_with_a_layers_output_of_the_same_name() -> None:
     batch = numbers(0, 8, 5, 16, many=1)
     normalized = [one + 0.3 * noise for one, noise in zip(batch * 6, numbers(1, 8, 5, 16, many=6), strict=True)]
     loss, of_evaluation = [0.9, 0.8, 0.7], [0.95, 0.82, 0.71]
@@ -921,7 +921,7 @@ def test_a_batch_is_not_taken_for_what_a_layer_has_made_of_it_under_the_same_nam
     assert origins(alone) == ["loss"]
 
 
-def test_parameters_of_what_is_the_same_belong_together_though_they_begin_with_zeros() -> None:
+def test_parameters_of_equal_modules_are_paired_even_if_initially_zero() -> None:
     def program(layer: str, faulty: bool = False) -> Program:
         p = Program()
         bias = np.zeros(2)
@@ -940,7 +940,7 @@ def test_parameters_of_what_is_the_same_belong_together_though_they_begin_with_z
 
 
 @pytest.mark.parametrize("faulty", [False, True])
-def test_a_weight_that_is_updated_in_two_lines_is_held_against_what_it_is_behind_them(faulty: bool) -> None:
+def test_a_weight_updated_in_two_lines_is_compared_after_the_second(faulty: bool) -> None:
     values = moved(0, dtype=np.float32)
     other = moved(0, faulty=1.5) if faulty else values
     twice = [other[0], *(one for old, new in pairwise(other) for one in (old * 0.999, new))]
@@ -953,7 +953,7 @@ def test_a_weight_that_is_updated_in_two_lines_is_held_against_what_it_is_behind
         assert pair_of(found, "w").relation == Relation(kind="equal", value=0.0)
 
 
-def test_a_loss_is_matched_with_the_sum_that_is_added_up_over_micro_batches() -> None:
+def test_a_loss_is_matched_with_the_sum_over_micro_batches() -> None:
     p, q = Program(steps=False), Program(steps=False)
     for parts in numbers(0, 4, many=20):
         p.let("loss", float(parts.mean()))
@@ -970,7 +970,7 @@ def test_a_loss_is_matched_with_the_sum_that_is_added_up_over_micro_batches() ->
 
 
 @pytest.mark.parametrize(("fault", "agrees"), [(0.0, True), (1e-3, False)])
-def test_a_sum_that_comes_near_to_zero_has_lost_digits_and_is_held_against_its_size(fault: float, agrees: bool) -> None:
+def test_a_sum_close_to_zero_has_lost_digits_and_is_compared_relative_to_its_size(fault: float, agrees: bool) -> None:
     rng = np.random.default_rng(0)
     p, q = Program(), Program()
     for t in range(30):
@@ -1004,7 +1004,7 @@ def biased(dtype: Any, *, faulty: bool = False, noise: float = 1.0, optimizer: s
     return p
 
 
-def test_a_parameter_that_rounding_alone_moves_is_no_difference_and_a_fault_in_the_rest_of_it_is() -> None:
+def test_a_parameter_moved_only_by_rounding_agrees_but_a_fault_beside_it_does_not() -> None:
     found = match(biased(np.float64), biased(np.float32))
     assert_agrees(found)
     holds(pair_of(found, "b").relation, "rounding", says=["zero but for rounding"])
@@ -1013,7 +1013,7 @@ def test_a_parameter_that_rounding_alone_moves_is_no_difference_and_a_fault_in_t
     assert match(biased(np.float64), biased(np.float32, noise=1e4)).answer == "differ", "a real gradient is not noise"
 
 
-def test_noise_that_is_a_multiple_of_one_array_has_some_factor_each_time_and_that_is_no_rule() -> None:
+def test_noise_proportional_to_one_array_has_changing_factors_and_is_no_relation() -> None:
     rng = np.random.default_rng(0)
     direction = np.random.default_rng(1).standard_normal(8)
     p, q = Program(), Program()
@@ -1027,7 +1027,7 @@ def test_noise_that_is_a_multiple_of_one_array_has_some_factor_each_time_and_tha
     assert_agrees(match(p, q))
 
 
-def test_a_first_value_that_was_written_over_unseen_is_left_out_and_one_that_was_used_is_not() -> None:
+def test_an_unused_overwritten_first_value_is_left_out_but_not_a_used_one() -> None:
     values = [np.zeros((6, 6)), *(0.1 * one for one in moved(0)[1:])]
     values[1:] = [0.07 * k * (one + 1) for k, one in enumerate(values[1:], 1)]
     drawn = numbers(9, 6, 6, many=1)
@@ -1041,7 +1041,7 @@ def test_a_first_value_that_was_written_over_unseen_is_left_out_and_one_that_was
 
 
 @pytest.mark.parametrize("used", [False, True])
-def test_a_rate_that_is_read_before_or_behind_its_change_is_the_same_unless_it_is_used_so(used: bool) -> None:
+def test_a_rate_read_before_or_after_its_change_is_equal_unless_used_so(used: bool) -> None:
     rates = [0.1 * 0.9**k for k in range(21)]
     p, q = Program(), Program()
     w, v = np.ones(6), np.ones(6, np.float32)
@@ -1059,7 +1059,7 @@ def test_a_rate_that_is_read_before_or_behind_its_change_is_the_same_unless_it_i
     assert found.answer == ("differ" if used else "agree"), found.sentence
 
 
-def test_a_loss_that_is_one_occurrence_late_is_a_difference() -> None:
+def test_a_loss_one_occurrence_late_is_a_difference() -> None:
     values, losses = moved(0) + moved(1), numbers(5, 1, many=13)
     p = program_of(w=values, loss=[float(one[0]) for one in losses[1:]])
     q = program_of(w=[one.astype(np.float32) for one in values], loss=[float(np.float32(one[0])) for one in losses[:-1]])
@@ -1067,7 +1067,7 @@ def test_a_loss_that_is_one_occurrence_late_is_a_difference() -> None:
 
 
 @pytest.mark.parametrize(("computed", "answer"), [(True, "agree"), (False, "inconclusive")])
-def test_weights_that_agree_tell_that_programs_do_and_inputs_alone_do_not(computed: bool, answer: str) -> None:
+def test_agreeing_weights_show_that_programs_agree_but_inputs_alone_do_not(computed: bool, answer: str) -> None:
     shared = [*moved(0), *(moved(0)[-1] * 0.99**k for k in range(6))] if computed else numbers(0, 6, 6, many=12)
 
     found = match(
@@ -1081,7 +1081,7 @@ def test_weights_that_agree_tell_that_programs_do_and_inputs_alone_do_not(comput
         assert "1 name agrees, but 24 have no counterpart" in found.sentence
 
 
-def test_of_two_layouts_of_the_same_numbers_that_of_the_same_shape_is_meant_and_a_loss_is_also_its_float() -> None:
+def test_of_two_layouts_of_the_same_numbers_the_one_with_the_same_shape_is_chosen() -> None:
     values, losses = numbers(0, 4, 6, 6), numbers(1, 1, many=9)
     single = [np.float32(one[0]) for one in losses]
 
@@ -1106,7 +1106,7 @@ def test_the_same_name_in_another_layout_agrees() -> None:
     assert first.step == 2, "the layout is not the fault"
 
 
-def test_parameters_of_modules_that_differ_only_in_the_name_of_the_whole_are_counterparts() -> None:
+def test_parameters_of_modules_under_different_top_names_are_paired() -> None:
     def program(name: str, seed: int) -> Program:
         p = Program()
         for values in zip(*(numbers(seed + k, 4, 4) for k in range(2)), strict=True):
@@ -1164,7 +1164,7 @@ def test_each_relation_of_single_numbers_is_named(changed: Any, kind: str, value
     holds(pair_of(match(p, q), "loss").relation, kind, value if value is None else pytest.approx(value, rel=1e-6))
 
 
-def test_neither_an_epsilon_nor_dropout_is_read_into_what_is_twice_as_large_or_has_a_zero() -> None:
+def test_a_doubled_value_or_a_zero_is_not_explained_by_epsilon_or_dropout() -> None:
     weights = [np.zeros((6, 6)), *np.cumsum(numbers(0, 6, 6, many=4), 0)]
     doubled = [(2 + 0.001 * (np.abs(one) < 0.5)) * one for one in weights]
     relation = pair_of(match(program_of(w=weights), program_of(w=doubled)), "w").relation
@@ -1175,13 +1175,13 @@ def test_neither_an_epsilon_nor_dropout_is_read_into_what_is_twice_as_large_or_h
     assert "dropout" not in match(program_of(w=weights), program_of(w=other)).sentence
 
 
-def test_one_number_alone_is_a_factor_of_another_only_if_that_means_something() -> None:
+def test_a_single_number_is_a_factor_of_another_only_if_it_has_a_meaning() -> None:
     assert match(program_of(beta=[0.9]), program_of(beta=[0.97])).pairs[0].relation is not None
     holds(match(program_of(beta=[0.9]), program_of(beta=[0.97])).pairs[0].relation, "other", None, says=["0.9 against 0.97"])
     holds(match(program_of(rate=[0.1]), program_of(rate=[0.001])).pairs[0].relation, "factor", 0.01)
 
 
-def test_what_is_not_finite_in_one_program_alone_differs_and_in_both_agrees() -> None:
+def test_values_nonfinite_in_one_program_differ_and_in_both_agree() -> None:
     broken = [one.copy() for one in VARIED]
     broken[3][1, 1] = np.nan
     holds(pair_of(match(program_of(h=VARIED), program_of(h=broken)), "h").relation, "other", None, says=["not finite"])
@@ -1190,7 +1190,7 @@ def test_what_is_not_finite_in_one_program_alone_differs_and_in_both_agrees() ->
     assert_agrees(found)
 
 
-def test_no_result_of_a_comparison_is_beyond_what_json_holds() -> None:
+def test_every_result_of_a_comparison_fits_into_json() -> None:
     found = match(program_of(h=[np.zeros(4)] * 3), program_of(h=[np.zeros(4), np.ones(4), np.full(4, np.inf)]))
     (pair,) = found.pairs
     assert not pair.agrees
@@ -1204,7 +1204,7 @@ def test_no_result_of_a_comparison_is_beyond_what_json_holds() -> None:
         (8.0, "1/sqrt(d)"), (10.0, "`lr`"), (1000.0, "power of ten"), (0.1 / 0.001**0.5, "bias correction"), (-2.0, "sign"),
     ],
 )  # fmt: skip
-def test_a_factor_is_said_with_what_it_can_mean(factor: float, says: str) -> None:
+def test_a_factor_is_reported_with_possible_meanings(factor: float, says: str) -> None:
     around = Context([(256, "256 elements of `error`"), (64, "64 rows of `error`"), (4, "4 columns of `error`")], [("lr", 0.1, 1.0)], 1)
     assert says in meaning_of(factor, around, 1e-7)
     assert meaning_of(factor * 1.0001, around, 1e-7) == ""
@@ -1215,7 +1215,7 @@ def test_a_factor_is_said_with_what_it_can_mean(factor: float, says: str) -> Non
     st.floats(-6, 6),
 )  # fmt: skip
 @settings(max_examples=60, deadline=None)
-def test_what_is_the_same_but_for_its_dtype_agrees_whatever_it_is(seed: int, dtype: Any, shape: list[int], size: float) -> None:
+def test_values_equal_except_for_dtype_agree(seed: int, dtype: Any, shape: list[int], size: float) -> None:
     values = [10.0 ** min(size, 3) * one for one in numbers(seed, *shape)] if dtype is np.float16 else numbers(seed, *shape)
     if dtype is np.float16:
         values = [one.astype(dtype).astype(np.float64) for one in values if np.abs(one).max() < 6e4] or [np.ones(shape)]
@@ -1225,14 +1225,14 @@ def test_what_is_the_same_but_for_its_dtype_agrees_whatever_it_is(seed: int, dty
 
 @given(st.integers(0, 2**32 - 1), st.floats(0.01, 100), st.sampled_from([np.float64, np.float32]))
 @settings(max_examples=60, deadline=None)
-def test_any_factor_of_an_array_is_told_to_the_precision_of_its_dtype(seed: int, factor: float, dtype: Any) -> None:
+def test_any_factor_of_an_array_is_reported_to_the_precision_of_its_dtype(seed: int, factor: float, dtype: Any) -> None:
     values = numbers(seed, 4, 5)
     found = match(program_of(h=values), program_of(h=[(factor * one).astype(dtype) for one in values]))
     if abs(factor - 1) > 1e-3:
         holds(found.pairs[0].relation, "factor", pytest.approx(factor, rel=1e-3))
 
 
-def test_programs_without_a_common_name_cannot_be_told() -> None:
+def test_programs_without_a_common_name_are_inconclusive() -> None:
     assert match(Program(), Program()).answer == "inconclusive"
     found = match(program_of(a=numbers(0, 3)), program_of(b=numbers(1, 5)))
     assert found.answer == "inconclusive"
@@ -1242,7 +1242,7 @@ def test_programs_without_a_common_name_cannot_be_told() -> None:
 # Mapping files
 
 
-def test_a_mapping_is_read_from_a_file_and_the_options_go_before_it(tmp_path: Path) -> None:
+def test_a_mapping_is_read_from_a_file_and_options_take_precedence(tmp_path: Path) -> None:
     file = tmp_path / "names.yaml"
     file.write_text("names:\n  w1: fc.weight\n  y: n\n  on: off\n  loss: total\n")
     assert read_mapping(file) == {"w1": "fc.weight", "y": "n", "on": "off", "loss": "total"}
@@ -1263,7 +1263,7 @@ def test_a_mapping_is_read_from_a_file_and_the_options_go_before_it(tmp_path: Pa
         ("names:\n  a: 'b\n", "3:1", ""),
     ],
 )
-def test_a_mapping_that_is_no_mapping_is_refused_with_its_place(tmp_path: Path, text: str, at: str, says: str) -> None:
+def test_an_invalid_mapping_is_refused_with_its_position(tmp_path: Path, text: str, at: str, says: str) -> None:
     file = tmp_path / "names.yaml"
     file.write_text(text)
     with pytest.raises(UsageError) as caught:
@@ -1275,7 +1275,7 @@ def test_a_mapping_that_is_no_mapping_is_refused_with_its_place(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("options", [["a"], ["=b"], ["a="], ["a=b=c"], ["a=b", "a=c"], ["a=b", "c=b"]])
-def test_an_option_that_names_no_two_names_is_refused(options: list[str]) -> None:
+def test_an_option_without_two_names_is_refused(options: list[str]) -> None:
     with pytest.raises(UsageError, match="--map"):
         mapping_of(options)
 
@@ -1295,14 +1295,14 @@ def scores_of(fill: float, *, axis: int = 1, dtype: Any = np.float64, added: boo
 
 
 @pytest.mark.parametrize("fill", [-np.inf, -1e9, -1e4, float(np.finfo(np.float32).min)])
-def test_what_is_masked_is_the_same_whatever_number_stands_for_it(fill: float) -> None:
+def test_masked_values_agree_whatever_number_marks_them(fill: float) -> None:
     assert_agrees(match(scores_of(-1e9), scores_of(fill, dtype=np.float32)))
     assert_agrees(match(scores_of(fill), scores_of(-1e9, dtype=np.float32)))
     along_the_other = match(scores_of(-1e9), scores_of(fill, axis=0, dtype=np.float32))
     assert origins(along_the_other) == ["att"], "a mask is far larger than the masked values, but does not make them noise"
 
 
-def test_a_mask_that_is_shifted_by_one_differs() -> None:
+def test_a_mask_shifted_by_one_differs() -> None:
     p, q = Program(), Program()
     x = np.random.default_rng(0).standard_normal((6, 6))
     for program, shift in ((p, 1), (q, 0)):
@@ -1311,7 +1311,7 @@ def test_a_mask_that_is_shifted_by_one_differs() -> None:
 
 
 @pytest.mark.parametrize("garbage", [np.full((4, 5), 1e20), np.geomspace(1e-90, 1e90, 20).reshape(4, 5)])
-def test_memory_that_was_filled_or_never_written_hides_nothing_behind_it(garbage: Any) -> None:
+def test_filled_or_unwritten_memory_does_not_hide_other_differences(garbage: Any) -> None:
     p, q = Program(), Program()
     x = np.random.default_rng(0).standard_normal((4, 5))
     for program, factor in ((p, 1.0), (q, 1.5)):
@@ -1323,7 +1323,7 @@ def test_memory_that_was_filled_or_never_written_hides_nothing_behind_it(garbage
     assert origins(match(p, q)) == ["y"]
 
 
-def test_what_only_one_program_changes_is_said_so_and_is_no_offset() -> None:
+def test_a_value_changed_by_only_one_program_is_reported_and_is_no_offset() -> None:
     w = moved(0)
     found = match(program_of(w=w, x=numbers(3, 5)), program_of(w=[w[0]] * 6, x=numbers(3, 5)))
     assert origins(found) == ["w"]
@@ -1332,7 +1332,7 @@ def test_what_only_one_program_changes_is_said_so_and_is_no_offset() -> None:
     assert "the second is zero" in gradients.sentence
 
 
-def test_another_order_of_few_numbers_or_one_that_was_drawn_later_is_no_finding_of_its_own() -> None:
+def test_another_order_of_few_numbers_or_a_later_draw_is_no_separate_finding() -> None:
     x, y = numbers(0, 5), [2 * one + 0.1 for one in numbers(0, 5)]
     rate = np.array([0.1, -0.1, 0.1, 0.1, -0.1, -0.1, 0.1, -0.1])
     signs = match(program_of(x=x, b=[rate]), program_of(x=y, b=[np.roll(rate, 3)]))
@@ -1344,7 +1344,7 @@ def test_another_order_of_few_numbers_or_one_that_was_drawn_later_is_no_finding_
     assert origins(pair) == ["x"]
 
 
-def test_a_result_of_one_common_name_behind_all_that_agrees_is_not_passed_over() -> None:
+def test_a_differing_result_of_one_common_name_after_agreement_is_not_missed() -> None:
     p, q = program_of(x=numbers(0, 5)), program_of(x=numbers(0, 5))
     for program, seed in ((p, 1), (q, 2)):
         program.let("out", numbers(seed, 7, many=1)[0], scope=f"main{seed}")

@@ -67,7 +67,7 @@ def assert_agrees(found: MatchResult) -> None:
 
 
 @pytest.mark.torch
-def test_fizzbuzz_in_numpy_and_torch_has_three_faults_and_none_when_they_are_mended(values_of: Any) -> None:
+def test_fizzbuzz_in_numpy_and_torch_has_three_faults_and_agrees_when_they_are_fixed(values_of: Any) -> None:
     ours = values_of(EXAMPLES / "fizbuz_numpy.py", args=("--epochs", "2"))
     found = matched(ours, values_of(EXAMPLES / "fizbuz_torch.py", args=("--epochs", "2")))
     assert sorted(origins(found)) == ["b1", "loss", "w2"]
@@ -119,7 +119,7 @@ def test_fizzbuzz_in_numpy_and_torch_has_three_faults_and_none_when_they_are_men
 
 
 @pytest.mark.torch
-def test_a_cell_and_its_module_agree_when_their_weights_do(values_of: Any) -> None:
+def test_a_cell_and_its_module_agree_if_their_weights_do(values_of: Any) -> None:
     found = matched(values_of(PAIRS / "cell.py"), values_of(PAIRS / "module.py"))
     assert_agrees(found)
     assert {(pair.a, pair.b) for pair in found.pairs} == {
@@ -130,7 +130,7 @@ def test_a_cell_and_its_module_agree_when_their_weights_do(values_of: Any) -> No
 
 
 @pytest.mark.torch
-def test_attention_by_hand_and_as_a_library_has_it_agree(values_of: Any) -> None:
+def test_attention_by_hand_agrees_with_the_library(values_of: Any) -> None:
     found = matched(values_of(PAIRS / "attention_by_hand.py"), values_of(PAIRS / "attention_library.py"))
     assert_agrees(found)
     assert {(pair.a, pair.b) for pair in found.pairs} >= {
@@ -139,7 +139,7 @@ def test_attention_by_hand_and_as_a_library_has_it_agree(values_of: Any) -> None
 
 
 @pytest.mark.torch
-def test_a_block_by_hand_and_its_training_agree_with_the_library_s(values_of: Any) -> None:
+def test_a_block_by_hand_and_its_training_agree_with_the_library(values_of: Any) -> None:
     theirs = values_of(PAIRS / "block_library.py")
     found = matched(theirs, values_of(PAIRS / "block_by_hand.py"))
     assert_agrees(found)
@@ -161,7 +161,7 @@ def test_a_block_by_hand_and_its_training_agree_with_the_library_s(values_of: An
     assert pair_of(faulty, "x").agrees
 
 
-def test_lists_of_plain_python_and_arrays_agree(values_of: Any) -> None:
+def test_plain_python_lists_and_arrays_agree(values_of: Any) -> None:
     ours = values_of(PAIRS / "regression_lists.py")
     found = matched(ours, values_of(PAIRS / "regression_numpy.py"))
     assert_agrees(found)
@@ -175,7 +175,7 @@ def test_lists_of_plain_python_and_arrays_agree(values_of: Any) -> None:
     assert other.answer == "differ"
 
 
-def test_a_refactoring_agrees_and_one_whose_schedule_is_a_step_late_does_not(values_of: Any) -> None:
+def test_a_refactoring_agrees_unless_its_schedule_is_one_step_late(values_of: Any) -> None:
     ours = values_of(PAIRS / "loop.py")
     found = matched(ours, values_of(PAIRS / "loop_refactored.py"))
     assert_agrees(found)
@@ -216,7 +216,7 @@ FAULTS = [
 
 
 @pytest.mark.torch
-def test_adam_by_hand_and_the_library_s_agree_and_each_fault_is_found_where_it_is(values_of: Any) -> None:
+def test_adam_by_hand_agrees_with_the_library_and_each_fault_is_located(values_of: Any) -> None:
     ours, theirs = values_of(PAIRS / "adam_by_hand.py"), values_of(PAIRS / "adam_library.py")
     good = matched(ours, theirs)
     assert_agrees(good)
@@ -258,7 +258,7 @@ def test_two_callables_are_matched_in_a_notebook_or_a_test() -> None:
         match(by_numpy, by_torch, x, w, map=["h"])
 
 
-def test_the_command_answers_with_its_status_its_report_and_its_json(tmp_path: Path) -> None:
+def test_the_match_command_returns_status_report_and_json(tmp_path: Path) -> None:
     old = """
         import sys
         import numpy as np
@@ -298,7 +298,7 @@ def test_the_command_answers_with_its_status_its_report_and_its_json(tmp_path: P
         assert f"[{slug}]".encode() in done.out + done.err
 
 
-def test_unseeded_modules_agree_when_the_second_begins_with_the_weights_of_the_first(tmp_path: Path) -> None:
+def test_unseeded_modules_agree_if_the_second_starts_with_the_firsts_weights(tmp_path: Path) -> None:
     common = """
         import torch
 

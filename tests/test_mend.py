@@ -43,7 +43,7 @@ def mended(cause: Cause, source: str, lane: str = "main", leftover: str | None =
     return mend.mended(cause, source, KNOWN[cause.factor].fixes, lane=lane, leftover=leftover)
 
 
-def test_each_change_is_asked_for_and_each_that_is_asked_for_is_known() -> None:
+def test_every_kind_of_fix_is_used_by_a_factor_and_every_requested_one_exists() -> None:
     assert {name for factor in KNOWN.values() for name in factor.fixes} == set(CHANGES)
 
 
@@ -1076,19 +1076,19 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_the_changes_are_these_and_no_others(case: Case) -> None:
+def test_the_proposed_changes_are_exactly_these(case: Case) -> None:
     assert [hunks(case.source, text) for text in case.mended(case.source)] == case.hunks
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_lines_that_end_as_on_windows_stay_so(case: Case) -> None:
+def test_windows_line_ends_are_kept(case: Case) -> None:
     texts = [text.replace("\n", "\r\n") for text in case.mended(case.source)]
     assert case.mended(case.source.replace("\n", "\r\n")) == texts
     assert texts
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_a_mark_at_the_beginning_of_the_file_stays_there(case: Case) -> None:
+def test_a_byte_order_mark_is_kept(case: Case) -> None:
     texts = [f"\ufeff{text}" for text in case.mended(case.source)]
     assert case.mended(f"\ufeff{case.source}") == texts
     assert texts
@@ -1135,7 +1135,7 @@ class Reference(NamedTuple):
     ],
     ids=lambda one: one.path,
 )  # fmt: skip
-def test_the_first_change_of_a_script_of_ours_is_what_one_would_do_by_hand(reference: Reference) -> None:
+def test_the_first_change_of_a_repository_script_is_the_one_made_by_hand(reference: Reference) -> None:
     source = (ROOT / reference.path).read_text()
     first = mended(cause_of(reference.factor, source, reference.mark), source)[0]
     lines = hunks(source, first).split("\n")
@@ -1144,7 +1144,7 @@ def test_the_first_change_of_a_script_of_ours_is_what_one_would_do_by_hand(refer
 
 
 @pytest.mark.torch
-def test_the_mended_script_gives_the_same_rows_whatever_the_hash_seed_is(tmp_path: Path) -> None:
+def test_the_fixed_script_gives_the_same_rows_for_every_hash_seed(tmp_path: Path) -> None:
     source = (ROOT / "tests" / "leaks" / "hash_seed.py").read_text()
     (tmp_path / "before.py").write_text(source)
     (tmp_path / "after.py").write_text(mended(cause_of("hash-seed", source, "for word in words"), source)[0])
@@ -1195,24 +1195,24 @@ def test_the_mended_script_gives_the_same_rows_whatever_the_hash_seed_is(tmp_pat
         ("leftover-files", "x = open('a')  # HERE"),
     ],
 )
-def test_where_a_few_lines_cannot_help_there_is_no_change(factor: str, source: str) -> None:
+def test_without_a_small_fix_there_is_no_change(factor: str, source: str) -> None:
     assert mended(cause_of(factor, source), source) == []
 
 
 @pytest.mark.parametrize("leftover", ["/etc/passwd", "../other.pt", "C:\\a.pt", "", "a\nb", "."])
-def test_no_change_removes_what_is_not_below_the_working_directory(leftover: str) -> None:
+def test_no_change_removes_files_outside_the_working_directory(leftover: str) -> None:
     source = "import torch\nx = torch.load('a.pt')  # HERE\n"
     assert mended(cause_of("leftover-files", source), source, leftover=leftover) == []
     assert mended(cause_of("leftover-files", source), source, leftover="a.pt")
 
 
-def test_a_worker_that_cannot_name_the_loaders_seed_gets_none_that_repeats_itself() -> None:
+def test_a_worker_without_access_to_the_loaders_seed_gets_no_repeating_seed() -> None:
     source = "from numpy.random import default_rng\ndef noise():\n    return default_rng().random()  # HERE\n"
     assert mended(cause_of("os-entropy", source), source, lane="worker 0") == []
     assert len(mended(cause_of("os-entropy", source), source)) == 1
 
 
-def test_a_cause_without_a_line_is_left_to_words() -> None:
+def test_a_cause_without_a_line_gets_no_change() -> None:
     cause = Cause(factor="torch-seed", proved=True, kind="draw")
     assert mended(cause, "import torch\nx = torch.rand(3)\n") == []
 
@@ -1236,20 +1236,20 @@ print(loss)
         (ZEROED.replace("    ", "\t"), "b1", "\tb1.grad.zero_()"),
     ],
 )  # fmt: skip
-def test_a_gradient_is_zeroed_behind_the_others(source: str, name: str, line: str) -> None:
+def test_a_gradient_is_zeroed_after_the_others(source: str, name: str, line: str) -> None:
     text = zeroed(source, cause_of("", source).line or 0, name)
     lines = source.split("\n")
     behind = next(index for index, one in enumerate(lines) if "# the last" in one)
     assert text == "\n".join([*lines[: behind + 1], line, *lines[behind + 1 :]])
 
 
-def test_the_gradient_of_the_example_is_zeroed_where_one_would() -> None:
+def test_the_gradient_of_the_example_is_zeroed_in_the_usual_place() -> None:
     source = (ROOT / "examples" / "fizbuz_torch.py").read_text()
     text = zeroed(source, cause_of("", source, "b1.data -=").line or 0, "b1")
     assert text == source.replace("        b2.grad.data.zero_()\n", "        b2.grad.data.zero_()\n        b1.grad.zero_()\n")
 
 
-def test_a_gradient_is_zeroed_in_the_same_line_if_the_others_are() -> None:
+def test_a_gradient_is_zeroed_on_the_same_line_if_the_others_are() -> None:
     assert (
         zeroed("loss.backward()\na.grad.zero_(); b.grad.zero_()", 1, "c")
         == "loss.backward()\na.grad.zero_(); b.grad.zero_(); c.grad.zero_()"
@@ -1270,7 +1270,7 @@ def test_a_gradient_is_zeroed_in_the_same_line_if_the_others_are() -> None:
         ("loss.backward(\n", "b"),
     ],
 )
-def test_a_gradient_is_left_alone_where_no_others_are_zeroed_one_by_one(source: str, name: str) -> None:
+def test_no_gradient_is_zeroed_unless_others_are_zeroed_one_by_one(source: str, name: str) -> None:
     assert zeroed(source, 1, name) is None
 
 
@@ -1306,7 +1306,7 @@ TOOLS = [
         ("train.py", "-- a\n++ b\n", "-- a\n++ c\n"),
     ],
 )
-def test_a_diff_is_taken_by_git_and_by_patch(tool: tuple[str, ...], path: str, old: str, new: str, tmp_path: Path) -> None:
+def test_a_diff_is_accepted_by_git_and_by_patch(tool: tuple[str, ...], path: str, old: str, new: str, tmp_path: Path) -> None:
     assert applied(tmp_path, path, old, new, *tool) == new
 
 
@@ -1322,7 +1322,7 @@ def test_every_change_can_be_applied_as_a_diff(case: Case, end: str, tmp_path: P
         assert applied(tmp_path, "train.py", source, text, "git", "apply", "-") == text
 
 
-def test_equal_texts_have_no_diff_and_a_path_is_one_below_the_root() -> None:
+def test_equal_texts_have_no_diff_and_paths_are_relative_to_the_root() -> None:
     assert diff_of("train.py", "a\n", "a\n") == ""
     assert diff_of("/home/train.py", "a\n", "b\n") == "--- a/home/train.py\n+++ b/home/train.py\n@@ -1 +1 @@\n-a\n+b\n"
 
@@ -1389,7 +1389,7 @@ FACTORS = ["torch-seed", "numpy-seed", "python-seed", "os-entropy", "clock", "pr
 
 
 @given(SOURCES, st.sampled_from(FACTORS), st.integers(1, 25), st.sampled_from(["main", "worker 0"]))
-def test_a_changed_source_parses_and_differs_in_its_hunks_alone(source: str, factor: str, line: int, lane: str) -> None:
+def test_a_changed_source_parses_and_differs_only_in_its_hunks(source: str, factor: str, line: int, lane: str) -> None:
     cause = Cause(factor=factor, proved=True, kind="draw", line=line)
     texts = mended(cause, source, lane=lane, leftover="a/b.pt")
     assert len(texts) == len(set(texts)) <= 3

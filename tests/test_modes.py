@@ -19,7 +19,7 @@ SCRIPTS = (
 
 
 @pytest.mark.torch
-def test_programs_with_modes_and_classes_of_their_own_print_what_they_print_without_us(tmp_path: Path) -> None:
+def test_programs_with_their_own_modes_and_classes_print_the_same_as_bare(tmp_path: Path) -> None:
     scripts = [str(ROOT / "bench" / "fidelity" / f"{name}.py") for name in SCRIPTS]
     alone = bare(tmp_path, str(TOGETHER), *scripts)
     with_us = recorded(tmp_path, tmp_path / "run", str(TOGETHER), *scripts)
@@ -90,27 +90,27 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
 
 
 @pytest.mark.torch
-def test_ops_on_tensors_without_values_are_no_ops_of_the_run_and_draw_from_no_stream(run: Recorded) -> None:
+def test_ops_on_tensors_without_values_are_not_recorded_and_draw_nothing(run: Recorded) -> None:
     assert run.names("fake") == []
     assert "normal_.default" in run.names("meta")
     assert run.draws() == []
 
 
 @pytest.mark.torch
-def test_the_ops_that_a_wrapper_is_made_of_are_recorded(run: Recorded) -> None:
+def test_the_ops_inside_a_wrapper_are_recorded(run: Recorded) -> None:
     forward = [row.op for row in run.at("wrapped") if row.phase == "forward"]
     assert forward.count("aten.mul.Tensor") == forward.count("aten.sum.default") == 2 * 3
 
 
 @pytest.mark.torch
-def test_parameters_that_wrap_others_are_digested_by_these_and_what_cannot_be_read_is_said(run: Recorded) -> None:
+def test_wrapping_parameters_are_digested_by_content_and_unreadable_ones_reported(run: Recorded) -> None:
     digests = [event["parameters"] for event in run.events("step") if event["of"] == 1]
     assert len(set(digests)) == 3
     assert any("Hides" in what for what in run.lost())
 
 
 @pytest.mark.torch
-def test_packed_weights_are_digested_by_what_they_hold(run: Recorded, tmp_path: Path) -> None:
+def test_packed_weights_are_digested_by_content(run: Recorded, tmp_path: Path) -> None:
     again = record(tmp_path, SCRIPT)
     ours, theirs = (which.op("packed", "quantized.linear_prepack.default").digests for which in (run, again))
     assert ours == theirs != [0]

@@ -13,7 +13,7 @@ from xxhash import xxh3_64_intdigest
 
 import auditor
 from auditor.errors import TraceError
-from auditor.launch import launch, why_nothing
+from auditor.launch import launch, nothing_recorded
 from auditor.plan import Plan
 from auditor.record.observers.sketches import Sketcher
 from auditor.record.probes.named_values import collected
@@ -206,7 +206,7 @@ def numpy_run(tmp_path_factory: pytest.TempPathFactory) -> Names:
     return Names(recorded(folder, "train.py"), NUMPY)
 
 
-def test_a_script_does_not_notice_that_its_names_are_watched(numpy_run: Names) -> None:
+def test_a_script_does_not_notice_that_its_names_are_recorded(numpy_run: Names) -> None:
     folder = numpy_run.trace.path.parent
     without = bare(folder, "train.py")
     assert (numpy_run.trace.path / "stdout").read_bytes() == without.out == b"None None\n"
@@ -232,19 +232,19 @@ def test_assignments_are_recorded_in_order_with_line_scope_and_dtype(numpy_run: 
     assert values(numpy_run["walrus"]) == [2.25]
 
 
-def test_what_is_no_number_or_no_assignment_of_the_script_is_not_recorded(numpy_run: Names) -> None:
+def test_non_numbers_and_assignments_outside_the_script_are_not_recorded(numpy_run: Names) -> None:
     silent = ("flag", "text", 'state["name"]', "epoch", "batch", "q", "executed", "words", "huge", "net", "thread", "unread", "n", "key")
     assert [name for name in silent if name in numpy_run] == []
 
 
-def test_a_statement_over_several_lines_is_recorded_once_and_when_it_is_done(numpy_run: Names) -> None:
+def test_a_multi_line_statement_is_recorded_once_when_it_is_done(numpy_run: Names) -> None:
     h, loss = numpy_run["h"], numpy_run["loss"]
     assert len(h.order) == len(loss.order) == 4
     assert values(h)[0] == [[7, 10], [15, 22]]
     assert values(loss)[0] == (49 + 100 + 225 + 484) / 4
 
 
-def test_a_line_that_decides_whether_it_assigns_is_recorded_when_it_did(numpy_run: Names) -> None:
+def test_a_conditional_assignment_is_recorded_when_it_happens(numpy_run: Names) -> None:
     assert values(numpy_run["c"]) == [[1, 1], [2, 2], [3, 3]]
     assert values(numpy_run["lost"]) == [10.5, 9.5, 8.5]
     assert values(numpy_run["sums"]) == [0, 0, 1, 3, 5.5, 8], "in loops of one line"
@@ -263,24 +263,24 @@ def test_attributes_entries_and_lists_have_paths(numpy_run: Names) -> None:
     assert (numpy_run["size"].scope, values(numpy_run["size"])) == ("Net", [3])
 
 
-def test_calls_that_write_in_place_are_values_of_what_they_write(numpy_run: Names) -> None:
+def test_in_place_calls_record_the_value_that_they_write(numpy_run: Names) -> None:
     assert values(numpy_run["b"]) == [[0, 0], [1, 1], [9, 9], [3, 3]]
 
 
-def test_targets_of_loops_are_values_unless_they_only_count(numpy_run: Names) -> None:
+def test_loop_targets_are_recorded_unless_they_only_count(numpy_run: Names) -> None:
     assert values(numpy_run["y"]) == [1, 2, 1, 2]
     assert values(numpy_run["sent"]) == [1.5, 2.5]
     assert len(numpy_run["x"].order) == 4
 
 
-def test_without_torch_a_step_is_a_turn_of_the_innermost_loop(numpy_run: Names) -> None:
+def test_without_torch_a_step_is_an_iteration_of_the_innermost_loop(numpy_run: Names) -> None:
     assert list(numpy_run["h"].step) == list(numpy_run["x"].step) == [0, 1, 2, 3]
     assert list(numpy_run["after_the_batches"].step) == [0, 1]
     assert list(numpy_run["w"].step[:1]) == [0]
     assert list(numpy_run["self.v"].step) == [0, 0, 0, 1, 1, 2, 2, 3, 3]
 
 
-def test_recursion_closures_generators_and_errors_give_each_name_its_own_values(numpy_run: Names) -> None:
+def test_recursion_closures_generators_and_errors_keep_names_separate(numpy_run: Names) -> None:
     assert values(numpy_run["part"]) == [1, 1, 2, 6]
     count, made = numpy_run["count"], numpy_run["made"]
     assert (count.scope, values(count)) == ("outer", [0, 1.5, 3])
@@ -295,7 +295,7 @@ def test_recursion_closures_generators_and_errors_give_each_name_its_own_values(
     assert values(numpy_run["x_of_last"]) == [1.25]
 
 
-def test_each_thread_has_a_lane_of_its_own(numpy_run: Names) -> None:
+def test_each_thread_has_its_own_lane(numpy_run: Names) -> None:
     inside = numpy_run["in_thread"]
     assert (inside.lane, inside.scope, values(inside)) == ("thread 1", "work", [4.5])
 
@@ -310,7 +310,7 @@ def test_a_large_value_is_kept_as_a_digest_and_a_sketch(numpy_run: Names) -> Non
     np.testing.assert_allclose(big.turned[0], signs.sums_of(np, made.T.reshape(-1)))
 
 
-def test_what_is_kept_whole_is_measured_when_it_is_read(numpy_run: Names) -> None:
+def test_a_value_kept_whole_is_measured_when_it_is_read(numpy_run: Names) -> None:
     w, nan = numpy_run["w"], numpy_run["nan"]
     first = np.array([[1.0, 2.0], [3.0, 4.0]])
     assert int(w.digest[0]) == xxh3_64_intdigest(first.tobytes())
@@ -420,7 +420,7 @@ def torch_run(tmp_path_factory: pytest.TempPathFactory) -> Names:
     return Names(recorded(folder, "train.py"), TORCH)
 
 
-def test_graphs_streams_versions_and_lives_of_tensors_stay_as_they_are(torch_run: Names) -> None:
+def test_graphs_streams_versions_and_lifetimes_of_tensors_are_unchanged(torch_run: Names) -> None:
     without = bare(torch_run.trace.path.parent, "train.py")
     assert without.status == torch_run.trace.meta["exit"] == 0, without.said
     out = (torch_run.trace.path / "stdout").read_text()
@@ -430,7 +430,7 @@ def test_graphs_streams_versions_and_lives_of_tensors_stay_as_they_are(torch_run
     assert torch_run.lost() == []
 
 
-def test_parameters_are_recorded_when_the_module_gets_a_name_and_at_each_step(torch_run: Names) -> None:
+def test_parameters_are_recorded_when_the_module_is_named_and_at_each_step(torch_run: Names) -> None:
     weight, bias = torch_run["model.fc.weight"], torch_run["model.fc.bias"]
     assert (weight.kind, weight.scope, weight.shape[0]) == ("parameter", "<module>", (2, 3))
     assert list(weight.step) == [0, 0, 1, 2, 3]
@@ -440,7 +440,7 @@ def test_parameters_are_recorded_when_the_module_gets_a_name_and_at_each_step(to
     assert [one.name for one in torch_run.series if one.name.startswith("other_name")] == []
 
 
-def test_gradients_of_all_leaves_with_a_name_are_recorded_behind_each_backward_pass(torch_run: Names) -> None:
+def test_gradients_of_all_named_leaves_are_recorded_after_each_backward_pass(torch_run: Names) -> None:
     for name in ("model.fc.weight.grad", "model.scale.grad", "w1.grad", "b1.grad"):
         gradient = torch_run[name]
         assert (gradient.kind, list(gradient.step), set(gradient.line)) == ("gradient", [0, 1, 2, 3], {torch_run.line("backward")})
@@ -450,12 +450,12 @@ def test_gradients_of_all_leaves_with_a_name_are_recorded_behind_each_backward_p
     np.testing.assert_allclose(weights[0] - weights[1], 0.1 * np.array(values(torch_run["model.fc.weight.grad"])[0]), atol=1e-6)
 
 
-def test_a_leaf_that_a_loop_gives_another_name_is_recorded_under_its_own(torch_run: Names) -> None:
+def test_a_leaf_renamed_by_a_loop_is_recorded_under_its_own_name(torch_run: Names) -> None:
     assert "p" not in torch_run
     assert list(torch_run["b1"].step) == [0, 0, 1, 2, 3]
 
 
-def test_leaves_that_a_loop_makes_keep_the_names_that_they_had(torch_run: Names) -> None:
+def test_leaves_made_in_a_loop_keep_their_names(torch_run: Names) -> None:
     assert values(torch_run["C"]) == [[1, 1], [0.75, 0.75]]
     assert values(torch_run["W"]) == [[2, 2, 2], [1, 1, 1]]
     assert torch_run["W"].line[-1] == torch_run.line("of both")
@@ -464,12 +464,12 @@ def test_leaves_that_a_loop_makes_keep_the_names_that_they_had(torch_run: Names)
     assert [name for name in ("leaf.grad", "both[0].grad") if name in torch_run] == []
 
 
-def test_with_torch_a_step_is_one_of_the_optimizer_and_ends_where_the_loop_turns(torch_run: Names) -> None:
+def test_with_torch_a_step_is_an_optimizer_step_and_ends_with_the_iteration(torch_run: Names) -> None:
     assert list(torch_run["x"].step) == list(torch_run["loss"].step) == list(torch_run["h"].step) == [0, 1, 2, 3]
     assert list(torch_run["w1"].step) == [0, 0, 1, 2, 3]
 
 
-def test_tensors_are_read_in_logical_order_and_in_every_dtype(torch_run: Names) -> None:
+def test_tensors_are_read_in_logical_order_for_every_dtype(torch_run: Names) -> None:
     x = np.array(values(torch_run["x"])[-1])
     assert values(torch_run["turned"]) == [x.T.tolist()]
     assert torch_run["narrow"].dtype == ["bfloat16"]
@@ -481,7 +481,7 @@ def test_tensors_are_read_in_logical_order_and_in_every_dtype(torch_run: Names) 
     assert [name for name in ("wrapped", "meta", "inside") if name in torch_run] == []
 
 
-def test_a_forked_process_writes_to_files_of_its_own(torch_run: Names) -> None:
+def test_a_forked_process_writes_to_its_own_files(torch_run: Names) -> None:
     assert (torch_run["in_the_child"].lane, values(torch_run["in_the_child"])) == ("fork 1", [2.5, 3.5])
     assert values(torch_run["in_the_parent"]) == [1.5]
 
@@ -542,7 +542,7 @@ OTHER_NAMES = """
     """
 
 
-def test_what_is_written_through_another_name_is_a_value_of_all_its_names(tmp_path: Path) -> None:
+def test_a_write_through_another_name_is_recorded_for_all_names(tmp_path: Path) -> None:
     write(tmp_path, other=OTHER_NAMES)
     run = Names(recorded(tmp_path, "other.py"), OTHER_NAMES)
 
@@ -584,7 +584,7 @@ OPS = """
 
 
 @pytest.mark.torch
-def test_what_an_op_of_an_extension_writes_has_a_new_value(tmp_path: Path) -> None:
+def test_an_extension_op_that_writes_gives_a_new_value(tmp_path: Path) -> None:
     write(tmp_path, train=OPS)
     names = recorded(tmp_path, "train.py")
     found = {one.name: one for one in named_values(names) if one.scope == "main" and one.name in ("w", "g", "m")}
@@ -667,7 +667,7 @@ OBJECTS = """
     """
 
 
-def test_attributes_of_several_objects_of_a_class_are_told_apart_and_of_those_that_follow_one_another_are_not(tmp_path: Path) -> None:
+def test_attributes_of_concurrent_objects_are_separate_but_not_of_successive_ones(tmp_path: Path) -> None:
     write(tmp_path, objects=OBJECTS)
     run = Names(recorded(tmp_path, "objects.py"), OBJECTS)
 
@@ -696,7 +696,7 @@ def test_attributes_of_several_objects_of_a_class_are_told_apart_and_of_those_th
     assert (without.out, without.err) == ((tmp_path / "run" / "stdout").read_bytes(), (tmp_path / "run" / "stderr").read_bytes())
 
 
-def test_leaves_that_a_loop_puts_into_lists_are_named_by_where_they_lie() -> None:
+def test_leaves_that_a_loop_puts_into_lists_are_named_by_position() -> None:
     import torch
 
     def trained() -> None:
@@ -727,7 +727,7 @@ def test_leaves_that_a_loop_puts_into_lists_are_named_by_where_they_lie() -> Non
     assert [name for name in found if name.startswith(("both", "moved"))] == [], "other names of a value that has one"
 
 
-def test_a_leaf_is_called_by_its_first_name_whichever_loop_makes_it_one() -> None:
+def test_a_leaf_keeps_its_first_name_whichever_loop_makes_it_a_leaf() -> None:
     import torch
 
     class Layer:
@@ -783,7 +783,7 @@ def test_a_leaf_is_called_by_its_first_name_whichever_loop_makes_it_one() -> Non
     assert got.lost == []
 
 
-def test_modules_are_named_by_what_holds_them_and_their_buffers_are_recorded_when_they_change() -> None:
+def test_modules_are_named_by_their_holder_and_changed_buffers_are_recorded() -> None:
     import torch
     from torch import nn
 
@@ -884,12 +884,12 @@ _AT_ONCE = {1: (0, 1, 5), 2: (0, 2, 6)}
     ],
     ids=["two-at-once", "one-after-the-other", "of-one-name", "one-object", "no-number", "no-name", "by-another-name"],
 )
-def test_which_objects_are_told_apart(table: list[dict[str, Any]], extents: dict[int, tuple[int, int, int]], names: str) -> None:
+def test_these_objects_are_distinguished(table: list[dict[str, Any]], extents: dict[int, tuple[int, int, int]], names: str) -> None:
     found = told_apart(table, extents)
     assert [found[number]["name"] for number in sorted(extents)] == names.split()
 
 
-def test_a_script_that_traces_itself_has_its_way(tmp_path: Path) -> None:
+def test_a_script_with_its_own_trace_function_keeps_it(tmp_path: Path) -> None:
     source = """
         import sys
         before = 1.5
@@ -919,7 +919,7 @@ def test_a_script_that_traces_itself_has_its_way(tmp_path: Path) -> None:
         assert names.lost() == []
 
 
-def test_a_run_begins_with_values_of_another(tmp_path: Path) -> None:
+def test_a_run_can_start_with_the_values_of_another(tmp_path: Path) -> None:
     write(
         tmp_path,
         first="""
@@ -992,15 +992,15 @@ def test_a_run_begins_with_values_of_another(tmp_path: Path) -> None:
     assert "got no value" in told["never"]
 
 
-def test_a_run_without_a_numeric_name_says_so_and_one_with_a_name_needs_no_torch(tmp_path: Path, numpy_run: Names) -> None:
+def test_a_run_without_numeric_names_is_reported_and_torch_is_not_needed(tmp_path: Path, numpy_run: Names) -> None:
     write(tmp_path, train="print('nothing to see')")
-    error = why_nothing(recorded(tmp_path, "train.py"))
+    error = nothing_recorded(recorded(tmp_path, "train.py"))
     assert error is not None
     assert error.slug == "no-names"
-    assert why_nothing(numpy_run.trace) is None
+    assert nothing_recorded(numpy_run.trace) is None
 
 
-def test_a_callable_of_this_process_gives_the_same_series() -> None:
+def test_a_callable_in_this_process_gives_the_same_series() -> None:
     import torch
 
     def trained(rate: float) -> Any:
@@ -1030,7 +1030,7 @@ def test_a_callable_of_this_process_gives_the_same_series() -> None:
     assert got.lost == []
 
 
-def test_what_two_callables_return_and_the_parameters_of_modules_are_compared() -> None:
+def test_returned_values_and_module_parameters_of_two_callables_are_compared() -> None:
     import torch
 
     class Net(torch.nn.Module):
@@ -1054,7 +1054,7 @@ def test_what_two_callables_return_and_the_parameters_of_modules_are_compared() 
     assert match(np.negative, lambda x: -x, numbers).verdict == "no-divergence-seen"
 
 
-def test_memory_is_bounded_and_first_pairs_and_last_values_stay_whole() -> None:
+def test_memory_is_bounded_and_first_pairs_and_last_values_stay_complete() -> None:
     def loop() -> None:
         for k in range(3000):
             array = np.full(100, float(k))
@@ -1079,7 +1079,7 @@ def test_memory_is_bounded_and_first_pairs_and_last_values_stay_whole() -> None:
 
 
 @pytest.mark.parametrize("shape", [(1,), (7, 5), (4096,), (4097,), (64, 300)])
-def test_numpy_and_torch_make_the_same_sums(shape: tuple[int, ...]) -> None:
+def test_numpy_and_torch_give_the_same_sums(shape: tuple[int, ...]) -> None:
     import torch
 
     made = np.random.default_rng(1).standard_normal(shape)
@@ -1100,7 +1100,7 @@ def test_a_run_recorded_without_names_has_no_series(tmp_path: Path) -> None:
         opened(tmp_path / "none")
 
 
-def test_a_thread_with_too_many_values_stops_and_says_after_how_many() -> None:
+def test_a_thread_with_too_many_values_stops_and_reports_the_number() -> None:
     def loop() -> float:
         total = 0.0
         for _ in range(2000):

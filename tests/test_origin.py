@@ -174,7 +174,7 @@ def _found(tmp_path: Path, text: str) -> tuple[Divergence, Flow]:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_chance_entered_at_the_line_that_is_marked(variant: str, tmp_path: Path) -> None:
+def test_randomness_originates_at_the_marked_line(variant: str, tmp_path: Path) -> None:
     text = dedent(VARIANTS[variant]).strip()
     enters = next(k for k, line in enumerate(text.splitlines(), 1) if "<- enters" in line)
     found, _ = _found(tmp_path, text)
@@ -182,7 +182,7 @@ def test_chance_entered_at_the_line_that_is_marked(variant: str, tmp_path: Path)
     assert found.kind == "draw"
 
 
-def test_two_streams_that_feed_one_tensor_have_each_its_own_line(tmp_path: Path) -> None:
+def test_two_streams_that_feed_one_tensor_each_have_their_own_line(tmp_path: Path) -> None:
     text = dedent("""
         import random, numpy as np, torch
         print(random.random())  # draw python
@@ -197,17 +197,17 @@ def test_two_streams_that_feed_one_tensor_have_each_its_own_line(tmp_path: Path)
     assert lines == {"python-seed": 3, "numpy-seed": 4}
 
 
-def test_a_stream_that_one_run_alone_drew_from_is_not_among_those_that_differ(tmp_path: Path) -> None:
+def test_a_stream_that_only_one_run_drew_from_does_not_differ(tmp_path: Path) -> None:
     found, _ = _found(tmp_path, dedent(VARIANTS["a branch that leaves its function"]).strip())
     assert [stream.name for stream in found.detail.streams] == ["python"]
 
 
-def test_what_is_made_of_a_draw_is_said_with_its_line(tmp_path: Path) -> None:
+def test_a_value_made_from_a_draw_is_reported_with_its_line(tmp_path: Path) -> None:
     found, _ = _found(tmp_path, dedent(VARIANTS["a seed that is drawn"]).strip())
     assert "a seed of torch-cpu is made of it, at train.py:4" in sentence_of(found.reasons)
 
 
-def test_a_draw_in_another_file_is_followed_by_the_function_that_it_is_in(tmp_path: Path) -> None:
+def test_a_draw_in_another_file_is_followed_through_its_function(tmp_path: Path) -> None:
     texts = {
         "train.py": "import helper, torch\nx = torch.tensor(helper.pick(3))\n",
         "helper.py": "def pick(n):\n    return random.random()\n",

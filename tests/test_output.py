@@ -53,7 +53,7 @@ def with_a_format_more(folder: Path, *words: str) -> Ended:
     return start([sys.executable, "-c", WITH_FOLDER, str(folder / "formats"), *words], folder, env=environment(COLUMNS="100"))
 
 
-def test_a_format_that_is_one_file_more_has_an_option_and_writes_its_file(tmp_path: Path) -> None:
+def test_a_format_added_as_one_file_gets_an_option_and_writes_its_file(tmp_path: Path) -> None:
     saved(tmp_path)
     for command in ("--help", "run --help", "match --help", "diff --help", "report --help"):
         assert re.search(r"--head-line LINE +write one sentence\n", with_a_format_more(tmp_path, *command.split()).out.decode())
@@ -64,7 +64,7 @@ def test_a_format_that_is_one_file_more_has_an_option_and_writes_its_file(tmp_pa
     assert (tmp_path / "again.json").is_file()
 
 
-def test_a_format_that_is_one_file_more_is_printed_and_configured_like_any_other(tmp_path: Path) -> None:
+def test_a_format_added_as_one_file_is_printed_and_configured_like_the_others(tmp_path: Path) -> None:
     saved(tmp_path)
     done = with_a_format_more(tmp_path, "report", "audit.json", "--format", "head-line")
     assert (done.status, done.out.count(b"\n"), done.err) == (1, 1, b"")
@@ -85,7 +85,7 @@ def test_any_report_of_a_kept_audit_can_be_printed(name: str, tmp_path: Path) ->
     assert (done.status, done.out.decode(), done.err) == (1, expected.getvalue(), b"")
 
 
-def test_a_format_that_there_is_not_is_refused_by_name(tmp_path: Path) -> None:
+def test_an_unknown_format_is_refused_by_name(tmp_path: Path) -> None:
     saved(tmp_path)
     done = audited(tmp_path, "report", "audit.json", "--format", "pdf")
     assert (done.status, done.out) == (2, b"")
@@ -94,7 +94,7 @@ def test_a_format_that_there_is_not_is_refused_by_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("words", [(), ("-v",), ("--json", "-"), ("--markdown", "-"), ("--format", "markdown")], ids=" ".join)
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
-def test_a_stream_that_lacks_a_character_gets_an_escape_and_no_traceback(encoding: str, words: tuple[str, ...], tmp_path: Path) -> None:
+def test_a_character_missing_from_an_encoding_is_escaped(encoding: str, words: tuple[str, ...], tmp_path: Path) -> None:
     audit = AUDITS["draw_in_setup"]()
     audit.reason = Reason.of("error", slug="größe", message="Größe → ∞ 数")
     audit.verdict, audit.divergence = "inconclusive", None
@@ -108,14 +108,14 @@ def test_a_stream_that_lacks_a_character_gets_an_escape_and_no_traceback(encodin
     assert "INCONCLUSIVE" in said.upper()
 
 
-def test_a_report_that_minds_no_encoding_is_printed_in_any(tmp_path: Path) -> None:
+def test_a_report_is_printed_in_any_encoding(tmp_path: Path) -> None:
     out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     Report("odd", ".odd", lambda audit, out: print("∞", audit.script[0], file=out)).print(AUDITS["draw_in_setup"](), out)
     out.seek(0)
     assert out.read() == "\\u221e lstm_unseeded.py\n"
 
 
-def test_a_file_is_as_it_was_if_its_report_fails(tmp_path: Path) -> None:
+def test_a_file_is_unchanged_if_its_report_fails(tmp_path: Path) -> None:
     def fails(audit: Audit, out: io.TextIOBase) -> None:
         out.write("half of it")
         raise ValueError(audit.verdict)
@@ -127,7 +127,7 @@ def test_a_file_is_as_it_was_if_its_report_fails(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_what_is_no_regular_file_is_written_as_it_is(tmp_path: Path) -> None:
+def test_a_target_that_is_not_a_regular_file_is_written_directly(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space left"):
         write_whole(Path("/dev/full"), b"x")
     os.mkfifo(tmp_path / "pipe")
@@ -138,7 +138,7 @@ def test_what_is_no_regular_file_is_written_as_it_is(tmp_path: Path) -> None:
     assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
 
 
-def test_a_file_keeps_its_mode_and_a_link_stays_one(tmp_path: Path) -> None:
+def test_a_file_keeps_its_mode_and_a_link_stays_a_link(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     file, link = tmp_path / "folder" / "audit.json", tmp_path / "link"
     file.write_text("old")
@@ -149,14 +149,14 @@ def test_a_file_keeps_its_mode_and_a_link_stays_one(tmp_path: Path) -> None:
     assert [path.name for path in file.parent.iterdir()] == ["audit.json"]
 
 
-def test_a_new_file_has_the_mode_that_the_users_other_files_have(tmp_path: Path) -> None:
+def test_a_new_file_has_the_users_default_mode(tmp_path: Path) -> None:
     (tmp_path / "usual").touch()
     write_whole(tmp_path / "new", b"x")
     assert (tmp_path / "new").stat().st_mode == (tmp_path / "usual").stat().st_mode
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may do all")
-def test_a_file_in_a_folder_that_is_closed_is_written_in_place(tmp_path: Path) -> None:
+def test_a_file_in_a_read_only_folder_is_written_in_place(tmp_path: Path) -> None:
     folder = tmp_path / "closed"
     folder.mkdir()
     (folder / "audit.json").write_text("a longer text of yesterday")
@@ -170,7 +170,7 @@ def test_a_file_in_a_folder_that_is_closed_is_written_in_place(tmp_path: Path) -
         folder.chmod(0o700)
 
 
-def test_two_reports_in_one_file_are_refused_by_its_name(tmp_path: Path) -> None:
+def test_two_reports_for_one_file_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         refuse_unwritable([tmp_path / "a", tmp_path / "b", tmp_path / "c" / ".." / "b"])
     assert caught.value.slug == "same-output"
@@ -178,7 +178,7 @@ def test_two_reports_in_one_file_are_refused_by_its_name(tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_project_names_the_files_of_every_audit(tmp_path: Path) -> None:
+def test_a_project_configures_the_report_files_of_every_audit(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text('[tool.repro-audit]\njson = "out/audit.json"\nmarkdown = "-"\nstrict = true\n')
     (tmp_path / "deeper").mkdir()
     config = read_config(tmp_path / "deeper")
@@ -187,7 +187,7 @@ def test_a_project_names_the_files_of_every_audit(tmp_path: Path) -> None:
 
 
 @pytest.mark.torch
-def test_a_report_of_the_project_is_written_unless_the_command_line_says_where(tmp_path: Path) -> None:
+def test_a_configured_report_is_written_unless_the_command_line_overrides_it(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text('[tool.repro-audit]\njson = "audit.json"\nmarkdown = "audit.md"\nhost = true\n')
     (tmp_path / "train.py").write_text("print('no torch')\n")
     done = audited(tmp_path, "--json", "other.json", "train.py")

@@ -53,7 +53,7 @@ def test_a_file_with_two_members_is_refused(tmp_path: Path, monkeypatch: pytest.
     assert caught.value.slug == "plugin-crowded"
 
 
-def test_two_members_of_one_name_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_members_with_the_same_name_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(AuditError) as caught:
         sort_set(tmp_path, "set_twice", monkeypatch, a="A = Sort('quick')", b="B = Sort('quick')")
     assert caught.value.slug == "plugin-duplicate"
@@ -65,5 +65,5 @@ def test_a_set_may_be_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert sort_set(tmp_path, "set_of_none", monkeypatch) == {}
 
 
-def test_the_reports_of_the_product_are_found() -> None:
+def test_the_shipped_reports_are_found() -> None:
     assert {"json", "markdown", "terminal"} <= set(reports())

@@ -34,7 +34,7 @@ def compared(path: Path, ours: Plan, theirs: Plan, *, of_worker: bool = False, r
 
 
 @pytest.mark.parametrize("theirs", [[0, 1, 0, 1], [1, 0, 1, 0], [0, 0, 0, 0], [1, 1, 0, 1]])
-def test_it_makes_no_difference_which_worker_of_a_pool_does_a_task(theirs: Plan, tmp_path: Path) -> None:
+def test_the_assignment_of_tasks_to_pool_workers_is_no_divergence(theirs: Plan, tmp_path: Path) -> None:
     found = compared(tmp_path, [0, 1, 0, 1], theirs)
     assert found.divergence is None
     assert not found.notes
@@ -46,7 +46,7 @@ def test_a_task_whose_result_depends_on_the_worker_diverges(tmp_path: Path) -> N
     assert (found.kind, found.line) == ("kernel", 3)
 
 
-def test_a_task_that_differs_is_found_whoever_does_it(tmp_path: Path) -> None:
+def test_a_task_that_differs_is_found_in_any_worker(tmp_path: Path) -> None:
     found = compared(tmp_path, [0, 1, 0, 1], [1, 1, 1, 1], result="!").divergence
     assert found is not None
     assert (found.kind, found.op, found.line) == ("kernel", "aten.full.default", 3)
@@ -78,7 +78,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.torch
-def test_every_task_of_the_pools_of_the_standard_library_is_told_from_the_others(tmp_path: Path) -> None:
+def test_tasks_of_the_standard_librarys_pools_are_kept_separate(tmp_path: Path) -> None:
     tasks = tasks_of(record(tmp_path, PROGRAM).trace)
     kinds = [name.split()[1] for name, _ in tasks]
     assert (kinds.count("thread"), kinds.count("job"), kinds.count("call")) == (6, 12, 6)

@@ -91,14 +91,14 @@ def hold(command: list[str], weights: list[str], folder: Path, ranks: bool = Fal
 @pytest.mark.torch
 @pytest.mark.programs
 @pytest.mark.parametrize("script", [script for script in PROGRAMS if script.stem in _ALONE], ids=lambda script: script.stem)
-def test_an_audited_program_does_what_it_does_without_us_and_nothing_is_alleged(script: Path, tmp_path: Path) -> None:
+def test_an_audited_program_behaves_as_bare_and_nothing_is_reported(script: Path, tmp_path: Path) -> None:
     for module in _NEEDS.get(script.stem, ()):
         pytest.importorskip(module, reason=f"{module} is in the dependency group `programs`")
     hold([str(script), "--save", "weights.pt"], ["weights.pt"], tmp_path)
 
 
 @pytest.mark.torch
-def test_programs_that_follow_one_another_in_a_process_do_what_they_do_without_us_and_nothing_is_alleged(tmp_path: Path) -> None:
+def test_programs_run_one_after_another_behave_as_bare_and_nothing_is_reported(tmp_path: Path) -> None:
     scripts = [script for script in PROGRAMS if script.stem not in _ALONE]
     hold([str(TOGETHER), *map(str, scripts)], [f"{script.stem}.pt" for script in scripts], tmp_path)
 
@@ -106,7 +106,7 @@ def test_programs_that_follow_one_another_in_a_process_do_what_they_do_without_u
 @pytest.mark.torch
 @pytest.mark.programs
 @pytest.mark.parametrize("name", ["data_parallel", "fully_sharded", "tensor_parallel"])
-def test_a_program_of_two_ranks_under_torchrun_does_what_it_does_without_us_and_nothing_is_alleged(name: str, tmp_path: Path) -> None:
+def test_a_torchrun_program_of_two_ranks_behaves_as_bare_and_nothing_is_reported(name: str, tmp_path: Path) -> None:
     # a separate launch each: rank groups that follow one another in a process find the keys of earlier ones
     script = next(str(script) for script in PROGRAMS if script.stem == name)
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

@@ -38,7 +38,7 @@ def work_tree(tmp_path: Path) -> Path:
 
 
 @needs_git
-def test_the_commit_of_the_script_is_known_from_wherever_it_is_run(work_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_the_commit_of_the_script_is_found_from_any_working_directory(work_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     commit = Revision(commit=git(work_tree, "rev-parse", "HEAD"), dirty=False)
     elsewhere = str(tmp_path_factory.mktemp("elsewhere"))
     assert revision_of(Plan(("src/train.py", "--lr", "1"), cwd=str(work_tree))) == commit
@@ -50,7 +50,7 @@ def test_the_commit_of_the_script_is_known_from_wherever_it_is_run(work_tree: Pa
 
 
 @needs_git
-def test_a_tree_in_which_something_was_changed_is_dirty(work_tree: Path) -> None:
+def test_a_work_tree_with_changes_is_dirty(work_tree: Path) -> None:
     plan = Plan(("src/train.py",), cwd=str(work_tree))
     (work_tree / "data.txt").write_text("2\n")
     changed = revision_of(plan)
@@ -79,7 +79,7 @@ def test_asking_git_changes_nothing_and_starts_no_monitor_of_the_repository(work
 
 
 @pytest.mark.parametrize("git_is", ["#!/bin/sh\nexit 128\n", "#!/bin/sh\nsleep 60\n", None])
-def test_without_an_answer_of_git_nothing_is_said(git_is: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_an_answer_from_git_nothing_is_reported(git_is: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "bin").mkdir()
     if git_is is not None:
         (tmp_path / "bin" / "git").write_text(git_is)
@@ -92,7 +92,7 @@ def test_without_an_answer_of_git_nothing_is_said(git_is: str | None, tmp_path: 
 
 
 @needs_git
-def test_a_folder_that_is_no_work_tree_or_is_gone_has_no_revision(tmp_path: Path) -> None:
+def test_a_missing_folder_or_one_outside_git_has_no_revision(tmp_path: Path) -> None:
     (tmp_path / "train.py").touch()
     assert revision_of(Plan(("train.py",), cwd=str(tmp_path))) is None
     assert revision_of(Plan(("train.py",), cwd=str(tmp_path / "gone"))) is None
@@ -108,7 +108,7 @@ def run_with(folder: Path, **meta: object) -> Trace:
     return trace
 
 
-def test_a_run_says_when_and_with_what_it_was_made_and_not_on_which_host(tmp_path: Path) -> None:
+def test_a_run_records_date_and_versions_but_not_the_host(tmp_path: Path) -> None:
     machine = {"host": "secret", "system": "Linux 6", "processor": "x", "cores": 2}
     found = provenance_of(run_with(tmp_path, started=0.0, machine=machine, versions={"torch": "2.13"}, environment={"TZ": "UTC"}), None)
     assert found.model_dump() == {
@@ -117,12 +117,12 @@ def test_a_run_says_when_and_with_what_it_was_made_and_not_on_which_host(tmp_pat
     }  # fmt: skip
 
 
-def test_a_run_that_does_not_say_is_not_said_of(tmp_path: Path) -> None:
+def test_missing_facts_of_a_run_are_not_shown(tmp_path: Path) -> None:
     found = provenance_of(run_with(tmp_path, started=None, machine=None, versions=None, environment=None), None)
     assert (found.date, found.versions, found.machine) == (None, {}, {})
 
 
-def test_the_rules_that_found_something_are_told_with_what_they_say_and_no_others() -> None:
+def test_only_rules_with_findings_are_described_in_the_audit() -> None:
     audit = Audit(verdict="diverged", script=["train.py"], runs=[])
     audit.findings = [
         Finding(rule="stale-gradient", level="error", message="m"),

@@ -48,14 +48,14 @@ def compared(a: TraceBuilder, b: TraceBuilder) -> Comparison:
     return compare(a.sealed(), b.sealed(), training=True)
 
 
-def test_what_is_only_printed_is_a_side_difference_and_no_divergence(tmp_path: Path) -> None:
+def test_a_value_that_is_only_printed_is_a_side_difference_and_no_divergence(tmp_path: Path) -> None:
     found = compared(trained(tmp_path / "a", timed("ten")), trained(tmp_path / "b", timed("eleven")))
     assert found.divergence is None
     (side,) = found.side
     assert (side.kind, side.line, side.reaches) == ("data", 7, ["number"])
 
 
-def test_a_line_that_is_logged_now_and_then_is_a_side_difference(tmp_path: Path) -> None:
+def test_an_occasionally_logged_line_is_a_side_difference(tmp_path: Path) -> None:
     def now_and_then(turn: int) -> Aside:
         return lambda lane, step: lane.op("aten.mul.Tensor", digest=0, line=7) if step == turn else None
 
@@ -64,13 +64,13 @@ def test_a_line_that_is_logged_now_and_then_is_a_side_difference(tmp_path: Path)
     assert [(side.kind, side.reaches) for side in found.side] == [("structure", ["nothing"])]
 
 
-def test_all_differences_count_where_nobody_asks_for_the_training_alone(tmp_path: Path) -> None:
+def test_all_differences_count_unless_only_training_is_compared(tmp_path: Path) -> None:
     found = compare(trained(tmp_path / "a", timed("ten")).sealed(), trained(tmp_path / "b", timed("eleven")).sealed())
     assert found.divergence is not None
     assert not found.side
 
 
-def test_where_nothing_is_trained_what_is_printed_counts(tmp_path: Path) -> None:
+def test_without_training_printed_output_counts(tmp_path: Path) -> None:
     ours, theirs = (trained(tmp_path / name, timed(name), steps=0) for name in "ab")
     for run, name in ((ours, "a"), (theirs, "b")):
         timed(name)(run.lanes[0], 0)
@@ -91,15 +91,13 @@ def test_where_nothing_is_trained_what_is_printed_counts(tmp_path: Path) -> None
     ],
     ids=["parameters", "a file of one run", "another file", "a file that was not read", "unknown files", "steps", "a failure", "a window"],
 )
-def test_a_difference_is_no_side_difference_unless_all_of_the_training_is_the_same(
-    ours: dict[str, Any], theirs: dict[str, Any], tmp_path: Path
-) -> None:
+def test_a_side_difference_requires_that_all_of_the_training_agrees(ours: dict[str, Any], theirs: dict[str, Any], tmp_path: Path) -> None:
     found = compared(trained(tmp_path / "a", timed("ten"), **ours), trained(tmp_path / "b", timed("eleven"), **theirs))
     assert found.divergence is not None
     assert not found.side
 
 
-def test_what_a_module_is_given_is_no_side_difference(tmp_path: Path) -> None:
+def test_a_modules_input_is_no_side_difference(tmp_path: Path) -> None:
     """No optimizer holds a module's statistics: an evaluation on other data, or a warm-up, may change them."""
 
     def evaluated(data: str) -> Aside:
@@ -115,7 +113,7 @@ def test_what_a_module_is_given_is_no_side_difference(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("used", [False, True], ids=["a meter of its own", "memory that a module uses"])
-def test_writing_in_place_counts_where_the_training_uses_that_memory(used: bool, tmp_path: Path) -> None:
+def test_writing_in_place_counts_if_the_training_uses_that_memory(used: bool, tmp_path: Path) -> None:
     def added(clock: str) -> Aside:
         meters: list[Tensor] = []
 
@@ -133,7 +131,7 @@ def test_writing_in_place_counts_where_the_training_uses_that_memory(used: bool,
     assert (found.divergence is not None) is used
 
 
-def test_what_is_mixed_with_unknown_tensors_is_no_side_difference_where_nobody_holds_the_parameters(tmp_path: Path) -> None:
+def test_mixing_with_unknown_tensors_is_no_side_difference_without_known_parameters(tmp_path: Path) -> None:
     """A script that updates by hand may do so here, after its last loss."""
 
     def updated(rate: str) -> Aside:
@@ -148,7 +146,7 @@ def test_what_is_mixed_with_unknown_tensors_is_no_side_difference_where_nobody_h
     assert compared(ours, theirs).divergence is not None
 
 
-def test_behind_a_side_difference_the_one_that_reaches_the_training_is_found(tmp_path: Path) -> None:
+def test_the_divergence_after_a_side_difference_that_reaches_the_training_is_found(tmp_path: Path) -> None:
     def timed_and_noisy(clock: str, state: str) -> Aside:
         def do(lane: LaneBuilder, step: int) -> None:
             lane.op("aten.neg.default", lane.external([2], f"{clock} {step}", line=7), line=8)
@@ -165,7 +163,7 @@ def test_behind_a_side_difference_the_one_that_reaches_the_training_is_found(tmp
 
 
 @pytest.mark.parametrize("used", [True, False])
-def test_a_draw_that_reaches_the_training_late_is_not_passed_over_for_a_later_draw(used: bool, tmp_path: Path) -> None:
+def test_a_draw_that_reaches_the_training_late_is_preferred_to_a_later_draw(used: bool, tmp_path: Path) -> None:
     def initialized(state: str) -> Aside:
         def do(lane: LaneBuilder, step: int) -> None:
             if step == 0:
@@ -183,7 +181,7 @@ def test_a_draw_that_reaches_the_training_late_is_not_passed_over_for_a_later_dr
     assert [side.reaches for side in found.side] == ([] if used else [["nothing"]])
 
 
-def test_a_number_that_the_script_reads_may_be_why_the_training_differs(tmp_path: Path) -> None:
+def test_a_number_that_the_script_reads_may_explain_a_training_difference(tmp_path: Path) -> None:
     def scaled(clock: str) -> Aside:
         def do(lane: LaneBuilder, step: int) -> None:
             timed(clock)(lane, step)

@@ -12,7 +12,7 @@ from tests.recordings import record
 pytestmark = pytest.mark.torch
 
 
-def test_a_forward_op_has_the_line_of_the_users_code_that_is_nearest_to_it(tmp_path: Path) -> None:
+def test_a_forward_op_has_the_nearest_line_of_the_users_code(tmp_path: Path) -> None:
     source = """
         import functools
         import torch
@@ -117,7 +117,7 @@ def test_a_forward_op_has_the_line_of_the_users_code_that_is_nearest_to_it(tmp_p
     assert all(r.line is not None for r in recorded.rows())
 
 
-def test_an_op_in_another_file_of_the_user_has_that_file_and_one_in_an_installed_package_the_line_that_calls_it(tmp_path: Path) -> None:
+def test_an_op_has_its_user_file_and_in_a_package_the_line_that_calls_it(tmp_path: Path) -> None:
     source = """
         import sys, torch
         sys.path.insert(0, "venv/lib/site-packages")
@@ -154,7 +154,7 @@ def test_an_op_in_another_file_of_the_user_has_that_file_and_one_in_an_installed
     assert recorded.names("called back") == ["exp.default", "sin.default"]
 
 
-def test_a_backward_op_has_the_line_of_backward_and_that_of_its_forward_op(tmp_path: Path) -> None:
+def test_a_backward_op_has_the_lines_of_backward_and_of_its_forward_op(tmp_path: Path) -> None:
     source = """
         import torch
 
@@ -233,7 +233,7 @@ def test_a_backward_op_has_the_line_of_backward_and_that_of_its_forward_op(tmp_p
     assert set(recorded.names("the step")) == {"add_.Tensor"}
 
 
-def test_an_op_has_the_path_of_the_module_that_was_running(tmp_path: Path) -> None:
+def test_an_op_has_the_path_of_the_running_module(tmp_path: Path) -> None:
     source = """
         import torch
         from torch import nn
@@ -315,7 +315,7 @@ def test_an_op_has_the_path_of_the_module_that_was_running(tmp_path: Path) -> No
     assert {r.module for r in sines} == {"Net.layers.1"}
 
 
-def test_an_op_that_is_the_first_of_its_thread_has_the_path_of_the_module_that_was_running(tmp_path: Path) -> None:
+def test_the_first_op_of_a_thread_has_the_path_of_the_running_module(tmp_path: Path) -> None:
     source = """
         import threading
         import torch

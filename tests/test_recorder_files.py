@@ -19,7 +19,7 @@ def files(recorded: Recorded, mark: str) -> list[dict[str, Any]]:
     return [e for e in recorded.events("file") if (e["file"], e["line"]) == ("train.py", recorded.line(mark))]
 
 
-def test_a_file_is_recorded_when_it_is_opened_with_the_digest_of_what_will_be_read(tmp_path: Path) -> None:
+def test_an_opened_file_is_recorded_with_the_digest_of_its_content(tmp_path: Path) -> None:
     source = """
         import gzip, io, json, os, shutil
         from pathlib import Path
@@ -96,7 +96,7 @@ def test_a_file_is_recorded_when_it_is_opened_with_the_digest_of_what_will_be_re
     assert [e["file"] for e in recorded.events("file")] == ["train.py"] * len(recorded.events("file"))
 
 
-def test_a_listing_is_recorded_with_its_order_and_what_belongs_to_python_or_its_packages_is_not(tmp_path: Path) -> None:
+def test_a_listing_is_recorded_with_its_order_but_not_those_of_python_or_packages(tmp_path: Path) -> None:
     source = """
         import glob, importlib, inspect, json, os
         from pathlib import Path
@@ -139,7 +139,7 @@ def test_a_listing_is_recorded_with_its_order_and_what_belongs_to_python_or_its_
         assert files(recorded, mark) == []
 
 
-def test_settings_are_recorded_at_first_and_each_change_with_its_line(tmp_path: Path) -> None:
+def test_initial_settings_and_each_change_with_its_line_are_recorded(tmp_path: Path) -> None:
     source = """
         import os, warnings
         warnings.simplefilter("ignore")
@@ -216,7 +216,7 @@ def test_settings_are_recorded_at_first_and_each_change_with_its_line(tmp_path: 
     assert polled[0]["row"] == recorded.events("step")[0]["row"]
 
 
-def test_of_what_a_script_is_told_on_its_standard_input_a_digest_is_recorded(tmp_path: Path) -> None:
+def test_a_digest_of_stdin_is_recorded(tmp_path: Path) -> None:
     source = """
         import torch
         lr = input("lr? ")  # asked
@@ -236,7 +236,7 @@ def test_of_what_a_script_is_told_on_its_standard_input_a_digest_is_recorded(tmp
         assert kept.is_dir() or b"0.7134" not in kept.read_bytes()  # it may have been a password
 
 
-def test_a_hash_seed_is_too_late_also_before_torch_and_other_variables_are_not(tmp_path: Path) -> None:
+def test_setting_the_hash_seed_is_always_too_late_unlike_other_variables(tmp_path: Path) -> None:
     source = """
         import os
         os.environ["MKL_NUM_THREADS"] = "1"

@@ -20,7 +20,7 @@ def lane_of(recorded: Recorded, op: str) -> str:
     return found[0]
 
 
-def test_each_thread_that_the_script_starts_has_a_lane_numbered_by_the_order_of_starting(tmp_path: Path) -> None:
+def test_each_thread_has_a_lane_numbered_in_starting_order(tmp_path: Path) -> None:
     source = """
         import threading
         from concurrent.futures import ThreadPoolExecutor
@@ -108,7 +108,7 @@ def test_each_thread_that_the_script_starts_has_a_lane_numbered_by_the_order_of_
         assert all(k < ELSEWHERE or 0 <= k < r.row for r in rows for k in r.inputs)
 
 
-def test_processes_that_are_forked_or_started_have_lanes_and_none_writes_into_anothers(tmp_path: Path) -> None:
+def test_forked_and_started_processes_have_their_own_lanes(tmp_path: Path) -> None:
     source = """
         import multiprocessing as mp, os, subprocess, sys
         import torch
@@ -180,9 +180,7 @@ WORKERS = """
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_each_worker_of_a_data_loader_has_a_lane_with_its_draws_and_its_batches_are_external_in_the_order_of_use(
-    method: str, tmp_path: Path
-) -> None:
+def test_each_loader_worker_has_a_lane_and_its_batches_are_external_in_order_of_use(method: str, tmp_path: Path) -> None:
     recorded = record(tmp_path, WORKERS.replace("METHOD", method))
 
     lanes = ["worker 0", "worker 0 (2)", "worker 1", "worker 1 (2)"]  # the second epoch has new workers
@@ -213,7 +211,7 @@ def test_each_worker_of_a_data_loader_has_a_lane_with_its_draws_and_its_batches_
         assert used == [made[zero][0], made[one][0], made[zero][1], made[one][1]]
 
 
-def test_a_spawned_process_has_a_lane_named_by_its_number(tmp_path: Path) -> None:
+def test_a_spawned_process_has_a_numbered_lane(tmp_path: Path) -> None:
     source = """
         import multiprocessing as mp
         import torch
@@ -233,7 +231,7 @@ def test_a_spawned_process_has_a_lane_named_by_its_number(tmp_path: Path) -> Non
     assert lane_of(recorded, "cosh") == "process 1"
 
 
-def test_directories_that_the_library_makes_for_itself_are_not_recorded(tmp_path: Path) -> None:
+def test_directories_made_by_the_library_itself_are_not_recorded(tmp_path: Path) -> None:
     recorded = record(tmp_path, WORKERS.replace("METHOD", "fork"))
 
     assert [e["path"] for lane in recorded.trace.lanes for e in recorded.events("file", lane=lane)] == []

@@ -66,7 +66,7 @@ def test_casts_that_round_wrap_or_lose_numbers_are_measured(tmp_path: Path) -> N
     assert not {"meant", "widens", "none"} & set(found)
 
 
-def test_arithmetic_reductions_and_writes_are_measured_where_something_went_wrong(tmp_path: Path) -> None:
+def test_arithmetic_reductions_and_writes_are_measured_where_they_went_wrong(tmp_path: Path) -> None:
     source = """
         import torch
 
@@ -125,7 +125,7 @@ def test_arithmetic_reductions_and_writes_are_measured_where_something_went_wron
     assert not silent & set(found)
 
 
-def test_a_line_is_measured_ever_more_rarely(tmp_path: Path) -> None:
+def test_a_line_is_measured_less_and_less_often(tmp_path: Path) -> None:
     source = """
         import torch
 
@@ -136,7 +136,7 @@ def test_a_line_is_measured_ever_more_rarely(tmp_path: Path) -> None:
     assert asked(trace, "SELECT count(*) FROM measured") == [(8 + 3,)]  # the first eight, the 16th, 32nd and 64th
 
 
-def test_where_a_graph_is_cut_is_told(tmp_path: Path) -> None:
+def test_graph_cuts_are_recorded(tmp_path: Path) -> None:
     source = """
         import torch
         from torch import nn
@@ -166,7 +166,7 @@ def test_where_a_graph_is_cut_is_told(tmp_path: Path) -> None:
     assert back == [(line_of(source, "kept"),)]
 
 
-def test_optimizers_and_what_is_done_with_them_are_told(tmp_path: Path) -> None:
+def test_optimizers_and_their_calls_are_recorded(tmp_path: Path) -> None:
     source = """
         import torch
         from torch import nn
@@ -218,7 +218,7 @@ def test_optimizers_and_what_is_done_with_them_are_told(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_autocast_regions_are_told_entered_and_left(tmp_path: Path) -> None:
+def test_entering_and_leaving_autocast_is_recorded(tmp_path: Path) -> None:
     source = """
         import torch
 
@@ -245,7 +245,7 @@ def test_autocast_regions_are_told_entered_and_left(tmp_path: Path) -> None:
     assert {(name, value) for _, name, value, _ in told if name == "cpu"} == {("cpu", "bfloat16")}
 
 
-def test_a_run_that_looks_for_them_tells_each_result_that_is_not_finite(tmp_path: Path) -> None:
+def test_a_watching_rerun_records_each_nonfinite_result(tmp_path: Path) -> None:
     source = """
         import torch
 
@@ -268,7 +268,7 @@ def test_a_run_that_looks_for_them_tells_each_result_that_is_not_finite(tmp_path
     ]  # fmt: skip
 
 
-def test_memory_that_is_shared_is_told_once_a_line(tmp_path: Path) -> None:
+def test_shared_memory_is_recorded_once_per_line(tmp_path: Path) -> None:
     source = """
         import torch
         from torch import nn
@@ -279,7 +279,7 @@ def test_memory_that_is_shared_is_told_once_a_line(tmp_path: Path) -> None:
     assert asked(trace, "SELECT line FROM events WHERE kind = 'shared'") == [(line_of(source, "shared"),)]
 
 
-def test_an_audit_looks_once_more_for_the_first_nan_and_only_then(tmp_path: Path) -> None:
+def test_an_audit_makes_a_watching_rerun_only_for_a_nan(tmp_path: Path) -> None:
     source = """
         import sys, torch
         torch.manual_seed(0)

@@ -109,7 +109,7 @@ def test_an_op_is_recorded_with_its_arguments_inputs_and_output(tmp_path: Path) 
     assert recorded.op("a type").digest == xxh3_64_intdigest(struct.pack("<6h", *[1] * 6))
 
 
-def test_minus_zero_as_an_argument_is_told_from_zero(tmp_path: Path) -> None:
+def test_minus_zero_as_an_argument_differs_from_zero(tmp_path: Path) -> None:
     source = """
         import torch
 
@@ -122,7 +122,7 @@ def test_minus_zero_as_an_argument_is_told_from_zero(tmp_path: Path) -> None:
     assert (recorded.op("plus").numbers, recorded.op("minus").numbers) == ("0.0", "-0.0")
 
 
-def test_an_op_in_place_has_what_was_there_before_as_an_input_and_the_digest_of_what_is_there_after(tmp_path: Path) -> None:
+def test_an_in_place_op_has_its_old_value_as_input_and_its_new_digest(tmp_path: Path) -> None:
     source = """
         import struct
         import torch
@@ -204,7 +204,7 @@ def test_an_op_in_place_has_what_was_there_before_as_an_input_and_the_digest_of_
     assert producers(recorded, recorded.op("after foreach")) == [("_foreach_mul_.Scalar", at("foreach"))] * 2
 
 
-def test_a_view_shares_the_history_of_its_storage_and_is_not_digested_itself(tmp_path: Path) -> None:
+def test_a_view_shares_the_history_of_its_storage_and_has_no_digest(tmp_path: Path) -> None:
     source = """
         import torch
 
@@ -248,7 +248,7 @@ def test_a_view_shares_the_history_of_its_storage_and_is_not_digested_itself(tmp
     assert [r.digest for r in recorded.at("through numpy", "external")] == [recorded.op("read whole").digest]
 
 
-def test_several_views_of_one_op_share_the_history_of_their_storage_and_are_not_digested(tmp_path: Path) -> None:
+def test_several_views_of_one_op_share_the_history_of_their_storage(tmp_path: Path) -> None:
     source = """
         import torch
 
@@ -268,7 +268,7 @@ def test_several_views_of_one_op_share_the_history_of_their_storage_and_are_not_
     assert producers(recorded, recorded.op("read whole")) == [("arange.default", recorded.line("made"))]
 
 
-def test_a_tensor_that_no_recorded_op_made_is_external_once_and_has_a_digest_of_its_rows(tmp_path: Path) -> None:
+def test_a_tensor_without_a_recorded_op_is_external_once_with_a_digest_of_its_rows(tmp_path: Path) -> None:
     source = """
         import numpy as np
         import torch
@@ -331,7 +331,7 @@ def test_a_tensor_that_no_recorded_op_made_is_external_once_and_has_a_digest_of_
     assert recorded.main.ops == len([r for r in recorded.rows() if r.kind == "op"])
 
 
-def test_an_op_with_several_outputs_or_many_inputs_has_a_digest_and_a_producer_for_each(tmp_path: Path) -> None:
+def test_an_op_has_a_digest_per_output_and_a_producer_per_input(tmp_path: Path) -> None:
     source = """
         import torch
 
@@ -375,7 +375,7 @@ def test_an_op_with_several_outputs_or_many_inputs_has_a_digest_and_a_producer_f
     assert [r.index for r in recorded.rows() if r.kind != "draw"] == sorted({r.index for r in recorded.rows() if r.kind != "draw"})
 
 
-def test_a_value_that_leaves_the_tensors_is_an_op_with_the_digest_of_the_value(tmp_path: Path) -> None:
+def test_a_value_read_from_a_tensor_is_an_op_with_the_digest_of_the_value(tmp_path: Path) -> None:
     source = """
         import torch
 
@@ -413,7 +413,7 @@ def test_a_value_that_leaves_the_tensors_is_an_op_with_the_digest_of_the_value(t
     assert recorded.out[0] == "1.5"
 
 
-def test_a_record_says_what_the_schema_of_its_op_says(tmp_path: Path) -> None:
+def test_a_record_has_the_facts_of_its_ops_schema(tmp_path: Path) -> None:
     source = """
         import torch
 
@@ -456,7 +456,7 @@ def test_a_record_says_what_the_schema_of_its_op_says(tmp_path: Path) -> None:
     assert schema("view") == OpSchema(view=True)
 
 
-def test_memory_that_nobody_has_written_has_no_digest_until_it_is_read(tmp_path: Path) -> None:
+def test_uninitialized_memory_has_no_digest_until_it_is_read(tmp_path: Path) -> None:
     source = """
         import torch
 

@@ -28,7 +28,7 @@ def seeds(recorded: Recorded, mark: str) -> list[dict[str, Any]]:
     return [e for e in recorded.events("seed") if (e["file"], e["line"]) == ("train.py", recorded.line(mark))]
 
 
-def test_a_random_op_of_torch_is_preceded_by_its_draw_with_the_stream_and_its_state(tmp_path: Path) -> None:
+def test_a_random_torch_op_is_preceded_by_its_draw_with_stream_and_state(tmp_path: Path) -> None:
     source = """
         import torch
         import torch.nn.functional as F
@@ -100,7 +100,7 @@ def test_a_random_op_of_torch_is_preceded_by_its_draw_with_the_stream_and_its_st
     assert [e["row"] for e in seeds(recorded, "seed")] == [draws(recorded, "rand")[0].row]
 
 
-def test_draws_and_seeds_of_pythons_random_are_recorded_by_whatever_name_they_are_called(tmp_path: Path) -> None:
+def test_draws_and_seeds_of_pythons_random_are_recorded_under_any_alias(tmp_path: Path) -> None:
     source = """
         import random
         from random import random as bare, shuffle, seed
@@ -173,7 +173,7 @@ def test_draws_and_seeds_of_pythons_random_are_recorded_by_whatever_name_they_ar
     assert len(recorded.events("seed")) == 5
 
 
-def test_draws_and_seeds_of_numpy_are_recorded_of_the_global_stream_and_of_own_generators(tmp_path: Path) -> None:
+def test_draws_and_seeds_of_numpys_global_and_own_generators_are_recorded(tmp_path: Path) -> None:
     source = """
         import numpy as np
         from numpy.random import default_rng, rand, seed
@@ -254,7 +254,7 @@ def test_draws_and_seeds_of_numpy_are_recorded_of_the_global_stream_and_of_own_g
     assert [(e["function"], e["value"]) for e in seeds(recorded, "restored")] == [("numpy.set_state", None)]
 
 
-def test_a_draw_after_a_new_seed_or_of_another_generator_is_recorded_though_the_one_before_was_alike(tmp_path: Path) -> None:
+def test_a_draw_after_a_new_seed_or_from_another_generator_is_recorded_again(tmp_path: Path) -> None:
     source = """
         import random
         import numpy as np
@@ -281,7 +281,7 @@ def test_a_draw_after_a_new_seed_or_of_another_generator_is_recorded_though_the_
         assert second
 
 
-def test_the_generator_of_the_operating_system_works_as_without_us(tmp_path: Path) -> None:
+def test_the_operating_systems_generator_works_as_without_the_recorder(tmp_path: Path) -> None:
     source = """
         import random, secrets
         import torch
@@ -295,7 +295,7 @@ def test_the_generator_of_the_operating_system_works_as_without_us(tmp_path: Pat
     assert recorded.out == ["True True", "3 4"]
 
 
-def test_a_seed_that_is_an_object_is_said_without_its_address(tmp_path: Path) -> None:
+def test_a_seed_object_is_recorded_without_its_address(tmp_path: Path) -> None:
     source = """
         import numpy as np
         import torch
@@ -311,7 +311,7 @@ def test_a_seed_that_is_an_object_is_said_without_its_address(tmp_path: Path) ->
         assert "0x" not in str(seed["value"])
 
 
-def test_draws_by_one_function_in_two_lines_are_recorded_once_for_each_line_however_often_they_go_round(tmp_path: Path) -> None:
+def test_draws_by_one_function_are_recorded_once_per_calling_line(tmp_path: Path) -> None:
     source = """
         import random
         import torch

@@ -22,7 +22,7 @@ def places(recorded: Recorded, mark: str, name: str = "") -> list[tuple[int, str
     return found
 
 
-def test_a_plain_loop_has_the_phases_setup_forward_backward_and_optimizer_in_each_step(tmp_path: Path) -> None:
+def test_a_plain_loop_has_all_four_phases_in_each_step(tmp_path: Path) -> None:
     source = """
         import torch
         from torch import nn
@@ -76,7 +76,7 @@ def test_a_plain_loop_has_the_phases_setup_forward_backward_and_optimizer_in_eac
         assert e["row"] == max(r.row for r in updates if r.step == e["step"]) + 1
 
 
-def test_every_op_of_a_step_of_an_optimizer_is_in_its_phase_whichever_way_it_is_computed(tmp_path: Path) -> None:
+def test_every_op_of_an_optimizer_step_is_in_its_phase_in_every_implementation(tmp_path: Path) -> None:
     source = """
         import torch
 
@@ -106,7 +106,7 @@ def test_every_op_of_a_step_of_an_optimizer_is_in_its_phase_whichever_way_it_is_
     assert recorded.out[:2] == recorded.out[2:4]
 
 
-def test_within_a_closure_forward_and_backward_are_told_from_what_the_optimizer_does_around_it(tmp_path: Path) -> None:
+def test_forward_and_backward_inside_a_closure_are_distinguished_from_the_optimizer(tmp_path: Path) -> None:
     source = """
         import torch
 
@@ -146,7 +146,7 @@ def test_within_a_closure_forward_and_backward_are_told_from_what_the_optimizer_
     assert recorded.names("an ordinary one") == recorded.names("by keyword") == recorded.names("without") == ["add_.Tensor"]
 
 
-def test_the_steps_of_two_optimizers_in_one_turn_are_one_step_and_accumulating_gradients_is_none(tmp_path: Path) -> None:
+def test_two_optimizers_in_one_iteration_are_one_step_and_accumulation_is_none(tmp_path: Path) -> None:
     source = """
         import torch
 
@@ -185,7 +185,7 @@ def test_the_steps_of_two_optimizers_in_one_turn_are_one_step_and_accumulating_g
     assert places(recorded, "the update of the generator") == [(k, "optimizer") for k in range(3)]
 
 
-def test_steps_are_counted_alike_where_optimizers_are_many_scaled_or_none_and_where_the_script_is_to_end_after_some(tmp_path: Path) -> None:
+def test_steps_are_counted_the_same_with_many_scaled_or_no_optimizers(tmp_path: Path) -> None:
     source = """
         import sys
         import threading
@@ -243,7 +243,7 @@ def test_steps_are_counted_alike_where_optimizers_are_many_scaled_or_none_and_wh
         assert [e["step"] for e in cut.events("step")] == [k for k in range(steps) for _ in range(4)]
 
 
-def test_each_pass_of_autograd_grad_is_a_step_where_weights_are_updated_by_hand(tmp_path: Path) -> None:
+def test_each_autograd_grad_is_a_step_if_weights_are_updated_by_hand(tmp_path: Path) -> None:
     source = """
         import torch
 
@@ -260,7 +260,7 @@ def test_each_pass_of_autograd_grad_is_a_step_where_weights_are_updated_by_hand(
     assert places(recorded, "forward") == places(recorded, "update") == [(k, "forward") for k in range(3)]
 
 
-def test_without_an_optimizer_a_backward_and_the_update_after_it_are_a_step_and_autograd_grad_is_none(tmp_path: Path) -> None:
+def test_without_an_optimizer_backward_and_the_following_update_are_one_step(tmp_path: Path) -> None:
     source = """
         import torch
 
@@ -299,7 +299,7 @@ def test_without_an_optimizer_a_backward_and_the_update_after_it_are_a_step_and_
     assert first == {recorded.line("for a gradient")}
 
 
-def test_a_node_made_in_a_backward_pass_is_not_ascribed_to_the_forward_op_that_happens_to_follow(tmp_path: Path) -> None:
+def test_a_node_made_in_a_backward_pass_does_not_belong_to_a_later_forward_op(tmp_path: Path) -> None:
     source = """
         import torch
         from torch.utils.checkpoint import checkpoint
@@ -322,7 +322,7 @@ def test_a_node_made_in_a_backward_pass_is_not_ascribed_to_the_forward_op_that_h
     assert recorded.line("unrelated as well") not in lines
 
 
-def test_the_last_backward_of_a_script_without_an_optimizer_is_a_step_as_well(tmp_path: Path) -> None:
+def test_the_last_backward_without_an_optimizer_is_a_step_too(tmp_path: Path) -> None:
     source = """
         import torch
 
@@ -340,7 +340,7 @@ def test_the_last_backward_of_a_script_without_an_optimizer_is_a_step_as_well(tm
     assert recorded.main.steps == 3
 
 
-def test_an_error_within_a_backward_pass_that_the_script_catches_leaves_the_phases_in_order(tmp_path: Path) -> None:
+def test_a_caught_error_in_a_backward_pass_keeps_the_phases_correct(tmp_path: Path) -> None:
     source = """
         import torch
 
@@ -380,7 +380,7 @@ def test_an_error_within_a_backward_pass_that_the_script_catches_leaves_the_phas
     assert recorded.main.steps == 2
 
 
-def test_an_error_within_a_step_that_the_script_catches_leaves_the_phases_in_order(tmp_path: Path) -> None:
+def test_a_caught_error_in_a_step_keeps_the_phases_correct(tmp_path: Path) -> None:
     source = """
         import torch
 
@@ -430,7 +430,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     return Recorded(folder, STEADY, opened(folder / run))
 
 
-def test_a_level_of_steps_records_steps_and_no_op_and_a_window_the_ops_of_its_steps_alone(full: Recorded, tmp_path: Path) -> None:
+def test_level_steps_records_no_ops_and_a_window_only_those_of_its_steps(full: Recorded, tmp_path: Path) -> None:
     steps = record(tmp_path / "steps", STEADY, "--level", "steps")
     window = record(tmp_path / "window", STEADY, "--window", "1:3")
     first = record(tmp_path / "first", STEADY, "--window", "0:2")
@@ -459,7 +459,7 @@ def test_a_level_of_steps_records_steps_and_no_op_and_a_window_the_ops_of_its_st
     assert full.events("level") == []
 
 
-def test_a_change_of_the_level_reaches_other_threads_at_their_next_module(tmp_path: Path) -> None:
+def test_a_changed_level_reaches_other_threads_at_their_next_module(tmp_path: Path) -> None:
     source = """
         import threading
         import torch
@@ -494,7 +494,7 @@ def test_a_change_of_the_level_reaches_other_threads_at_their_next_module(tmp_pa
     assert served == [{"n": 2}]
 
 
-def test_a_mode_that_lies_below_one_of_the_users_passes_ops_on_while_the_level_is_lower(tmp_path: Path) -> None:
+def test_a_mode_below_one_of_the_users_passes_ops_through_at_a_lower_level(tmp_path: Path) -> None:
     source = """
         import torch
         from torch.utils._python_dispatch import TorchDispatchMode
@@ -523,7 +523,7 @@ def test_a_mode_that_lies_below_one_of_the_users_passes_ops_on_while_the_level_i
     assert window.main.steps == 5
 
 
-def test_within_a_window_what_was_made_before_it_is_external(full: Recorded, tmp_path: Path) -> None:
+def test_tensors_made_before_a_window_are_external_in_it(full: Recorded, tmp_path: Path) -> None:
     window = record(tmp_path / "window", STEADY, "--window", "2:3")
 
     externals = [r for r in window.rows() if r.kind == "external"]
@@ -536,7 +536,7 @@ def test_within_a_window_what_was_made_before_it_is_external(full: Recorded, tmp
     assert all(k >= 0 for r in window.rows() for k in r.inputs)
 
 
-def test_a_script_that_is_asked_for_steps_ends_after_them(tmp_path: Path) -> None:
+def test_a_script_with_a_step_limit_ends_after_its_steps(tmp_path: Path) -> None:
     recorded = record(tmp_path, STEADY, "--steps", "2")
 
     assert (recorded.main.steps, recorded.main.facts["stopped"], recorded.main.ended) == (2, "steps", True)

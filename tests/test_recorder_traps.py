@@ -92,7 +92,7 @@ def floats(*values: float) -> int:
     return xxh3_64_intdigest(struct.pack(f"<{len(values)}f", *values))
 
 
-def test_in_place_and_out_ops_have_their_input_from_before_and_their_output_from_after(traps: Recorded) -> None:
+def test_in_place_and_out_ops_have_their_old_input_and_their_new_output(traps: Recorded) -> None:
     (before,) = traps.at("in place", "external")
     row = traps.op("in place")
     assert (before.digest, row.digest, traps.inputs(row)) == (floats(1, 2), floats(3, 6), [before])
@@ -101,7 +101,7 @@ def test_in_place_and_out_ops_have_their_input_from_before_and_their_output_from
     assert (given.digest, row.digest, traps.inputs(row)) == (floats(2, 3), floats(4, 6), [given])
 
 
-def test_digests_tell_order_sign_and_constants(traps: Recorded) -> None:
+def test_digests_depend_on_order_sign_and_constants(traps: Recorded) -> None:
     as_is, flipped, transposed, negative, absolute = (r.digest for r in traps.at("digests") if r.op == "aten.mul.Tensor")
     assert len({as_is, flipped, transposed, negative}) == 4
     assert absolute == as_is
@@ -110,14 +110,14 @@ def test_digests_tell_order_sign_and_constants(traps: Recorded) -> None:
     assert again == zero
 
 
-def test_a_name_that_was_imported_before_does_not_escape(traps: Recorded) -> None:
+def test_a_name_imported_before_arming_is_still_recorded(traps: Recorded) -> None:
     assert [(r.stream, r.op) for r in traps.at("under a name of its own", "draw")] == [("python", "random.random")]
     assert [(r.file, r.op) for r in traps.draws() if r.file == "train.py" and r.op.startswith("random")] == [
         ("train.py", "random.random")
     ] * 2
 
 
-def test_the_ops_of_a_thread_do_not_escape_though_a_mode_is_per_thread(traps: Recorded) -> None:
+def test_ops_of_a_thread_are_recorded_though_a_mode_is_per_thread(traps: Recorded) -> None:
     assert [r.op for r in traps.rows("thread 1")] == ["aten.ones.default", "aten.sinh.default"]
     assert not [r for r in traps.rows() if r.op == "aten.sinh.default"]
 
@@ -130,7 +130,7 @@ def test_equal_bytes_in_memory_are_not_equal_tensors(traps: Recorded) -> None:
     assert len({transposed.what, plain.what, other.what}) == 3
 
 
-def test_deterministic_algorithms_are_noted_together_with_the_filling_of_memory(traps: Recorded) -> None:
+def test_deterministic_algorithms_are_recorded_with_the_filling_of_memory(traps: Recorded) -> None:
     settings: dict[str, list[Any]] = {}
     for event in traps.events("setting"):
         settings.setdefault(event["name"], []).append(event["value"])
@@ -140,7 +140,7 @@ def test_deterministic_algorithms_are_noted_together_with_the_filling_of_memory(
     assert traps.op("filled", "empty.memory_format").digest == 0
 
 
-def test_what_is_set_without_effect_is_noted_where_it_was_set(traps: Recorded) -> None:
+def test_a_setting_without_effect_is_recorded_where_it_was_set(traps: Recorded) -> None:
     (seed,) = [e for e in traps.events("seed") if e["line"] == traps.line("seeded late")]
     drawn = traps.at("built before the seed", "draw")
     assert len(drawn) == 2
@@ -149,7 +149,7 @@ def test_what_is_set_without_effect_is_noted_where_it_was_set(traps: Recorded) -
     assert changes == ["12345"]
 
 
-def test_types_gradients_and_the_ops_that_run_are_as_without_us(tmp_path: Path) -> None:
+def test_types_gradients_and_ops_are_the_same_as_without_the_recorder(tmp_path: Path) -> None:
     """Wrapped types, backward hooks, and an `.item()` of ours after each op."""
     write(
         tmp_path,
@@ -192,7 +192,7 @@ def seen(run: Path) -> tuple[list[Any], list[Any]]:
     return rows, [e for e in lane.events if e.get("name") != "environ:PYTHONHASHSEED"]
 
 
-def test_nothing_in_a_trace_depends_on_the_hash_seed_nor_on_what_fresh_memory_holds(tmp_path: Path) -> None:
+def test_a_trace_depends_neither_on_the_hash_seed_nor_on_uninitialized_memory(tmp_path: Path) -> None:
     write(
         tmp_path,
         train="""
@@ -238,7 +238,7 @@ def test_nothing_in_a_trace_depends_on_the_hash_seed_nor_on_what_fresh_memory_ho
         ),
     ],
 )  # fmt: skip
-def test_fresh_memory_is_no_difference_before_it_is_read(made: str, differs: bool, tmp_path: Path) -> None:
+def test_uninitialized_memory_is_no_divergence_before_it_is_read(made: str, differs: bool, tmp_path: Path) -> None:
     write(tmp_path, train=f"import warnings\nimport torch\nwarnings.simplefilter('ignore')\nx = {made}\n")
     for run, fill in (("a", "1"), ("b", "165")):
         done = audited(tmp_path, "record", "-o", run, "train.py", env=environment(MALLOC_PERTURB_=fill))
@@ -247,7 +247,7 @@ def test_fresh_memory_is_no_difference_before_it_is_read(made: str, differs: boo
     assert (seen(tmp_path / "a") != seen(tmp_path / "b")) is differs
 
 
-def test_the_ops_of_a_forked_worker_are_in_its_lane_alone_though_it_inherits_the_mode(tmp_path: Path) -> None:
+def test_ops_of_a_forked_worker_are_only_in_its_lane_though_it_inherits_the_mode(tmp_path: Path) -> None:
     source = """
         import torch
         from torch.utils.data import DataLoader, Dataset
@@ -273,7 +273,7 @@ def test_the_ops_of_a_forked_worker_are_in_its_lane_alone_though_it_inherits_the
     assert recorded.names("batch") == ["exp.default"] * 4
 
 
-def test_losses_that_print_alike_have_digests_that_differ(tmp_path: Path) -> None:
+def test_losses_that_print_the_same_can_have_different_digests(tmp_path: Path) -> None:
     source = """
         import torch
 
@@ -295,7 +295,7 @@ def test_losses_that_print_alike_have_digests_that_differ(tmp_path: Path) -> Non
         assert all(x != y for x, y in zip(first, other, strict=True))
 
 
-def test_a_second_run_that_reads_what_the_first_one_wrote_says_so(tmp_path: Path) -> None:
+def test_a_second_run_that_reads_the_firsts_output_is_reported(tmp_path: Path) -> None:
     source = """
         import os
         import torch

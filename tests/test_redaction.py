@@ -20,12 +20,12 @@ PLAIN = (
 
 
 @pytest.mark.parametrize("name", CREDENTIALS)
-def test_a_name_of_a_credential_is_known_whatever_stands_before_it(name: str) -> None:
+def test_a_credential_name_is_recognized_with_any_prefix(name: str) -> None:
     assert is_secret(name)
 
 
 @pytest.mark.parametrize("name", PLAIN)
-def test_a_name_that_only_sounds_like_one_is_none(name: str) -> None:
+def test_a_name_that_only_resembles_a_credential_is_not_one(name: str) -> None:
     assert not is_secret(name)
 
 
@@ -55,7 +55,7 @@ def test_a_command_line_loses_its_credentials_and_nothing_else(words: str, left:
     assert redacted_words(words.split(" ")) == left.split(" ")
 
 
-def test_of_a_variable_that_holds_a_credential_only_its_being_set_is_kept() -> None:
+def test_of_a_credential_variable_only_the_fact_that_it_is_set_is_kept() -> None:
     given = {"NCCL_TOKEN": "hush", "CUDA_PROXY": "http://me:hush@host:8080", "TOKENIZERS_PARALLELISM": "false", "MONKEY": "1"}
     assert redacted_variables(given) == given | {"NCCL_TOKEN": HIDDEN, "CUDA_PROXY": f"http://{HIDDEN}@host:8080"}
 
@@ -77,12 +77,12 @@ def test_a_text_loses_its_credentials_and_nothing_else(text: str, left: str) -> 
     assert redacted(text) == left
 
 
-def test_source_keeps_its_names_and_loses_what_is_written_out() -> None:
+def test_source_keeps_its_names_and_loses_written_credentials() -> None:
     assert redacted_code('client = Client(api_key="hush", lr="1")') == f'client = Client(api_key="{HIDDEN}", lr="1")'
     assert redacted_code("token = next(tokens); f(token=token)") == "token = next(tokens); f(token=token)"
 
 
-def test_an_error_that_repeats_a_credential_loses_it() -> None:
+def test_an_error_message_loses_a_repeated_credential() -> None:
     secrets = secrets_in(["train.py", "--password", "open sesame", "--token=abcdef", "7"], {"MY_KEY": "xyzzy", "LR": "0.1234"})
     assert secrets == {"open sesame", "abcdef", "xyzzy"}
     assert without("no door for open sesame; abcdef xyzzy 0.1234", secrets) == f"no door for {HIDDEN}; {HIDDEN} {HIDDEN} 0.1234"

@@ -110,7 +110,7 @@ def answers(folder: Path, within: dict[str, Any], source: str) -> tuple[dict[str
 # A script that says cuda, on the CPU
 
 
-def test_a_training_script_for_cuda_ends_on_the_cpu_with_the_weights_of_the_same_script_written_for_the_cpu(tmp_path: Path) -> None:
+def test_a_cuda_training_script_ends_on_the_cpu_with_the_weights_of_its_cpu_version(tmp_path: Path) -> None:
     write(tmp_path, train=re.sub(r"<([^|<>]*)\|([^|<>]*)>", r"\1", TRAINING), plain=re.sub(r"<([^|<>]*)\|([^|<>]*)>", r"\2", TRAINING))
     expected = bare(tmp_path, "plain.py")
     ended, trace = on(tmp_path, {"kind": "cpu"})
@@ -235,7 +235,7 @@ FACTS = """
     """
 
 
-def test_what_a_script_can_ask_of_a_device_is_answered_as_on_one_and_no_frame_of_ours_is_left_in_its_errors(tmp_path: Path) -> None:
+def test_device_queries_are_answered_and_errors_have_no_frame_of_the_recorder(tmp_path: Path) -> None:
     facts, trace = answers(tmp_path, {"kind": "cpu"}, FACTS)
     assert all(facts["aliases"]), facts["aliases"]
     assert all(facts["copies"]), facts["copies"]
@@ -265,7 +265,7 @@ def test_what_a_script_can_ask_of_a_device_is_answered_as_on_one_and_no_frame_of
     assert sorted(what.partition(":")[0] for what in said) == ["the NCCL backend", "torch.compile", "torch.cuda.CUDAGraph"]
 
 
-def test_a_script_that_asks_whether_there_is_a_gpu_is_told_what_the_setting_says(tmp_path: Path) -> None:
+def test_a_script_that_checks_for_a_gpu_gets_the_answer_of_the_setting(tmp_path: Path) -> None:
     source = """
         import json
         import torch
@@ -352,7 +352,7 @@ PLAIN = """
     """
 
 
-def test_a_script_that_never_says_cuda_is_what_it_is_without_the_setting_and_computes_the_same_when_it_is_moved(tmp_path: Path) -> None:
+def test_a_cpu_script_is_unchanged_by_default_and_computes_the_same_when_moved(tmp_path: Path) -> None:
     write(tmp_path, train=PLAIN)
     expected = bare(tmp_path, "train.py")
     assert expected.status == 1
@@ -368,7 +368,7 @@ def test_a_script_that_never_says_cuda_is_what_it_is_without_the_setting_and_com
     assert lost_in(trace) == ["memory shared with NumPy: on another device it is copied, both ways"]
 
 
-def test_a_script_that_says_cuda_is_left_to_itself_up_to_the_index(tmp_path: Path) -> None:
+def test_a_script_that_names_cuda_keeps_its_devices_except_the_index(tmp_path: Path) -> None:
     source = """
         import json
         import torch
@@ -402,7 +402,7 @@ def test_a_script_that_says_cuda_is_left_to_itself_up_to_the_index(tmp_path: Pat
         (b"", False),
     ],
 )
-def test_a_source_speaks_of_devices_where_it_does_more_than_seed_them(source: bytes, speaks: bool) -> None:
+def test_a_source_names_devices_if_it_does_more_than_seed_them(source: bytes, speaks: bool) -> None:
     assert move.names_a_device(source, "cuda") is speaks
 
 
@@ -438,7 +438,7 @@ def drawings() -> list[torch.Tensor]:
     ]  # fmt: skip
 
 
-def test_draws_that_are_sent_to_the_cpu_give_the_same_numbers_and_leave_the_stream_where_it_was() -> None:
+def test_draws_redirected_to_the_cpu_give_the_same_numbers_and_stream_state() -> None:
     heard = Heard()
     with torch.random.fork_rng():
         expected = drawings()
@@ -453,7 +453,7 @@ def test_draws_that_are_sent_to_the_cpu_give_the_same_numbers_and_leave_the_stre
 
 @pytest.mark.parametrize("p", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_dropout_that_cuda_fuses_takes_the_numbers_that_the_cpus_takes(p: float, dtype: torch.dtype) -> None:
+def test_fused_cuda_dropout_uses_the_same_numbers_as_the_cpu(p: float, dtype: torch.dtype) -> None:
     with torch.random.fork_rng():
         x = torch.randn(1000).to(dtype)
         torch.manual_seed(2)
@@ -467,7 +467,7 @@ def test_the_dropout_that_cuda_fuses_takes_the_numbers_that_the_cpus_takes(p: fl
         assert torch.equal(torch.rand(1), after)
 
 
-def test_draws_within_a_kernel_that_cannot_be_told_are_said_to_be_lost_only_where_there_are_any() -> None:
+def test_untraceable_draws_inside_a_kernel_are_reported_only_if_there_are_any() -> None:
     heard = Heard()
     q = torch.randn(1, 2, 4, 8)
     with torch.random.fork_rng(), draws.mode_of(torch, heard, lambda _device: True)():  # type: ignore[arg-type]  # likewise
@@ -478,7 +478,7 @@ def test_draws_within_a_kernel_that_cannot_be_told_are_said_to_be_lost_only_wher
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_on_a_real_device_a_moved_script_computes_what_it_does_on_the_cpu_up_to_rounding(tmp_path: Path) -> None:
+def test_on_a_gpu_a_moved_script_computes_the_cpu_result_up_to_rounding(tmp_path: Path) -> None:
     write(tmp_path, train=PLAIN)
     expected = bare(tmp_path, "train.py")
     moved, trace = on(tmp_path, {"kind": "cuda"})
@@ -490,7 +490,7 @@ def test_on_a_real_device_a_moved_script_computes_what_it_does_on_the_cpu_up_to_
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_on_a_real_device_random_numbers_are_those_of_the_cpu() -> None:
+def test_on_a_gpu_random_numbers_are_those_of_the_cpu() -> None:
     with torch.random.fork_rng():
         x = torch.randn(1000)
         torch.manual_seed(2)

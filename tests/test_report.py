@@ -104,7 +104,7 @@ def made(fixture: str) -> Audit:
 
 @each_audit
 @each_report
-def test_a_report_is_as_its_golden_file(report: Report, fixture: str) -> None:
+def test_a_report_matches_its_golden_file(report: Report, fixture: str) -> None:
     golden = GOLDEN / f"{fixture}{report.suffix}"
     found = rendered(report.name, made(fixture))
     if os.environ.get("UPDATE_GOLDEN"):
@@ -115,7 +115,7 @@ def test_a_report_is_as_its_golden_file(report: Report, fixture: str) -> None:
 
 
 @each_audit
-def test_the_verbose_report_is_as_its_golden_file(fixture: str) -> None:
+def test_the_verbose_report_matches_its_golden_file(fixture: str) -> None:
     golden = GOLDEN / f"{fixture}{VERBOSE}"
     found = rendered_verbose(made(fixture))
     if os.environ.get("UPDATE_GOLDEN"):
@@ -124,18 +124,18 @@ def test_the_verbose_report_is_as_its_golden_file(fixture: str) -> None:
     assert found == golden.read_text(encoding="utf-8")
 
 
-def test_no_golden_file_is_left_over() -> None:
+def test_every_golden_file_is_used() -> None:
     wanted = {f"{fixture}{suffix}" for fixture in FIXTURES for suffix in [*(report.suffix for report in REPORTS.values()), VERBOSE]}
     assert {path.name for path in GOLDEN.iterdir()} == wanted
 
 
-def test_reports_have_files_of_their_own() -> None:
+def test_every_report_has_its_own_files() -> None:
     suffixes = [report.suffix for report in REPORTS.values()]
     assert len(set(suffixes)) == len(suffixes)
 
 
 @each_report
-def test_a_report_is_given_an_audit_and_a_stream_and_nothing_else(report: Report) -> None:
+def test_a_report_takes_only_an_audit_and_a_stream(report: Report) -> None:
     assert list(inspect.signature(report.render).parameters) == ["audit", "out"]
     assert report.suffix.startswith(".")
 
@@ -148,14 +148,14 @@ def test_no_report_says_reproducible(report: Report, fixture: str) -> None:
 
 @each_audit
 @each_report
-def test_a_report_fits_a_stream_that_has_only_ascii(report: Report, fixture: str) -> None:
+def test_a_report_fits_an_ascii_stream(report: Report, fixture: str) -> None:
     out = io.TextIOWrapper(io.BytesIO(), encoding="ascii", newline="\n")
     assert rendered(report.name, made(fixture), out).strip()
 
 
 @each_audit
 @each_report
-def test_nothing_that_a_script_says_reaches_a_report_as_a_control_character(report: Report, fixture: str) -> None:
+def test_no_control_character_of_a_script_reaches_a_report(report: Report, fixture: str) -> None:
     found = rendered(report.name, made(fixture))
     if report.name == "markdown":
         found = found.replace("\n-\t", "\n-").replace("\n+\t", "\n+")  # a patch has tabs where the script has them
@@ -165,14 +165,14 @@ def test_nothing_that_a_script_says_reaches_a_report_as_a_control_character(repo
 
 
 @pytest.mark.parametrize("fixture", [fixture for fixture in FIXTURES if not fixture.startswith("hostile")])
-def test_json_is_read_back_as_it_was(fixture: str, tmp_path: Path) -> None:
+def test_json_is_read_back_unchanged(fixture: str, tmp_path: Path) -> None:
     path = tmp_path / "audit.json"
     path.write_text(rendered("json", made(fixture)), encoding="utf-8")
     assert read(path) == made(fixture)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
-def test_json_is_json_whatever_the_script_is_called(encoding: str, tmp_path: Path) -> None:
+def test_json_is_valid_whatever_the_scripts_name(encoding: str, tmp_path: Path) -> None:
     """A name that is not text in any encoding is kept as lone surrogates, which JSON does not have."""
     out = io.TextIOWrapper(io.BytesIO(), encoding=encoding, newline="\n")
     path = tmp_path / "audit.json"
@@ -206,7 +206,7 @@ def test_json_of_a_newer_version_loses_nothing(tmp_path: Path) -> None:
         (f'{{"format": {FORMAT + 1}, "verdict": "unheard of"}}', "audit-newer", f"format {FORMAT + 1}"),
     ],
 )
-def test_a_file_that_is_no_audit_is_refused(content: str | None, slug: str, said: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_an_audit_is_refused(content: str | None, slug: str, said: str, tmp_path: Path) -> None:
     path = tmp_path / "audit.json"
     if content is not None:
         path.write_bytes(content.encode("latin-1"))
@@ -217,7 +217,7 @@ def test_a_file_that_is_no_audit_is_refused(content: str | None, slug: str, said
     assert str(path) in str(caught.value)
 
 
-def test_a_verdict_stands_first() -> None:
+def test_the_verdict_comes_first() -> None:
     for fixture, sentence in {
         "kernel_in_backward": "DIVERGED  Intermittent: 5 of 6 pairs of runs differ, first at encoder/train.py:31 ",
         "no_divergence": "NO DIVERGENCE SEEN  2 runs agree in all 5,544 ops and 40 steps compared, with a final loss of",
@@ -227,7 +227,7 @@ def test_a_verdict_stands_first() -> None:
 
 
 @pytest.mark.parametrize("name", ["terminal", "markdown"])
-def test_of_kept_runs_the_environment_is_part_of_the_answer(name: str) -> None:
+def test_for_kept_runs_the_environment_is_part_of_the_answer(name: str) -> None:
     audit = made("environments_differ")
     found = " ".join(rendered(name, audit).replace("*", "").split())
     assert found.startswith("DIVERGED monday and friday diverge at encoder/train.py:31")
@@ -239,12 +239,12 @@ def test_of_kept_runs_the_environment_is_part_of_the_answer(name: str) -> None:
 
 
 @each_audit
-def test_there_are_no_escape_codes_where_there_is_no_terminal(fixture: str) -> None:
+def test_without_a_terminal_there_are_no_escape_codes(fixture: str) -> None:
     assert "\x1b" not in rendered("terminal", made(fixture))
     assert "\x1b" not in rendered_verbose(made(fixture))
 
 
-def test_there_are_no_escape_codes_with_no_color(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_no_color_there_are_no_escape_codes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "\x1b[" in rendered("terminal", made("hostile"), Terminal())
     monkeypatch.setenv("NO_COLOR", "1")
     assert "\x1b" not in rendered("terminal", made("hostile"), Terminal())
@@ -273,7 +273,7 @@ def test_the_first_block_is_at_most_eight_lines_and_names_no_run(fixture: str) -
 
 
 @pytest.mark.parametrize("factor", sorted(factors()))
-def test_the_headline_says_why_the_runs_differ_if_a_factor_is_to_blame(factor: str) -> None:
+def test_the_headline_gives_the_cause_of_the_divergence(factor: str) -> None:
     audit = made("proved_by_pinning")
     (cause,) = audit.causes
     because = factors()[factor].because
@@ -297,7 +297,7 @@ def test_code_is_framed_once_and_a_reason_is_given_once() -> None:
     assert f"a run on a GPU was left out: {text_of(reason)}" in rendered_verbose(audit)
 
 
-def test_the_effect_names_what_is_printed_only_where_nothing_of_the_training_is_reached() -> None:
+def test_the_effect_names_printed_output_only_if_no_training_is_reached() -> None:
     audit = made("proved_by_pinning")
     assert audit.divergence is not None
     audit.divergence.reaches = ["loss", "number"]
@@ -311,7 +311,7 @@ def test_the_effect_names_what_is_printed_only_where_nothing_of_the_training_is_
     assert "reaches no part of the training, only a number that the script reads" in " ".join(rendered("terminal", audit).split())
 
 
-def test_what_a_seed_changes_stands_beside_the_op_that_shows_it() -> None:
+def test_the_effect_of_a_seed_is_shown_beside_the_divergent_op() -> None:
     audit, draw = made("seed_from_the_clock"), made("draw_in_setup")
     assert audit.divergence is not None
     assert draw.divergence is not None
@@ -321,7 +321,7 @@ def test_what_a_seed_changes_stands_beside_the_op_that_shows_it() -> None:
     assert "first visible in aten.randn (clock_seed.py:14); float32 [10, 1, 5]: all 50 elements differ" in shown
 
 
-def test_a_story_lists_five_of_many_and_all_under_verbose() -> None:
+def test_a_story_lists_five_of_many_and_all_with_verbose() -> None:
     audit = made("findings_alone")
     audit.findings = [Finding(rule=f"rule-{k}", level="warning", message="m") for k in range(14)]
     found = rendered("terminal", audit)
@@ -348,7 +348,7 @@ def test_lines_around_a_cause_and_a_divergence_are_shown_once() -> None:
 
 @pytest.mark.parametrize("name", ["terminal", "markdown"])
 @each_audit
-def test_a_report_ends_with_what_to_do_next_that_can_be_typed(name: str, fixture: str) -> None:
+def test_a_report_ends_with_a_command_for_the_next_step(name: str, fixture: str) -> None:
     audit = made(fixture)
     command = next_command(audit)
     found = " ".join(rendered(name, audit).split("<details>")[0].split())
@@ -357,7 +357,7 @@ def test_a_report_ends_with_what_to_do_next_that_can_be_typed(name: str, fixture
         assert " ".join(command[0].split()) in found
 
 
-def test_every_kind_has_a_meaning() -> None:
+def test_every_kind_has_a_description() -> None:
     assert set(MEANINGS) == set(get_args(Kind))
 
 
@@ -406,7 +406,7 @@ def test_any_value_stays_text_in_markdown(value: str) -> None:
 
 
 @given(st.text(max_size=300), st.integers(1, 100))
-def test_plain_text_is_one_short_line_of_what_can_be_printed(value: str, most: int) -> None:
+def test_plain_text_is_one_short_printable_line(value: str, most: int) -> None:
     found = plain(value, most)
     assert len(found) <= most
     assert found.isprintable()
@@ -454,7 +454,7 @@ WITHOUT_CLOCK = [name for name in PINNED if name != "clock"]
         ([], "its runs are not in this audit"),
     ],
 )
-def test_a_proof_says_what_its_runs_were_made_with(runs: list[RunOutcome], said: str) -> None:
+def test_a_proof_describes_its_runs(runs: list[RunOutcome], said: str) -> None:
     audit = made("proved_by_pinning")
     audit.runs = runs
     assert audit.search is not None
@@ -464,7 +464,7 @@ def test_a_proof_says_what_its_runs_were_made_with(runs: list[RunOutcome], said:
     assert proof(cause, audit) == said
 
 
-def test_a_proof_with_a_run_that_is_not_in_the_audit_names_its_runs_only() -> None:
+def test_a_proof_with_a_run_missing_from_the_audit_only_names_its_runs() -> None:
     audit = made("proved_by_pinning")
     audit.causes[0].proof.append("pin-3")
     assert (
@@ -474,7 +474,7 @@ def test_a_proof_with_a_run_that_is_not_in_the_audit_names_its_runs_only() -> No
 
 
 @pytest.mark.parametrize("name", ["terminal", "markdown"])
-def test_a_cause_its_proof_and_its_remedy_stand_before_all_else(name: str) -> None:
+def test_a_cause_with_proof_and_remedy_comes_first(name: str) -> None:
     found = " ".join(rendered(name, made("with_patch")).split())
     said = [
         "because Python hashes strings differently (hash-seed at train.py:9)",
@@ -506,7 +506,7 @@ def test_each_of_two_causes_has_its_line_and_its_proof(name: str) -> None:
     ) in found[second:]
 
 
-def test_under_verbose_each_proof_names_its_runs() -> None:
+def test_with_verbose_each_proof_names_its_runs() -> None:
     found = " ".join(rendered_verbose(made("two_causes")).split())
     assert (
         "with hash-seed pinned, pin-hash-seed-1 and -2 no longer differ there; "
@@ -520,7 +520,7 @@ def test_under_verbose_each_proof_names_its_runs() -> None:
     assert "run twice, and the runs agree (fix-1 and fix-2)" in found
 
 
-def test_what_is_not_proved_is_no_because() -> None:
+def test_an_unproved_cause_is_not_stated_as_a_reason() -> None:
     found = " ".join(rendered("terminal", made("not_proved")).split())
     assert "not proved: kernels may be the cause" in found
     assert "may be chance at this rate" in found
@@ -533,8 +533,8 @@ def test_what_is_not_proved_is_no_because() -> None:
     assert "not proved tried in control-1, control-2 and pin-kernels-1 to -4" in shown
 
 
-def test_that_no_cause_was_found_is_said_only_after_a_search() -> None:
-    audit = made("beyond_all_factors")
+def test_a_missing_cause_is_reported_only_after_a_search() -> None:
+    audit = made("unexplained")
     assert "no cause was found" in rendered("terminal", audit)
     assert "with all 17 factors pinned, reruns still differ" in rendered("terminal", audit)
     audit.search = None
@@ -542,7 +542,7 @@ def test_that_no_cause_was_found_is_said_only_after_a_search() -> None:
     assert "because" not in rendered("terminal", audit)
 
 
-def test_a_cause_that_does_not_explain_all_is_not_said_to() -> None:
+def test_a_partial_cause_is_not_said_to_explain_everything() -> None:
     audit = made("proved_by_pinning")
     assert audit.search is not None
     audit.search.beyond = True
@@ -553,7 +553,7 @@ def test_a_cause_that_does_not_explain_all_is_not_said_to() -> None:
     assert "2 reruns no longer differ there;" in found, "they may differ after it"
 
 
-def test_a_cause_that_is_proved_stands_before_one_that_is_not() -> None:
+def test_a_proved_cause_comes_before_an_unproved_one() -> None:
     audit = made("two_causes")
     audit.causes[0].proved = False
     found = " ".join(rendered("terminal", audit).split())
@@ -562,7 +562,7 @@ def test_a_cause_that_is_proved_stands_before_one_that_is_not() -> None:
     assert "1 of 2 causes" in found
 
 
-def test_rounding_that_only_may_have_changed_is_not_said_to_have() -> None:
+def test_a_possible_rounding_change_is_not_stated_as_certain() -> None:
     audit = made("varied_numerical")
     for cause in audit.causes:
         cause.proved, cause.proof = False, []
@@ -590,7 +590,7 @@ def test_rounding_that_changes_only_when_varied_is_no_divergence(name: str) -> N
     assert "on, by 1.2e-07 at most" in other[other.index("Rounding changes only") :]
 
 
-def test_rounding_that_differs_between_controls_is_why_they_differ() -> None:
+def test_rounding_that_differs_between_controls_is_the_cause() -> None:
     audit = made("not_proved")
     audit.causes[0].proved = True
     found = rendered("terminal", audit)
@@ -598,8 +598,8 @@ def test_rounding_that_differs_between_controls_is_why_they_differ() -> None:
     assert "Rounding changes only" not in found
 
 
-def test_a_verdict_without_a_difference_says_what_was_varied_and_that_the_rest_is_open() -> None:
-    for fixture in ("varied_and_alike", "varied_numerical"):
+def test_a_verdict_without_a_divergence_names_what_was_varied_and_what_was_not() -> None:
+    for fixture in ("varied_and_agreeing", "varied_numerical"):
         audit = made(fixture)
         said = caveat(audit)
         assert said is not None
@@ -610,7 +610,7 @@ def test_a_verdict_without_a_difference_says_what_was_varied_and_that_the_rest_i
 
 
 @pytest.mark.parametrize("change", ["```", "\tx = '```'", "</details>", "x  =  1", "--- y", "…"])
-def test_a_patch_can_be_copied_from_markdown_as_it_is(change: str) -> None:
+def test_a_patch_can_be_copied_from_markdown_unchanged(change: str) -> None:
     audit = made("with_patch")
     patch = audit.causes[0].patch
     assert patch is not None
@@ -626,7 +626,7 @@ def test_a_patch_is_green_and_red_in_the_terminal() -> None:
 
 
 @pytest.mark.parametrize(("name", "most"), [("terminal", 40), ("markdown", 20)])
-def test_a_patch_without_end_is_cut(name: str, most: int) -> None:
+def test_an_endless_patch_is_truncated(name: str, most: int) -> None:
     audit = made("with_patch")
     patch = audit.causes[0].patch
     assert patch is not None
@@ -637,7 +637,7 @@ def test_a_patch_without_end_is_cut(name: str, most: int) -> None:
     assert f"+line {most - 11}\n" not in found
 
 
-def test_many_runs_are_few_lines_and_those_that_prove_are_among_them() -> None:
+def test_many_runs_are_summarized_and_those_of_the_proof_are_included() -> None:
     audit = made("proved_by_pinning")
     tried = [alike("try", (2 * k + 1, 2 * k + 2), [*PINNED[:k], "tf32"]) for k in range(len(PINNED))]
     audit.runs[4:4] = [run for pair in tried for run in pair]
@@ -654,7 +654,7 @@ def test_many_runs_are_few_lines_and_those_that_prove_are_among_them() -> None:
         assert f"and {left_out} more runs" in found
 
 
-def test_runs_that_ended_otherwise_are_shown_for_themselves() -> None:
+def test_runs_that_ended_differently_are_shown_separately() -> None:
     audit = made("intermittent_with_interval")
     audit.runs[14].exit, audit.runs[14].error = 1, "ValueError: no"
     audit.runs[15].seconds = 2.5
@@ -666,7 +666,7 @@ def test_runs_that_ended_otherwise_are_shown_for_themselves() -> None:
     ]
 
 
-def test_how_often_a_fault_shows_has_its_interval() -> None:
+def test_the_rate_of_a_fault_has_its_interval() -> None:
     found = " ".join(rendered("terminal", made("intermittent_with_interval")).split())
     assert "Intermittent: 2 of 9 runs differ (95 % CI 6-55 %)" in found
     assert "because threads run in a different order (thread-timing" in found
@@ -675,7 +675,7 @@ def test_how_often_a_fault_shows_has_its_interval() -> None:
 
 
 @given(st.floats(0, 1))
-def test_a_rate_is_0_or_100_percent_only_where_it_is(value: float) -> None:
+def test_a_rate_is_0_or_100_percent_only_if_exact(value: float) -> None:
     assert (percent(value) in ("0", "100")) == (value in (0, 1))
     assert abs(float(percent(value)) / 100 - value) <= 0.005 + 1e-12
 
@@ -696,11 +696,11 @@ def test_a_rate_is_0_or_100_percent_only_where_it_is(value: float) -> None:
         ([], "none"),
     ],
 )
-def test_numbered_runs_in_a_row_are_a_range(ids: list[str], said: str) -> None:
+def test_consecutive_numbered_runs_are_shown_as_a_range(ids: list[str], said: str) -> None:
     assert run_names(ids) == said
 
 
-def test_what_was_held_is_said_in_few_words() -> None:
+def test_pinned_factors_are_named_briefly() -> None:
     search = Search(pinned=PINNED, varied=VARIED)
     for pinned, varied, said in [
         ([], [], ""),
@@ -719,7 +719,7 @@ def first_block(audit: Audit) -> str:
     return " ".join(rendered("terminal", audit).split("\n\n")[0].split())
 
 
-def test_a_script_that_fails_in_both_runs_has_its_line_in_the_answer_and_its_code_below() -> None:
+def test_a_script_that_fails_in_both_runs_is_reported_with_its_line_and_code() -> None:
     audit = made("inconclusive")
     assert "does not have a grad_fn (no_grad_backward.py:9). compared up to there the runs are equal: 3 ops" in first_block(audit)
     assert "9 \u2502 loss.backward()\n    \u2502 both runs fail here\n" in rendered("terminal", audit)
@@ -731,7 +731,7 @@ def test_a_script_that_fails_in_both_runs_has_its_line_in_the_answer_and_its_cod
     assert "INCONCLUSIVE The script failed in both runs alike: RuntimeError" in first_block(audit)
 
 
-def test_of_many_causes_the_headline_gives_two_reasons() -> None:
+def test_the_headline_gives_two_of_many_causes() -> None:
     audit = made("two_causes")
     for factor in ("clock", "threads"):
         audit.causes.append(audit.causes[0].model_copy(update={"factor": factor, "because": factors()[factor].because}))
@@ -740,7 +740,7 @@ def test_of_many_causes_the_headline_gives_two_reasons() -> None:
     assert "because of hash-seed, numpy-seed, clock and threads." in first_block(audit)
 
 
-def test_a_finding_that_explains_a_divergence_is_told_by_the_title_of_its_rule() -> None:
+def test_an_explaining_finding_is_named_by_the_title_of_its_rule() -> None:
     audit = made("data_order")
     audit.explained_by = Explanation(rule="twin-threads", relation="line", message="m", file="a.py", line=3)
     assert "because of twin-threads (a.py:3)." in first_block(audit)
@@ -754,7 +754,7 @@ def test_a_finding_that_explains_a_divergence_is_told_by_the_title_of_its_rule()
 
 
 @pytest.mark.parametrize(("entropy", "said"), [(False, "the seed differs between the runs"), (True, "the seed comes from OS entropy")])
-def test_a_line_that_seeds_is_not_said_to_draw(entropy: bool, said: str) -> None:
+def test_a_seeding_line_is_not_described_as_drawing(entropy: bool, said: str) -> None:
     audit = made("seed_from_the_clock")
     assert audit.divergence is not None
     assert audit.divergence.detail.origin is not None
@@ -787,7 +787,7 @@ def test_a_line_that_seeds_is_not_said_to_draw(entropy: bool, said: str) -> None
         ({"op": "external"}, {"op": "aten.add.Tensor"}, [("op", "external tensor", "aten.add.Tensor")]),
     ],
 )  # fmt: skip
-def test_what_differs_at_a_place_is_said_in_words_and_what_is_not_understood_as_it_is(
+def test_known_differences_are_described_and_unknown_ones_shown_unchanged(
     a: dict[str, object], b: dict[str, object], said: list[tuple[str, str, str]]
 ) -> None:
     divergence = made("argument").divergence
@@ -809,11 +809,11 @@ def test_what_differs_at_a_place_is_said_in_words_and_what_is_not_understood_as_
         (Loss(step=9, a=0.0, b=5e-324, final=True), "final loss 0 and 4.94e-324 (100 %)"),
     ],
 )
-def test_losses_are_shown_in_as_many_digits_as_tell_them_apart(loss: Loss, said: str) -> None:
+def test_losses_are_shown_with_enough_digits_to_differ(loss: Loss, said: str) -> None:
     assert losses(Effect(runs=[], loss=loss)) == said
 
 
-def test_what_a_difference_does_to_the_users_numbers_is_in_the_answer() -> None:
+def test_the_answer_includes_the_effect_on_the_users_numbers() -> None:
     audit = made("proved_by_pinning")
     assert "effect parameters differ from step 0; final loss 0.0755 and 0.0741 (1.8 %); printed accuracy 93.1% and 92.8%" in first_block(
         audit
@@ -821,7 +821,7 @@ def test_what_a_difference_does_to_the_users_numbers_is_in_the_answer() -> None:
     assert audit.effect is not None
     audit.effect.loss = None
     assert "effect parameters differ from step 0; printed accuracy 93.1% and 92.8%, val loss 0.0755 and 0.0741" in first_block(audit)
-    audit = made("beyond_all_factors")
+    audit = made("unexplained")
     assert (
         "effect parameters differ from step 2; final loss 0.0755, with a relative difference of 1e-14 between "
         "the runs; none of the 12 printed loss values differs in the digits shown"

@@ -19,7 +19,7 @@ from auditor.detectors import Detector, Hit
 from auditor.errors import UsageError
 from auditor.judge import Rule, accepted, chosen, judge, load_rules, read_baseline, schema, without_baseline, write_baseline
 from auditor.judge.conditions import FIELDS, Match
-from auditor.judge.rule_script import read_neighbour
+from auditor.judge.rule_script import read_rule_script
 from auditor.results import Finding
 from auditor.trace.tables import Tables
 from tests.builder import LaneBuilder, TraceBuilder
@@ -76,21 +76,21 @@ def found(tmp_path: Path, program: Callable[[LaneBuilder], None], rule: Rule, **
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
-def test_a_shipped_rule_has_all_that_a_rule_needs(path: Path) -> None:
+def test_a_shipped_rule_has_all_required_parts(path: Path) -> None:
     rules = load_rules([RULES], plugins.detectors())
     rule = rules[path.stem].rule
     assert rule.title[-1] not in ".!"
     assert rule.message[-1] not in ".!"
-    script = read_neighbour(path.with_suffix(".py"))
+    script = read_rule_script(path.with_suffix(".py"))
     assert any(name == rule.id for name, _ in script.finds)
     assert any(name == rule.id for name, _ in script.silent)
 
 
-def test_every_script_in_the_folder_of_rules_belongs_to_a_rule() -> None:
+def test_every_script_in_the_rules_folder_belongs_to_a_rule() -> None:
     assert {path.stem for path in RULES.glob("*.py")} == {path.stem for path in SHIPPED}
 
 
-def test_every_error_of_every_file_is_told_at_once_with_its_place(tmp_path: Path) -> None:
+def test_every_error_of_every_file_is_reported_at_once_with_its_position(tmp_path: Path) -> None:
     folder = folder_of(
         tmp_path / "rules",
         first="""
@@ -162,11 +162,11 @@ def test_every_error_of_every_file_is_told_at_once_with_its_place(tmp_path: Path
         ("&a a: *b\n", "not YAML"),
     ],
 )
-def test_what_is_no_rule_is_said_in_a_sentence_and_never_run(text: str, said: str, tmp_path: Path) -> None:
+def test_an_invalid_rule_is_reported_in_a_sentence_and_never_executed(text: str, said: str, tmp_path: Path) -> None:
     assert said in faults(folder_of(tmp_path / "rules", some_fault=text))[0]
 
 
-def test_bytes_that_are_no_text_and_folders_that_are_none_are_said(tmp_path: Path) -> None:
+def test_files_that_are_not_text_and_paths_that_are_not_folders_are_reported(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "rules")
     (folder / "x.yaml").write_bytes(b"id: \xff\xfe")
     assert "not UTF-8" in faults(folder)[0]
@@ -174,7 +174,7 @@ def test_bytes_that_are_no_text_and_folders_that_are_none_are_said(tmp_path: Pat
         load_rules([tmp_path / "nowhere"], {})
 
 
-def test_two_rules_of_one_name_are_refused(tmp_path: Path) -> None:
+def test_two_rules_with_the_same_name_are_refused(tmp_path: Path) -> None:
     text = yaml.safe_dump(WHOLE)
     folder_of(tmp_path / "a", some_fault=text)
     folder_of(tmp_path / "b", some_fault=text)
@@ -196,7 +196,7 @@ def test_two_rules_of_one_name_are_refused(tmp_path: Path) -> None:
         ({"references": []}, "at least 1 item"),
     ],
 )
-def test_a_rule_that_makes_no_sense_is_refused(changes: dict[str, Any], said: str) -> None:
+def test_a_contradictory_rule_is_refused(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         rule_of(**changes)
 
@@ -209,7 +209,7 @@ def test_the_schema_names_all_keys_and_all_fields() -> None:
     assert made["additionalProperties"] is False
 
 
-def test_rules_are_chosen_by_name_glob_and_tag(tmp_path: Path) -> None:
+def test_rules_are_selected_by_name_glob_and_tag(tmp_path: Path) -> None:
     rules = load_rules([RULES], plugins.detectors())
     assert [rule.id for rule in chosen(rules, ["unseeded-*"], ["unseeded-torch-draw"])] == ["unseeded-numpy-draw", "unseeded-python-draw"]
     assert {tag for rule in chosen(rules, ["settings"], []) for tag in rule.tags} >= {"settings"}
@@ -222,7 +222,7 @@ def test_rules_are_chosen_by_name_glob_and_tag(tmp_path: Path) -> None:
 # conditions
 
 
-def happenings(lane: LaneBuilder) -> None:
+def write_events(lane: LaneBuilder) -> None:
     lane.setting("torch.backends.cudnn.benchmark", False, initial=True)
     lane.seed("torch-cpu", 3, line=1)
     x = lane.external([2], line=2)
@@ -291,29 +291,29 @@ test.__test__ = False  # type: ignore[attr-defined]  # one field's test, not one
 
 
 @pytest.fixture(scope="module")
-def happened(tmp_path_factory: pytest.TempPathFactory) -> Tables:
+def event_tables(tmp_path_factory: pytest.TempPathFactory) -> Tables:
     run = TraceBuilder(tmp_path_factory.mktemp("happened") / "run")
-    happenings(run.lane())
+    write_events(run.lane())
     return Tables(run.sealed())
 
 
 @settings(max_examples=60, deadline=None)
 @given(match=CONDITIONS)
-def test_a_condition_finds_what_it_means(happened: Tables, match: dict[str, Any]) -> None:
-    everything = happened.query('SELECT * FROM "all"')
+def test_a_condition_matches_what_it_means(event_tables: Tables, match: dict[str, Any]) -> None:
+    everything = event_tables.query('SELECT * FROM "all"')
     wanted = {(row["file"], row["line"]) for row in everything if fits(row, match)}
     written = {"match": Match.model_validate(match, strict=True).model_dump(exclude_unset=True)}
-    findings = judge([happened], [rule_of(**written, **{"needs-line": False})], {})
+    findings = judge([event_tables], [rule_of(**written, **{"needs-line": False})], {})
     assert {(finding.file, finding.line) for finding in findings} == wanted
     assert sum(finding.count for finding in findings) == sum(bool(fits(row, match)) for row in everything)
-    of_the_user = judge([happened], [rule_of(**written)], {})
+    of_the_user = judge([event_tables], [rule_of(**written)], {})
     assert {(finding.file, finding.line) for finding in of_the_user} == {place for place in wanted if place[1] is not None}
 
 
-def test_words_of_a_rule_never_become_sql(happened: Tables) -> None:
+def test_text_of_a_rule_never_becomes_sql(event_tables: Tables) -> None:
     evil = "x' OR 1=1; DROP TABLE events; --"
-    assert judge([happened], [rule_of(match={"op": evil}), rule_of(match={"file": f"*{evil}"})], {}) == []
-    assert len(happened.query("SELECT * FROM events")) == 5
+    assert judge([event_tables], [rule_of(match={"op": evil}), rule_of(match={"file": f"*{evil}"})], {}) == []
+    assert len(event_tables.query("SELECT * FROM events")) == 5
 
 
 def test_a_fault_in_a_loop_is_one_finding_with_a_count(tmp_path: Path) -> None:
@@ -329,18 +329,18 @@ def test_a_fault_in_a_loop_is_one_finding_with_a_count(tmp_path: Path) -> None:
     assert findings[0].evidence["stream"] == "numpy"
 
 
-def test_a_rule_that_fails_is_noted_and_the_others_are_applied(happened: Tables) -> None:
+def test_a_rule_that_fails_is_noted_and_the_others_are_applied(event_tables: Tables) -> None:
     def fails(_runs: Sequence[Tables], _params: object) -> Iterator[Hit]:
         raise ZeroDivisionError("of all things")
 
     broken = Detector("broken", fails, plugins.detectors()["varying-seed"].params, frozenset())
     rules = [rule_of(match=None, detector="broken", message="m"), rule_of(id="other", match={"kind": "seed"})]
-    first, second = judge([happened], rules, {"broken": broken})
+    first, second = judge([event_tables], rules, {"broken": broken})
     assert (first.rule, second.rule) == ("other", "some-fault")
     assert second.message == "the rule could not be applied: ZeroDivisionError: of all things"
 
 
-def test_an_interrupt_within_a_question_is_no_rule_that_fails(happened: Tables) -> None:
+def test_an_interrupt_during_a_query_does_not_count_as_a_failing_rule(event_tables: Tables) -> None:
     def asks(runs: Sequence[Tables], _params: object) -> Iterator[Hit]:
         runs[0]._ask(interrupted)
         yield from ()
@@ -350,7 +350,7 @@ def test_an_interrupt_within_a_question_is_no_rule_that_fails(happened: Tables) 
 
     long = Detector("long", asks, plugins.detectors()["varying-seed"].params, frozenset())
     with pytest.raises(KeyboardInterrupt):
-        judge([happened], [rule_of(match=None, detector="long", message="m")], {"long": long})
+        judge([event_tables], [rule_of(match=None, detector="long", message="m")], {"long": long})
 
 
 # allowances
@@ -376,7 +376,7 @@ def judged(tmp_path: Path, source: str) -> list[tuple[str, int | None]]:
         return [(f.rule, f.line) for f in accepted(judge([tables], [rule], {}), tables, [rule])]
 
 
-def test_an_allowance_silences_its_statement_and_no_other(tmp_path: Path) -> None:
+def test_an_allowance_silences_only_its_statement(tmp_path: Path) -> None:
     source = """
         a = rand()  # repro-audit: allow some-fault because it is shown only
         b = rand()
@@ -394,7 +394,7 @@ def test_an_allowance_silences_its_statement_and_no_other(tmp_path: Path) -> Non
     assert judged(tmp_path, source) == [("some-fault", 2), ("some-fault", 12)]
 
 
-def test_an_allowance_without_a_rule_or_a_reason_silences_nothing_and_says_so(tmp_path: Path) -> None:
+def test_an_allowance_without_a_rule_or_a_reason_silences_nothing_and_is_reported(tmp_path: Path) -> None:
     source = """
         a = rand()  # repro-audit: allow some-fault
         b = rand()  # repro-audit: allow some-fault because
@@ -403,7 +403,7 @@ def test_an_allowance_without_a_rule_or_a_reason_silences_nothing_and_says_so(tm
     assert judged(tmp_path, source) == [*(("some-fault", n) for n in (1, 2, 3)), *(("unreasoned-allowance", n) for n in (1, 2, 3))]
 
 
-def test_an_allowance_that_silences_nothing_any_more_is_noted_unless_its_rule_was_not_asked(tmp_path: Path) -> None:
+def test_an_unused_allowance_is_noted_unless_its_rule_was_not_applied(tmp_path: Path) -> None:
     source = """
         a = 1  # repro-audit: allow some-fault because it once was
         b = 2  # repro-audit: allow other-fault because this run did not ask
@@ -412,7 +412,7 @@ def test_an_allowance_that_silences_nothing_any_more_is_noted_unless_its_rule_wa
     assert judged(tmp_path, source) == [("unused-allowance", 1)]
 
 
-def test_a_baseline_leaves_out_what_it_has_though_lines_moved_and_shows_what_is_new(tmp_path: Path) -> None:
+def test_a_baseline_excludes_its_findings_even_if_lines_moved_and_shows_new_ones(tmp_path: Path) -> None:
     def finding(line: int, code: str, rule: str = "some-fault", file: str = "train.py") -> Finding:
         return Finding(rule=rule, level="error", file=file, line=line, code=code, message="m")
 
@@ -430,7 +430,7 @@ def test_a_baseline_leaves_out_what_it_has_though_lines_moved_and_shows_what_is_
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"format": 9, "findings": []}', '{"format": 1, "findings": [{}]}', None])
-def test_what_is_no_baseline_is_said(text: str | None, tmp_path: Path) -> None:
+def test_an_invalid_baseline_is_reported(text: str | None, tmp_path: Path) -> None:
     if text is not None:
         (tmp_path / "b.json").write_text(text)
     with pytest.raises(UsageError, match=r"\[bad-baseline\]"):
@@ -440,7 +440,7 @@ def test_what_is_no_baseline_is_said(text: str | None, tmp_path: Path) -> None:
 # detectors
 
 
-def test_a_stream_is_unseeded_by_lane_but_threads_and_forks_share_the_seed_of_the_main_lane(tmp_path: Path) -> None:
+def test_lanes_have_their_own_seeds_but_threads_and_forks_share_the_main_lanes(tmp_path: Path) -> None:
     rule = load_rules([RULES], plugins.detectors())["unseeded-numpy-draw"].rule
     for name, seeded, drawn, expected in (
         ("nobody", [], ["main"], 1), ("in time", ["main"], ["main"], 0), ("thread", ["main"], ["thread 1"], 0),
@@ -457,7 +457,7 @@ def test_a_stream_is_unseeded_by_lane_but_threads_and_forks_share_the_seed_of_th
             assert len(judge([tables], [rule], plugins.detectors())) == expected, name
 
 
-def test_a_seed_that_varies_is_found_with_where_it_seems_to_come_from(tmp_path: Path) -> None:
+def test_a_varying_seed_is_found_with_its_likely_source(tmp_path: Path) -> None:
     rule = load_rules([RULES], plugins.detectors())["varying-seed"].rule
 
     def run(name: str, pid: int, started: float, values: Sequence[object]) -> Tables:
@@ -508,9 +508,9 @@ def test_every_rule_is_explained_with_an_example(path: Path, capsys: pytest.Capt
     assert f"allow {path.stem} because" in text
 
 
-def test_a_question_in_sql_reads_the_run_and_nothing_else(tmp_path: Path) -> None:
+def test_an_sql_query_reads_only_the_run(tmp_path: Path) -> None:
     run = TraceBuilder(tmp_path / "run")
-    happenings(run.lane())
+    write_events(run.lane())
     run.sealed()
     asked = audited(
         tmp_path, "query", "run", "SELECT kind, count(*) AS n FROM \"all\" WHERE kind IN ('op', 'draw') GROUP BY kind ORDER BY kind"
@@ -529,7 +529,7 @@ def test_a_question_in_sql_reads_the_run_and_nothing_else(tmp_path: Path) -> Non
 
 
 @pytest.mark.torch
-def test_findings_are_part_of_the_audit_and_options_choose_among_them(tmp_path: Path) -> None:
+def test_findings_are_part_of_the_audit_and_options_select_them(tmp_path: Path) -> None:
     write(
         tmp_path,
         train="""
@@ -572,12 +572,12 @@ def test_findings_are_part_of_the_audit_and_options_choose_among_them(tmp_path: 
 
 @pytest.mark.torch
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
-def test_the_script_beside_a_rule_is_found_where_it_is_marked_and_nowhere_else(path: Path, tmp_path: Path) -> None:
+def test_a_rule_finds_exactly_the_marked_lines_of_its_test_script(path: Path, tmp_path: Path) -> None:
     assert pipeline.complaints_of(pipeline.one_rule(path.stem)) == []
 
 
 @pytest.mark.torch
-def test_a_rule_of_ones_own_is_tried_on_its_script_and_what_is_otherwise_is_said(tmp_path: Path) -> None:
+def test_a_user_rule_is_tested_on_its_script_and_deviations_are_reported(tmp_path: Path) -> None:
     own = folder_of(tmp_path / "own", some_fault=yaml.safe_dump(WHOLE | {"match": {"kind": "op", "op": "aten.sin.*"}}))
     write_beside(
         own,

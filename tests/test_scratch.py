@@ -71,7 +71,7 @@ def copying(work: Path, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def somebody() -> Iterator[Path]:
+def unprivileged() -> Iterator[Path]:
     """A folder of a user without root's permissions."""
     with tempfile.TemporaryDirectory() as folder:
         if os.geteuid() != 0:
@@ -88,7 +88,7 @@ def somebody() -> Iterator[Path]:
 # The content of a snapshot
 
 
-def test_a_copy_of_a_snapshot_holds_what_the_folder_held(work: Path, tmp_path: Path) -> None:
+def test_a_copy_of_a_snapshot_has_the_content_of_the_folder(work: Path, tmp_path: Path) -> None:
     (work / "a" / "empty").mkdir(parents=True)
     (work / "a" / "data.bin").write_bytes(bytes(range(256)) * 9000)
     (work / "run.sh").write_text("true")
@@ -109,7 +109,7 @@ def test_a_copy_of_a_snapshot_holds_what_the_folder_held(work: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("names", ["zyxabc", "abcxyz"])
-def test_a_copy_gives_its_names_in_the_order_of_the_original(names: str, work: Path, tmp_path: Path) -> None:
+def test_a_copy_lists_its_names_in_the_order_of_the_original(names: str, work: Path, tmp_path: Path) -> None:
     for name in names:
         (work / name).mkdir() if name in "xb" else (work / name).touch()
     snapshot = taken(work, tmp_path / "before")
@@ -117,7 +117,7 @@ def test_a_copy_gives_its_names_in_the_order_of_the_original(names: str, work: P
     assert os.listdir(snapshot.copy(tmp_path / "copy")) == os.listdir(work)
 
 
-def test_a_directory_in_which_the_newest_name_comes_first_is_filled_from_its_end() -> None:
+def test_a_folder_that_lists_the_newest_name_first_is_filled_in_reverse() -> None:
     shared = Path("/dev/shm")
     if not shared.is_dir() or not os.access(shared, os.W_OK):
         pytest.skip("there is no tmpfs here")
@@ -131,7 +131,7 @@ def test_a_directory_in_which_the_newest_name_comes_first_is_filled_from_its_end
         assert os.listdir(snapshot.copy(Path(folder, "copy"))) == os.listdir(work)
 
 
-def test_links_lead_to_the_copy_of_what_is_in_the_folder_and_to_the_original_of_all_else(work: Path, tmp_path: Path) -> None:
+def test_links_in_the_folder_lead_into_the_copy_and_others_to_their_targets(work: Path, tmp_path: Path) -> None:
     (work / "sub").mkdir()
     (work / "sub" / "file").write_text("inside")
     (tmp_path / "outside").write_text("outside")
@@ -151,7 +151,7 @@ def test_links_lead_to_the_copy_of_what_is_in_the_folder_and_to_the_original_of_
     assert (copied / "sub" / "into").resolve() == copied / "sub" / "file"
 
 
-def test_names_that_are_odd_are_copied(work: Path, tmp_path: Path) -> None:
+def test_unusual_names_are_copied(work: Path, tmp_path: Path) -> None:
     for name in (b"not \xff utf-8", b"two\nlines", b" spaces ", b"-rf", "\u00fc\u0438".encode()):
         Path(os.fsdecode(os.fsencode(work) + b"/" + name)).write_bytes(name)
     snapshot = taken(work, tmp_path / "before")
@@ -176,7 +176,7 @@ def test_pipes_and_sockets_are_not_copied(work: Path, tmp_path: Path) -> None:
     assert snapshot.changed(work) == []
 
 
-def test_what_is_written_in_a_copy_is_written_nowhere_else(work: Path, tmp_path: Path) -> None:
+def test_a_write_in_a_copy_changes_nothing_else(work: Path, tmp_path: Path) -> None:
     (work / "file").write_bytes(b"original" * 1000)
     os.link(work / "file", work / "twin")
     snapshot = taken(work, tmp_path / "before")
@@ -188,7 +188,7 @@ def test_what_is_written_in_a_copy_is_written_nowhere_else(work: Path, tmp_path:
     assert len({(folder / "file").stat().st_ino for folder in (work, snapshot.folder, first, second)}) == 4
 
 
-def test_repositories_and_environments_are_linked_and_the_cache_of_python_is_left_out(work: Path, tmp_path: Path) -> None:
+def test_repositories_and_environments_are_linked_and_pythons_cache_is_left_out(work: Path, tmp_path: Path) -> None:
     for name in (".git/objects", ".hg", "web/node_modules/x", ".venv/lib", "my env", "pkg/__pycache__", "not-env"):
         (work / name).mkdir(parents=True)
     for name in (".venv", "my env"):
@@ -203,7 +203,7 @@ def test_repositories_and_environments_are_linked_and_the_cache_of_python_is_lef
 
 
 @pytest.mark.usefixtures("copying")
-def test_the_largest_files_are_linked_when_the_budget_is_used(work: Path, tmp_path: Path) -> None:
+def test_the_largest_files_are_linked_when_the_budget_is_exceeded(work: Path, tmp_path: Path) -> None:
     (work / "sub").mkdir()
     for name, size in (("sub/large", 500), ("small", 10), ("medium", 100), ("other", 101), ("none", 0)):
         (work / name).write_bytes(b"x" * size)
@@ -216,7 +216,7 @@ def test_the_largest_files_are_linked_when_the_budget_is_used(work: Path, tmp_pa
 
 
 @pytest.mark.usefixtures("copying")
-def test_no_space_is_told_before_any_is_used(work: Path, tmp_path: Path) -> None:
+def test_missing_space_is_reported_before_any_is_used(work: Path, tmp_path: Path) -> None:
     with (work / "huge").open("wb") as file:
         file.truncate(1 << 43)
     snapshot = Snapshot.take(work, tmp_path / "before", budget=1 << 60)
@@ -224,7 +224,7 @@ def test_no_space_is_told_before_any_is_used(work: Path, tmp_path: Path) -> None
     assert not (tmp_path / "before").exists()
 
 
-def test_a_folder_with_too_much_in_it_is_not_copied(work: Path, tmp_path: Path) -> None:
+def test_a_folder_with_too_many_entries_is_not_copied(work: Path, tmp_path: Path) -> None:
     for k in range(11):
         (work / str(k)).touch()
     snapshot = Snapshot.take(work, tmp_path / "before", most=10)
@@ -236,46 +236,46 @@ def test_a_folder_with_too_much_in_it_is_not_copied(work: Path, tmp_path: Path) 
     assert taken(work, tmp_path / "before", most=11).linked == []
 
 
-def test_a_folder_that_cannot_be_read_is_not_copied(somebody: Path) -> None:
-    work = somebody / "work"
+def test_an_unreadable_folder_is_not_copied(unprivileged: Path) -> None:
+    work = unprivileged / "work"
     (work / "closed").mkdir(parents=True)
     (work / "a").touch()
     (work / "closed").chmod(0)
-    snapshot = Snapshot.take(work, somebody / "before")
+    snapshot = Snapshot.take(work, unprivileged / "before")
     assert snapshot.unavailable == "closed: Permission denied"
-    assert not (somebody / "before").exists()
+    assert not (unprivileged / "before").exists()
     (work / "closed").chmod(0o700)
 
 
-def test_a_file_that_cannot_be_read_cannot_be_read_in_the_copy_either(somebody: Path) -> None:
-    work = somebody / "work"
+def test_an_unreadable_file_is_unreadable_in_the_copy_too(unprivileged: Path) -> None:
+    work = unprivileged / "work"
     work.mkdir()
     (work / "secret").write_text("secret")
     (work / "secret").chmod(0)
-    snapshot = taken(work, somebody / "before")
+    snapshot = taken(work, unprivileged / "before")
     assert snapshot.linked == ["secret"]
     with pytest.raises(PermissionError):
-        (snapshot.copy(somebody / "copy") / "secret").read_text()
+        (snapshot.copy(unprivileged / "copy") / "secret").read_text()
 
 
-def test_folders_that_cannot_be_written_to_are_copied_and_removed(somebody: Path) -> None:
-    work = somebody / "work"
+def test_read_only_folders_are_copied_and_removed(unprivileged: Path) -> None:
+    work = unprivileged / "work"
     (work / "fixed" / "deep").mkdir(parents=True)
     (work / "fixed" / "deep" / "file").touch()
     for name in ("fixed/deep", "fixed"):
         (work / name).chmod(0o500)
-    copied = taken(work, somebody / "before").copy(somebody / "copy")
+    copied = taken(work, unprivileged / "before").copy(unprivileged / "copy")
     assert held(copied) == held(work)
     with pytest.raises(PermissionError):
         (copied / "fixed" / "new").touch()
     remove(copied)
-    remove(somebody / "before")
-    assert os.listdir(somebody) == ["work"]
+    remove(unprivileged / "before")
+    assert os.listdir(unprivileged) == ["work"]
     for name in ("fixed", "fixed/deep"):
         (work / name).chmod(0o700)
 
 
-def test_a_tree_deeper_than_a_path_can_name_is_not_copied(work: Path, tmp_path: Path) -> None:
+def test_a_tree_deeper_than_the_longest_path_is_not_copied(work: Path, tmp_path: Path) -> None:
     here = os.open(work, os.O_RDONLY)
     for _ in range(30):
         os.mkdir("d" * 200, dir_fd=here)
@@ -303,7 +303,7 @@ def test_folders_too_deep_to_be_removed_are_not_copied(work: Path, tmp_path: Pat
 
 
 @pytest.mark.torch
-def test_folders_that_a_script_made_deep_within_each_other_are_removed(work: Path, tmp_path: Path) -> None:
+def test_folders_that_a_script_nested_deeply_are_removed(work: Path, tmp_path: Path) -> None:
     write(work, train="import os, torch\nx = torch.ones(2)\nfor _ in range(1100):\n    os.mkdir('d')\n    os.chdir('d')")
     run = made(pinned(Plan(("train.py",), cwd=str(work))), tmp_path / "runs" / "run")
     assert run.meta["exit"] == 0, (run.path / "stderr").read_text()
@@ -311,11 +311,11 @@ def test_folders_that_a_script_made_deep_within_each_other_are_removed(work: Pat
     assert os.listdir(tmp_path / "runs") == ["run"]
 
 
-def test_a_folder_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
+def test_a_missing_folder_is_reported_as_missing(tmp_path: Path) -> None:
     assert Snapshot.take(tmp_path / "gone", tmp_path / "before").unavailable == f"{tmp_path / 'gone'}: No such file or directory"
 
 
-def test_a_snapshot_never_replaces_what_is_there(work: Path, tmp_path: Path) -> None:
+def test_a_snapshot_never_replaces_an_existing_folder(work: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "file").touch()
     snapshot = Snapshot.take(work, tmp_path / "mine")
@@ -325,7 +325,7 @@ def test_a_snapshot_never_replaces_what_is_there(work: Path, tmp_path: Path) -> 
     assert os.listdir(tmp_path / "mine") == ["file"]
 
 
-def test_a_snapshot_within_the_folder_holds_neither_itself_nor_the_runs(work: Path, tmp_path: Path) -> None:
+def test_a_snapshot_inside_the_folder_excludes_itself_and_the_runs(work: Path, tmp_path: Path) -> None:
     (work / "runs" / "control-1").mkdir(parents=True)
     (work / "runs" / "control-1" / "run.json").touch()
     (work / "latest").symlink_to("runs/control-1")
@@ -342,7 +342,7 @@ def test_a_snapshot_within_the_folder_holds_neither_itself_nor_the_runs(work: Pa
 # Changes since the snapshot
 
 
-def test_what_is_new_gone_or_other_has_changed_and_what_was_there_before_is_an_output(work: Path, tmp_path: Path) -> None:
+def test_new_removed_and_modified_files_count_as_changed_and_old_ones_as_outputs(work: Path, tmp_path: Path) -> None:
     for name in ("same", "touched", "other", "longer", "gone", "becomes-folder", "kept/file"):
         (work / name).parent.mkdir(exist_ok=True)
         (work / name).write_text(name)
@@ -386,7 +386,7 @@ def test_a_fresh_copy_has_not_changed(work: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("copying")
-def test_a_file_that_is_only_linked_has_changed_if_it_was_written(work: Path, tmp_path: Path) -> None:
+def test_a_linked_file_has_changed_if_it_was_written(work: Path, tmp_path: Path) -> None:
     (work / "large").write_bytes(b"x" * 100)
     snapshot = taken(work, tmp_path / "before", budget=10)
     assert snapshot.changed(work) == []
@@ -398,7 +398,7 @@ def test_a_file_that_is_only_linked_has_changed_if_it_was_written(work: Path, tm
 # Copies that differ from the snapshot
 
 
-def test_a_copy_can_be_without_files_and_have_others_of_another_text(work: Path, tmp_path: Path) -> None:
+def test_a_copy_can_leave_out_files_and_replace_the_text_of_others(work: Path, tmp_path: Path) -> None:
     for name in ("out/a", "out/b", "keep", "fixed", "many/x"):
         (work / name).parent.mkdir(exist_ok=True)
         (work / name).write_text(name)
@@ -433,7 +433,7 @@ def test_no_text_is_written_outside_a_copy(name: str, work: Path, tmp_path: Path
     assert held(tmp_path, times=False) == there
 
 
-def test_a_link_is_replaced_and_not_written_through(work: Path, tmp_path: Path) -> None:
+def test_a_link_is_replaced_and_not_followed_by_a_write(work: Path, tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text("original")
     (tmp_path / "train.py").chmod(0o755)
     (work / "train.py").symlink_to(tmp_path / "train.py")
@@ -443,7 +443,7 @@ def test_a_link_is_replaced_and_not_written_through(work: Path, tmp_path: Path) 
     assert (tmp_path / "train.py").read_text() == "original"
 
 
-def test_removing_a_copy_touches_nothing_that_its_links_lead_to(work: Path, tmp_path: Path) -> None:
+def test_removing_a_copy_leaves_link_targets_alone(work: Path, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "file").touch()
     (tmp_path / "data").chmod(0o750)
@@ -464,7 +464,7 @@ def test_removing_a_copy_touches_nothing_that_its_links_lead_to(work: Path, tmp_
 # Plans
 
 
-def test_a_plan_is_moved_with_all_that_it_names_by_an_absolute_path(work: Path, tmp_path: Path) -> None:
+def test_moving_a_plan_maps_all_its_absolute_paths(work: Path, tmp_path: Path) -> None:
     (work / "sub").mkdir()
     (tmp_path / "data").mkdir()
     (tmp_path / "worker").mkdir()
@@ -513,12 +513,12 @@ def test_a_script_is_found_from_the_copy(script: tuple[str, ...], found: tuple[s
     assert placed.script == tuple(word.format(work=work) for word in found)
 
 
-def test_a_plan_below_the_folder_that_was_copied_is_moved_below_its_copy(work: Path, tmp_path: Path) -> None:
+def test_a_plan_in_a_subfolder_of_the_copied_folder_is_moved_to_that_subfolder(work: Path, tmp_path: Path) -> None:
     placed = moved(Plan(("../train.py",), cwd=str(work / "sub")), work, tmp_path / "copy")
     assert (placed.cwd, placed.script) == (str(tmp_path / "copy" / "sub"), ("../train.py",))
 
 
-def test_a_folder_that_is_known_by_a_link_is_moved_all_the_same(work: Path, tmp_path: Path) -> None:
+def test_a_folder_reached_through_a_link_is_moved_too(work: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(work)
     plan = Plan(
         (str(tmp_path / "link" / "a.py"), str(work / "b")), cwd=str(tmp_path / "link"), environment=(("PWD", str(tmp_path / "link")),)
@@ -579,7 +579,7 @@ def pinned(plan: Plan) -> Plan:
 
 @pytest.mark.torch
 @pytest.mark.parametrize("script", [("train.py",), ("{work}/train.py",), ("-m", "train"), ("../work/train.py",)], ids=" ".join)
-def test_a_run_in_a_copy_is_the_run_that_is_made_in_place(script: tuple[str, ...], trained: Path, tmp_path: Path) -> None:
+def test_a_run_in_a_copy_equals_a_run_in_place(script: tuple[str, ...], trained: Path, tmp_path: Path) -> None:
     plan = Plan(tuple(word.format(work=trained) for word in script), cwd=str(trained))
     before = held(trained)
     away = made(pinned(plan), tmp_path / "runs" / "away")
@@ -608,7 +608,7 @@ def test_a_run_in_a_copy_is_the_run_that_is_made_in_place(script: tuple[str, ...
 
 
 @pytest.mark.torch
-def test_runs_that_are_made_one_after_the_other_have_the_same_path(work: Path, tmp_path: Path) -> None:
+def test_consecutive_runs_have_the_same_path(work: Path, tmp_path: Path) -> None:
     write(work, train="import os, torch\nprint(os.getcwd(), os.environ.get('PWD'), __file__)\ntorch.ones(1).add(1)")
     plan = replace(pinned(Plan(("train.py",), cwd=str(work))), environment=(("PWD", str(work)),))
     said = [(made(plan, tmp_path / f"run-{'x' * k}").path / "stdout").read_text() for k in range(2)]
@@ -620,7 +620,7 @@ def test_runs_that_are_made_one_after_the_other_have_the_same_path(work: Path, t
 
 
 @pytest.mark.torch
-def test_every_pinned_run_begins_with_the_snapshot_and_a_kept_copy_goes_on(work: Path, tmp_path: Path) -> None:
+def test_every_pinned_run_starts_from_the_snapshot_and_a_kept_copy_is_reused(work: Path, tmp_path: Path) -> None:
     write(
         work, train="import torch\nn = len(open('n', 'a+').read())\nopen('n', 'a').write('x')\nx = torch.ones(2)\nprint(open('n').read())"
     )
@@ -644,7 +644,7 @@ def test_every_pinned_run_begins_with_the_snapshot_and_a_kept_copy_goes_on(work:
 
 
 @pytest.mark.torch
-def test_a_patched_run_has_the_other_text_and_shows_it(work: Path, tmp_path: Path) -> None:
+def test_a_patched_run_uses_the_changed_text_and_shows_it(work: Path, tmp_path: Path) -> None:
     write(work, train="import torch\nx = torch.ones(2)\nprint(x.sum())")
     plan = Plan(("train.py",), cwd=str(work))
     before = held(work)
@@ -660,7 +660,7 @@ def test_a_patched_run_has_the_other_text_and_shows_it(work: Path, tmp_path: Pat
 
 
 @pytest.mark.torch
-def test_a_script_in_a_folder_above_runs_from_the_copy(tmp_path: Path) -> None:
+def test_a_script_in_a_parent_folder_runs_from_the_copy(tmp_path: Path) -> None:
     work = tmp_path / "a" / "b"
     work.mkdir(parents=True)
     write(
@@ -683,7 +683,7 @@ def test_a_script_in_a_folder_above_runs_from_the_copy(tmp_path: Path) -> None:
 
 
 @pytest.mark.torch
-def test_a_package_runs_from_the_copy_as_from_its_folder(work: Path, tmp_path: Path) -> None:
+def test_a_package_runs_from_the_copy_as_in_place(work: Path, tmp_path: Path) -> None:
     write(work / "pkg", __init__="", train="import torch, pkg.near\nopen('out', 'w').write('x')", near="import torch\nx = torch.ones(3)")
     write(work, extra="")
     done = audited(work, "record", "-o", "../run", "--pin", "leftover-files", "-m", "pkg.train")
@@ -708,7 +708,7 @@ def test_a_script_that_removes_its_folder_removes_the_copy(work: Path, tmp_path:
 
 
 @pytest.mark.torch
-def test_runs_that_are_kept_in_the_working_directory_are_no_part_of_it(work: Path) -> None:
+def test_runs_kept_in_the_working_directory_are_not_part_of_a_copy(work: Path) -> None:
     write(work, train="import os, torch\nx = torch.ones(2)\nprint(sorted(os.listdir()))\nopen('made', 'w')")
     for name in ("one", "two"):
         done = audited(work, "record", "-o", name, "--pin", "leftover-files", "train.py")
@@ -718,7 +718,7 @@ def test_runs_that_are_kept_in_the_working_directory_are_no_part_of_it(work: Pat
 
 
 @pytest.mark.torch
-def test_an_error_names_the_file_of_the_user(work: Path, tmp_path: Path) -> None:
+def test_an_error_names_the_users_own_file(work: Path, tmp_path: Path) -> None:
     write(work, train="import os, torch\nx = torch.ones(2)\nopen(os.path.abspath('missing'))")
     run = made(pinned(Plan(("train.py",), cwd=str(work))), tmp_path / "run")
     assert run.meta["error"] == f"FileNotFoundError: [Errno 2] No such file or directory: '{work / 'missing'}'"
@@ -744,7 +744,7 @@ def test_a_patch_outside_the_working_directory_is_refused(patch: str, work: Path
     assert os.listdir(tmp_path / "runs") == []
 
 
-def test_a_file_name_that_is_no_text_is_kept_in_the_facts_of_a_run(work: Path, tmp_path: Path) -> None:
+def test_a_file_name_that_is_not_text_is_kept_in_the_metadata_of_a_run(work: Path, tmp_path: Path) -> None:
     odd = os.fsdecode(b"odd \xff")
     write(work, train="import torch\ntorch.ones(1)")
     plan = replace(pinned(Plan(("train.py",), cwd=str(work))), outputs=(odd,))
@@ -775,7 +775,7 @@ def test_an_interrupted_run_leaves_no_copy(work: Path, tmp_path: Path) -> None:
 # Where copies are made
 
 
-def test_copies_of_one_folder_lie_at_one_place_in_every_audit(work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_copies_of_one_folder_have_the_same_path_in_every_audit(work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     tops = []
     for _ in range(2):
@@ -791,7 +791,7 @@ def test_copies_of_one_folder_lie_at_one_place_in_every_audit(work: Path, tmp_pa
         assert among == tmp_path / "runs" / "1.scratch", "the user has chosen the folder"
 
 
-def test_what_a_killed_auditor_left_in_a_copy_is_removed_and_what_a_living_one_holds_is_not(
+def test_leftovers_of_a_killed_auditor_are_removed_from_a_copy_but_not_of_a_live_one(
     work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -816,7 +816,7 @@ def test_what_a_killed_auditor_left_in_a_copy_is_removed_and_what_a_living_one_h
 
 
 @pytest.mark.torch
-def test_what_is_cached_elsewhere_by_the_path_of_the_folder_is_made_anew_once_and_not_in_each_audit(work: Path, tmp_path: Path) -> None:
+def test_caches_keyed_by_the_folders_path_are_rebuilt_once_and_not_in_each_audit(work: Path, tmp_path: Path) -> None:
     write(
         work,
         train="""
@@ -841,7 +841,7 @@ def test_what_is_cached_elsewhere_by_the_path_of_the_folder_is_made_anew_once_an
     assert 2 <= len(entries[0]) <= 3, "the folder itself, and copies of it, two at a time"
 
 
-def test_a_bare_run_finds_in_a_copy_what_is_beside_its_folder(work: Path, tmp_path: Path) -> None:
+def test_a_bare_run_in_a_copy_finds_the_folders_beside_the_original(work: Path, tmp_path: Path) -> None:
     write(work, show="print(open('../beside/x').read(), open('../../' + __import__('sys').argv[1] + '/beside/x').read())")
     (tmp_path / "beside").mkdir()
     (tmp_path / "beside" / "x").write_text("found")

@@ -76,7 +76,7 @@ def checked(folder: Path, source: str, *words: str) -> Checked:
 
 
 @pytest.mark.torch
-def test_a_script_that_recording_does_not_change_is_told_so(tmp_path: Path) -> None:
+def test_a_script_that_recording_does_not_change_gets_that_answer(tmp_path: Path) -> None:
     found = checked(tmp_path, STEADY)
     assert (found.audit.verdict, found.done.status) == ("no-divergence-seen", 0)
     assert found.runs == ["control-1", "control-2", "bare", "steps-only"]
@@ -94,7 +94,7 @@ def test_a_script_that_recording_does_not_change_is_told_so(tmp_path: Path) -> N
 
 
 @pytest.mark.torch
-def test_a_script_whose_gradients_are_others_under_a_dispatch_mode_is_told_where_they_change(tmp_path: Path) -> None:
+def test_gradients_that_change_under_a_dispatch_mode_are_reported_with_their_place(tmp_path: Path) -> None:
     found = checked(tmp_path, FILLED)
     under = (tmp_path / "runs" / "control-1" / "stdout").read_bytes()
     assert under != bare(tmp_path, "train.py").out, "on this machine both formulas give the same bits: choose another op"
@@ -106,7 +106,7 @@ def test_a_script_whose_gradients_are_others_under_a_dispatch_mode_is_told_where
 
 
 @pytest.mark.torch
-def test_output_that_no_two_runs_share_is_not_blamed_on_the_recorder(tmp_path: Path) -> None:
+def test_output_that_differs_in_every_run_is_not_blamed_on_the_recorder(tmp_path: Path) -> None:
     found = checked(tmp_path, BY_HAND + "import os; print('process', os.getpid())\n")
     assert (found.audit.verdict, found.done.status) == ("no-divergence-seen", 0)
     assert found.changed == []
@@ -117,7 +117,7 @@ def test_output_that_no_two_runs_share_is_not_blamed_on_the_recorder(tmp_path: P
 
 
 @pytest.mark.torch
-def test_a_script_that_is_ended_after_some_steps_is_checked_as_far_as_they_go(tmp_path: Path) -> None:
+def test_a_script_with_a_step_limit_is_checked_up_to_it(tmp_path: Path) -> None:
     found = checked(tmp_path, BY_HAND + "print('behind the end')\n", "--steps", "2")
     assert (found.audit.verdict, found.done.status) == ("no-divergence-seen", 0)
     assert found.runs == ["control-1", "control-2", "steps-only"]
@@ -128,7 +128,7 @@ def test_a_script_that_is_ended_after_some_steps_is_checked_as_far_as_they_go(tm
 
 
 @pytest.mark.torch
-def test_a_script_that_does_not_do_the_same_twice_gets_no_answer(tmp_path: Path) -> None:
+def test_a_script_that_does_not_repeat_by_itself_gets_no_answer(tmp_path: Path) -> None:
     found = checked(tmp_path, BY_HAND.replace("torch.manual_seed(0)", "torch.seed()"))
     assert (found.audit.verdict, found.done.status) == ("diverged", 1)
     assert found.changed == []

@@ -125,13 +125,13 @@ def sentences_in(source: str) -> Iterator[tuple[int, str]]:
 
 
 @pytest.mark.parametrize("module", [module for module in MODULES if not module.startswith(tuple(MAY_SPEAK))])
-def test_a_module_below_the_reports_makes_no_english(module: str) -> None:
+def test_no_module_below_the_reports_contains_english_sentences(module: str) -> None:
     found = [f"line {line}: {text!r}" for line, text in sentences_in((HOUSE / module).read_text())]
     known, _ = REMAINDER.get(module, (0, ""))
     assert len(found) == known, "\n".join(found)
 
 
-def test_every_place_that_may_speak_exists_and_does() -> None:
+def test_every_place_allowed_to_contain_english_exists_and_does() -> None:
     for place in MAY_SPEAK:
         modules = [module for module in MODULES if module.startswith(place)]
         assert any(list(sentences_in((HOUSE / module).read_text())) for module in modules), place
@@ -150,7 +150,7 @@ def test_every_place_that_may_speak_exists_and_does() -> None:
         ("x = f'{a}-{b} of it'", 0),
     ],
 )
-def test_sentences_are_told_from_what_is_none(source: str, found: int) -> None:
+def test_sentences_are_distinguished_from_other_strings(source: str, found: int) -> None:
     assert len(list(sentences_in(source))) == found
 
 
@@ -197,13 +197,13 @@ def slugs_of(node: ast.expr) -> Iterator[str]:
         raise AssertionError(f"line {node.lineno}: a slug is written where it is given")
 
 
-def test_each_slug_has_words_and_all_words_have_a_slug() -> None:
+def test_every_slug_has_a_text_and_every_text_a_slug() -> None:
     made = reasons_made()
     assert set(made) - set(WORDS) == set()
     assert set(WORDS) - set(made) == {"as-written"}, "a sentence of an earlier version is made by none"
 
 
-def test_each_reason_is_given_what_its_words_are_about() -> None:
+def test_every_reason_has_the_parameters_of_its_text() -> None:
     wrong = []
     for slug, places in reasons_made().items():
         words = WORDS[slug]
@@ -222,18 +222,18 @@ def test_each_reason_is_given_what_its_words_are_about() -> None:
     assert wrong == []
 
 
-def test_a_reason_of_another_version_is_shown_as_it_is() -> None:
+def test_a_reason_from_another_version_is_shown_unchanged() -> None:
     assert text_of(Reason.of("not-known-here", op="aten.mm.default", times=3)) == "not-known-here (op: aten.mm.default, times: 3)"
     assert text_of(Reason.of("lane-ended", place=3)) == "lane-ended (place: 3)"
     assert text_of(Reason.of("not-known-here")) == "not-known-here"
 
 
-def test_a_sentence_of_an_earlier_version_is_kept() -> None:
+def test_a_sentence_from_an_earlier_version_is_kept() -> None:
     read = Audit.model_validate({"verdict": "inconclusive", "script": [], "runs": [], "notes": ["one note"], "reason": "so it is [slug]"})
     assert (sentence_of(read.notes), text_of(read.reason)) == ("one note", "so it is [slug]")
 
 
-def test_braces_of_the_user_are_text() -> None:
+def test_braces_in_user_text_are_plain_text() -> None:
     assert text_of(Reason.of("file-read", path="{0.__class__}.pt")) == "{0.__class__}.pt is read here"
 
 

@@ -37,7 +37,7 @@ def run_of(folder: Path, name: str, shadow: str = "", script: str = "train.py") 
     return trace
 
 
-def told(lane: LaneTrace, columns: Sequence[str] = ("op", "line")) -> list[dict[str, Any]]:
+def measured_by_shadow(lane: LaneTrace, columns: Sequence[str] = ("op", "line")) -> list[dict[str, Any]]:
     """What the shadow found, with columns of the op's record."""
     found = lane.shadows()
     rows = {row["row"]: row for row in lane.rows(0, 1 << 40)}
@@ -124,7 +124,7 @@ print(digest, loss, value.item(), torch.rand(1).item(), torch.is_grad_enabled())
 """
 
 
-def test_correct_programs_in_three_dtypes_add_no_more_than_their_due_and_end_the_same(tmp_path: Path) -> None:
+def test_correct_programs_in_three_dtypes_stay_within_their_error_bounds(tmp_path: Path) -> None:
     write(tmp_path, train=CORRECT)
     plain, shadowed = run_of(tmp_path, "plain"), run_of(tmp_path, "shadowed", "float64")
     assert (plain.path / "stdout").read_bytes() == (shadowed.path / "stdout").read_bytes()
@@ -133,7 +133,7 @@ def test_correct_programs_in_three_dtypes_add_no_more_than_their_due_and_end_the
     assert not len(plain.lanes["main"].shadows()["row"])
 
     lane = shadowed.lanes["main"]
-    found = told(lane, ("op", "line", "out"))
+    found = measured_by_shadow(lane, ("op", "line", "out"))
     beyond = [one for one in found if one["excess"] > 1]
     assert beyond == []
     dtypes = {json.loads(one["out"])[0][0] for one in found}
@@ -270,11 +270,11 @@ for step in range(30):
 
 
 @pytest.mark.skipif(not hasattr(torch.library, "get_kernel"), reason="wrong kernels are planted with torch.library.get_kernel")
-def test_each_wrong_kernel_is_named_and_nothing_that_follows_it(tmp_path: Path) -> None:
+def test_each_wrong_kernel_is_named_but_nothing_after_it(tmp_path: Path) -> None:
     write(tmp_path, train=WRONG)
     lane = run_of(tmp_path, "run", "float64").lanes["main"]
     lines = (tmp_path / "train.py").read_text().splitlines()
-    found = told(lane, ("op", "line", "out", "step"))
+    found = measured_by_shadow(lane, ("op", "line", "out", "step"))
     beyond = [
         (one["op"].removeprefix("aten."), lines[one["line"] - 1].rpartition("# ")[2], json.loads(one["out"])[0][0], one["step"])
         for one in found
@@ -302,7 +302,7 @@ def test_each_wrong_kernel_is_named_and_nothing_that_follows_it(tmp_path: Path) 
     assert norm["slot"] == 1
 
 
-def test_in_the_shadow_of_a_device_an_op_is_compared_in_its_own_dtype(tmp_path: Path) -> None:
+def test_with_a_device_as_shadow_an_op_is_compared_in_its_own_dtype(tmp_path: Path) -> None:
     source = """
         import torch
         torch.manual_seed(0)
@@ -313,7 +313,7 @@ def test_in_the_shadow_of_a_device_an_op_is_compared_in_its_own_dtype(tmp_path: 
         print(weight.sum().item())
         """
     write(tmp_path, train=source)
-    found = told(run_of(tmp_path, "run", "cpu").lanes["main"])
+    found = measured_by_shadow(run_of(tmp_path, "run", "cpu").lanes["main"])
     assert {"aten.mm.default", "aten.tanh.default", "aten._foreach_add_.Scalar", "aten.tanh_backward.default"} <= {
         one["op"] for one in found
     }
@@ -322,15 +322,15 @@ def test_in_the_shadow_of_a_device_an_op_is_compared_in_its_own_dtype(tmp_path: 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
-def test_in_the_shadow_of_cuda_a_correct_program_adds_no_more_than_its_due(tmp_path: Path) -> None:
+def test_with_cuda_as_shadow_a_correct_program_stays_within_its_error_bounds(tmp_path: Path) -> None:
     write(tmp_path, train=CORRECT)
-    found = told(run_of(tmp_path, "run", "cuda").lanes["main"])
+    found = measured_by_shadow(run_of(tmp_path, "run", "cuda").lanes["main"])
     assert [one for one in found if one["excess"] > 1] == []
     assert any(one["ulps"] > 0 for one in found)
 
 
 @pytest.mark.parametrize("reverse", [False, True])
-def test_the_reference_of_an_lstm_layer_and_its_gradients_are_those_of_torch(reverse: bool) -> None:
+def test_the_reference_of_an_lstm_layer_and_its_gradients_matches_torch(reverse: bool) -> None:
     stream = torch.Generator().manual_seed(1)
     sizes = ((5, 3, 4), (24, 4), (24, 6), (24,), (24,), (3, 6), (3, 6))
     given: list[Any] = [torch.randn(size, generator=stream, dtype=torch.float64, requires_grad=True) for size in sizes]
@@ -357,7 +357,7 @@ def test_the_reference_of_an_lstm_layer_and_its_gradients_are_those_of_torch(rev
         recurrent.layer(torch, *given, reverse, [3, 2], 2)
 
 
-def test_the_numbers_of_a_measurement_are_what_they_are_said_to_be(tmp_path: Path) -> None:
+def test_the_numbers_of_a_measurement_have_their_documented_meaning(tmp_path: Path) -> None:
     source = """
         import torch
         x = torch.tensor([1.0, 1 + 2**-10, 3.0, 0.0], dtype=torch.float64)
@@ -365,7 +365,7 @@ def test_the_numbers_of_a_measurement_are_what_they_are_said_to_be(tmp_path: Pat
         torch.tensor([2.0, 3.0]).sqrt_()
         """
     write(tmp_path, train=source)
-    cast, root = told(run_of(tmp_path, "run", "float64").lanes["main"])
+    cast, root = measured_by_shadow(run_of(tmp_path, "run", "float64").lanes["main"])
     assert (cast["op"], cast["at"], cast["slot"]) == ("aten._to_copy.default", 1, 0)
     assert (cast["ulps"], cast["mean"]) == (2.0**-10 / 2.0**-7, 2.0**-10 / 2.0**-7 / 4)
     assert cast["error"] == 2.0**-10

@@ -29,7 +29,7 @@ def sums_of(tensor: torch.Tensor) -> torch.Tensor:
 
 @given(shape=st.lists(st.integers(0, 40), max_size=3), dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.float64, torch.int32]))
 @settings(max_examples=60, deadline=None)
-def test_norm_and_largest_are_those_of_the_elements(shape: list[int], dtype: torch.dtype) -> None:
+def test_norm_and_largest_magnitude_are_those_of_the_elements(shape: list[int], dtype: torch.dtype) -> None:
     tensor = (torch.randn(shape, generator=torch.Generator().manual_seed(1)) * 9).to(dtype)
     elements, nonfinite, norm, largest, *sums = Sketcher(torch).of(tensor)
     assert (elements, nonfinite, len(sums)) == (tensor.numel(), 0, SUMS)
@@ -46,7 +46,7 @@ def test_the_sketch_of_a_difference_is_the_difference_of_sketches(elements: int)
 
 @pytest.mark.parametrize("elements", [100, PERIOD, 5 * PERIOD + 100, 1 << 20])
 @pytest.mark.parametrize("kind", ["noise", "one element", "a constant", "every second", "one row", "one column"])
-def test_whichever_elements_differ_the_norm_of_the_difference_is_known(elements: int, kind: str) -> None:
+def test_the_norm_of_a_difference_is_known_whichever_elements_differ(elements: int, kind: str) -> None:
     stream = torch.Generator().manual_seed(3)
     ratios = []
     for _ in range(12):
@@ -73,7 +73,7 @@ def test_whichever_elements_differ_the_norm_of_the_difference_is_known(elements:
     assert 0.5 < sum(ratios) / len(ratios) < 2
 
 
-def test_a_transpose_has_another_sketch_and_a_layout_has_not() -> None:
+def test_a_transpose_changes_the_sketch_but_a_layout_does_not() -> None:
     stream = torch.Generator().manual_seed(4)
     image = torch.randn(2, 3, 8, 8, generator=stream)
     assert torch.equal(sums_of(image), sums_of(image.contiguous(memory_format=torch.channels_last)))
@@ -81,7 +81,7 @@ def test_a_transpose_has_another_sketch_and_a_layout_has_not() -> None:
     assert not torch.allclose(sums_of(square), sums_of(square.T))
 
 
-def test_what_is_not_finite_is_counted_and_left_out() -> None:
+def test_nonfinite_values_are_counted_and_left_out() -> None:
     tensor = torch.tensor([1.0, math.nan, -2.0, math.inf, -math.inf])
     elements, nonfinite, norm, largest, *sums = Sketcher(torch).of(tensor)
     assert (elements, nonfinite, largest) == (5, 3, 2.0)
@@ -116,7 +116,7 @@ print(float(out.sum()), torch.rand(1).item(), model[0].weight.sum().item())
 """
 
 
-def test_a_run_has_a_sketch_of_all_that_is_made_written_and_met(tmp_path: Path) -> None:
+def test_a_run_has_a_sketch_of_every_created_written_and_external_tensor(tmp_path: Path) -> None:
     write(tmp_path, train=SCRIPT)
     usual = Plan(("train.py",), cwd=str(tmp_path))
     runs = {}

@@ -29,7 +29,7 @@ def texts(source: str) -> list[str]:
     return [spot.text for spot in unordered(source, source.count("\n") + 1)]
 
 
-def test_the_rows_of_the_example_come_out_of_a_set_by_its_name() -> None:
+def test_the_rows_of_the_example_come_from_a_set_with_its_name() -> None:
     source = (ROOT / "examples" / "batch_order.py").read_text()
     line = line_of(source, "<- diverges")
     assert unordered(source, line) == [Spot(line, line, 45, 50, "names", "set", True)]
@@ -44,12 +44,12 @@ def test_the_rows_of_the_example_come_out_of_a_set_by_its_name() -> None:
         ("torch_seed", "torch.randn", []),
     ],
 )
-def test_a_leak_script_shows_the_sets_it_iterates_and_no_others(leak: str, mark: str, spots: list[str]) -> None:
+def test_exactly_the_sets_that_a_leak_script_iterates_are_found(leak: str, mark: str, spots: list[str]) -> None:
     source = (ROOT / "tests" / "leaks" / f"{leak}.py").read_text()
     assert [spot.text for spot in unordered(source, line_of(source, mark)) if spot.feeds] == spots
 
 
-def test_the_three_listings_of_the_leak_script_are_seen() -> None:
+def test_the_three_listings_of_the_leak_script_are_found() -> None:
     source = (ROOT / "tests" / "leaks" / "file_order.py").read_text()
     spots = listings(source, line_of(source, "enumerate(names)"))
     assert [(spot.what, spot.feeds) for spot in spots] == [(".iterdir", True), ("glob.glob", True), ("os.listdir", True)]
@@ -104,7 +104,7 @@ def test_the_three_listings_of_the_leak_script_are_seen() -> None:
         ("k = id(a) % 10", "id(a)"),
     ],
 )
-def test_what_is_unordered_is_found_where_its_order_comes_out(source: str, expected: str) -> None:
+def test_unordered_values_are_found_where_their_order_is_used(source: str, expected: str) -> None:
     assert texts(source) == [expected]
 
 
@@ -155,11 +155,11 @@ def test_what_is_unordered_is_found_where_its_order_comes_out(source: str, expec
         "",
     ],
 )
-def test_what_nobody_can_see_the_order_of_is_not_named(source: str) -> None:
+def test_unordered_values_whose_order_cannot_matter_are_not_reported(source: str) -> None:
     assert texts(source) == []
 
 
-def test_attributes_are_sets_if_all_of_their_class_agrees() -> None:
+def test_attributes_are_sets_if_all_assignments_in_the_class_agree() -> None:
     source = """
     class Words:
         kept: set[str]
@@ -174,7 +174,7 @@ def test_attributes_are_sets_if_all_of_their_class_agrees() -> None:
     assert texts(source) == ["self.names", "self.kept"]
 
 
-def test_what_feeds_the_line_comes_first_and_the_nearest_first_of_all() -> None:
+def test_values_that_feed_the_line_come_first_nearest_first() -> None:
     source = dedent("""
     def encoded(words):
         table = {w: i for i, w in enumerate(words)}
@@ -190,7 +190,7 @@ def test_what_feeds_the_line_comes_first_and_the_nearest_first_of_all() -> None:
     assert [(spot.text, spot.feeds) for spot in spots] == [("set(c)", True), ("words", True), ("set(b)", False), ("set(d)", False)]
 
 
-def test_what_feeds_a_line_is_followed_through_methods_appends_and_the_loops_around_it() -> None:
+def test_data_flow_is_followed_through_methods_appends_and_enclosing_loops() -> None:
     source = dedent("""
     class Data:
         def __init__(self, names):
@@ -233,7 +233,7 @@ def test_what_feeds_a_line_is_followed_through_methods_appends_and_the_loops_aro
         ("def glob(p): ...\nx = glob(p)", []),
     ],
 )
-def test_listings_are_found_whatever_they_are_called_unless_somebody_sorts_them(source: str, expected: list[str]) -> None:
+def test_listings_are_found_under_any_alias_unless_they_are_sorted(source: str, expected: list[str]) -> None:
     assert [spot.what for spot in listings(source, 2)] == expected
 
 
@@ -252,11 +252,11 @@ def test_listings_are_found_whatever_they_are_called_unless_somebody_sorts_them(
         ("pool.imap_unordered(f, x)", {".imap_unordered"}, ["pool.imap_unordered(f, x)"]),
     ],
 )
-def test_calls_are_named_by_what_was_imported(source: str, names: set[str], expected: list[str]) -> None:
+def test_calls_are_named_by_their_imports(source: str, names: set[str], expected: list[str]) -> None:
     assert [spot.text for spot in calls(source, names, 1)] == expected
 
 
-def test_columns_are_characters_whatever_stands_before_them() -> None:
+def test_columns_count_characters_whatever_precedes_them() -> None:
     source = '\ufeff"é😀"; x = [y for y in set(a)]\r\n\x0c"é\u2028"; list(set(\r\n\t"ü"))\r\n'
     assert [(spot.line, spot.end_line, spot.text) for spot in unordered(source, 1)] == [(1, 1, "set(a)"), (2, 3, 'set(\r\n\t"ü")')]
     first, second = unordered(source, 1)
@@ -267,6 +267,6 @@ def test_columns_are_characters_whatever_stands_before_them() -> None:
 
 
 @given(st.text(), st.integers(-2, 9))
-def test_no_text_makes_the_reader_fail(source: str, line: int) -> None:
+def test_no_text_makes_the_parser_fail(source: str, line: int) -> None:
     for spot in [*unordered(source, line), *listings(source, line), *calls(source, {"f"}, line)]:
         assert spot.text in source

@@ -14,7 +14,7 @@ from auditor.launch import launch
 from auditor.plan import Plan
 from auditor.trace.reader import opened
 from tests.processes import SCRIPTS, bare
-from tests.test_entered import Nowhere
+from tests.test_factor_uses import SilentScreen
 
 FACTORS = plugins.factors()
 #: Wrappers that are active in the user's process when there is no GPU.
@@ -27,14 +27,14 @@ OF_THE_TYPE = ("source", "weak", "copied")
 
 
 @pytest.mark.torch
-def test_every_function_that_is_replaced_behaves_as_the_one_that_it_stands_in_for(tmp_path: Path) -> None:
+def test_every_wrapped_function_behaves_like_its_original(tmp_path: Path) -> None:
     script = str(SCRIPTS / "stand_ins.py")
     under: dict[str, dict[str, Any]] = {}
     names: set[tuple[str, ...]] = set()
     for how in HOW:
         chosen = {"pinned": INSIDE if how == "pinned" else (), "varied": INSIDE if how == "varied" else (), "watched": INSIDE}
         plan = plan_with(Plan((script, f"{how}.names", f"{how}.json"), cwd=str(tmp_path)), FACTORS, **chosen)
-        launch(plan, tmp_path / how, how, "experiment", Nowhere(), quiet=True)
+        launch(plan, tmp_path / how, how, "experiment", SilentScreen(), quiet=True)
         assert opened(tmp_path / how).meta["exit"] == 0, (tmp_path / how / "stderr").read_text()
         under[how] = json.loads((tmp_path / f"{how}.json").read_text())
         names |= {tuple(name) for name in json.loads((tmp_path / f"{how}.names").read_text())}

@@ -37,7 +37,7 @@ def sentence(done: Ended) -> str:
 
 
 @pytest.mark.torch
-def test_names_that_are_no_utf_8_are_shown_as_far_as_they_are(tmp_path: Path) -> None:
+def test_names_that_are_not_utf_8_are_shown_as_far_as_possible(tmp_path: Path) -> None:
     folder = tmp_path / os.fsdecode(b"caf\xe9 [1]")
     write(folder, train=STEADY + 'open(b"d\\xff.csv", "w").write("x")\nopen(b"d\\xff.csv").read()\n')
     script = os.fsdecode(b"tr\xe9.py")
@@ -55,7 +55,7 @@ def test_names_that_are_no_utf_8_are_shown_as_far_as_they_are(tmp_path: Path) ->
 
 
 @pytest.mark.torch
-def test_without_a_home_and_with_closed_streams_an_audit_is_as_ever(tmp_path: Path) -> None:
+def test_an_audit_works_without_a_home_and_with_closed_streams(tmp_path: Path) -> None:
     write(tmp_path, train=STEADY)
     (tmp_path / "tmp").mkdir()
     home = environment(HOME=None, XDG_CACHE_HOME=None, XDG_CONFIG_HOME=None, TMPDIR=str(tmp_path / "tmp"))
@@ -68,7 +68,7 @@ def test_without_a_home_and_with_closed_streams_an_audit_is_as_ever(tmp_path: Pa
 
 
 @pytest.mark.torch
-def test_a_script_that_removes_its_folder_ends_the_audit_in_a_sentence_and_its_run_is_kept(tmp_path: Path) -> None:
+def test_a_script_that_removes_its_folder_ends_the_audit_with_a_kept_run(tmp_path: Path) -> None:
     write(tmp_path / "work", train=STEADY + "import os, shutil; shutil.rmtree(os.getcwd())\n")
     done = audited(tmp_path / "work", "--effort", "compare", "-o", str(tmp_path / "runs"), "train.py")
     assert done.status == 2
@@ -78,7 +78,7 @@ def test_a_script_that_removes_its_folder_ends_the_audit_in_a_sentence_and_its_r
 
 @pytest.mark.torch
 @pytest.mark.parametrize("room", [1 << 10, 40 << 10])
-def test_where_no_file_may_be_large_it_is_said(room: int, tmp_path: Path) -> None:
+def test_a_limit_on_file_sizes_is_reported(room: int, tmp_path: Path) -> None:
     write(tmp_path, train=STEADY)
     done = audited(tmp_path, "record", "-o", "run", "train.py", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, room)))
     assert done.status == 2
@@ -86,7 +86,7 @@ def test_where_no_file_may_be_large_it_is_said(room: int, tmp_path: Path) -> Non
 
 
 @pytest.mark.torch
-def test_a_run_goes_on_as_long_as_its_process_and_has_no_end_where_the_auditor_was_killed(tmp_path: Path) -> None:
+def test_a_run_lasts_as_long_as_its_process_and_has_no_end_if_the_auditor_was_killed(tmp_path: Path) -> None:
     write(
         tmp_path,
         train=STEADY + 'import os, pathlib, time; pathlib.Path("began").write_text(str(os.getpid())); time.sleep(600)\n',
@@ -124,7 +124,7 @@ def test_a_run_goes_on_as_long_as_its_process_and_has_no_end_where_the_auditor_w
     assert not (run / "spool").exists()
 
 
-def test_a_run_that_has_its_end_is_said_to_be_nothing_else(tmp_path: Path) -> None:
+def test_a_run_with_its_end_is_reported_as_complete(tmp_path: Path) -> None:
     run = TraceBuilder(tmp_path / "run", launcher={"pid": os.getpid()})
     run.lane().op("aten.exp.default")
     run.sealed()
@@ -133,13 +133,15 @@ def test_a_run_that_has_its_end_is_said_to_be_nothing_else(tmp_path: Path) -> No
 
 
 _CYCLE = "a: &a [*a]\n"
-_MANY = "a: &a [x, x, x, x, x, x, x, x]\n" + "".join(
+_ALIASES = "a: &a [x, x, x, x, x, x, x, x]\n" + "".join(
     f"{b}: &{b} [{', '.join([f'*{a}'] * 8)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
 )
 
 
-@pytest.mark.parametrize("text", [_CYCLE, _MANY, "[" * 100_000, "x: " + "{a: " * 3_000], ids=["cycle", "aliases", "deep", "deep mapping"])
-def test_a_rule_file_takes_no_longer_than_it_is_long(text: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "text", [_CYCLE, _ALIASES, "[" * 100_000, "x: " + "{a: " * 3_000], ids=["cycle", "aliases", "deep", "deep mapping"]
+)
+def test_reading_a_rule_file_takes_time_proportional_to_its_length(text: str, tmp_path: Path) -> None:
     (tmp_path / "rule.yaml").write_text(text)
     began = time.process_time()
     with pytest.raises(UsageError) as error:
@@ -149,7 +151,7 @@ def test_a_rule_file_takes_no_longer_than_it_is_long(text: str, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("ask", [read, read_baseline], ids=["audit", "baseline"])
-def test_json_that_is_nested_too_deeply_is_said_not_to_be_what_is_wanted(ask: Callable[[Path], Any], tmp_path: Path) -> None:
+def test_deeply_nested_json_is_refused(ask: Callable[[Path], Any], tmp_path: Path) -> None:
     (tmp_path / "deep.json").write_text("[" * 200_000 + "]" * 200_000)
     with pytest.raises(UsageError) as error:
         ask(tmp_path / "deep.json")
@@ -157,18 +159,18 @@ def test_json_that_is_nested_too_deeply_is_said_not_to_be_what_is_wanted(ask: Ca
 
 
 @pytest.mark.parametrize("text", ["tool = 1\n", "tool = []\n", "[tool]\nother = 1\n"])
-def test_a_pyproject_that_has_nothing_for_us_says_nothing(text: str, tmp_path: Path) -> None:
+def test_a_pyproject_without_our_table_is_ignored_silently(text: str, tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text(text)
     assert read_config(tmp_path) == Config()
 
 
-def test_what_stands_in_the_place_of_a_configuration_is_not_waited_for(tmp_path: Path) -> None:
+def test_a_pipe_in_place_of_a_configuration_does_not_block(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pyproject.toml")
     with pytest.raises(UsageError, match=r"pyproject\.toml"):
         read_config(tmp_path)
 
 
-def test_a_kept_run_is_not_written_to_through_a_link_and_no_path_of_it_is_read(tmp_path: Path) -> None:
+def test_a_kept_run_is_not_written_through_a_link_and_its_paths_are_not_read(tmp_path: Path) -> None:
     def spooled(name: str) -> Path:
         run = TraceBuilder(tmp_path / name, cwd=str(tmp_path / "home"))
         lane = run.lane()

@@ -60,7 +60,7 @@ def write_tolerance(folder: Path, name: str, text: str) -> Path:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_a_shipped_tolerance_has_all_that_one_needs(path: Path) -> None:
+def test_a_shipped_tolerance_has_all_required_parts(path: Path) -> None:
     rule, faults = read_tolerance(path)
     assert faults == []
     assert rule is not None
@@ -72,14 +72,14 @@ def test_no_two_shipped_tolerances_have_the_same_glob() -> None:
     assert sorted({glob for glob in globs if globs.count(glob) > 1}) == []
 
 
-def test_tolerances_are_no_rules_and_stand_in_nobodys_way(tmp_path: Path) -> None:
+def test_tolerance_files_are_not_read_as_rules(tmp_path: Path) -> None:
     rules = load_rules([pipeline.shipped_rules()], plugins.detectors())
     assert not {one.id for one in SHIPPED} & set(rules)
     write_tolerance(tmp_path, "anything", "no: rule\n")
     assert load_rules([tmp_path], plugins.detectors()) == {}
 
 
-def test_every_error_of_every_tolerance_is_told_at_once_with_its_place(tmp_path: Path) -> None:
+def test_every_error_of_every_tolerance_is_reported_at_once_with_its_position(tmp_path: Path) -> None:
     write_tolerance(
         tmp_path,
         "first",
@@ -116,7 +116,7 @@ def test_every_error_of_every_tolerance_is_told_at_once_with_its_place(tmp_path:
         assert words in said, words
 
 
-def test_a_tolerance_of_the_users_goes_before_ours_and_leaves_the_rest(tmp_path: Path) -> None:
+def test_a_users_tolerance_overrides_the_shipped_one_and_no_other(tmp_path: Path) -> None:
     write_tolerance(
         tmp_path, "mine", "id: mine\nkind: tolerance\nops: ['ours.*', 'aten.*mm']\nwhy: measured\nulps: 7\nreferences: [our notes]\n"
     )
@@ -153,18 +153,18 @@ def test_a_tolerance_of_the_users_goes_before_ours_and_leaves_the_rest(tmp_path:
         ("mylibrary.attention.default", "unknown-ops"),
     ],
 )
-def test_an_op_is_of_the_family_whose_name_fits_it_best(op: str, family: str) -> None:
+def test_an_op_belongs_to_the_family_with_the_most_specific_glob(op: str, family: str) -> None:
     assert getattr(matching(SHIPPED, op), "id", None) == family
 
 
 @given(order=st.permutations(SHIPPED))
 @settings(max_examples=20, deadline=None)
-def test_the_order_of_the_files_decides_nothing(order: list[Tolerance]) -> None:
+def test_the_order_of_the_files_does_not_matter(order: list[Tolerance]) -> None:
     for op in ("aten.max_pool3d_with_indices_backward.default", "aten.zeros_like.default", "aten._foreach_norm.Scalar", "x.y.z"):
         assert matching(order, op) == matching(SHIPPED, op)
 
 
-def test_tolerances_go_through_the_settings_unchanged() -> None:
+def test_tolerances_pass_through_the_settings_unchanged() -> None:
     text = json.dumps(as_json(SHIPPED))
     assert from_json(json.loads(text)) == SHIPPED
     assert len(text) < 60_000, "settings are passed in an environment variable, which holds 128 KB"
@@ -225,7 +225,7 @@ def test_the_length_of_an_accumulation_follows_from_shapes(
     assert accumulation_length(kind, inputs, outputs) == length
 
 
-def test_a_name_is_taken_without_overload_and_underscore() -> None:
+def test_an_op_name_is_used_without_overload_and_underscore() -> None:
     names = ("aten.add_.Tensor", "aten.add.Tensor", "aten.__iadd__.Tensor", "aten._foreach_add_.List", "mine.op", "alone")
     assert [base_name(name) for name in names] == ["aten.add", "aten.add", "aten.__iadd__", "aten._foreach_add", "mine.op", "alone"]
 
@@ -235,7 +235,7 @@ def test_a_name_is_taken_without_overload_and_underscore() -> None:
     shift=st.sampled_from([0.0, 1.0, -30.0]),
 )  # fmt: skip
 @settings(max_examples=60, deadline=None)
-def test_products_added_in_any_order_differ_by_no_more_than_their_due(rows: int, inner: int, columns: int, seed: int, shift: float) -> None:
+def test_products_added_in_any_order_stay_within_the_error_bound(rows: int, inner: int, columns: int, seed: int, shift: float) -> None:
     stream = np.random.default_rng(seed)
     a = (stream.standard_normal((rows, inner)) + shift).astype(np.float32)
     b = (stream.standard_normal((inner, columns)) + shift).astype(np.float32)
@@ -252,7 +252,7 @@ def test_products_added_in_any_order_differ_by_no_more_than_their_due(rows: int,
 
 @given(elements=st.integers(1, 5000), seed=st.integers(0, 1000), shift=st.sampled_from([0.0, 1.0, 100.0]))
 @settings(max_examples=60, deadline=None)
-def test_numbers_added_in_any_order_differ_by_no_more_than_their_due(elements: int, seed: int, shift: float) -> None:
+def test_numbers_added_in_any_order_stay_within_the_error_bound(elements: int, seed: int, shift: float) -> None:
     values = (np.random.default_rng(seed).standard_normal(elements) + shift).astype(np.float32)
     one, other = np.cumsum(values, dtype=np.float32)[-1:], np.cumsum(values[::-1], dtype=np.float32)[-1:]
     for op, a, b in (("aten.sum.default", one, other), ("aten.mean.default", one / np.float32(elements), other / np.float32(elements))):
@@ -261,7 +261,7 @@ def test_numbers_added_in_any_order_differ_by_no_more_than_their_due(elements: i
         assert abs(float(a[0]) - float(b[0])) <= bound
 
 
-def test_what_moves_numbers_may_round_once_and_carries_a_difference_as_it_is() -> None:
+def test_ops_that_move_numbers_may_round_once_and_inherit_differences_unchanged() -> None:
     tolerance = matching(SHIPPED, "aten.relu.default")
     assert tolerance is not None
     shape = (10, 10)
@@ -270,7 +270,7 @@ def test_what_moves_numbers_may_round_once_and_carries_a_difference_as_it_is() -
 
 
 #: Ops with one input of 6 x 8 numbers whose rules bound the effect of a change from norms, computed by NumPy or a formula.
-CARRIED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+INHERITED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "aten.relu.default": lambda x: np.maximum(x, 0),
     "aten.abs.default": np.abs,
     "aten.amax.default": lambda x: x.max(1),
@@ -296,10 +296,10 @@ CARRIED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("op", sorted(CARRIED))
+@pytest.mark.parametrize("op", sorted(INHERITED))
 @given(seed=st.integers(0, 1 << 20), size=st.floats(1e-6, 1.0), alone=st.booleans())
 @settings(max_examples=25, deadline=None)
-def test_a_change_of_the_input_moves_a_result_by_no_more_than_is_said(op: str, seed: int, size: float, alone: bool) -> None:
+def test_a_change_of_the_input_moves_a_result_within_the_inherited_bound(op: str, seed: int, size: float, alone: bool) -> None:
     stream = np.random.default_rng(seed)
     x = stream.standard_normal((6, 8)) * 2
     change = size * stream.standard_normal((6, 8))
@@ -307,8 +307,8 @@ def test_a_change_of_the_input_moves_a_result_by_no_more_than_is_said(op: str, s
         change *= np.arange(48).reshape(6, 8) == x.argmax()
     tolerance = matching(SHIPPED, op)
     assert tolerance is not None
-    out = CARRIED[op](x)
-    moved = CARRIED[op](x + change) - out
+    out = INHERITED[op](x)
+    moved = INHERITED[op](x + change) - out
     carried = inherited_bound(tolerance, [(x.shape, norm(x), norm(change))], (np.shape(out), norm(out)))
     assert carried is not None
     assert norm(moved) <= carried * (1 + 1e-9) + 1e-12
@@ -322,14 +322,14 @@ def test_a_change_of_the_input_moves_a_result_by_no_more_than_is_said(op: str, s
         "aten.lerp.Tensor", "aten._prelu_kernel.default", "aten.glu.default", "aten.hardswish.default", "aten.mul.Tensor",
     ],
 )  # fmt: skip
-def test_of_ops_that_jump_repeat_or_multiply_norms_do_not_tell_what_a_change_becomes(op: str) -> None:
+def test_norms_give_no_inherited_bound_for_jumps_repetition_or_multiplication(op: str) -> None:
     tolerance = matching(SHIPPED, op)
     assert tolerance is not None
     assert tolerance.judged
     assert inherited_bound(tolerance, [((4, 4), 1.0, 0.1)] * 2, ((4, 4), 1.0)) is None
 
 
-def test_a_difference_is_carried_through_a_product_by_the_norm_of_the_other_side() -> None:
+def test_a_difference_propagates_through_a_product_by_the_norm_of_the_other_factor() -> None:
     stream = np.random.default_rng(0)
     a, b, bias = stream.standard_normal((20, 30)), stream.standard_normal((30, 40)), stream.standard_normal(40)
     da, db, dbias = (1e-3 * stream.standard_normal(x.shape) for x in (a, b, bias))
@@ -355,14 +355,14 @@ def test_a_difference_is_carried_through_a_product_by_the_norm_of_the_other_side
         ("aten.upsample_nearest2d.default", "float32"),
     ],
 )
-def test_where_norms_tell_nothing_nothing_is_said(op: str, dtype: str) -> None:
+def test_without_information_from_norms_there_is_no_bound(op: str, dtype: str) -> None:
     tolerance = matching(SHIPPED, op)
     assert tolerance is not None
     shape = (4, 4)
     assert norm_bound(tolerance, dtype, [(shape, 1.0), (shape, 1.0)], (shape, 1.0)) is None
 
 
-def test_a_factor_that_the_norms_do_not_tell_takes_the_bound_away() -> None:
+def test_a_factor_unknown_to_the_norms_removes_the_bound() -> None:
     shape = (4, 4)
     tolerance = matching(SHIPPED, "aten.add.Tensor")
     assert tolerance is not None
@@ -377,7 +377,7 @@ def test_a_factor_that_the_norms_do_not_tell_takes_the_bound_away() -> None:
     op=st.sampled_from(["aten.mm.default", "aten.sum.default", "aten.relu.default", "aten.mul.Tensor", "aten.add.Tensor"]),
 )  # fmt: skip
 @settings(max_examples=80, deadline=None)
-def test_a_due_grows_with_the_numbers_and_with_the_roundoff(dtype: str, scale: float, size: int, op: str) -> None:
+def test_an_error_bound_grows_with_the_numbers_and_with_the_roundoff(dtype: str, scale: float, size: int, op: str) -> None:
     tolerance = matching(SHIPPED, op)
     assert tolerance is not None
     shape = (size, size)

@@ -206,12 +206,12 @@ def test_every_event_is_read_as_it_was_written(tmp_path: Path) -> None:
         ({"k": "optimizer", "name": "SGD"}, {"k": "optimizer", "name": "SGD"}),
     ],
 )
-def test_fields_of_events_of_older_runs_get_the_names_that_they_have_now(kept: dict[str, Any], now: dict[str, Any]) -> None:
+def test_event_fields_of_older_runs_get_their_current_names(kept: dict[str, Any], now: dict[str, Any]) -> None:
     assert with_todays_names(kept) == now
     assert with_todays_names(now) == now
 
 
-def test_what_events_say_of_records_is_said_of_their_rows(tmp_path: Path) -> None:
+def test_references_of_events_to_records_become_rows(tmp_path: Path) -> None:
     with Tables(built(tmp_path / "a", everything_of_today)) as tables:
         held = tables.query("SELECT optimizer, class, leaf, row FROM held")
         assert [tuple(row.values()) for row in held] == [(1, "SGD", "w", 2), (1, "SGD", "b", -1)]
@@ -231,7 +231,7 @@ def test_what_events_say_of_records_is_said_of_their_rows(tmp_path: Path) -> Non
         ]
 
 
-def test_an_op_that_made_no_node_where_one_could_have_been_is_told(tmp_path: Path) -> None:
+def test_an_op_without_a_graph_node_where_one_was_possible_is_recorded(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         x = lane.external([2])
         lane.phase = "forward"
@@ -243,7 +243,7 @@ def test_an_op_that_made_no_node_where_one_could_have_been_is_told(tmp_path: Pat
     assert [row["phase"] for row in rows_of(trace)] == ["setup", "forward", "forward"]
 
 
-def test_draws_are_no_ops(tmp_path: Path) -> None:
+def test_draws_are_not_ops(tmp_path: Path) -> None:
     lane = main(built(tmp_path / "a", everything))
     assert [(draw["stream"], draw["op"], draw["index"]) for draw in lane.draws] == [
         ("torch-cpu", "aten.uniform_.default", 1),
@@ -252,7 +252,7 @@ def test_draws_are_no_ops(tmp_path: Path) -> None:
     assert lane.compared[1].tolist() == [0, 2, 4, 5, 6, 7, 8, 9]
 
 
-def test_what_the_second_look_kept_is_read_at_the_op_that_it_belongs_to(tmp_path: Path) -> None:
+def test_captured_values_are_read_at_the_op_that_they_belong_to(tmp_path: Path) -> None:
     trace = built(tmp_path / "a", everything)
     entries = main(trace).values_at(9)
     assert [(entry["slot"], trace.value(entry)) for entry in entries] == [
@@ -264,7 +264,7 @@ def test_what_the_second_look_kept_is_read_at_the_op_that_it_belongs_to(tmp_path
     assert trace.value({"slot": "in0", "file": "gone.bin"}) is None
 
 
-def test_a_kept_value_is_not_looked_for_outside_of_the_run(tmp_path: Path) -> None:
+def test_a_captured_value_is_not_searched_for_outside_the_run(tmp_path: Path) -> None:
     trace = built(tmp_path / "a", everything)
     (tmp_path / "secret").write_bytes(b"secret")
     assert trace.value({"file": "../../secret"}) is None
@@ -311,7 +311,7 @@ def test_an_op_has_as_many_producers_as_inputs(inputs: int, tmp_path: Path) -> N
     assert [row["in0"], row["in1"], row["in2"]] == [k if k < inputs else None for k in range(3)]
 
 
-def test_a_producer_behind_continuation_records_is_still_the_right_one(tmp_path: Path) -> None:
+def test_a_producer_after_continuation_records_is_still_correct(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         lane.draw("python", "random.random", "a")
         x = lane.op("aten.unbind.int", more=["second", "third"])
@@ -321,7 +321,7 @@ def test_a_producer_behind_continuation_records_is_still_the_right_one(tmp_path:
     assert [(row["in0"], row["in1"]) for row in rows_of(built(tmp_path / "a", program))] == [(None, None), (None, None), (1, None), (1, 2)]
 
 
-def test_a_producer_in_another_lane_is_told_from_none(tmp_path: Path) -> None:
+def test_a_producer_in_another_lane_differs_from_none(tmp_path: Path) -> None:
     run = TraceBuilder(tmp_path / "a")
     x = run.lane().op("aten.relu.default")
     thread = run.lane("thread 1")
@@ -337,7 +337,7 @@ def test_a_producer_in_another_lane_is_told_from_none(tmp_path: Path) -> None:
     assert maker == {"lane": "main", "row": 0}
 
 
-def test_records_go_on_in_the_next_segment(tmp_path: Path) -> None:
+def test_records_continue_in_the_next_segment(tmp_path: Path) -> None:
     run = TraceBuilder(tmp_path / "a")
     lane = run.lane()
     x = lane.external()
@@ -379,7 +379,7 @@ def test_a_run_without_a_recorded_process_has_no_lanes(tmp_path: Path) -> None:
         ({"main": 0, "process 2": 1, "process 1": 1}, "process 1"),
     ],
 )
-def test_the_lane_that_stands_for_a_run_is_the_first_that_computes(lanes: dict[str, int], stands: str, tmp_path: Path) -> None:
+def test_the_lane_that_represents_a_run_is_the_first_that_computes(lanes: dict[str, int], stands: str, tmp_path: Path) -> None:
     built = TraceBuilder(tmp_path / "run")
     for name, ops in lanes.items():
         lane = built.lane(name)
@@ -390,7 +390,7 @@ def test_the_lane_that_stands_for_a_run_is_the_first_that_computes(lanes: dict[s
     assert trace.main.name == stands
 
 
-def test_many_ops_are_sealed_in_seconds(tmp_path: Path) -> None:
+def test_many_ops_are_sealed_within_seconds(tmp_path: Path) -> None:
     run = TraceBuilder(tmp_path / "a")
     lane = run.lane()
     x = lane.external()
@@ -422,19 +422,19 @@ def test_many_ops_are_sealed_in_seconds(tmp_path: Path) -> None:
         "rank 1 fork 1",
     ],
 )
-def test_a_lane_is_called_by_its_role(name: str, tmp_path: Path) -> None:
+def test_a_lane_is_named_after_its_role(name: str, tmp_path: Path) -> None:
     run = TraceBuilder(tmp_path / "a")
     run.lane(name).op("aten.relu.default")
     assert list(run.sealed().lanes) == [name]
 
 
-def test_a_name_holds_nothing_that_changes_between_runs() -> None:
+def test_a_lanes_name_contains_nothing_that_changes_between_runs() -> None:
     assert lane_name({"worker": 1}, [7], None) == "worker 1"
     assert lane_name({"script": "train.py"}, [], "0") == "rank 0"
     assert lane_name({}, [], None) == "main"
 
 
-def test_lanes_of_one_role_are_told_apart_in_the_order_in_which_they_began(tmp_path: Path) -> None:
+def test_lanes_of_one_role_are_numbered_in_starting_order(tmp_path: Path) -> None:
     run = TraceBuilder(tmp_path / "a")
     run.lane("worker 0", [4]).op("aten.neg.default")
     run.lane("worker 0", [1]).op("aten.relu.default")
@@ -464,7 +464,7 @@ def test_the_main_lane_is_that_of_the_script_or_of_rank_0(lanes: dict[str, int],
     assert main(run.sealed()).name == leading
 
 
-def test_the_last_word_on_a_role_counts(tmp_path: Path) -> None:
+def test_the_last_role_that_a_process_reports_counts(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         lane.op("aten.relu.default")
         lane.line({"k": "role", "role": {"worker": 3}})
@@ -475,7 +475,7 @@ def test_the_last_word_on_a_role_counts(tmp_path: Path) -> None:
 # what is lost
 
 
-def test_without_an_end_mark_a_lane_is_incomplete_and_usable_to_its_last_record(tmp_path: Path) -> None:
+def test_without_an_end_mark_a_lane_is_incomplete_and_readable_to_its_last_record(tmp_path: Path) -> None:
     run = TraceBuilder(tmp_path / "a")
     lane = run.lane()
     everything(lane)
@@ -485,7 +485,7 @@ def test_without_an_end_mark_a_lane_is_incomplete_and_usable_to_its_last_record(
     assert what(trace) == what(built(tmp_path / "b", everything))
 
 
-def test_a_step_that_was_the_last_to_be_asked_for_is_why_recording_stopped(tmp_path: Path) -> None:
+def test_reaching_the_step_limit_is_why_recording_stopped(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         lane.op("aten.relu.default")
         lane.line({"k": "stopped", "why": "steps", "steps": 1, "at": lane.last})
@@ -494,7 +494,7 @@ def test_a_step_that_was_the_last_to_be_asked_for_is_why_recording_stopped(tmp_p
 
 
 @pytest.mark.parametrize("why", [reason for reason in STOPPED if reason])
-def test_why_recording_stopped_is_read_from_the_header(why: str, tmp_path: Path) -> None:
+def test_the_reason_why_recording_stopped_is_read_from_the_header(why: str, tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         lane.op("aten.relu.default")
         lane.writer.stop(why)
@@ -505,7 +505,7 @@ def test_why_recording_stopped_is_read_from_the_header(why: str, tmp_path: Path)
     assert len(what(trace)) == 1
 
 
-def test_after_the_writer_stopped_records_go_nowhere(tmp_path: Path) -> None:
+def test_records_after_the_writer_stopped_are_dropped(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         for k in range(6553):
             lane.op("aten.relu.default", digest=k)
@@ -520,7 +520,7 @@ def test_after_the_writer_stopped_records_go_nowhere(tmp_path: Path) -> None:
     ("in_the_way", "why"),
     [("", "run-directory-gone"), ("0.jsonl", "recorder-error"), ("0.0.seg", "recorder-error"), ("0.num", "recorder-error")],
 )
-def test_a_writer_that_cannot_write_says_why_and_does_not_raise(in_the_way: str, why: str, tmp_path: Path) -> None:
+def test_a_writer_that_cannot_write_reports_why_and_does_not_raise(in_the_way: str, why: str, tmp_path: Path) -> None:
     folder = tmp_path / "run" / "spool"
     if in_the_way:
         (folder / in_the_way).mkdir(parents=True)
@@ -537,19 +537,19 @@ def test_a_writer_that_cannot_write_says_why_and_does_not_raise(in_the_way: str,
     writer.close(0)
 
 
-def test_what_json_cannot_say_is_written_as_text(tmp_path: Path) -> None:
+def test_values_that_json_does_not_support_are_written_as_text(tmp_path: Path) -> None:
     trace = built(tmp_path / "a", lambda lane: lane.event("lost", what=Path("x"), of={1}))
     assert main(trace).events[0]["what"] == repr(Path("x"))
 
 
-def test_a_line_that_cannot_be_written_stops_the_recording_and_raises_nothing(tmp_path: Path) -> None:
+def test_a_line_that_cannot_be_written_stops_the_recording_without_an_exception(tmp_path: Path) -> None:
     endless: list[object] = []
     endless.append(endless)
     trace = built(tmp_path / "a", lambda lane: lane.event("lost", what=endless))
     assert main(trace).facts["stopped"] == "recorder-error"
 
 
-def test_an_op_without_its_last_continuation_record_did_not_happen(tmp_path: Path) -> None:
+def test_an_op_without_its_last_continuation_record_is_dropped(tmp_path: Path) -> None:
     run = TraceBuilder(tmp_path / "a")
     lane = run.lane()
     lane.op("aten.relu.default")
@@ -562,7 +562,7 @@ def test_an_op_without_its_last_continuation_record_did_not_happen(tmp_path: Pat
     assert [event["row"] for event in main(trace).events] == [1]
 
 
-def test_a_run_that_lost_its_process_file_still_has_its_lanes(tmp_path: Path) -> None:
+def test_a_run_without_its_process_file_still_has_its_lanes(tmp_path: Path) -> None:
     run = TraceBuilder(tmp_path / "a")
     everything(run.lane())
     (process,) = run.spooled().glob("spool/*/process.json")
@@ -618,7 +618,7 @@ def long_run(tmp_path_factory: pytest.TempPathFactory) -> Long:
 @example("0.jsonl", 0)
 @example("0.num", 0)
 @example("0.num", 8)
-def test_of_a_lane_that_is_cut_anywhere_the_rows_before_the_cut_are_left(
+def test_a_truncated_lane_keeps_the_rows_before_the_truncation(
     long_run: Long, tmp_path_factory: pytest.TempPathFactory, name: str, size: int
 ) -> None:
     needed = long_run.needed[name]
@@ -642,7 +642,7 @@ def test_of_a_lane_that_is_cut_anywhere_the_rows_before_the_cut_are_left(
         assert left == [] or records - 1 <= left[-1]["record"] <= records or size >= needed
 
 
-def test_untouched_memory_behind_the_last_record_is_no_record(tmp_path: Path) -> None:
+def test_untouched_memory_after_the_last_record_is_no_record(tmp_path: Path) -> None:
     run = TraceBuilder(tmp_path / "a")
     everything(run.lane())
     (segment,) = run.spooled().glob("spool/*/0.0.seg")
@@ -652,7 +652,7 @@ def test_untouched_memory_behind_the_last_record_is_no_record(tmp_path: Path) ->
     assert len(rows_of(opened(run.path))) == 10
 
 
-def test_a_segment_of_something_else_ends_the_lane(tmp_path: Path) -> None:
+def test_a_segment_of_another_file_ends_the_lane(tmp_path: Path) -> None:
     run = TraceBuilder(tmp_path / "a")
     everything(run.lane())
     (segment,) = run.spooled().glob("spool/*/0.0.seg")
@@ -663,7 +663,7 @@ def test_a_segment_of_something_else_ends_the_lane(tmp_path: Path) -> None:
 # what a version does not know
 
 
-def test_kinds_and_keys_that_a_version_does_not_know_are_skipped_and_counted(tmp_path: Path) -> None:
+def test_unknown_kinds_and_keys_are_skipped_and_counted(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         lane.line({"k": "gradient", "at": lane.last, "of": "w"})
         x = lane.external()
@@ -713,7 +713,7 @@ def newer_index(run: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [newer_run, newer_process, newer_segment, newer_index])
-def test_a_newer_format_is_refused_and_left_as_it_is(change: Callable[[Path], None], tmp_path: Path) -> None:
+def test_a_newer_format_is_refused_and_left_unchanged(change: Callable[[Path], None], tmp_path: Path) -> None:
     run = TraceBuilder(tmp_path / "a")
     everything(run.lane())
     change(run.spooled())
@@ -728,7 +728,7 @@ def test_a_newer_format_is_refused_and_left_as_it_is(change: Callable[[Path], No
 @pytest.mark.parametrize(
     "content", [None, "", "{", "[1]", '"run"', "12", "null", "{}", '{"format": "1"}', '{"format": null}', "\udcff\x00"]
 )
-def test_a_folder_that_is_no_run_is_refused(content: str | None, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_run_is_refused(content: str | None, tmp_path: Path) -> None:
     (tmp_path / "lanes").mkdir()
     if content is not None:
         (tmp_path / "run.json").write_bytes(content.encode("utf-8", "surrogateescape"))
@@ -738,7 +738,7 @@ def test_a_folder_that_is_no_run_is_refused(content: str | None, tmp_path: Path)
     assert str(tmp_path) in str(caught.value)
 
 
-def test_what_is_no_folder_is_no_run(tmp_path: Path) -> None:
+def test_a_path_that_is_not_a_folder_is_not_a_run(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("{}")
     for path in (tmp_path / "file", tmp_path / "gone"):
         with pytest.raises(TraceError) as caught:
@@ -757,7 +757,7 @@ def test_what_is_no_folder_is_no_run(tmp_path: Path) -> None:
         ("000.json", "{}"),
     ],
 )
-def test_a_sealed_run_that_is_not_whole_is_refused(name: str, content: str | None, tmp_path: Path) -> None:
+def test_an_incomplete_sealed_run_is_refused(name: str, content: str | None, tmp_path: Path) -> None:
     built(tmp_path / "a", everything)
     file = tmp_path / "a" / "lanes" / name
     file.unlink() if content is None else file.write_text(content)
@@ -770,7 +770,7 @@ def test_a_sealed_run_that_is_not_whole_is_refused(name: str, content: str | Non
 @pytest.mark.parametrize(
     "ask", [lambda lane: lane.rows(0, 1), lambda lane: lane.compared, lambda lane: lane.draws], ids=["rows", "compared", "draws"]
 )
-def test_records_that_cannot_be_read_are_an_error_with_a_name(size: int | None, ask: Callable[[LaneTrace], object], tmp_path: Path) -> None:
+def test_unreadable_records_give_an_error_with_a_slug(size: int | None, ask: Callable[[LaneTrace], object], tmp_path: Path) -> None:
     trace = built(tmp_path / "a", everything)
     file = tmp_path / "a" / "lanes" / "000.parquet"
     file.unlink() if size is None else os.truncate(file, size)
@@ -797,7 +797,7 @@ def test_sealing_twice_changes_nothing(tmp_path: Path) -> None:
     assert contents(tmp_path / "a") == before
 
 
-def test_sealing_that_was_cut_short_is_made_good(tmp_path: Path) -> None:
+def test_interrupted_sealing_is_completed(tmp_path: Path) -> None:
     run = TraceBuilder(tmp_path / "a")
     everything(run.lane())
     lanes = run.spooled() / "lanes"
@@ -806,7 +806,7 @@ def test_sealing_that_was_cut_short_is_made_good(tmp_path: Path) -> None:
     assert what(opened(run.path)) == what(built(tmp_path / "b", everything))
 
 
-def test_the_remainder_of_a_spool_does_not_take_the_place_of_what_was_sealed(tmp_path: Path) -> None:
+def test_the_remainder_of_a_spool_does_not_replace_what_was_sealed(tmp_path: Path) -> None:
     """Its removal was interrupted, or a process that outlived the run started to record."""
     sealed = built(tmp_path / "a", everything)
     late = TraceBuilder(tmp_path / "late")
@@ -816,7 +816,7 @@ def test_the_remainder_of_a_spool_does_not_take_the_place_of_what_was_sealed(tmp
     assert not (tmp_path / "a" / "spool").exists()
 
 
-def test_a_file_name_that_is_no_text_is_shown_as_far_as_it_is(tmp_path: Path) -> None:
+def test_a_file_name_that_is_not_text_is_shown_as_far_as_possible(tmp_path: Path) -> None:
     def program(lane: LaneBuilder) -> None:
         lane.file = "/home/ada/work/caf\udce9.py"
         lane.module = "Net.\ud800"
@@ -841,7 +841,7 @@ def test_paths_within_the_working_directory_are_relative_to_it(tmp_path: Path) -
     assert main(trace).events[0]["path"] == "data.csv"
 
 
-def test_code_is_that_of_the_line(tmp_path: Path) -> None:
+def test_the_code_shown_is_that_of_the_line(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text("import torch\n\n    x = net(x)  # forward\n")
 
     def program(lane: LaneBuilder) -> None:
@@ -855,7 +855,7 @@ def test_code_is_that_of_the_line(tmp_path: Path) -> None:
     assert main(trace).events[0]["code"] == "import torch"
 
 
-def test_rows_can_be_asked_for_by_number_and_by_condition(tmp_path: Path) -> None:
+def test_rows_can_be_queried_by_number_and_by_condition(tmp_path: Path) -> None:
     lane = main(built(tmp_path / "a", everything))
     assert [row["row"] for row in lane.rows(-5, 1)] == [0, 1]
     assert lane.rows(50, 60) == []
@@ -918,7 +918,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> list[int]:
     ],
     ids=str,
 )
-def test_what_an_op_did_is_compared(change: dict[str, Any], base: list[int], tmp_path: Path) -> None:
+def test_the_effect_of_an_op_is_compared(change: dict[str, Any], base: list[int], tmp_path: Path) -> None:
     changed = what(one_op(tmp_path / "a", change))
     assert [ours == theirs for ours, theirs in zip(base, changed, strict=True)] == [True, True, False, True]
 
@@ -928,7 +928,7 @@ def test_what_an_op_did_is_compared(change: dict[str, Any], base: list[int], tmp
     [{"line": 8}, {"line": None}, {"file": "model.py"}, {"phase": "backward"}, {"module": "Net.other"}, {"node": 6}, {"other_input": True}],
     ids=str,
 )
-def test_where_an_op_was_done_is_not_compared(change: dict[str, Any], base: list[int], tmp_path: Path) -> None:
+def test_the_place_of_an_op_is_not_compared(change: dict[str, Any], base: list[int], tmp_path: Path) -> None:
     assert what(one_op(tmp_path / "a", change)) == base
 
 
@@ -941,29 +941,29 @@ def test_zeros_of_different_sign_are_different_numbers(tmp_path: Path) -> None:
     assert what(one_op(tmp_path / "a", {"numbers": (0.0,)})) != what(one_op(tmp_path / "b", {"numbers": (-0.0,)}))
 
 
-def test_a_nan_is_the_same_number_as_itself(tmp_path: Path) -> None:
+def test_a_nan_equals_itself(tmp_path: Path) -> None:
     nan = {"numbers": (float("nan"),)}
     assert what(one_op(tmp_path / "a", nan)) == what(one_op(tmp_path / "b", nan))
 
 
 @pytest.mark.parametrize("change", [{"digest": "other"}, {"shape": [4]}, {"dtype": "int64"}, {"stride": [2]}], ids=str)
-def test_what_an_external_tensor_is_is_compared(change: dict[str, Any], tmp_path: Path) -> None:
+def test_the_content_of_an_external_tensor_is_compared(change: dict[str, Any], tmp_path: Path) -> None:
     ours = what(built(tmp_path / "a", lambda lane: lane.external([3], "x")))
     assert ours != what(built(tmp_path / "b", lambda lane: lane.external(**{"shape": [3], "digest": "x"} | change)))
 
 
-def test_the_rows_of_an_external_tensor_as_a_set_are_not_compared(tmp_path: Path) -> None:
+def test_the_set_of_rows_of_an_external_tensor_is_not_compared(tmp_path: Path) -> None:
     ours = what(built(tmp_path / "a", lambda lane: lane.external(digest="x", rows="some")))
     assert ours == what(built(tmp_path / "b", lambda lane: lane.external(digest="x", rows="others")))
 
 
-def test_an_external_tensor_is_no_op_with_the_same_values(tmp_path: Path) -> None:
+def test_an_external_tensor_differs_from_an_op_with_the_same_values(tmp_path: Path) -> None:
     ours = what(built(tmp_path / "a", lambda lane: lane.external(digest="x")))
     theirs = what(built(tmp_path / "b", lambda lane: lane.op("external", digest="x")))
     assert ours != theirs
 
 
-def test_draws_are_not_compared_with_the_ops(tmp_path: Path) -> None:
+def test_draws_are_not_compared_with_ops(tmp_path: Path) -> None:
     def program(lane: LaneBuilder, states: str) -> None:
         for state in states:
             lane.draw("python", "random.random", state)
@@ -974,7 +974,7 @@ def test_draws_are_not_compared_with_the_ops(tmp_path: Path) -> None:
     assert ours == what(built(tmp_path / "c", lambda lane: [lane.op("aten.relu.default") for _ in range(2)]))
 
 
-def test_numbers_in_tables_mean_nothing(tmp_path: Path) -> None:
+def test_table_numbers_have_no_meaning(tmp_path: Path) -> None:
     """Ops, callsites, modules and floats in another order are the same."""
     ours = TraceBuilder(tmp_path / "a")
     everything(ours.lane())
@@ -1061,14 +1061,14 @@ def test_a_kept_run_is_read(kept: Path) -> None:
     assert trace.value(main(trace).values_at(9)[0]) == struct.pack("<2d", 1.0, 2.0)
 
 
-def test_a_spool_that_an_older_version_left_is_sealed_as_it_sealed_it(kept: Path) -> None:
+def test_a_spool_of_an_older_version_is_sealed_as_that_version_did(kept: Path) -> None:
     ours, theirs = opened(kept / "unsealed"), opened(kept / "sealed")
     for name, lane in theirs.lanes.items():
         assert as_before(rows_of(ours, name), theirs, name) == rows_of(theirs, name)
         assert ours.lanes[name].facts == {**lane.facts, "base": ours.lanes[name].facts["base"], "parent": None}
 
 
-def test_a_run_of_today_can_be_compared_with_a_kept_one(tmp_path: Path) -> None:
+def test_a_current_run_can_be_compared_with_a_kept_one(tmp_path: Path) -> None:
     """If this fails, the compared part has changed: all runs that users keep would differ. That needs a new format."""
     run = TraceBuilder(tmp_path / "a")
     kept_program(run)
@@ -1084,7 +1084,7 @@ def as_before(rows: list[dict[str, Any]], before: Trace, lane: str) -> list[dict
     return [{name: row[name] for name in known} for row in rows]
 
 
-def test_a_run_that_was_sealed_before_there_were_some_columns_can_be_asked(tmp_path: Path) -> None:
+def test_a_run_sealed_before_some_columns_existed_can_be_queried(tmp_path: Path) -> None:
     kept = opened(Path(shutil.copytree(KEPT / f"format-{FORMAT}" / "sealed", tmp_path / "kept")))
     assert "leaf" not in rows_of(kept)[0]
     with Tables(kept) as tables:
@@ -1110,7 +1110,7 @@ KEYS: list[tuple[str, LaneKey]] = [
 ]
 
 
-def test_the_name_of_a_lane_is_taken_apart_and_lanes_are_in_order() -> None:
+def test_a_lane_name_is_parsed_and_lanes_are_ordered() -> None:
     assert [(name, LaneKey.parse(name)) for name, _ in KEYS] == KEYS
     assert sorted((name for name, _ in KEYS[::-1]), key=in_order) == [name for name, _ in KEYS]
     assert [name for name, key in KEYS if key.is_rank] == ["rank 2", "rank 10"]
@@ -1122,7 +1122,7 @@ def test_the_name_of_a_lane_is_taken_apart_and_lanes_are_in_order() -> None:
     st.lists(st.integers(1, 99), max_size=3),
     st.integers(1, 12),
 )
-def test_a_name_that_is_made_of_a_role_is_taken_apart_into_it(
+def test_a_name_made_from_a_role_is_parsed_back_into_it(
     rank: int | None, role: dict[str, object], identity: list[int], nth: int
 ) -> None:  # fmt: skip
     name = lane_name(role, identity, rank)
@@ -1139,7 +1139,7 @@ def test_lanes_are_sealed_with_rank_2_before_rank_10(tmp_path: Path) -> None:
     assert list(run.sealed().lanes) == ["rank 2", "rank 2 worker 9", "rank 2 worker 10", "rank 10"]
 
 
-def test_what_an_op_writes_is_told_by_its_name_where_its_run_is_too_old_to_say(tmp_path: Path) -> None:
+def test_the_writes_of_an_op_follow_from_its_name_if_the_run_is_too_old(tmp_path: Path) -> None:
     kept = opened(Path(shutil.copytree(KEPT / f"format-{FORMAT}" / "sealed", tmp_path / "kept")))
     assert "in_place" not in rows_of(kept)[0]
     with Tables(kept) as tables:
@@ -1162,7 +1162,7 @@ SCHEMAS: list[tuple[str, dict[str, object] | None, tuple[str | None, bool, bool]
 ]
 
 
-def test_what_an_op_writes_is_read_from_its_descriptor_and_not_from_its_name(tmp_path: Path) -> None:
+def test_the_writes_of_an_op_are_read_from_its_descriptor_and_not_its_name(tmp_path: Path) -> None:
     run = TraceBuilder(tmp_path / "run")
     lane = run.lane()
     x = lane.external()
@@ -1176,7 +1176,7 @@ def test_what_an_op_writes_is_read_from_its_descriptor_and_not_from_its_name(tmp
     assert [schema_in(row).in_place for row in rows] == [said[1] for _, _, said in SCHEMAS]
 
 
-def test_what_an_op_leaves_nothing_of_is_none_of_its_inputs(tmp_path: Path) -> None:
+def test_memory_that_an_op_fully_overwrites_is_none_of_its_inputs(tmp_path: Path) -> None:
     run = TraceBuilder(tmp_path / "run")
     lane = run.lane()
     x, y = lane.external(), lane.external()
@@ -1187,7 +1187,7 @@ def test_what_an_op_leaves_nothing_of_is_none_of_its_inputs(tmp_path: Path) -> N
     assert [inputs_of(row) for row in rows_of(run.sealed())[2:]] == [[1], [1], [0, 1], [1] * 5]
 
 
-def test_record_numbers_of_two_lanes_of_a_process_are_apart(tmp_path: Path) -> None:
+def test_record_numbers_of_two_lanes_of_a_process_are_separate(tmp_path: Path) -> None:
     run = TraceBuilder(tmp_path / "a")
     first, second = run.lane(), run.lane("thread 1")
     x, y = first.op("aten.relu.default"), second.op("aten.relu.default")
@@ -1201,7 +1201,7 @@ def test_record_numbers_of_two_lanes_of_a_process_are_apart(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("what", ["a link", "a pipe", "nothing"])
-def test_what_a_run_printed_is_read_from_a_file_of_its_own_alone(what: str, tmp_path: Path) -> None:
+def test_the_output_of_a_run_is_read_only_from_its_own_file(what: str, tmp_path: Path) -> None:
     run = built(tmp_path / "run", everything).path
     (tmp_path / "elsewhere").write_text("secret")
     if what == "a link":
@@ -1216,7 +1216,7 @@ def test_what_a_run_printed_is_read_from_a_file_of_its_own_alone(what: str, tmp_
 # The schema
 
 
-def test_the_reference_of_the_trace_is_what_its_description_makes() -> None:
+def test_the_reference_of_the_trace_is_generated_from_its_schema() -> None:
     path = Path(__file__).parent.parent / "docs" / "reference.py"
     spec = importlib.util.spec_from_file_location("reference", path)
     assert spec is not None

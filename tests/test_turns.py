@@ -256,7 +256,7 @@ def one_turn(o: Optimizers) -> None:
         (never_updates, 6), (two_loops_in_an_epoch, 10), (a_third_at_the_end_of_each_epoch, 12), (one_turn, 1),
     ],
 )  # fmt: skip
-def test_a_step_is_one_turn_of_the_training_loop(program: Callable[[Optimizers], None], steps: int) -> None:
+def test_a_step_is_one_iteration_of_the_training_loop(program: Callable[[Optimizers], None], steps: int) -> None:
     optimizers = Optimizers()
     program(optimizers)
     numbers = optimizers.turns.numbers()
@@ -266,7 +266,7 @@ def test_a_step_is_one_turn_of_the_training_loop(program: Callable[[Optimizers],
     assert numbers == sorted(numbers)
 
 
-def test_a_long_run_of_one_optimizer_is_a_phase_and_no_part_of_a_turn() -> None:
+def test_a_long_series_of_one_optimizer_is_a_phase_and_not_one_iteration() -> None:
     optimizers = Optimizers()
     a, b = optimizers.new(), optimizers.new()
     for _ in range(2):
@@ -278,7 +278,7 @@ def test_a_long_run_of_one_optimizer_is_a_phase_and_no_part_of_a_turn() -> None:
     assert len(set(optimizers.turns.numbers())) == 1200
 
 
-def test_the_count_while_a_script_runs_takes_little_memory_and_is_that_of_the_end() -> None:
+def test_counting_while_a_script_runs_takes_little_memory_and_matches_the_end() -> None:
     turns, optimizers = Turns(kept=10), Optimizers()
     place = {"frames": [[0, 4]], "loops": [[0, 2]]}
     for k in range(100):

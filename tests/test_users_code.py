@@ -19,14 +19,14 @@ def judged(rule: str, *runs: TraceBuilder) -> list[Finding]:
 
 
 @pytest.mark.parametrize("line", [None, 4])
-def test_a_draw_without_a_line_of_the_users_is_a_launchers(line: int | None, tmp_path: Path) -> None:
+def test_a_draw_without_a_line_of_the_user_belongs_to_the_launcher(line: int | None, tmp_path: Path) -> None:
     run = TraceBuilder(tmp_path / "a")
     run.lane().draw("python", "random.uniform", "s", line=line)
     assert len(judged("unseeded-python-draw", run)) == (line is not None)
 
 
 @pytest.mark.parametrize("computes", [False, True])
-def test_a_variable_that_is_set_for_other_processes_is_not_set_too_late(computes: bool, tmp_path: Path) -> None:
+def test_a_variable_set_for_other_processes_is_not_set_too_late(computes: bool, tmp_path: Path) -> None:
     run = TraceBuilder(tmp_path / "a")
     lane = run.lane()
     lane.setting("environ:OMP_NUM_THREADS", "1", line=3)
@@ -36,7 +36,7 @@ def test_a_variable_that_is_set_for_other_processes_is_not_set_too_late(computes
     assert len(judged("variable-set-too-late", run)) == computes
 
 
-def test_what_each_rank_does_at_one_line_is_one_finding_that_names_them(tmp_path: Path) -> None:
+def test_a_fault_of_each_rank_at_one_line_is_one_finding_that_names_the_ranks(tmp_path: Path) -> None:
     run = TraceBuilder(tmp_path / "a")
     for rank in range(2):
         run.lane(f"rank {rank}").setting("torch.backends.cudnn.benchmark", True, line=3)
@@ -57,7 +57,7 @@ def test_threads_that_take_their_seeds_in_another_order_have_no_varying_seed(tmp
     assert found == {"swapped": 0, "other": 1}
 
 
-def test_a_seed_that_is_drawn_from_a_stream_in_another_state_is_no_fault_of_its_own(tmp_path: Path) -> None:
+def test_a_seed_drawn_from_a_diverged_stream_is_no_separate_fault(tmp_path: Path) -> None:
     runs = []
     for k in range(2):
         run = TraceBuilder(tmp_path / str(k))

@@ -80,7 +80,7 @@ def test_the_wheel_has_every_file_of_the_package_and_the_rules(names: set[str]) 
     assert {name for name in names if ".dist-info/" not in name} == {*package, *rules}
 
 
-def test_the_wheel_says_that_it_is_typed_in_the_way_that_type_checkers_read(names: set[str], metadata: email.message.Message) -> None:
+def test_the_wheel_declares_its_types_the_way_type_checkers_read(names: set[str], metadata: email.message.Message) -> None:
     """PEP 561: the classifier is for people, the marker for type checkers."""
     assert "Typing :: Typed" in metadata.get_all("Classifier", [])
     assert "auditor/py.typed" in names
@@ -94,7 +94,7 @@ def test_the_wheel_has_the_licence_and_the_command(wheel: Path, names: set[str])
     assert {name.split("/")[0] for name in names} == {"auditor", f"repro_audit-{__version__}.dist-info"}
 
 
-def test_the_wheel_asks_for_torch_2_6_or_later_and_for_no_more(metadata: email.message.Message) -> None:
+def test_the_wheel_requires_torch_2_6_or_later_and_nothing_newer(metadata: email.message.Message) -> None:
     requirements = {re.split(r"[^A-Za-z0-9_.-]", line)[0]: line for line in metadata.get_all("Requires-Dist", [])}
     assert requirements["torch"] == "torch>=2.6"
     assert requirements["numpy"] == "numpy"
@@ -106,7 +106,7 @@ def test_the_wheel_asks_for_torch_2_6_or_later_and_for_no_more(metadata: email.m
 
 
 @pytest.mark.torch
-def test_what_is_in_the_wheel_records_a_script(wheel: Path, tmp_path: Path) -> None:
+def test_the_installed_wheel_records_a_script(wheel: Path, tmp_path: Path) -> None:
     """Installed into a folder of its own: nothing from the working tree is used."""
     installed = tmp_path / "installed"
     with zipfile.ZipFile(wheel) as archive:
@@ -122,7 +122,7 @@ def test_what_is_in_the_wheel_records_a_script(wheel: Path, tmp_path: Path) -> N
     assert shown.out.count(b"aten.exp.default") == 1
 
 
-def test_the_source_distribution_has_what_is_needed_to_build_and_test(tmp_path: Path) -> None:
+def test_the_source_distribution_has_everything_to_build_and_test(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", str(tmp_path)],
         cwd=REPOSITORY, env=environment(), capture_output=True, timeout=240, check=False,

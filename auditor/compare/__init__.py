@@ -54,7 +54,7 @@ __all__ = [
     "environment_differences", "shadow_of",
 ]  # fmt: skip
 
-#: Records before and (twice as many) behind a mismatch at which the closer look keeps all values.
+#: Records before and (twice as many) behind a mismatch at which value capture keeps all values.
 _AROUND = 40
 
 
@@ -62,8 +62,8 @@ _AROUND = 40
 class Comparison:
     """What comparing two traces gave.
 
-    The divergence to report, those of other lanes, what could not be compared, how many ops were, where a closer look should be
-    taken (None: it would show no more), and differences that reach no part of the training.
+    The divergence to report, those of other lanes, what could not be compared, how many ops were, where values should be captured
+    (None: it would show no more), and differences that reach no part of the training.
     """
 
     divergence: Divergence | None
@@ -79,7 +79,7 @@ class _Found(NamedTuple):
 
     mismatch: Mismatch
     lane: LaneTrace
-    twin: LaneTrace
+    counterpart: LaneTrace
 
 
 def compare(a: Trace, b: Trace, *, flow: Flow | None = None, training: bool = False) -> Comparison:
@@ -98,32 +98,32 @@ def compare(a: Trace, b: Trace, *, flow: Flow | None = None, training: bool = Fa
     compared = 0
     scratch_alone = cache(partial(shows_nothing, a, b))  # it reads all lanes of both
     for name, lane in a.lanes.items():
-        twin = b.lanes.get(name)
-        if in_pool(lane) or (twin is not None and in_pool(twin)):
+        counterpart = b.lanes.get(name)
+        if in_pool(lane) or (counterpart is not None and in_pool(counterpart)):
             compared += lane.ops
             continue
-        if twin is None:
+        if counterpart is None:
             if lane.ops:
                 notes.append(Reason.of("lane-in-one-run", lane=name, ops=lane.ops, run=a.id))
             continue
         leading = lane is a.main or (lane.key.rank is not None and lane.key.worker is None and lane.key.thread is None)
-        compared += min(lane.ops, twin.ops)
-        mismatch = first_mismatch(lane, twin, a, b)
+        compared += min(lane.ops, counterpart.ops)
+        mismatch = first_mismatch(lane, counterpart, a, b)
         while training and mismatch is not None and mismatch.kind == "uninitialized" and scratch_alone():
-            mismatch = next_by_itself(mismatch, lane, twin, None)  # scratch memory: what was in it is never seen
+            mismatch = next_by_itself(mismatch, lane, counterpart, None)  # scratch memory: what was in it is never seen
         if mismatch is None:
             continue
         shorter = a if mismatch.a is None else b
         if mismatch.ended and (not leading or shorter.unfinished):
             notes.append(Reason.of("lane-ended", lane=name, index=mismatch.index))
             continue
-        found.append(_Found(mismatch, lane, twin))
+        found.append(_Found(mismatch, lane, counterpart))
     alone = [lane for name, lane in b.lanes.items() if name not in a.lanes and lane.ops and not in_pool(lane)]
     notes += [Reason.of("lane-in-one-run", lane=lane.name, ops=lane.ops, run=b.id) for lane in alone]
     found += [_Found(*one) for one in differing_tasks(a, b)]
     if not found:
         return Comparison(None, [], notes, compared)
-    divergences = [_divergence(one.mismatch, one.lane, one.twin, a, b, flow, _may_be_fed(one, found)) for one in found]
+    divergences = [_divergence(one.mismatch, one.lane, one.counterpart, a, b, flow, _may_be_fed(one, found)) for one in found]
     first = _to_report(found, divergences, a, b)
     others = [d for d in divergences if d is not divergences[first]]
     whole = Comparison(divergences[first], others, notes, compared, _window(found[first].mismatch, found[first].lane))
@@ -141,11 +141,11 @@ def _of_training(whole: Comparison, first: _Found, a: Trace, b: Trace, flow: Flo
         for other in whole.others:
             other.reaches = what.what
         return replace(whole, divergence=None, others=[], watch=None, side=[divergence, *whole.others])
-    behind = next_by_itself(first.mismatch, first.lane, first.twin, what.first_step)
+    behind = next_by_itself(first.mismatch, first.lane, first.counterpart, what.first_step)
     if behind is None:
         return whole
     divergence.reaches = ["nothing"]
-    further = _divergence(behind, first.lane, first.twin, a, b, flow, False)
+    further = _divergence(behind, first.lane, first.counterpart, a, b, flow, False)
     further.reaches = what.what
     return replace(whole, divergence=further, watch=_window(behind, first.lane), side=[divergence])
 
@@ -173,7 +173,7 @@ def _to_report(found: Sequence[_Found], divergences: Sequence[Divergence], a: Tr
     seen: set[int] = set()
     while at not in seen:
         seen.add(at)
-        fed = maker_lane(found[at].mismatch, found[at].lane, found[at].twin, a, b)
+        fed = maker_lane(found[at].mismatch, found[at].lane, found[at].counterpart, a, b)
         at = next((k for k, one in enumerate(found) if one.lane.name == fed), at)
     leading = divergences[at]
     if leading.kind not in DRAWN_FROM_OUTSIDE or leading.kind == "draw":
@@ -200,20 +200,20 @@ def _may_be_fed(one: _Found, found: Sequence[_Found]) -> bool:
 
 
 def _divergence(
-    mismatch: Mismatch, lane: LaneTrace, twin: LaneTrace, a: Trace, b: Trace, flow: Flow | None, fed: bool
+    mismatch: Mismatch, lane: LaneTrace, counterpart: LaneTrace, a: Trace, b: Trace, flow: Flow | None, fed: bool
 ) -> Divergence:  # fmt: skip
     """Everything there is to say about one mismatch; `fed`: another process may have handed over what differs."""
-    evidence = evidence_at(mismatch, lane, twin, a, b)
-    kind, reasons = refined(mismatch, evidence, lane, twin)
-    streams, files = differing_streams(lane, twin, mismatch, flow), differing_files(lane, twin, mismatch)
+    evidence = evidence_at(mismatch, lane, counterpart, a, b)
+    kind, reasons = refined(mismatch, evidence, lane, counterpart)
+    streams, files = differing_streams(lane, counterpart, mismatch, flow), differing_files(lane, counterpart, mismatch)
     came: Outside | None = None
     if kind == "data" and not fed and not files and all(stream.how == "setting" for stream in streams):
-        came = outside(mismatch, lane, twin)
+        came = outside(mismatch, lane, counterpart)
         if came.handed:
             kind, reasons = "outside-torch", [reason_of(came)]
     row = mismatch.a or mismatch.b or {}
-    entered = origin(kind, mismatch, lane, twin, flow, (a, b))
-    own = entered.seen if entered is not None else own_stream(mismatch, lane, twin, (a, b)) if kind == "draw" else None
+    entered = origin(kind, mismatch, lane, counterpart, flow, (a, b))
+    own = entered.seen if entered is not None else own_stream(mismatch, lane, counterpart, (a, b)) if kind == "draw" else None
     if entered is None and own is not None and own.shared:
         reasons = [*reasons, Reason.of("drawn-in-turns")]
     if evidence is not None:
@@ -222,7 +222,7 @@ def _divergence(
         evidence=evidence,
         streams=streams,
         files=files,
-        handed=came.handed if came is not None else handed_before(mismatch, lane, twin) if kind == "hidden-write" else [],
+        handed=came.handed if came is not None else handed_before(mismatch, lane, counterpart) if kind == "hidden-write" else [],
         a=_shown(mismatch.a),
         b=_shown(mismatch.b),
         forward=Place(file=row["forward_file"], line=row["forward_line"], code=row["forward_code"]) if row.get("forward_file") else None,
@@ -232,7 +232,7 @@ def _divergence(
     maker = allocated_by(mismatch.a, lane) if kind == "uninitialized" and mismatch.a is not None else None
     if maker is not None:
         detail.allocated = Place(**{key: maker.get(key) for key in ("file", "line", "function", "code")})
-    detail.before, detail.carriers, detail.differing_ops, detail.compared_ops = context(mismatch, lane, twin)
+    detail.before, detail.carriers, detail.differing_ops, detail.compared_ops = context(mismatch, lane, counterpart)
     shown: dict[str, Any] = {key: row.get(key) for key in ("step", "file", "line", "function", "code")}
     if kind == "outside-torch" and came is not None:
         shown |= came.came.model_dump(include={"file", "line", "function", "code"})

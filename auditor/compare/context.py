@@ -17,10 +17,10 @@ _CARRIERS = 3
 _WINDOW = 4000
 
 
-def context(mismatch: Mismatch, lane: LaneTrace, twin: LaneTrace) -> tuple[list[OpLine], list[OpLine], int | None, int | None]:
+def context(mismatch: Mismatch, lane: LaneTrace, counterpart: LaneTrace) -> tuple[list[OpLine], list[OpLine], int | None, int | None]:
     """Ops before the mismatch, carriers behind it, and how many of how many compared ops behind it differ."""
     what_a, rows_a = lane.compared
-    what_b, rows_b = twin.compared
+    what_b, rows_b = counterpart.compared
     index = mismatch.index
     first = max(index - _BEFORE, 0)
     before = []
@@ -32,14 +32,16 @@ def context(mismatch: Mismatch, lane: LaneTrace, twin: LaneTrace) -> tuple[list[
     both = min(len(what_a), len(what_b))
     differs = what_a[index:both] != what_b[index:both]
     end = min(both, index + _WINDOW)
-    carriers = _carriers(mismatch, lane, rows_a[index:end], rows_b[index:end], differs[: end - index], twin) if end > index + 1 else []
+    carriers = (
+        _carriers(mismatch, lane, rows_a[index:end], rows_b[index:end], differs[: end - index], counterpart) if end > index + 1 else []
+    )
     return before, carriers, int(np.count_nonzero(differs)), int(both - index)
 
 
-def _carriers(mismatch: Mismatch, lane: LaneTrace, rows_a: Any, rows_b: Any, differs: Any, twin: LaneTrace) -> list[OpLine]:
+def _carriers(mismatch: Mismatch, lane: LaneTrace, rows_a: Any, rows_b: Any, differs: Any, counterpart: LaneTrace) -> list[OpLine]:
     """The first ops that differ and take in what a differing op made, while both lanes still do the same ops."""
     ours = {row["row"]: row for row in lane.rows(int(rows_a[0]), int(rows_a[-1]))}
-    theirs = {row["row"]: row for row in twin.rows(int(rows_b[0]), int(rows_b[-1]))}
+    theirs = {row["row"]: row for row in counterpart.rows(int(rows_b[0]), int(rows_b[-1]))}
     tainted = {int(rows_a[0])}
     found: list[OpLine] = []
     for k in range(1, len(rows_a)):

@@ -1,4 +1,4 @@
-"""What the closer look kept, measured: how inputs and outputs of the divergent op differ, and what that makes of its kind."""
+"""What value capture kept, measured: how inputs and outputs of the divergent op differ, and what that makes of its kind."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _DTYPES = {
 }  # fmt: skip
 
 
-def evidence_at(mismatch: Mismatch, lane: LaneTrace, twin: LaneTrace, a: Trace, b: Trace) -> Evidence | None:
-    """The values kept at the divergent op, compared; None if no closer look was taken there."""
+def evidence_at(mismatch: Mismatch, lane: LaneTrace, counterpart: LaneTrace, a: Trace, b: Trace) -> Evidence | None:
+    """The values kept at the divergent op, compared; None if no values were captured there."""
     if mismatch.a is None or mismatch.b is None:
         return None
-    ours, theirs = _values(lane, mismatch.a), _values(twin, mismatch.b)
+    ours, theirs = _values(lane, mismatch.a), _values(counterpart, mismatch.b)
     if not ours or not theirs:
         return None
     inputs: list[Difference] = []
@@ -57,7 +57,7 @@ def _values(lane: LaneTrace, row: dict[str, Any]) -> list[dict[str, Any]]:
     return []
 
 
-def refined(mismatch: Mismatch, evidence: Evidence | None, lane: LaneTrace, twin: LaneTrace) -> tuple[Kind, list[Reason]]:
+def refined(mismatch: Mismatch, evidence: Evidence | None, lane: LaneTrace, counterpart: LaneTrace) -> tuple[Kind, list[Reason]]:
     """Kind and explanation in the light of the evidence; the first look's where there is none."""
     kind, reasons = mismatch.kind, list(mismatch.reasons)
     if evidence is None or mismatch.a is None:
@@ -82,7 +82,7 @@ def refined(mismatch: Mismatch, evidence: Evidence | None, lane: LaneTrace, twin
         return kind, reasons
     if any(d.never_written for d in changed):
         return "uninitialized", [Reason.of("read-before-written", inputs=_slots(changed))]
-    interruption = interruption_before(mismatch.a, mismatch.b, lane, twin) if mismatch.b is not None else None
+    interruption = interruption_before(mismatch.a, mismatch.b, lane, counterpart) if mismatch.b is not None else None
     return "hidden-write", [Reason.of("inputs-changed", inputs=_slots(changed), **(interruption or {}))]
 
 

@@ -10,13 +10,13 @@ from auditor.results import FileDifference, WhatOfFile
 from auditor.trace.reader import LaneTrace
 
 
-def differing_files(lane: LaneTrace, twin: LaneTrace, mismatch: Mismatch) -> list[FileDifference]:
+def differing_files(lane: LaneTrace, counterpart: LaneTrace, mismatch: Mismatch) -> list[FileDifference]:
     """Files read (and folders listed) before the mismatch whose content, or order, was not the same; and files read by one run only.
 
     What the runs had written themselves is no origin. A file of which one run has no digest is not compared.
     """
     seen: list[dict[tuple[str, str, int], dict[str, Any]]] = []
-    for which, row in ((lane, mismatch.row_a), (twin, mismatch.row_b)):
+    for which, row in ((lane, mismatch.row_a), (counterpart, mismatch.row_b)):
         reads: dict[tuple[str, str, int], dict[str, Any]] = {}
         times: Counter[tuple[str, str]] = Counter()
         for event in which.events_of("file"):

@@ -20,14 +20,14 @@ class Outside(NamedTuple):
     handed: list[OpLine]
 
 
-def outside(mismatch: Mismatch, lane: LaneTrace, twin: LaneTrace) -> Outside:
+def outside(mismatch: Mismatch, lane: LaneTrace, counterpart: LaneTrace) -> Outside:
     """For an external tensor that differs: where it came in, and from which recorded tensors it may have been computed."""
     row = mismatch.a or mismatch.b or {}
     arrivals = lane.events_of("came")
     here = next((event for event in arrivals if event["row"] == mismatch.row_a + 1), None)
     place = _place(here or row)
     before = [event["row"] for event in arrivals if event["row"] <= mismatch.row_a and _place(event) == place]
-    found = handed_before(mismatch, lane, twin, max(before, default=0))
+    found = handed_before(mismatch, lane, counterpart, max(before, default=0))
     numbers = lane.query(
         """SELECT "index", op, phase, step, file, line, function, code FROM records
         WHERE op = 'aten._local_scalar_dense.default' AND "row" < ? AND step = ? AND file = ? AND line = ? ORDER BY "row" DESC LIMIT ?""",
@@ -36,9 +36,9 @@ def outside(mismatch: Mismatch, lane: LaneTrace, twin: LaneTrace) -> Outside:
     return Outside(place, here.get("function") if here else None, [*found, *(OpLine(**number) for number in numbers)][:_MOST])
 
 
-def handed_before(mismatch: Mismatch, lane: LaneTrace, twin: LaneTrace, since: int = 0) -> list[OpLine]:
+def handed_before(mismatch: Mismatch, lane: LaneTrace, counterpart: LaneTrace, since: int = 0) -> list[OpLine]:
     """The latest tensors whose memory was handed out before a mismatch; they `differ` if they did not hold the same in both runs."""
-    ours, theirs = lane.events_of("handed"), twin.events_of("handed")
+    ours, theirs = lane.events_of("handed"), counterpart.events_of("handed")
     found = []
     for k, event in enumerate(ours):
         if since <= event["row"] <= mismatch.row_a:

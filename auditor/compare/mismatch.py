@@ -51,38 +51,40 @@ class Mismatch:
         return self.b["row"] if self.b else 1 << 60
 
 
-def first_mismatch(lane: LaneTrace, twin: LaneTrace, a: Trace, b: Trace) -> Mismatch | None:
+def first_mismatch(lane: LaneTrace, counterpart: LaneTrace, a: Trace, b: Trace) -> Mismatch | None:
     """Find and classify the first difference; None if both lanes are equal to their ends."""
     what_a, rows_a = lane.compared
-    what_b, rows_b = twin.compared
+    what_b, rows_b = counterpart.compared
     both = min(len(what_a), len(what_b))
     differs = np.flatnonzero(what_a[:both] != what_b[:both])
     if len(differs):
-        return mismatch_at(int(differs[0]), lane, twin)
+        return mismatch_at(int(differs[0]), lane, counterpart)
     if len(what_a) == len(what_b):
         return None
-    longer, rows, shorter_run = (lane, rows_a, b) if len(what_a) > both else (twin, rows_b, a)
+    longer, rows, shorter_run = (lane, rows_a, b) if len(what_a) > both else (counterpart, rows_b, a)
     (row,) = longer.rows(int(rows[both]), int(rows[both]))
     failed = shorter_run.meta.get("exit") not in (0, None)
     status = shorter_run.meta.get("exit") if failed else None
     ended = Reason.of("run-ended", run=shorter_run.id, error=shorter_run.meta.get("error") if failed else None, status=status)
-    return Mismatch("failed" if failed else "structure", both, row if longer is lane else None, row if longer is twin else None, (ended,))
+    return Mismatch(
+        "failed" if failed else "structure", both, row if longer is lane else None, row if longer is counterpart else None, (ended,)
+    )
 
 
-def mismatch_at(index: int, lane: LaneTrace, twin: LaneTrace, there: int | None = None) -> Mismatch:
+def mismatch_at(index: int, lane: LaneTrace, counterpart: LaneTrace, there: int | None = None) -> Mismatch:
     """Classify the difference between the records at one place of both lanes, or at another one `there` in the second."""
     there = index if there is None else there
-    at, other = int(lane.compared[1][index]), int(twin.compared[1][there])
-    (row_a,), (row_b,) = lane.rows(at, at), twin.rows(other, other)
-    kind, reason = _kind(row_a, row_b, lane, twin, there - index)
+    at, other = int(lane.compared[1][index]), int(counterpart.compared[1][there])
+    (row_a,), (row_b,) = lane.rows(at, at), counterpart.rows(other, other)
+    kind, reason = _kind(row_a, row_b, lane, counterpart, there - index)
     return Mismatch(kind, index, row_a, row_b, (reason,))
 
 
-def maker_lane(mismatch: Mismatch, lane: LaneTrace, twin: LaneTrace, a: Trace, b: Trace) -> str | None:
+def maker_lane(mismatch: Mismatch, lane: LaneTrace, counterpart: LaneTrace, a: Trace, b: Trace) -> str | None:
     """Name of another lane of the same process in which an input of the op was made that is not the same in both runs."""
     if mismatch.a is None or mismatch.b is None or mismatch.a["kind"] != "op":
         return None
-    made = [_elsewhere(mismatch.a, lane, a), _elsewhere(mismatch.b, twin, b)]
+    made = [_elsewhere(mismatch.a, lane, a), _elsewhere(mismatch.b, counterpart, b)]
     for (ours, at), (theirs, other) in zip(*made, strict=False):
         if ours.name != theirs.name or at != other or int(ours.compared[0][at]) != int(theirs.compared[0][other]):
             return str(ours.name)
@@ -115,7 +117,7 @@ def collectives_before(mismatch: Mismatch, lane: LaneTrace) -> int:
     return int(lane.query(f'SELECT count(*) AS n FROM records WHERE "row" < ? AND ({started})', min(mismatch.row_a, 1 << 60))[0]["n"])
 
 
-def _kind(a: dict[str, Any], b: dict[str, Any], lane: LaneTrace, twin: LaneTrace, apart: int) -> tuple[Kind, Reason]:
+def _kind(a: dict[str, Any], b: dict[str, Any], lane: LaneTrace, counterpart: LaneTrace, apart: int) -> tuple[Kind, Reason]:
     """What a pair of differing records is; the second is so many places further on in its lane."""
     if any(row["kind"] == "external" and row["args"] == _CHANGED for row in (a, b)):
         return "hidden-write", Reason.of("memory-changed", alone=a["kind"] != b["kind"] or a["args"] != b["args"])
@@ -135,18 +137,18 @@ def _kind(a: dict[str, Any], b: dict[str, Any], lane: LaneTrace, twin: LaneTrace
         return "data", Reason.of("other-external-values")
     if a["op"].startswith(ADOPTING):
         return "data", Reason.of("other-adopted-values")
-    states = [_state_before(row, which) for row, which in ((a, lane), (b, twin))]
+    states = [_state_before(row, which) for row, which in ((a, lane), (b, counterpart))]
     if states[0] != states[1]:
         return "draw", Reason.of("other-stream-state")
-    given = [_given(a, lane, 0), _given(b, twin, apart)]
+    given = [_given(a, lane, 0), _given(b, counterpart, apart)]
     if given[0] != given[1]:
         return "structure", Reason.of("other-inputs", op=a["op"], a=given[0], b=given[1])
     if states[0] is not None:
         return "kernel", Reason.of("same-stream-and-inputs")
-    interruption = interruption_before(a, b, lane, twin)
+    interruption = interruption_before(a, b, lane, counterpart)
     if interruption is not None:
         return "hidden-write", Reason.of("op-interrupted", **interruption)
-    if any(_born_empty(row, which) for row, which in ((a, lane), (b, twin))):
+    if any(_born_empty(row, which) for row, which in ((a, lane), (b, counterpart))):
         return "uninitialized", Reason.of("input-not-written")
     if a.get("exact"):
         return "hidden-write", Reason.of("exact-op-differs", op=a["op"])
@@ -167,9 +169,9 @@ def _given(row: dict[str, Any], lane: LaneTrace, less: int) -> list[str | int | 
     return [int(np.searchsorted(rows, made_by)) - less if made_by >= 0 else None for made_by in inputs_of(row)]
 
 
-def interruption_before(a: dict[str, Any], b: dict[str, Any], lane: LaneTrace, twin: LaneTrace) -> dict[str, Any] | None:
+def interruption_before(a: dict[str, Any], b: dict[str, Any], lane: LaneTrace, counterpart: LaneTrace) -> dict[str, Any] | None:
     """The op, with its line, that an exception interrupted in one of the runs and that writes into an input of these."""
-    event = _interrupted_before(a, lane) or _interrupted_before(b, twin)
+    event = _interrupted_before(a, lane) or _interrupted_before(b, counterpart)
     return None if event is None else {key: event[key] for key in ("op", "file", "line")}
 
 

@@ -81,7 +81,8 @@ class Origin:
 
 
 def origin(
-    kind: Kind, mismatch: Mismatch, lane: LaneTrace, twin: LaneTrace, flow: Flow | None = None, runs: tuple[Trace, Trace] | None = None
+    kind: Kind, mismatch: Mismatch, lane: LaneTrace, counterpart: LaneTrace, flow: Flow | None = None,
+    runs: tuple[Trace, Trace] | None = None,
 ) -> Origin | None:  # fmt: skip
     """The draw or seed that a mismatch of this kind came from; None if it began at the op itself.
 
@@ -91,8 +92,8 @@ def origin(
     """
     if kind not in DRAWN_FROM_OUTSIDE:
         return None
-    changed = _differing(lane, twin, mismatch, flow)
-    own = (_stream_at(mismatch.row_a, lane) or _stream_at(mismatch.row_b, twin)) if kind == "draw" else None
+    changed = _differing(lane, counterpart, mismatch, flow)
+    own = (_stream_at(mismatch.row_a, lane) or _stream_at(mismatch.row_b, counterpart)) if kind == "draw" else None
     chosen = next((one for one in changed if one.stream == own), None) if kind == "draw" else _nearest(changed)
     through: list[Changed] = []
     while chosen is not None and flow is not None and chosen.how != "root":
@@ -114,7 +115,7 @@ def origin(
     if first["k"] == "seed":
         reasons = [_reason_of_seed(first, other, chosen.stream)]
     else:
-        seen.shared = runs is not None and _is_exchanged(seen.name, lane, twin, (first, other), runs)
+        seen.shared = runs is not None and _is_exchanged(seen.name, lane, counterpart, (first, other), runs)
         reasons = [_reason_of_draw(seen, runs)]
     if through:
         last = through[-1].first
@@ -139,15 +140,15 @@ def _nearest(changed: Sequence[Changed]) -> Changed | None:
     return max(least, key=lambda one: (one.last, one.stream))
 
 
-def own_stream(mismatch: Mismatch, lane: LaneTrace, twin: LaneTrace, runs: tuple[Trace, Trace]) -> Stream | None:
+def own_stream(mismatch: Mismatch, lane: LaneTrace, counterpart: LaneTrace, runs: tuple[Trace, Trace]) -> Stream | None:
     """The stream that the op of a mismatch draws from itself."""
-    draws = [_draw_at(row, which) for which, row in ((lane, mismatch.row_a), (twin, mismatch.row_b))]
+    draws = [_draw_at(row, which) for which, row in ((lane, mismatch.row_a), (counterpart, mismatch.row_b))]
     met = [{"k": "draw", "row": d["row"], "stream": d["stream"], "state": d["digest"]} for d in draws if d is not None]
     if not met:
         return None
     row = mismatch.a or mismatch.b or {}
     name = str(met[0]["stream"])
-    shared = _is_exchanged(name, lane, twin, met, runs)
+    shared = _is_exchanged(name, lane, counterpart, met, runs)
     return Stream(name=name, how="draw", function=row["op"], file=row["file"], line=row["line"], shared=shared)
 
 
@@ -183,25 +184,27 @@ def _reason_of_draw(seen: Stream, runs: tuple[Trace, Trace] | None) -> Reason:
     return Reason.of("stream-never-seeded", stream=seen.name)
 
 
-def _is_exchanged(stream: str, lane: LaneTrace, twin: LaneTrace, draws: Sequence[dict[str, Any] | None], runs: tuple[Trace, Trace]) -> bool:
+def _is_exchanged(
+    stream: str, lane: LaneTrace, counterpart: LaneTrace, draws: Sequence[dict[str, Any] | None], runs: tuple[Trace, Trace]
+) -> bool:
     """Whether another thread met in one run the state that one of these draws, of the two lanes, met in the other run."""
     met = {(draw["row"], draw["state"]) for draw in draws if draw is not None and draw["k"] == "draw"}
     return any(
         one.lane.name == ours.name and one.draw["stream"] == stream and (one.draw["row"], one.draw["digest"]) in met
-        for ours, pair in ((lane, runs), (twin, runs[::-1]))
+        for ours, pair in ((lane, runs), (counterpart, runs[::-1]))
         for one in exchanged_draws(*pair, process=ours)
     )
 
 
-def differing_streams(lane: LaneTrace, twin: LaneTrace, mismatch: Mismatch, flow: Flow | None = None) -> list[Stream]:
+def differing_streams(lane: LaneTrace, counterpart: LaneTrace, mismatch: Mismatch, flow: Flow | None = None) -> list[Stream]:
     """Each random stream that differs before the mismatch, by its first differing event; then settings that differ.
 
     A stream from which one run alone drew in the same state is listed only where no other differs: that is what the difference did.
     """
-    changed = _differing(lane, twin, mismatch, flow)
+    changed = _differing(lane, counterpart, mismatch, flow)
     shown = [one for one in changed if one.how != "extra"] or changed
     found = [_stream(one.stream, one.first, one.other) for one in shown]
-    settings = [_settings(which, row) for which, row in ((lane, mismatch.row_a), (twin, mismatch.row_b))]
+    settings = [_settings(which, row) for which, row in ((lane, mismatch.row_a), (counterpart, mismatch.row_b))]
     for name in sorted(set(settings[0]) | set(settings[1])):
         a, b = settings[0].get(name), settings[1].get(name)
         if a != b:
@@ -248,9 +251,9 @@ def _without_own(streams: dict[str, list[dict[str, Any]]], row: dict[str, Any] |
             events.pop()
 
 
-def _differing(lane: LaneTrace, twin: LaneTrace, mismatch: Mismatch, flow: Flow | None) -> list[Changed]:
+def _differing(lane: LaneTrace, counterpart: LaneTrace, mismatch: Mismatch, flow: Flow | None) -> list[Changed]:
     """The streams that differ before a mismatch."""
-    ours, theirs = _timeline(lane, mismatch.row_a), _timeline(twin, mismatch.row_b)
+    ours, theirs = _timeline(lane, mismatch.row_a), _timeline(counterpart, mismatch.row_b)
     if mismatch.kind != "draw":
         # what another op draws than that of the other run is part of the mismatch, and nothing before it
         _without_own(ours, mismatch.a)

@@ -170,16 +170,16 @@ def _received(side: Columns, rows: Array) -> bool:
     return any(side.name(int(row) - 1).startswith(COLLECTIVES) for row in externals[:2_000])
 
 
-def next_by_itself(first: Mismatch, lane: LaneTrace, twin: LaneTrace, step: int | None) -> Mismatch | None:
+def next_by_itself(first: Mismatch, lane: LaneTrace, counterpart: LaneTrace, step: int | None) -> Mismatch | None:
     """The first mismatch behind one that reaches nothing, of a kind that needs no cause before it; `step`: the first that differs.
 
     None where the training differs for no such reason, or may differ because of the first mismatch: then that one is what there is.
     """
     if first.a is None or first.b is None or first.kind in ("structure", "failed"):
         return None
-    (what_a, rows_a), (what_b, rows_b) = lane.compared, twin.compared
+    (what_a, rows_a), (what_b, rows_b) = lane.compared, counterpart.compared
     both = min(len(what_a), len(what_b))
-    sides = lanes_as_columns(lane, twin)
+    sides = lanes_as_columns(lane, counterpart)
     same_op = sides[0].op[rows_a[:both]] == sides[1].op[rows_b[:both]]
     end = both if same_op.all() else int(np.argmin(same_op))
     differing = first.index + 1 + np.flatnonzero(what_a[first.index + 1 : end] != what_b[first.index + 1 : end])
@@ -198,8 +198,8 @@ def next_by_itself(first: Mismatch, lane: LaneTrace, twin: LaneTrace, step: int 
             classified += 1
             if chosen is not None and classified > _CLASSIFIED:
                 break
-            found = mismatch_at(index, lane, twin)
-            if found.kind in ("draw", "kernel", "uninitialized", "hidden-write") and _entered_before(found, first, lane, twin):
+            found = mismatch_at(index, lane, counterpart)
+            if found.kind in ("draw", "kernel", "uninitialized", "hidden-write") and _entered_before(found, first, lane, counterpart):
                 chosen = chosen or found
                 apart.add(row)
                 continue
@@ -209,7 +209,7 @@ def next_by_itself(first: Mismatch, lane: LaneTrace, twin: LaneTrace, step: int 
     return None if late or _in_training(sides[0], np.array(cone, np.int64)) else chosen
 
 
-def _entered_before(found: Mismatch, first: Mismatch, lane: LaneTrace, twin: LaneTrace) -> bool:
+def _entered_before(found: Mismatch, first: Mismatch, lane: LaneTrace, counterpart: LaneTrace) -> bool:
     """Whether a mismatch owes nothing to one before it: a stream that it draws from was in another state before that."""
-    entered = origin(found.kind, found, lane, twin)
+    entered = origin(found.kind, found, lane, counterpart)
     return entered is None or entered.row <= first.row_a

@@ -60,7 +60,7 @@ class Factor(NamedTuple):
     """Whether it changes rounding only, and not which numbers are computed."""
     entropy: bool = False
     """Whether it differs in every run anyway, so that varying it shows no more than two runs do."""
-    along: tuple[str, ...] = ()
+    also_pins: tuple[str, ...] = ()
     """Factors that are pinned together with it."""
     watches: bool = False
     """Whether it can record the lines of the user that read it; False if the trace of every run has them, as for seeds."""

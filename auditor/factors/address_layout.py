@@ -33,7 +33,7 @@ FACTOR = Factor(
     pin=_pin,
     unavailable=_unavailable,
     entropy=True,
-    along=("hash-seed", "uninitialized-memory"),
+    also_pins=("hash-seed", "uninitialized-memory"),
     order=13,
     kinds={"data-order": 1, "uninitialized": 1},
     signs=Signs(orders=("set", "pop", "best", "hash", "id")),

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from auditor.errors import TraceError
 from auditor.judge.acceptance import Allowance, allowances, read_baseline, without_allowed, without_baseline, write_baseline
 from auditor.judge.conditions import FIELDS, Match, sql_condition
-from auditor.judge.rule_script import read_neighbour
+from auditor.judge.rule_script import read_rule_script
 from auditor.judge.rules import PLACEHOLDER, Explains, Rule, RuleFile, chosen, load_rules, params_of, schema
 from auditor.judge.tolerances import load_tolerances
 from auditor.results import Finding, Level
@@ -148,5 +148,5 @@ def accepted(findings: Sequence[Finding], run: Tables, judged: Iterable[Rule]) -
 
 __all__ = [
     "LEVELS", "Explains", "Rule", "RuleFile", "accepted", "chosen", "judge", "load_rules", "load_tolerances", "read_baseline",
-    "read_neighbour", "schema", "without_baseline", "write_baseline",
+    "read_rule_script", "schema", "without_baseline", "write_baseline",
 ]  # fmt: skip

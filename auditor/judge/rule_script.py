@@ -55,7 +55,7 @@ def _where(path: Path, line: int | None) -> str:
     return f"in {path.name}:{line}" if line is not None else f"without a line in {path.name}"
 
 
-def read_neighbour(path: Path) -> RuleScript:
+def read_rule_script(path: Path) -> RuleScript:
     """Read the marks of a script. Raises UsageError `no-rule-test` if it does not exist or is not Python."""
     try:
         source = path.read_text("utf-8")

@@ -25,7 +25,7 @@ from auditor.launch.cache import cache_folder, new_folder
 from auditor.launch.machine import describe
 from auditor.launch.output_digests import output_digests
 from auditor.launch.processes import Stall, descendants, end, endpoints, parent_of, started_as_python
-from auditor.launch.scratch import Snapshot, in_room, in_scratch, moved, path_for_copy, told_of_originals
+from auditor.launch.scratch import Snapshot, folder_for_copy, in_scratch, moved, path_for_copy, with_original_paths
 from auditor.launch.streams import Output, Stdin, closed_streams
 from auditor.launch.tree import remove
 from auditor.plan import Plan
@@ -42,13 +42,13 @@ __all__ = [
     "Snapshot",
     "Stdin",
     "cache_folder",
-    "in_room",
+    "folder_for_copy",
     "launch",
     "moved",
     "new_folder",
     "path_for_copy",
     "remove",
-    "told_of_originals",
+    "with_original_paths",
 ]  # fmt: skip
 
 _BOOT = Path(__file__).resolve().parent.parent / "record" / "boot"
@@ -168,7 +168,7 @@ def launch(
     meta |= {"exit": child.returncode, "seconds": round(seconds, 3), "pid": child.pid, "stopped": stopped}
     meta["ports"] = sorted(watcher.ports)
     secrets = secrets_in(plan.script, dict(os.environ) | plan.variables)
-    meta["error"] = without(told_of_originals(output.last_error(), plan.copies) or "", secrets) or None
+    meta["error"] = without(with_original_paths(output.last_error(), plan.copies) or "", secrets) or None
     if not (run / "run.json").exists():  # the script may have made the directory anew
         raise LaunchError("run-directory-gone", f"the run directory {run} was removed while the script ran, so its recording is lost")
     _write_meta(run, meta)
@@ -195,7 +195,7 @@ def outcome(trace: Trace) -> RunOutcome:
     )  # fmt: skip
 
 
-def why_nothing(trace: Trace) -> LaunchError | None:
+def nothing_recorded(trace: Trace) -> LaunchError | None:
     """The error for a run in which no op was recorded; None if there were ops."""
     if any(lane.ops for lane in trace.lanes.values()):
         return None

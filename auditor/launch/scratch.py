@@ -37,7 +37,7 @@ from auditor.launch.tree import (
 from auditor.plan import Plan
 from auditor.trace.files import make_folder
 
-__all__ = ["Snapshot", "in_room", "in_scratch", "moved", "path_for_copy", "told_of_originals"]
+__all__ = ["Snapshot", "folder_for_copy", "in_scratch", "moved", "path_for_copy", "with_original_paths"]
 
 _COMPILED = ".pyc"
 #: How many levels above the working directory get links, and how many names such a folder may have at most.
@@ -120,7 +120,7 @@ class Snapshot:
 def in_scratch(plan: Plan, run: Path) -> Iterator[Plan]:
     """The plan in a copy of the working directory beside the run; the copy is removed at the end. Raises `LaunchError` `no-scratch`."""
     cwd = Path(plan.cwd)
-    with in_room(run.parent, cwd) as to:
+    with folder_for_copy(run.parent, cwd) as to:
         without = plan.outputs if plan.leftovers == "vary" else ()
         if plan.before is not None:
             copy_tree(Path(plan.before), to, without, dict(plan.patches))
@@ -131,7 +131,7 @@ def in_scratch(plan: Plan, run: Path) -> Iterator[Plan]:
 
 
 @contextmanager
-def in_room(runs: Path, cwd: Path) -> Iterator[Path]:
+def folder_for_copy(runs: Path, cwd: Path) -> Iterator[Path]:
     """The folder for a copy of `cwd`, with what lies beside and above `cwd`; all of it is removed at the end.
 
     `runs`: the folder of the audit's runs. Raises `LaunchError` `no-scratch`.
@@ -193,7 +193,7 @@ def moved(plan: Plan, original: Path, to: Path) -> Plan:
     ).with_environment(**variables)  # fmt: skip
 
 
-def told_of_originals(text: str | None, copies: Sequence[tuple[str, str]]) -> str | None:
+def with_original_paths(text: str | None, copies: Sequence[tuple[str, str]]) -> str | None:
     """A text with the paths of copies replaced by those of their originals."""
     for copy, home in copies:
         text = text and text.replace(copy, home)

@@ -165,7 +165,7 @@ class Stdin:
         """Whether the next run reads from a terminal, so that its input is recorded for later runs."""
         return self._kind == "terminal" and not self._runs
 
-    def twin(self) -> Stdin | None:
+    def for_concurrent_run(self) -> Stdin | None:
         """The stdin for a run at the same time as this one; None if it came through a pipe, which only one run at a time can read."""
         if self._kind == "pipe":
             return None

@@ -43,10 +43,10 @@ _ZEROS = {
 
 
 def mended(cause: Cause, source: str, changes: Sequence[str], *, lane: str = "main", leftover: str | None = None) -> list[str]:
-    """New texts of the file that the cause names, best first, at most three; none where a few lines cannot cure it.
+    """Changed texts of the file of the cause, most likely fix first, at most three; none where a few lines cannot fix it.
 
-    `changes` are those of `CHANGES` that its factor asks for; `lane` is that in which the cause showed; `leftover` the file that was read
-    and should not have been there, as seen from the working directory.
+    `changes` are those of `CHANGES` that its factor names; `lane` is the lane in which the cause showed; `leftover` the file that was
+    read and should not have existed, relative to the working directory.
     """
     code = parsed(source)
     if code is None or cause.line is None:

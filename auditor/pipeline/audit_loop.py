@@ -13,7 +13,7 @@ from auditor.compare import Comparison
 from auditor.devices import Device
 from auditor.errors import AuditError
 from auditor.factors import plan_with
-from auditor.launch import Snapshot, outcome, remove, why_nothing
+from auditor.launch import Snapshot, nothing_recorded, outcome, remove
 from auditor.pipeline.causes import Conclusion, explain
 from auditor.pipeline.concurrency import must_be_alone, ports_of
 from auditor.pipeline.devices import (
@@ -72,7 +72,7 @@ def audit(
     try:
         usual = plan_with(plan, plugins.factors(), options.pin, ())
         first = runs.one(usual, "control-1", "control")
-        nothing = why_nothing(first)
+        nothing = nothing_recorded(first)
         if nothing is not None:
             return _inconclusive(plan, first, nothing, revision)
         controls = [first, *(runs.one(usual, f"control-{k}", "control") for k in range(2, options.runs + 1))]

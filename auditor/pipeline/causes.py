@@ -45,8 +45,8 @@ def explain(runner: ExperimentRunner, comparison: Comparison) -> Conclusion:
     runner.intermittent = _intermittent(runner, comparison)
     first = runner.show(first_run, b, comparison)
     assert first is not None
-    along = {name: factor.along for name, factor in runner.factors.all.items()}
-    state = _settled(runner, lambda trials: search(runner.factors.available, first, trials, runner.factors.common, along))
+    also_pins = {name: factor.also_pins for name, factor in runner.factors.all.items()}
+    state = _settled(runner, lambda trials: search(runner.factors.available, first, trials, runner.factors.common, also_pins))
     causes = [_cause(runner, found) for found in state.found]
     if not looked and comparison.watch is not None:
         seen_again = [runner.differences.of(found.returned.seen) for found in state.found if found.returned and found.returned.seen]
@@ -101,7 +101,7 @@ def go(runner: ExperimentRunner, step: Callable[[list[Trial]], State], trials: l
 
 def _all_held(runner: ExperimentRunner, state: State) -> list[str]:
     """What "all" was: without what two runs have in common anyway, unless that was needed or did not help."""
-    needed = state.beyond is not None or any(found.factor in runner.factors.common for found in state.found)
+    needed = state.unexplained is not None or any(found.factor in runner.factors.common for found in state.found)
     return [name for name in runner.factors.available if name not in state.aside and (needed or name not in runner.factors.common)]
 
 
@@ -116,12 +116,12 @@ def summary(runner: ExperimentRunner, state: State, pinned: Sequence[str] = (), 
     """What was tried, as the audit keeps it."""
     left_out = dict(runner.factors.left_out) | {name: runner.why_aside(name) for name in state.aside}
     possible: list[Reason] = []
-    if state.beyond is not None:
-        shown = runner.differences.of(state.beyond).divergence
+    if state.unexplained is not None:
+        shown = runner.differences.of(state.unexplained).divergence
         possible.append(Reason.of("beyond-factors", file=shown.file, line=shown.line, index=shown.index, kind=shown.kind))
         if state.aside:
             possible.append(Reason.of("or-unbearable", factors=[*state.aside]))
-    return Search(pinned=list(pinned), varied=list(varied), left_out=left_out, beyond=state.beyond is not None, possible=possible)
+    return Search(pinned=list(pinned), varied=list(varied), left_out=left_out, beyond=state.unexplained is not None, possible=possible)
 
 
 def _cause(runner: ExperimentRunner, found: Found) -> Cause:

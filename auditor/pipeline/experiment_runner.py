@@ -1,7 +1,7 @@
 """Makes the runs that a search asks for, and says what each shows.
 
 Every rerun records, beside the ops, the readings of what is another one in each run (`entered`), so that a cause can name its line. A rerun
-that is to show that the difference comes back ends shortly behind it and keeps the values there: it is the closer look as well.
+that is to show that the difference comes back ends shortly behind it and keeps the values there: it is value capture as well.
 """
 
 from __future__ import annotations
@@ -185,8 +185,10 @@ class ExperimentRunner:
     def _how_many(self, wanted: Wanted) -> int:
         if self.intermittent is not None and self.intermittent.others:
             return max(2, min(needed_at(self.intermittent), self.most_runs))
-        chancy = wanted.purpose == "holds" and len(wanted.factors) == 1 and all(self.factors[name].intermittent for name in wanted.factors)
-        return _RUNS_OF_INTERMITTENT if chancy else 2
+        intermittent = (
+            wanted.purpose == "holds" and len(wanted.factors) == 1 and all(self.factors[name].intermittent for name in wanted.factors)
+        )
+        return _RUNS_OF_INTERMITTENT if intermittent else 2
 
     @property
     def most_runs(self) -> int:

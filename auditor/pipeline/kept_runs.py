@@ -8,7 +8,7 @@ from typing import Any
 
 from auditor.compare import Comparison, compare, compare_devices, divergence_of, environment_differences
 from auditor.errors import LaunchError
-from auditor.launch import launch, outcome, why_nothing
+from auditor.launch import launch, nothing_recorded, outcome
 from auditor.listing import Listing, listing
 from auditor.pipeline.devices import can_be_measured
 from auditor.pipeline.provenance import attach_effect, provenance_of
@@ -38,7 +38,7 @@ def diff(a: Path, b: Path, strict: bool = False) -> Audit:
     """
     runs = [opened(a), opened(b)]
     for run in runs:
-        error = why_nothing(run)
+        error = nothing_recorded(run)
         if error is not None:
             raise LaunchError(error.slug, f"{run.path}: {error.message}")
     if runs[0].id == runs[1].id:
@@ -82,6 +82,6 @@ def answer(run: Path, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
 
 
 def _insist_on_something(trace: Trace, folder: Path) -> None:
-    error = why_nothing(trace)
+    error = nothing_recorded(trace)
     if error is not None:
         raise LaunchError(error.slug, f"{error.message}; what there is of the run is in {folder}")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import auditor
-from auditor.launch import outcome, why_nothing
+from auditor.launch import nothing_recorded, outcome
 from auditor.mapping import mapping_of
 from auditor.matching import MatchResult, matched
 from auditor.pipeline.folders import folder_for
@@ -53,7 +53,7 @@ def match_programs(a: Plan, b: Plan, runs: Reruns, mapping: Mapping[str, str], s
     first = runs.one(a.with_names(first_whole=share), "a", "program")
     second = runs.one(b.with_names(), "b", "program")
     for run in (first, second):
-        nothing = why_nothing(run)
+        nothing = nothing_recorded(run)
         if nothing is not None:
             return _audit(
                 a, b, runs, MatchResult(), [], Reason.of("nothing-of-run", run=run.id, slug=nothing.slug, message=nothing.message)

@@ -77,7 +77,7 @@ class Reruns:
         return traces
 
     def _some(self, requests: Sequence[RunRequest]) -> list[Trace]:
-        others = [self._stdin.twin() for _ in requests[1:]]
+        others = [self._stdin.for_concurrent_run() for _ in requests[1:]]
         if len(requests) == 1 or None in others or not self.may_be_together or (os.cpu_count() or 1) < _AT_ONCE:
             return [self._launched(request, self.screen, self._stdin) for request in requests]
         traces = self._at_once(requests, [self._stdin, *others])

@@ -23,7 +23,7 @@ from auditor.judge import (
     load_rules,
     load_tolerances,
     read_baseline,
-    read_neighbour,
+    read_rule_script,
     without_baseline,
     write_baseline,
 )
@@ -122,7 +122,7 @@ def try_rules(folders: Sequence[Path], screen: Any = None) -> dict[str, list[str
 def complaints_of(file: RuleFile, screen: Any = None) -> list[str]:
     """What a rule finds otherwise than the script beside it is marked, in a real run of it; empty if all is well."""
     screen = screen or Silent()
-    neighbour = read_neighbour(file.path.with_suffix(".py"))
+    neighbour = read_rule_script(file.path.with_suffix(".py"))
     screen.say(f"{file.rule.id}: {neighbour.path}")
     with TemporaryDirectory(prefix="repro-audit-") as work, ExitStack() as open_tables:
         plan = Plan((str(neighbour.path.absolute()),), cwd=work)

@@ -1,4 +1,4 @@
-"""The closer look: runs that keep all values around a difference, and what they add to what is known of it."""
+"""Value capture: runs that keep all values around a difference, and what they add to what is known of it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def capture_values(
 
 
 def closer(first: Comparison, seen: Comparison) -> Comparison | None:
-    """The first comparison with what a closer look saw of its difference; None if that kept no values there."""
+    """The first comparison with what value capture saw of its difference; None if that kept no values there."""
     divergence, found = first.divergence, seen.divergence
     if divergence is None or found is None or found.detail.evidence is None:
         return None
@@ -57,7 +57,7 @@ def closer(first: Comparison, seen: Comparison) -> Comparison | None:
         found.detail.carriers = found.detail.carriers or divergence.detail.carriers
         found.detail.differing_ops, found.detail.compared_ops = divergence.detail.differing_ops, divergence.detail.compared_ops
         if found.kind == divergence.kind and found.kind in _OF_TWO_VALUES:
-            # the seeds and numbers are those of the runs that are named, not those of the closer look
+            # the seeds and numbers are those of the runs that are named, not those of value capture
             found.reasons, found.detail.a, found.detail.b = divergence.reasons, divergence.detail.a, divergence.detail.b
             found.detail.streams, found.detail.origin = divergence.detail.streams, divergence.detail.origin
     found.runs, found.reaches = divergence.runs, divergence.reaches

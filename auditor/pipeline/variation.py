@@ -39,15 +39,15 @@ def explain_varied(runner: ExperimentRunner, names: Sequence[str], asked: bool =
         runner.whole = some
         trials: list[Trial] = []
         # another result of an op points to timing first; where numerics were varied it comes from these
-        chancy = {name for name, factor in runner.factors.all.items() if factor.entropy or (factor.intermittent and not numerical)}
-        state = go(runner, partial(search_varied, some, chancy=chancy), trials)
-        confirmed = {} if state.beyond is not None else {found.factor: _confirmed_by(runner, found) for found in state.found}
-        if state.beyond is not None or None in confirmed.values():
+        intermittent = {name for name, factor in runner.factors.all.items() if factor.entropy or (factor.intermittent and not numerical)}
+        state = go(runner, partial(search_varied, some, intermittent=intermittent), trials)
+        confirmed = {} if state.unexplained is not None else {found.factor: _confirmed_by(runner, found) for found in state.found}
+        if state.unexplained is not None or None in confirmed.values():
             differing = _differing_further(runner)
             if differing is not None:
                 return explain(runner, differing)
-        if state.beyond is not None:
-            state = go(runner, partial(search_varied, some, chancy=chancy & {found.factor for found in state.found}), trials)
+        if state.unexplained is not None:
+            state = go(runner, partial(search_varied, some, intermittent=intermittent & {found.factor for found in state.found}), trials)
             confirmed = {found.factor: _confirmed_by(runner, found) for found in state.found}
         aside += state.aside
         given_up += unfinished(runner, state)

@@ -9,7 +9,7 @@ from pathlib import Path
 import auditor
 from auditor.compare import Comparison, before_the_end, compare
 from auditor.experiment import wilson
-from auditor.launch import outcome, told_of_originals
+from auditor.launch import outcome, with_original_paths
 from auditor.pipeline.coverage import lost_of
 from auditor.pipeline.recorder_check import first_differing_step
 from auditor.plan import Plan
@@ -115,7 +115,7 @@ def raised_at(a: Trace, b: Trace) -> Place | None:
     printed = bad.printed("stderr")
     if printed is None:
         return None
-    said = told_of_originals(printed.decode(errors="replace"), (bad.meta.get("plan") or {}).get("copies") or ()) or ""
+    said = with_original_paths(printed.decode(errors="replace"), (bad.meta.get("plan") or {}).get("copies") or ()) or ""
     cwd, code = str(bad.meta.get("cwd")), said[said.rfind(_TRACEBACK) :].splitlines() if _TRACEBACK in said else []
     for k in range(len(code) - 1, -1, -1):
         frame = _FRAME.match(code[k])
@@ -184,7 +184,7 @@ def parting(a: Trace, b: Trace, lane: str) -> int | None:
 
 
 def agree(a: LaneTrace, b: LaneTrace) -> bool:
-    """Whether two lanes are equal as far as both go: a run that was ended after the closer look goes less far."""
+    """Whether two lanes are equal as far as both go: a run that was ended after value capture goes less far."""
     x, y = a.compared[0], b.compared[0]
     both = min(len(x), len(y))
     return bool((x[:both] == y[:both]).all())

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from auditor.launch import Snapshot, in_room, moved, remove
+from auditor.launch import Snapshot, folder_for_copy, moved, remove
 from auditor.plan import Plan
 
 
@@ -39,7 +39,7 @@ class WorkingFolder:
             if self.snapshot is None or not self.changed or plan.leftovers:
                 yield here.with_patches(*in_copy.items()) if in_copy else here, False
                 return
-            with in_room(self.room, Path(plan.cwd)) as to:
+            with folder_for_copy(self.room, Path(plan.cwd)) as to:
                 yield moved(here, Path(plan.cwd), self.snapshot.copy(to, replaced=in_copy)), True
 
     @contextmanager
@@ -55,7 +55,7 @@ class WorkingFolder:
         try:
             taken = Snapshot.take(home, before, without=(self.room,))
             replaced = {os.path.relpath(file, home): text for file, text in outside.items()}
-            with in_room(self.room, home) as to:
+            with folder_for_copy(self.room, home) as to:
                 yield moved(plan, home, taken.copy(to, replaced=replaced)), inside
         finally:
             remove(before)

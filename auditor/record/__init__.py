@@ -11,10 +11,10 @@ leave a frame of its own in a traceback that the script sees; keep a tensor aliv
 * Ops inside compiled code. A graph that Inductor compiled is one op, `inductor.graph`, with what went in and what it made or wrote; the
   fused kernels within are not. Code of other compilers is seen by the ops that it dispatches, and its results are external tensors.
 * Ops of threads that Python did not start, and of C++ extensions that do not go through the dispatcher. What they leave behind is
-  found by the closer look, when an input has changed that no recorded op wrote (`hidden-write`).
+  found by value capture, when an input has changed that no recorded op wrote (`hidden-write`).
 * A write by NumPy or another process into memory that torch shares, when it happens: memory handed out by `Tensor.numpy`, `tolist`,
   `__dlpack__` or `share_memory_`, or came in by `from_numpy` or `frombuffer`, is digested again at each use, up to 16 MB. Elsewhere (a
-  larger storage, an address that `data_ptr` gave away) it is found by the closer look, at the op that reads it.
+  larger storage, an address that `data_ptr` gave away) it is found by value capture, at the op that reads it.
 * `random()` and `getrandbits()` of an own `random.Random`; the seed of an own NumPy `RandomState` or bit generator (its state is seen at
   the first draw); draws in C that take no op and no Python call.
 * `.data`, which is no op: a graph that it cuts is seen to be cut, not where. What a multiplication of narrow integers in place overwrote,

@@ -191,7 +191,7 @@ class LaneTrace:
         return found
 
     def values_at(self, row: int) -> list[dict[str, Any]]:
-        """What the closer look kept of the op at this row: one entry a tensor, see `record/observers/value_capture.py`."""
+        """What value capture kept of the op at this row: one entry a tensor, see `record/observers/value_capture.py`."""
         return self._values.get(row, [])
 
     @cached_property
@@ -327,7 +327,7 @@ class Trace:
         return next(computing, next(iter(leading or self.lanes.values()), None))
 
     def value(self, entry: dict[str, Any]) -> bytes | None:
-        """The bytes that the closer look kept of one tensor, in logical order; None if it kept none."""
+        """The bytes that value capture kept of one tensor, in logical order; None if it kept none."""
         if "file" not in entry:
             return None
         try:

@@ -139,7 +139,7 @@ WORDS: dict[str, Words] = {
         "inputs were not digested in these runs, so a write by something other than torch is not told from another result of the op: "
         "audit the script to have it looked at a second time"
     ),
-    "fault-moves": "the fault moves: the controls differ first at op {first}, the closer look at op {closer}",
+    "fault-moves": "the fault moves: the controls differ first at op {first}, the reruns with value capture at op {closer}",
     "search-timed-out": "the search for causes was given up because a rerun was ended by the timeout: there may be more of them",
     "search-given-up": "the search for causes was given up after {trials} trials: there may be more of them",
     "not-at-once": "two runs at the same time fail where one does not, so all were made one after the other",

@@ -66,7 +66,7 @@ CAUSE = Cause(factor="torch-seed", proved=True, kind="kernel")
     ],
     ids=str,
 )
-def test_a_finding_explains_the_divergence_that_it_is_about_and_no_other(explains: Any, seen: Audit, expected: bool) -> None:
+def test_a_finding_explains_only_the_divergence_that_it_is_about(explains: Any, seen: Audit, expected: bool) -> None:
     declared = {"kinds": ["kernel"]} | explains if explains else {}
     found = explanation(seen, [rule(**declared)], Flow(lambda _file: _TEXT))
     assert (found is not None) == expected
@@ -79,7 +79,7 @@ def test_runs_that_agree_have_no_explanation() -> None:
     assert explanation(seen, [rule(kinds=["kernel"], relation="line")], None) is None
 
 
-def test_the_finding_that_explains_stands_first_and_nothing_says_that_no_cause_was_found() -> None:
+def test_the_explaining_finding_comes_first_and_replaces_the_missing_cause() -> None:
     seen = audit()
     seen.search = Search(beyond=True, possible="what is left is a race")
     before = io.StringIO()
@@ -98,7 +98,7 @@ def test_the_finding_that_explains_stands_first_and_nothing_says_that_no_cause_w
 
 
 @pytest.mark.parametrize("about", [True, False])
-def test_a_cause_that_is_only_a_symptom_says_of_what_though_another_cause_is_the_first(about: bool) -> None:
+def test_a_symptom_names_its_fault_even_if_another_cause_comes_first(about: bool) -> None:
     draw = Cause(factor="torch-seed", proved=True, kind="draw", fix="a seed", file="train.py", line=3)
     other = Cause(factor="leftover-files", proved=True, kind="structure", file="train.py", line=1)
     seen = audit(causes=[other, draw], finding_line=2, lines=["train.py:3" if about else "train.py:1"])

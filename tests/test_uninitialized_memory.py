@@ -30,7 +30,7 @@ def scratch(path: Path, held: str, printed: str, *, written: int = 4, state: str
     return trace
 
 
-def test_a_difference_in_memory_of_which_a_part_was_written_is_one_of_unwritten_memory(tmp_path: Path) -> None:
+def test_a_difference_in_partly_written_memory_is_uninitialized(tmp_path: Path) -> None:
     found = compare(scratch(tmp_path / "a", "x", "1"), scratch(tmp_path / "b", "y", "1"), training=False).divergence
     assert found is not None
     assert (found.kind, found.line) == ("uninitialized", 3)
@@ -50,7 +50,7 @@ def test_a_difference_in_memory_of_which_a_part_was_written_is_one_of_unwritten_
         pytest.param(("1", "1"), ("one", "other"), 5, id="a draw behind it"),
     ],
 )
-def test_scratch_memory_is_no_difference_and_hides_none(
+def test_scratch_memory_is_no_divergence_and_hides_none(
     tmp_path: Path, printed: tuple[str, str], states: tuple[str, str], line: int | None
 ) -> None:
     a, b = (scratch(tmp_path / name, name, out, state=state) for name, out, state in zip("ab", printed, states, strict=True))
@@ -86,7 +86,7 @@ if REACHES:
 
 
 @pytest.mark.torch
-def test_unwritten_memory_of_which_nothing_is_ever_shown_is_no_divergence_and_what_is_printed_of_it_is(tmp_path: Path) -> None:
+def test_uninitialized_memory_is_a_divergence_only_if_it_is_shown(tmp_path: Path) -> None:
     for shown in (False, True):
         write(tmp_path, train=SCRATCH.replace("TRAINS", str(not shown)).replace("REACHES", str(shown)))
         runs = [f"{fill}-{shown}" for fill in (255, 165)]

@@ -24,7 +24,7 @@ FACTORS = plugins.factors()
 WATCHED = tuple(name for name, factor in FACTORS.items() if factor.watches)
 
 
-class Nowhere:
+class SilentScreen:
     """A screen that shows nothing."""
 
     def output(self, stream: int, data: bytes) -> None:
@@ -46,14 +46,14 @@ def run(
     """One run of `train.py` with this source, with these factors watched, pinned and varied."""
     write(folder, train=source)
     plan = plan_with(Plan(("train.py",), cwd=str(folder)), FACTORS, pinned, varied, watched).with_environment(**variables)
-    launch(plan, folder / name, name, "experiment", Nowhere(), quiet=True)
+    launch(plan, folder / name, name, "experiment", SilentScreen(), quiet=True)
     done = Recorded(folder, source, opened(folder / name))
     assert done.trace.meta["exit"] == 0, (folder / name / "stderr").read_text()
     assert {what for what in done.lost() if "torch.compile was used" not in what} == set()
     return done
 
 
-def entered(done: Recorded, factor: str, lane: str = "main") -> list[dict[str, Any]]:
+def uses_of(done: Recorded, factor: str, lane: str = "main") -> list[dict[str, Any]]:
     """The events of one factor."""
     return [event for event in done.events("entered", lane=lane) if event["factor"] == factor]
 
@@ -63,7 +63,7 @@ def marks(done: Recorded, factor: str, lane: str = "main") -> list[tuple[str, st
     source = (done.folder / "train.py").read_text()
     mark_of, lines = {line: mark for mark, line in marks_of(source).items()}, source.splitlines()
     found = []
-    for event in entered(done, factor, lane):
+    for event in uses_of(done, factor, lane):
         assert event["file"] == "train.py"
         assert event["code"] == lines[event["line"] - 1].strip()
         found.append((event["function"], mark_of.get(event["line"], f"line {event['line']}")))
@@ -117,17 +117,17 @@ READINGS = [
 
 @pytest.mark.torch
 @pytest.mark.parametrize("how", ["watched", "pinned", "varied"])
-def test_each_reading_of_a_clock_by_the_script_is_told_with_its_line(how: str, tmp_path: Path) -> None:
+def test_each_clock_read_by_the_script_is_recorded_with_its_line(how: str, tmp_path: Path) -> None:
     chosen: dict[str, Any] = {"watched": (), how: ["clock"]}
     done = run(tmp_path, CLOCKS, **chosen)
     assert marks(done, "clock") == READINGS
-    last = entered(done, "clock")[-1]
+    last = uses_of(done, "clock")[-1]
     assert (last["func"], last["asked_by"], last["nth"]) == ("name", "script", 1)
     assert last["row"] <= done.op("an op", "ones.default").row
 
 
 @pytest.mark.torch
-def test_a_pinned_clock_and_environment_hold_although_both_stand_in_for_the_same_functions(tmp_path: Path) -> None:
+def test_a_pinned_clock_and_environment_work_although_both_wrap_the_same_functions(tmp_path: Path) -> None:
     source = """
         import datetime
         import time
@@ -144,7 +144,7 @@ def test_a_pinned_clock_and_environment_hold_although_both_stand_in_for_the_same
 
 
 @pytest.mark.torch
-def test_a_loop_that_reads_the_clock_without_end_is_told_of_a_thousand_times_and_then_ever_less_often(tmp_path: Path) -> None:
+def test_endless_clock_reads_are_recorded_a_thousand_times_and_then_less_and_less(tmp_path: Path) -> None:
     done = run(
         tmp_path,
         """
@@ -157,7 +157,7 @@ def test_a_loop_that_reads_the_clock_without_end_is_told_of_a_thousand_times_and
         """,
         ["clock"],
     )
-    found = [event["nth"] for event in entered(done, "clock") if event["line"] == done.line("loop")]
+    found = [event["nth"] for event in uses_of(done, "clock") if event["line"] == done.line("loop")]
     assert found == [*range(1, 1001), 1024, 2048, 4096]
     assert marks(done, "clock")[-1] == ("time.time", "behind it")
 
@@ -189,11 +189,11 @@ NUMBERS = """
 
 @pytest.mark.torch
 @pytest.mark.parametrize("how", ["watched", "pinned", "varied"])
-def test_each_question_for_a_process_number_is_told_in_forked_and_spawned_children_too(how: str, tmp_path: Path) -> None:
+def test_each_process_id_request_is_recorded_in_forked_and_spawned_children_too(how: str, tmp_path: Path) -> None:
     chosen: dict[str, Any] = {"watched": (), how: ["process-id"]}
     done = run(tmp_path, NUMBERS, **chosen)
     assert marks(done, "process-id") == [("os.getpid", "own"), ("os.getppid", "the parent's"), ("os.getpid", "by its process")]
-    children = [lane for lane in done.trace.lanes if lane.startswith("process") and entered(done, "process-id", lane)]
+    children = [lane for lane in done.trace.lanes if lane.startswith("process") and uses_of(done, "process-id", lane)]
     assert len(children) == 2, "one forked and one spawned process"
     for lane in children:
         assert marks(done, "process-id", lane) == [("os.getpid", "in a child")] * 2
@@ -252,18 +252,16 @@ TAKEN = [
 
 @pytest.mark.torch
 @pytest.mark.parametrize("how", ["watched", "pinned", "varied"])
-def test_bytes_of_the_operating_system_are_told_where_the_script_wants_them_and_not_where_a_library_does_for_itself(
-    how: str, tmp_path: Path
-) -> None:
+def test_os_entropy_is_recorded_for_the_script_but_not_for_internal_use_of_libraries(how: str, tmp_path: Path) -> None:
     write(tmp_path / "site-packages", library="import os\nos.urandom(2)\ndef takes(): return os.urandom(3)")
     chosen: dict[str, Any] = {"watched": (), how: ["os-entropy"]}
     done = run(tmp_path, ENTROPY, **chosen)
     assert marks(done, "os-entropy") == TAKEN
-    assert [event["asked_by"] for event in entered(done, "os-entropy")] == ["script"] * 7 + ["library"]
+    assert [event["asked_by"] for event in uses_of(done, "os-entropy")] == ["script"] * 7 + ["library"]
 
 
 @pytest.mark.torch
-def test_what_depends_on_language_time_zone_and_temporary_folder_is_told(tmp_path: Path) -> None:
+def test_uses_of_locale_time_zone_and_temporary_folder_are_recorded(tmp_path: Path) -> None:
     done = run(
         tmp_path,
         """
@@ -317,7 +315,7 @@ def test_what_depends_on_language_time_zone_and_temporary_folder_is_told(tmp_pat
 
 @pytest.mark.torch
 @pytest.mark.parametrize(("pinned", "varied"), [((), ()), (("environment",), ()), ((), ("environment",))])
-def test_the_environment_is_told_of_when_it_is_pinned_or_varied_too(pinned: Sequence[str], varied: Sequence[str], tmp_path: Path) -> None:
+def test_environment_reads_are_recorded_when_pinned_or_varied_too(pinned: Sequence[str], varied: Sequence[str], tmp_path: Path) -> None:
     source = "import time, torch\ntorch.ones(1)\ntime.localtime(0)  # zone"
     assert marks(run(tmp_path, source, ["environment"], pinned, varied), "environment") == [("time.localtime", "zone")]
 
@@ -360,7 +358,7 @@ THREADS = """
 
 @pytest.mark.torch
 @pytest.mark.parametrize("how", ["watched", "pinned", "varied"])
-def test_lines_that_start_threads_and_that_take_results_as_they_come_are_told_once(how: str, tmp_path: Path) -> None:
+def test_lines_that_start_threads_or_take_unordered_results_are_recorded_once(how: str, tmp_path: Path) -> None:
     chosen: dict[str, Any] = {"watched": (), how: ["thread-timing", "worker-timing"]}
     done = run(tmp_path, THREADS, **chosen)
     assert marks(done, "thread-timing") == [
@@ -378,19 +376,19 @@ def test_lines_that_start_threads_and_that_take_results_as_they_come_are_told_on
 
 
 @pytest.mark.torch
-def test_a_thread_that_runs_no_op_has_no_lane_because_it_reads_the_clock(tmp_path: Path) -> None:
+def test_reading_the_clock_gives_a_thread_without_ops_no_lane(tmp_path: Path) -> None:
     watched = run(tmp_path, THREADS, ["clock"])
     plain = run(tmp_path, THREADS, (), name="plain")
     # the number of threads of a pool is chance: a thread that is done takes the next task
     lanes = [[name for name, lane in one.trace.lanes.items() if not lane.events_of("task")] for one in (watched, plain)]
     assert lanes[0] == lanes[1]
     assert marks(watched, "clock") == [("time.time", "in a thread")] * 3
-    assert [event["thread"] for event in entered(watched, "clock")] == [1, 2, 3]
+    assert [event["thread"] for event in uses_of(watched, "clock")] == [1, 2, 3]
 
 
 @pytest.mark.torch
 @pytest.mark.parametrize("context", ["fork", "spawn"])
-def test_what_a_worker_of_a_loader_reads_is_told_in_its_lane(context: str, tmp_path: Path) -> None:
+def test_reads_in_a_loader_worker_are_recorded_in_its_lane(context: str, tmp_path: Path) -> None:
     done = run(
         tmp_path,
         f"""
@@ -416,11 +414,11 @@ def test_what_a_worker_of_a_loader_reads_is_told_in_its_lane(context: str, tmp_p
         lane = f"worker {worker}"
         for factor, function in (("clock", "time.time"), ("process-id", "os.getpid"), ("os-entropy", "os.urandom")):
             assert marks(done, factor, lane) == [(function, "item")] * 2
-    assert entered(done, "clock") == []
+    assert uses_of(done, "clock") == []
 
 
 @pytest.mark.torch
-def test_a_listing_is_told_by_its_file_event_with_the_line_that_wanted_it(tmp_path: Path) -> None:
+def test_a_directory_listing_is_recorded_as_a_file_event_with_its_line(tmp_path: Path) -> None:
     done = run(
         tmp_path,
         """
@@ -504,7 +502,7 @@ STEADY = """
 
 
 @pytest.mark.torch
-def test_a_watched_run_is_the_run_that_it_would_be_without(tmp_path: Path) -> None:
+def test_watching_factors_does_not_change_a_run(tmp_path: Path) -> None:
     plain = run(tmp_path, STEADY, (), name="plain")
     watched = run(tmp_path, STEADY, name="watched")
     compared = compare(plain.trace, watched.trace)
@@ -518,7 +516,7 @@ def test_a_watched_run_is_the_run_that_it_would_be_without(tmp_path: Path) -> No
 
 
 @pytest.mark.torch
-def test_compiled_code_that_is_watched_computes_the_same(tmp_path: Path) -> None:
+def test_watching_factors_does_not_change_compiled_code(tmp_path: Path) -> None:
     source = """
         import os
         import time
@@ -540,7 +538,7 @@ def test_compiled_code_that_is_watched_computes_the_same(tmp_path: Path) -> None
 
 
 @pytest.mark.torch
-def test_an_entrance_is_shown_and_can_be_asked_for(tmp_path: Path) -> None:
+def test_uses_of_factors_are_shown_and_can_be_queried(tmp_path: Path) -> None:
     code = "seed = time.time()  # seed"
     done = run(tmp_path, f"import time, torch\n{code}\ntorch.ones(1)", ["clock"])
     out = io.StringIO()
@@ -551,7 +549,7 @@ def test_an_entrance_is_shown_and_can_be_asked_for(tmp_path: Path) -> None:
     assert found == [{"op": "time.time", "factor": "clock", "asked_by": "script", "file": "train.py", "line": 2}]
 
 
-def test_what_is_watched_is_what_can_be_and_is_neither_pinned_nor_varied() -> None:
+def test_watched_factors_are_those_that_are_neither_pinned_nor_varied() -> None:
     plan = plan_with(
         Plan(("train.py",)), FACTORS, ["clock"], ["process-id"], ["clock", "process-id", "os-entropy", "torch-seed", "hash-seed"]
     )
@@ -560,12 +558,12 @@ def test_what_is_watched_is_what_can_be_and_is_neither_pinned_nor_varied() -> No
 
 
 @pytest.mark.parametrize("name", WATCHED)
-def test_a_factor_that_can_be_watched_has_something_to_do_in_the_users_process(name: str) -> None:
+def test_a_watchable_factor_has_code_for_the_users_process(name: str) -> None:
     assert FACTORS[name].inside is not None
 
 
 @pytest.mark.torch
-def test_memory_that_nobody_wrote_leads_back_to_the_line_that_made_it(tmp_path: Path) -> None:
+def test_uninitialized_memory_is_traced_back_to_its_allocation(tmp_path: Path) -> None:
     done = run(
         tmp_path,
         """

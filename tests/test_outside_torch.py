@@ -33,7 +33,7 @@ def found(a: TraceBuilder, b: TraceBuilder) -> Divergence:
 
 
 @pytest.mark.parametrize("same", [True, False])
-def test_what_code_made_of_tensors_that_were_handed_out_was_computed_outside_torch(same: bool, tmp_path: Path) -> None:
+def test_results_of_other_code_on_torchs_tensors_are_computed_outside_torch(same: bool, tmp_path: Path) -> None:
     runs = [TraceBuilder(tmp_path / name) for name in "ab"]
     for run in runs:
         lane = run.lane()
@@ -47,7 +47,7 @@ def test_what_code_made_of_tensors_that_were_handed_out_was_computed_outside_tor
 
 
 @pytest.mark.parametrize("differs", [True, False])
-def test_what_a_worker_hands_over_has_its_origin_there_and_not_outside_torch(differs: bool, tmp_path: Path) -> None:
+def test_data_from_a_worker_originate_there_and_not_outside_torch(differs: bool, tmp_path: Path) -> None:
     """A loader's sampler turns its indices into a list, and the batches of its workers arrive after that."""
     runs = [TraceBuilder(tmp_path / name) for name in "ab"]
     for run in runs:
@@ -62,7 +62,7 @@ def test_what_a_worker_hands_over_has_its_origin_there_and_not_outside_torch(dif
     assert (divergence.kind == "outside-torch") is not differs
 
 
-def test_a_list_of_numbers_that_were_read_on_the_same_line_was_computed_outside_torch(tmp_path: Path) -> None:
+def test_a_list_of_numbers_read_on_the_same_line_was_computed_outside_torch(tmp_path: Path) -> None:
     runs = [TraceBuilder(tmp_path / name) for name in "ab"]
     for run in runs:
         lane = run.lane()
@@ -73,7 +73,7 @@ def test_a_list_of_numbers_that_were_read_on_the_same_line_was_computed_outside_
 
 
 @pytest.mark.parametrize("how", ["nothing was handed out", "a stream differs", "a file differs", "before the last one came in"])
-def test_data_are_data_where_they_have_another_origin(how: str, tmp_path: Path) -> None:
+def test_data_stay_data_if_they_have_another_origin(how: str, tmp_path: Path) -> None:
     runs = [TraceBuilder(tmp_path / name) for name in "ab"]
     for run in runs:
         name = run.path.name
@@ -93,7 +93,7 @@ def test_data_are_data_where_they_have_another_origin(how: str, tmp_path: Path) 
     assert found(*runs).kind in ("data", "draw")
 
 
-def test_memory_that_changed_without_an_op_was_written_behind_torchs_back(tmp_path: Path) -> None:
+def test_memory_that_changes_without_an_op_is_a_hidden_write(tmp_path: Path) -> None:
     runs = [TraceBuilder(tmp_path / name) for name in "ab"]
     for run in runs:
         lane = run.lane()
@@ -112,9 +112,7 @@ def test_memory_that_changed_without_an_op_was_written_behind_torchs_back(tmp_pa
     ("where", "told"),
     [("between", True), ("before the maker", False), ("behind", False), ("in the other run", True), ("into another tensor", False)],
 )
-def test_an_op_that_an_exception_interrupted_may_have_written_what_no_record_shows(
-    exact: bool, where: str, told: bool, tmp_path: Path
-) -> None:
+def test_an_interrupted_op_may_have_written_without_a_record(exact: bool, where: str, told: bool, tmp_path: Path) -> None:
     runs = [TraceBuilder(tmp_path / name) for name in "ab"]
     for run in runs:
         lane = run.lane()
@@ -136,7 +134,7 @@ def test_an_op_that_an_exception_interrupted_may_have_written_what_no_record_sho
 
 
 @pytest.mark.parametrize(("exact", "kind"), [(True, "hidden-write"), (False, "kernel")])
-def test_an_op_that_cannot_differ_by_itself_is_never_the_culprit(exact: bool, kind: str, tmp_path: Path) -> None:
+def test_an_op_that_cannot_differ_by_itself_is_never_blamed(exact: bool, kind: str, tmp_path: Path) -> None:
     runs = [TraceBuilder(tmp_path / name) for name in "ab"]
     for run in runs:
         lane = run.lane()
@@ -146,7 +144,7 @@ def test_an_op_that_cannot_differ_by_itself_is_never_the_culprit(exact: bool, ki
     assert (divergence.kind, divergence.line) == (kind, 4)
 
 
-def test_an_op_that_was_given_what_another_lane_made_differently_has_its_origin_there(tmp_path: Path) -> None:
+def test_an_op_with_different_inputs_from_another_lane_has_its_origin_there(tmp_path: Path) -> None:
     runs = [TraceBuilder(tmp_path / name) for name in "ab"]
     for run in runs:
         main, thread = run.lane(), run.lane("thread 1")
@@ -158,7 +156,7 @@ def test_an_op_that_was_given_what_another_lane_made_differently_has_its_origin_
     assert (divergence.lane, divergence.kind, divergence.line) == ("thread 1", "kernel", 21)
 
 
-def test_an_op_that_was_given_equal_tensors_by_another_lane_is_its_own_origin(tmp_path: Path) -> None:
+def test_an_op_with_equal_inputs_from_another_lane_is_its_own_origin(tmp_path: Path) -> None:
     runs = [TraceBuilder(tmp_path / name) for name in "ab"]
     for run in runs:
         main, thread = run.lane(), run.lane("thread 1")
@@ -169,7 +167,7 @@ def test_an_op_that_was_given_equal_tensors_by_another_lane_is_its_own_origin(tm
     assert (divergence.lane, divergence.kind, divergence.line) == ("main", "kernel", 4)
 
 
-def test_of_ranks_the_one_that_differs_after_the_fewest_collectives_is_the_origin(tmp_path: Path) -> None:
+def test_the_rank_that_diverges_after_the_fewest_collectives_is_the_origin(tmp_path: Path) -> None:
     runs = [TraceBuilder(tmp_path / name) for name in "ab"]
     for run in runs:
         for rank in range(3):
@@ -206,7 +204,7 @@ torch.cos(taken)  # written by NumPy though no op had
 
 
 @pytest.mark.torch
-def test_what_numpy_writes_is_seen_at_the_next_use_and_nothing_else_is(tmp_path: Path) -> None:
+def test_only_what_numpy_really_writes_is_seen_at_the_next_use(tmp_path: Path) -> None:
     run = record(tmp_path, PROGRAM)
 
     def met(mark: str) -> list[object]:
@@ -230,7 +228,7 @@ def test_what_numpy_writes_is_seen_at_the_next_use_and_nothing_else_is(tmp_path:
 
 
 @pytest.mark.parametrize(("exact", "kind"), [(False, "kernel-or-hidden-write"), (True, "hidden-write")])
-def test_of_kept_runs_the_kind_is_not_claimed_where_inputs_were_not_digested(exact: bool, kind: str, tmp_path: Path) -> None:
+def test_the_kind_of_kept_runs_is_not_claimed_if_inputs_were_not_digested(exact: bool, kind: str, tmp_path: Path) -> None:
     for name in "ab":
         lane = TraceBuilder(tmp_path / name, role="kept")
         main = lane.lane()

@@ -116,7 +116,7 @@ def test_tensors_of_every_layout_and_type_are_recorded_with_their_bytes(tmp_path
     assert last("from mkldnn")[3] == floats(1, 1, 1, 1)
 
 
-def test_digests_are_equal_where_the_bytes_are_and_nowhere_else(tmp_path: Path) -> None:
+def test_digests_are_equal_exactly_where_the_bytes_are(tmp_path: Path) -> None:
     source = """
         import numpy as np
         import torch
@@ -171,7 +171,7 @@ def test_digests_are_equal_where_the_bytes_are_and_nowhere_else(tmp_path: Path) 
     assert first.what != flat.what
 
 
-def test_tensors_of_a_class_of_the_users_are_recorded_as_the_ops_that_they_are_made_of(tmp_path: Path) -> None:
+def test_tensors_of_a_user_class_are_recorded_as_their_underlying_ops(tmp_path: Path) -> None:
     source = """
         import torch
         from torch.utils._pytree import tree_map
@@ -298,7 +298,7 @@ def test_ops_under_modes_transforms_and_hooks_are_recorded_once_with_their_value
     assert {"higher_order.cond", "cond"} & set(recorded.names("cond")) or "sin.default" in recorded.names("cond")
 
 
-def test_ops_that_the_user_defines_are_recorded_under_their_names(tmp_path: Path) -> None:
+def test_user_defined_ops_are_recorded_under_their_names(tmp_path: Path) -> None:
     source = """
         import torch
 
