@@ -4,9 +4,8 @@ The user's process passes through this module, so it imports nothing; the names 
 are first asked for (PEP 562).
 
 `audit(Plan(("train.py",)), options=AuditOptions(...), rules=Selection(...))` returns an `Audit`: the plan says what to run and how to
-watch it, the options how far to go after the two controls (reruns with value capture, reruns that prove causes, patches), the selection which rules
-judge.
-`match(f, g, *args)` calls two functions or modules and compares the values that they give to names.
+watch it, the options how far to go after the two controls (reruns with value capture, reruns that prove causes, patches), the selection
+which rules judge. `match(f, g, *args)` calls two functions or modules and compares the values that they give to names.
 """
 
 __version__ = "0.1.0"
