@@ -127,7 +127,7 @@ class GeneralOps:
 
         Those that it gives are in flight until they are waited for: till then it is what made them, and nobody reads them.
         """
-        given = self._tensors.within([args, list((kwargs or {}).values())], [])
+        given = self._tensors.within([args, kwargs], [])
         producers = [self._inputs.producer_of(tensor) for tensor in given][: 3 * (MORE_LIMIT + 1)]
         out = call(*args, **kwargs) if kwargs else call(*args)
         made = self._tensors.within(out, [])

@@ -19,11 +19,14 @@ class Tensors:
         self._disabled = torch._C._disabled_torch_dispatch_impl
 
     def within(self, value: Any, found: list[Any]) -> list[Any]:
-        """Append the tensors in a tensor, list or tuple, in order; `found`."""
+        """Append the tensors in a tensor, list, tuple or dict, in order; `found`."""
         if isinstance(value, self._tensor):
             found.append(value)
         elif isinstance(value, (list, tuple)):
             for part in value:
+                self.within(part, found)
+        elif isinstance(value, dict):
+            for part in value.values():
                 self.within(part, found)
         return found
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from auditor.record import digest
 from auditor.record.core.protocol import Observer
+from auditor.record.core.tensors import Tensors
 
 if TYPE_CHECKING:
     from auditor.record.core.op_facts import OpFacts
@@ -20,7 +21,7 @@ class Nonfinite(Observer):
     """Writes an event for each result that has a nan or an infinity, and whether the op was given one."""
 
     def __init__(self, lane: Lane, torch: Any) -> None:
-        self._lane, self._torch = lane, torch
+        self._lane, self._torch, self._tensors = lane, torch, Tensors(torch)
         self._events = 0
 
     def before(self, op: OpFacts, args: Any, kwargs: Any) -> bool | None:
@@ -28,14 +29,14 @@ class Nonfinite(Observer):
         if op.collective or op.shares or op.empty or self._events > _MOST:
             return None
         read = args[1:] if op.overwrites else args
-        return self._are_finite(self._floating([read, {name: value for name, value in kwargs.items() if name not in op.writes}], []))
+        return self._are_finite(self._floating([read, {name: value for name, value in kwargs.items() if name not in op.writes}]))
 
     def after(self, op: OpFacts, args: Any, kwargs: Any, out: Any, kept: bool | None, number: int) -> None:
         """Ask what the op made and wrote."""
         if kept is None:
             return
         written = [value for place, value in (*enumerate(args), *kwargs.items()) if place in op.writes and value is not out]
-        found = self._floating([out, written], [])
+        found = self._floating([out, written])
         if isinstance(out, float):
             found.append(self._torch.tensor(out))
         if not self._are_finite(found):
@@ -46,17 +47,12 @@ class Nonfinite(Observer):
             self._lane.line({"k": "nonfinite", "at": self._lane.number(), "nans": nans, "infinities": infinities, "given": not kept})
 
     @digest.unseen
-    def _floating(self, value: Any, found: list[Any]) -> list[Any]:
-        torch = self._torch
-        if isinstance(value, torch.Tensor):
-            if value.is_floating_point() and value.layout is torch.strided and value.device.type != "meta":
-                found.append(value.detach())
-        elif isinstance(value, (list, tuple)):
-            for part in value:
-                self._floating(part, found)
-        elif isinstance(value, dict):
-            self._floating(list(value.values()), found)
-        return found
+    def _floating(self, values: Any) -> list[Any]:
+        strided = self._torch.strided
+        return [
+            tensor.detach() for tensor in self._tensors.within(values, [])
+            if tensor.is_floating_point() and tensor.layout is strided and tensor.device.type != "meta"
+        ]  # fmt: skip
 
     @digest.unseen
     def _are_finite(self, tensors: list[Any]) -> bool:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from auditor.interruptions import interrupts
 from auditor.record import digest
 from auditor.record.core.protocol import Observer
+from auditor.record.core.tensors import Tensors
 from auditor.trace import lane_name
 from auditor.trace.writer import make_folder
 
@@ -37,7 +38,7 @@ class ValueCapture(Observer):
 
     def __init__(self, process: Process, lane: Lane, torch: Any, window: dict[str, Any], to_the_end: bool) -> None:
         """`window` has the first and the last position; unless `to_the_end`, the run is ended once it is past."""
-        self._lane, self._torch = lane, torch
+        self._lane, self._torch, self._tensors = lane, torch, Tensors(torch)
         self._first, self._last, self._to_the_end = window["first"], window["last"], to_the_end
         self._folder = os.path.join(process.settings["run"], "values")
         self._prefix = f"{os.path.basename(process.directory)}-{os.path.basename(lane.writer.path)}"
@@ -59,22 +60,12 @@ class ValueCapture(Observer):
         if op.empty and isinstance(out, self._torch.Tensor):
             self._keep_birth(out)
         if kept is not None:
-            found = self._tensors_in(out, [])
+            found = self._tensors.within(out, [])
             written = [value for place, value in (*enumerate(args), *kwargs.items()) if place in op.writes]
-            self._tensors_in(written, found)
+            self._tensors.within(written, found)
             different = [tensor for k, tensor in enumerate(found[:_TENSORS]) if not any(tensor is other for other in found[:k])]
             outputs = [self._saved(f"out{position}", tensor) for position, tensor in enumerate(different)]
             self._lane.line({"k": "value", "at": self._lane.number(), "values": [*kept, *outputs]})
-
-    def _tensors_in(self, value: Any, found: list[Any]) -> list[Any]:
-        if isinstance(value, self._torch.Tensor):
-            found.append(value)
-        elif isinstance(value, (list, tuple)):
-            for part in value:
-                self._tensors_in(part, found)
-        elif isinstance(value, dict):
-            self._tensors_in(list(value.values()), found)
-        return found
 
     @digest.unseen
     def _saved(self, slot: str, tensor: Any) -> Value:
@@ -108,7 +99,7 @@ class ValueCapture(Observer):
     @digest.unseen
     def _inputs(self, op: OpFacts, args: Any, kwargs: Any) -> list[Value]:
         # What is overwritten without being read is no input: the first argument of copy_, and out=.
-        found = self._tensors_in([args, {name: value for name, value in kwargs.items() if name not in op.writes}], [])
+        found = self._tensors.within([args, {name: value for name, value in kwargs.items() if name not in op.writes}], [])
         values: list[Value] = []
         for position, tensor in enumerate(found[:_TENSORS]):
             if op.overwrites and not position:
