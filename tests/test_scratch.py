@@ -747,7 +747,8 @@ def test_a_patch_outside_the_working_directory_is_refused(patch: str, work: Path
 def test_a_file_name_that_is_not_text_is_kept_in_the_metadata_of_a_run(work: Path, tmp_path: Path) -> None:
     odd = os.fsdecode(b"odd \xff")
     write(work, train="import torch\ntorch.ones(1)")
-    plan = replace(pinned(Plan(("train.py",), cwd=str(work))), outputs=(odd,))
+    plan = pinned(Plan(("train.py",), cwd=str(work)))
+    plan = replace(plan, copy=replace(plan.copy, outputs=(odd,)))
     assert made(plan, tmp_path / "run").meta["plan"]["outputs"] == [odd]
 
 

@@ -95,7 +95,7 @@ def launch(
     seconds of a whole run is ended. Raises `LaunchError` if the child cannot be started. KeyboardInterrupt, or another thread that sets
     `stop`, ends the child; what it recorded is sealed, then KeyboardInterrupt is raised.
     """
-    if plan.leftovers or plan.patches:
+    if plan.copy.leftovers or plan.copy.patches:
         with in_scratch(plan, run) as placed:
             return launch(placed, run, name, role, screen, stdin, quiet, stop, usual)
     try:
@@ -168,7 +168,7 @@ def launch(
     meta |= {"exit": child.returncode, "seconds": round(seconds, 3), "pid": child.pid, "stopped": stopped}
     meta["ports"] = sorted(watcher.ports)
     secrets = secrets_in(plan.script, dict(os.environ) | plan.variables)
-    meta["error"] = without(with_original_paths(output.last_error(), plan.copies) or "", secrets) or None
+    meta["error"] = without(with_original_paths(output.last_error(), plan.copy.copies) or "", secrets) or None
     if not (run / "run.json").exists():  # the script may have made the directory anew
         raise LaunchError("run-directory-gone", f"the run directory {run} was removed while the script ran, so its recording is lost")
     _write_meta(run, meta)
@@ -245,7 +245,7 @@ def _write_meta(run: Path, meta: dict[str, Any]) -> None:
 def _environment(plan: Plan, run: Path, interactive: bool) -> dict[str, str]:
     environment = dict(os.environ)
     environment.update(plan.variables)
-    if plan.level == "off":
+    if plan.recording.level == "off":
         return environment
     inherited = environment.get("PYTHONPATH")
     environment["PYTHONPATH"] = os.pathsep.join([str(_BOOT), *([inherited] if inherited else [])])

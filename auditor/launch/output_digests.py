@@ -40,7 +40,7 @@ def output_digests(run: Trace, plan: Plan) -> dict[str, str | None]:
 
 def _current_path(path: str, plan: Plan) -> Path:
     """Where a file lies if the run was made in a copy of the user's folder."""
-    for copy, home in plan.copies:
+    for copy, home in plan.copy.copies:
         if path.startswith(home + os.sep):
             return Path(copy + path[len(home) :])
     return Path(plan.cwd, path)

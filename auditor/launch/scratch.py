@@ -121,13 +121,14 @@ def in_scratch(plan: Plan, run: Path) -> Iterator[Plan]:
     """The plan in a copy of the working directory beside the run; the copy is removed at the end. Raises `LaunchError` `no-scratch`."""
     cwd = Path(plan.cwd)
     with folder_for_copy(run.parent, cwd) as to:
-        without = plan.outputs if plan.leftovers == "vary" else ()
-        if plan.before is not None:
-            copy_tree(Path(plan.before), to, without, dict(plan.patches))
+        without = plan.copy.outputs if plan.copy.leftovers == "vary" else ()
+        if plan.copy.before is not None:
+            copy_tree(Path(plan.copy.before), to, without, dict(plan.copy.patches))
         else:
             top = next(folder for folder in to.parents if folder.name.endswith(SLOT))
-            _copy_now(cwd, to, (top, run), without, dict(plan.patches))
-        yield replace(moved(plan, cwd, to), leftovers="", patches=())
+            _copy_now(cwd, to, (top, run), without, dict(plan.copy.patches))
+        placed = moved(plan, cwd, to)
+        yield replace(placed, copy=replace(placed.copy, leftovers="", patches=()))
 
 
 @contextmanager
@@ -187,10 +188,9 @@ def moved(plan: Plan, original: Path, to: Path) -> Plan:
     if folder and os.path.isabs(folder) and within(os.path.realpath(folder), here) is not None:
         variables["PWD"] = translated(os.path.realpath(folder))  # the folder may have been reached through a link
     variables = {name: value for name, value in variables.items() if value != plan.variable(name)}
-    copies = tuple((copy, _original(home, plan.copies)) for copy, home in _path_pairs(there, here))
-    return replace(
-        plan, cwd=cwd, script=script, copies=(*copies, *plan.copies), at_home=plan.at_home or (plan.cwd, plan.script)
-    ).with_environment(**variables)  # fmt: skip
+    copies = tuple((copy, _original(home, plan.copy.copies)) for copy, home in _path_pairs(there, here))
+    placed = replace(plan.copy, copies=(*copies, *plan.copy.copies), at_home=plan.copy.at_home or (plan.cwd, plan.script))
+    return replace(plan, cwd=cwd, script=script, copy=placed).with_environment(**variables)
 
 
 def with_original_paths(text: str | None, copies: Sequence[tuple[str, str]]) -> str | None:

@@ -151,7 +151,7 @@ def recompute(plan: Plan, reference: str, runs: Reruns, tolerances: Sequence[Tol
 def _is_such(run: Trace, plan: Plan) -> bool:
     """Whether a run is one of this plan, or one that was sketched as well."""
     made = run.meta.get("plan") or {}
-    return run.meta.get("role") == "device" and (made.get("shadow"), made.get("device")) == (plan.shadow, plan.device)
+    return run.meta.get("role") == "device" and (made.get("shadow"), made.get("device")) == (plan.recording.shadow, plan.device.name)
 
 
 def _available(chosen: Sequence[Device]) -> bool:

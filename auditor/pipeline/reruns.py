@@ -134,8 +134,8 @@ def with_own_caches(plan: Plan, folder: Path) -> Plan:
     """
     factors = plugins.factors()
     how = [f"{what}-{name}" for what, names in (("pin", plan.pinned), ("vary", plan.varied)) for name in names if factors[name].common]
-    if plan.device_variables:
-        how.append(plan.device)
+    if plan.device.variables:
+        how.append(plan.device.name)
     if not how:
         return plan
     own = folder / "+".join(sorted(how)).replace(":", "-")

@@ -36,7 +36,7 @@ class WorkingFolder:
         They have to where the script leaves files behind and may find them: then all are made in one copy of the directory.
         """
         with self._changed(plan, name, texts) as (here, in_copy):
-            if self.snapshot is None or not self.changed or plan.leftovers:
+            if self.snapshot is None or not self.changed or plan.copy.leftovers:
                 yield here.with_patches(*in_copy.items()) if in_copy else here, False
                 return
             with folder_for_copy(self.room, Path(plan.cwd)) as to:
