@@ -255,7 +255,7 @@ def test_records_before_an_abrupt_end_are_kept_and_compared(how: str, exit_: int
     assert [run.exit for run in audit.runs] == [exit_, exit_]
     first = opened(tmp_path / "runs" / "control-1")
     assert first.main is not None
-    assert "aten.exp.default" in [row["op"] for row in first.main.rows(0, 10)]
+    assert "aten.exp.default" in [row.op for row in first.main.rows(0, 10)]
     if "_exit(0)" in how and "fork" not in how:
         assert any("os._exit" in text_of(lost.what) for lost in audit.coverage.lost)
 

@@ -9,7 +9,6 @@ import pytest
 from xxhash import xxh3_64_intdigest
 
 from auditor.trace.ops import OpSchema
-from auditor.trace.records import schema_in
 from tests.recordings import Recorded, Row, record
 
 pytestmark = pytest.mark.torch
@@ -442,7 +441,7 @@ def test_a_record_has_the_facts_of_its_ops_schema(tmp_path: Path) -> None:
 
     def schema(mark: str, name: str = "") -> OpSchema:
         at = recorded.op(mark, name).row
-        return schema_in(recorded.main.rows(at, at)[0])
+        return recorded.main.rows(at, at)[0].schema
 
     assert schema("an extension") == OpSchema((0, 2))
     assert producers(recorded, recorded.op("read after")) == [("mylib.fused_adam.default", recorded.line("an extension"))]

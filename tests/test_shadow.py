@@ -40,7 +40,7 @@ def run_of(folder: Path, name: str, shadow: str = "", script: str = "train.py") 
 def measured_by_shadow(lane: LaneTrace, columns: Sequence[str] = ("op", "line")) -> list[dict[str, Any]]:
     """What the shadow found, with columns of the op's record."""
     found = lane.shadows()
-    rows = {row["row"]: row for row in lane.rows(0, 1 << 40)}
+    rows = {row["row"]: row for row in lane.query("SELECT * FROM records")}
     return [
         {name: values[k] for name, values in found.items()} | {name: rows[int(found["row"][k])][name] for name in columns}
         for k in range(len(found["row"]))

@@ -131,7 +131,7 @@ def test_a_run_has_a_sketch_of_every_created_written_and_external_tensor(tmp_pat
 
     found = sketched.sketches()
     assert found["sums"].shape == (len(found["row"]), SUMS)
-    rows = {row["row"]: row for row in sketched.rows(0, 1 << 40)}
+    rows = {row["row"]: row for row in sketched.query("SELECT * FROM records")}
     slots: dict[int, list[int]] = {}
     for row, slot in zip(found["row"].tolist(), found["slot"].tolist(), strict=True):
         slots.setdefault(row, []).append(slot)

@@ -13,7 +13,7 @@ import shutil
 import struct
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from auditor.errors import TraceError
 from auditor.trace import FORMAT, HEADER_SIZE, RECORD_SIZE, STOPPED, lane_name
 from auditor.trace.lanes import LaneKey, in_order, without_number
 from auditor.trace.reader import LaneTrace, Trace, opened
-from auditor.trace.records import inputs_of, schema_in, with_todays_names
+from auditor.trace.records import Record, schema_in, with_todays_names
 from auditor.trace.schema import COLUMNS, EVENT_COLUMNS, EVENTS
 from auditor.trace.tables import Tables
 from auditor.trace.writer import LaneWriter, Numbers
@@ -101,7 +101,7 @@ def built(path: Path, write: Callable[[LaneBuilder], object], **facts: Any) -> T
 
 def rows_of(trace: Trace, lane: str = "main") -> list[dict[str, Any]]:
     """All rows of a lane."""
-    return trace.lanes[lane].rows(0, 1 << 60)
+    return trace.lanes[lane].query('SELECT * FROM records ORDER BY "row"')
 
 
 def what(trace: Trace) -> list[int]:
@@ -189,6 +189,10 @@ def test_every_event_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert lane.events_of("file")[0]["path"] == "data/train.csv"
     assert lane.events_of("file", "step") == [*lane.events_of("file"), *lane.events_of("step")]
     assert (lane.ops, lane.steps, lane.ended, lane.facts["unknown"], lane.facts["stopped"]) == (7, 1, True, 0, "")
+
+
+def test_a_record_has_a_field_for_each_column() -> None:
+    assert [one.name for one in fields(Record)] == list(COLUMNS)
 
 
 @pytest.mark.parametrize(
@@ -400,7 +404,7 @@ def test_many_ops_are_sealed_within_seconds(tmp_path: Path) -> None:
     started = time.monotonic()
     trace = opened(run.path)
     assert len(what(trace)) == 200_001
-    assert main(trace).rows(199_999, 199_999)[0]["digest"] == 199_998
+    assert main(trace).rows(199_999, 199_999)[0].digest == 199_998
     assert time.monotonic() - started < 20
 
 
@@ -683,7 +687,7 @@ def test_unknown_kinds_and_keys_are_skipped_and_counted(tmp_path: Path) -> None:
     assert main(trace).ops == 1
     assert [event["k"] for event in main(trace).events] == ["seed"]
     assert what(trace) == what(built(tmp_path / "b", plain))
-    assert main(trace).rows(2, 2)[0]["index"] == 1
+    assert main(trace).rows(2, 2)[0].index == 1
 
 
 NEWER = FORMAT + 1
@@ -857,7 +861,7 @@ def test_the_code_shown_is_that_of_the_line(tmp_path: Path) -> None:
 
 def test_rows_can_be_queried_by_number_and_by_condition(tmp_path: Path) -> None:
     lane = main(built(tmp_path / "a", everything))
-    assert [row["row"] for row in lane.rows(-5, 1)] == [0, 1]
+    assert [row.row for row in lane.rows(-5, 1)] == [0, 1]
     assert lane.rows(50, 60) == []
     found = lane.query("SELECT count(*) AS n FROM records WHERE op = ?", "aten.mm.default' OR 'a' = 'a")
     assert found == [{"n": 0}]
@@ -1184,7 +1188,7 @@ def test_memory_that_an_op_fully_overwrites_is_none_of_its_inputs(tmp_path: Path
     lane.op("mylib.assign.default", x, y, schema={"writes": [0], "overwrites": True})
     lane.op("aten.add_.Tensor", x, y)
     lane.op("aten.cat.default", *[y] * 5)
-    assert [inputs_of(row) for row in rows_of(run.sealed())[2:]] == [[1], [1], [0, 1], [1] * 5]
+    assert [Record.of(row).made_by for row in rows_of(run.sealed())[2:]] == [[1], [1], [0, 1], [1] * 5]
 
 
 def test_record_numbers_of_two_lanes_of_a_process_are_separate(tmp_path: Path) -> None:

@@ -37,17 +37,18 @@ from auditor.compare.environment import environment_differences
 from auditor.compare.evidence import evidence_at, refined
 from auditor.compare.files import differing_files
 from auditor.compare.foreign import Outside, handed_before, outside, reason_of
-from auditor.compare.mismatch import Mismatch, allocated_by, collectives_before, first_mismatch, maker_lane
+from auditor.compare.mismatch import Mismatch, allocated_by, collectives_before, first_mismatch, forward_place, maker_lane, place_of
 from auditor.compare.origin import DRAWN_FROM_OUTSIDE, differing_streams, origin, own_stream
 from auditor.compare.pools import differing_tasks, in_pool
 from auditor.compare.reach import next_by_itself, reached, shows_nothing
 from auditor.compare.shadow import divergence_of_shadow, shadow_of
 from auditor.errors import TraceError
 from auditor.plan import Watch
-from auditor.results import END, Detail, Divergence, OpLine, Place, Reason
+from auditor.results import END, Detail, Divergence, OpLine, Reason
 from auditor.source import Flow
 from auditor.trace.lanes import without_number
 from auditor.trace.reader import LaneTrace, Trace
+from auditor.trace.records import Record
 
 __all__ = [
     "Comparison", "before_the_end", "compare", "compare_devices", "divergence_of", "divergence_of_shadow", "effect_of",
@@ -162,7 +163,7 @@ def _window(mismatch: Mismatch, lane: LaneTrace) -> Watch | None:
     """The records around a mismatch; the two runs may have a different number of draws before it, so the window is generous."""
     if mismatch.a is None or mismatch.b is None:
         return None
-    at = sorted((mismatch.a["record"], mismatch.b["record"]))
+    at = sorted((mismatch.a.record, mismatch.b.record))
     name = without_number(lane.name)  # the child knows its role, not how many had it before: its identity tells
     return Watch(name, max(at[0] - _AROUND, 0), at[1] + 2 * _AROUND, lane.facts["identity"] or None)
 
@@ -211,7 +212,7 @@ def _divergence(
         came = outside(mismatch, lane, counterpart)
         if came.handed:
             kind, reasons = "outside-torch", [reason_of(came)]
-    row = mismatch.a or mismatch.b or {}
+    row = mismatch.record
     entered = origin(kind, mismatch, lane, counterpart, flow, (a, b))
     own = entered.seen if entered is not None else own_stream(mismatch, lane, counterpart, (a, b)) if kind == "draw" else None
     if entered is None and own is not None and own.shared:
@@ -225,38 +226,37 @@ def _divergence(
         handed=came.handed if came is not None else handed_before(mismatch, lane, counterpart) if kind == "hidden-write" else [],
         a=_shown(mismatch.a),
         b=_shown(mismatch.b),
-        forward=Place(file=row["forward_file"], line=row["forward_line"], code=row["forward_code"]) if row.get("forward_file") else None,
+        forward=forward_place(row),
         origin=own,
-        row=entered.row if entered is not None else row.get("row"),
+        row=entered.row if entered is not None else row.row,
     )
     maker = allocated_by(mismatch.a, lane) if kind == "uninitialized" and mismatch.a is not None else None
     if maker is not None:
-        detail.allocated = Place(**{key: maker.get(key) for key in ("file", "line", "function", "code")})
+        detail.allocated = place_of(maker)
     detail.before, detail.carriers, detail.differing_ops, detail.compared_ops = context(mismatch, lane, counterpart)
-    shown: dict[str, Any] = {key: row.get(key) for key in ("step", "file", "line", "function", "code")}
+    where, op, phase = place_of(row), row.op or END, row.phase or ""
+    shown: dict[str, Any] = {
+        **where.model_dump(include={"file", "line", "function", "code"}),
+        "step": row.step, "kind": kind, "op": op, "phase": phase,
+    }  # fmt: skip
     if kind == "outside-torch" and came is not None:
         shown |= came.came.model_dump(include={"file", "line", "function", "code"})
-    shown |= {"kind": kind, "op": _op(row), "phase": row.get("phase", "")}
     if entered is not None:
         detail.seen_at = OpLine(
-            index=mismatch.index, op=_op(row), phase=row.get("phase", ""), step=row.get("step"), differs=True, file=row.get("file"),
-            line=row.get("line"), function=row.get("function"), code=row.get("code"),
+            index=mismatch.index, op=op, phase=phase, step=row.step, differs=True, file=where.file, line=where.line,
+            function=where.function, code=where.code,
         )  # fmt: skip
         reasons = entered.reasons
         shown.update(kind="draw", op=entered.op, file=entered.file, line=entered.line, function=entered.function, code=entered.code)
         shown.update({key: value for key, value in (("phase", entered.phase), ("step", entered.step)) if value is not None})
     return Divergence(
-        runs=[a.id, b.id], lane=lane.name, index=mismatch.index if entered is None else entered.index, module=row.get("module"),
+        runs=[a.id, b.id], lane=lane.name, index=mismatch.index if entered is None else entered.index, module=row.module,
         reasons=reasons, detail=detail, **shown,
     )  # fmt: skip
 
 
-def _op(row: dict[str, object]) -> str:
-    return str(row.get("op") or END)
-
-
-def _shown(row: dict[str, object] | None) -> dict[str, object]:
+def _shown(row: Record | None) -> dict[str, object]:
     if row is None:
         return {}
     kept = ("op", "args", "numbers", "out", "file", "line", "phase", "step")
-    return {key: row[key] for key in kept if row.get(key) is not None} | {"digest": f"{row.get('digest', 0):016x}"}
+    return {key: value for key in kept if (value := getattr(row, key)) is not None} | {"digest": f"{row.digest:016x}"}

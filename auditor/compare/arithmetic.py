@@ -14,7 +14,8 @@ from functools import cached_property
 
 import numpy as np
 
-from auditor.compare.drift import Beside, Pair, device_of, finite_or_largest, forward_place
+from auditor.compare.drift import Beside, Pair, device_of, finite_or_largest
+from auditor.compare.mismatch import forward_place
 from auditor.compare.non_arithmetic import other_than_arithmetic
 from auditor.compare.op_errors import errors_of
 from auditor.results import CurvePoint, Detail, DeviceComparison, Divergence, OpError, OpLine, Reason
@@ -116,7 +117,8 @@ class _Lane:
             ulps=finite_or_largest(float(at.ulps[k])), mean_ulps=self._mean_ulps(side, row),
             excess=finite_or_largest(float(at.excess[k])), times=times, lane=self.pair.name, forward=forward_place(record),
             note=None if pair >= 0 else Reason.of("only-on-device", device=self.pair.devices[side]),
-            **{key: record[key] for key in ("op", "phase", "step", "module", "file", "line", "function", "code")},
+            op=record.op, phase=record.phase or "", step=record.step, module=record.module, file=record.file, line=record.line,
+            function=record.function, code=record.code,
         )  # fmt: skip
 
     def _mean_ulps(self, side: int, row: int) -> float | None:
@@ -171,6 +173,9 @@ def _describe(found: DeviceComparison, main: _Lane) -> None:
     found.loss, found.holds_parameters, found.growth = pair.loss, bool(pair.held), main.growth
     if pair.differs.any():
         record = pair.record(0, int(pair.rows_a[int(np.argmax(pair.differs))]))
-        found.differs_from = OpLine(differs=True, **{key: record[key] for key in ("index", "op", "phase", "step", "file", "line", "code")})
+        found.differs_from = OpLine(
+            differs=True, index=record.index, op=record.op, phase=record.phase or "", step=record.step, file=record.file, line=record.line,
+            code=record.code,
+        )  # fmt: skip
     if pair.odd_losses:
-        found.not_finite_from = pair.record(0, pair.odd_losses[0])["index"]
+        found.not_finite_from = pair.record(0, pair.odd_losses[0]).index

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from auditor.compare.align import Ints, aligned
 from auditor.compare.columns import Array, Columns, lanes_as_columns
-from auditor.results import Place
 from auditor.trace import OPTIMIZER
 from auditor.trace.reader import LaneTrace, Trace
+from auditor.trace.records import Record
 
 #: Rounding of the sums of a sketch themselves, which are float64, over the norm of the tensor.
 OF_SUMS = 2.0**-48
@@ -168,7 +168,7 @@ class Pair:
         behind = np.searchsorted(self.rows_b, rows, "right") - 1
         return np.where(behind >= 0, self.rows_a[np.maximum(behind, 0)], 0) if len(self.rows_a) else np.zeros_like(rows)
 
-    def record(self, side: int, row: int) -> dict[str, Any]:
+    def record(self, side: int, row: int) -> Record:
         """All that is known of a record of one run."""
         return (self.a, self.b)[side].lane.rows(row, row)[0]
 
@@ -208,13 +208,6 @@ class Pair:
         norm = self.sizes[0][self.held]
         whole = float(np.sqrt(np.square(norm).sum()))
         return float(np.sqrt(np.square(self.drift[self.held] * norm).sum())) / whole if whole else None
-
-
-def forward_place(record: dict[str, Any]) -> Place | None:
-    """For a backward op, the line of its forward op."""
-    if not record.get("forward_file"):
-        return None
-    return Place(file=record["forward_file"], line=record["forward_line"], code=record["forward_code"])
 
 
 def finite_or_largest(value: float) -> float | None:

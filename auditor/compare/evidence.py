@@ -13,6 +13,7 @@ from auditor.compare.mismatch import Mismatch, interruption_before
 from auditor.results import Difference, Evidence, Kind, Reason
 from auditor.trace.ops import ADOPTING
 from auditor.trace.reader import LaneTrace, Trace
+from auditor.trace.records import Record
 
 Array = npt.NDArray[Any]
 
@@ -45,12 +46,12 @@ def evidence_at(mismatch: Mismatch, lane: LaneTrace, counterpart: LaneTrace, a: 
     return Evidence(runs=[a.id, b.id], inputs=inputs, outputs=outputs)
 
 
-def _values(lane: LaneTrace, row: dict[str, Any]) -> list[dict[str, Any]]:
+def _values(lane: LaneTrace, row: Record) -> list[dict[str, Any]]:
     """Values at an op; for an external tensor those of the op that took it in."""
-    kept = lane.values_at(row["row"])
-    if kept or row["kind"] != "external":
+    kept = lane.values_at(row.row)
+    if kept or not row.is_external:
         return kept
-    for later in range(row["row"] + 1, row["row"] + 70):
+    for later in range(row.row + 1, row.row + 70):
         kept = lane.values_at(later)
         if kept:
             return kept
@@ -64,11 +65,11 @@ def refined(mismatch: Mismatch, evidence: Evidence | None, lane: LaneTrace, coun
         return kind, reasons
     changed = [d for d in evidence.inputs if d.differs]
     if kind in ("data", "data-order"):
-        adopted = evidence.outputs if mismatch.a["op"].startswith(ADOPTING) else changed
+        adopted = evidence.outputs if mismatch.a.op.startswith(ADOPTING) else changed
         if kind == "data" and any(d.rows_permuted for d in adopted):
             return "data-order", [Reason.of("other-row-order")]
         return kind, reasons
-    exact = kind == "hidden-write" and mismatch.a["kind"] == "op"
+    exact = kind == "hidden-write" and mismatch.a.kind == "op"
     told = exact or kind in ("kernel", "uninitialized", "draw")
     if not told and not (mismatch.on_other_tensors and evidence.inputs and not changed):
         return kind, reasons

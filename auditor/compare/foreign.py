@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from auditor.compare.mismatch import Mismatch
+from auditor.compare.mismatch import Mismatch, place_of
 from auditor.results import OpLine, Place, Reason
 from auditor.trace.reader import LaneTrace
 
@@ -22,16 +22,16 @@ class Outside(NamedTuple):
 
 def outside(mismatch: Mismatch, lane: LaneTrace, counterpart: LaneTrace) -> Outside:
     """For an external tensor that differs: where it came in, and from which recorded tensors it may have been computed."""
-    row = mismatch.a or mismatch.b or {}
+    row = mismatch.record
     arrivals = lane.events_of("came")
     here = next((event for event in arrivals if event["row"] == mismatch.row_a + 1), None)
-    place = _place(here or row)
+    place = _place(here) if here is not None else place_of(row)
     before = [event["row"] for event in arrivals if event["row"] <= mismatch.row_a and _place(event) == place]
     found = handed_before(mismatch, lane, counterpart, max(before, default=0))
     numbers = lane.query(
         """SELECT "index", op, phase, step, file, line, function, code FROM records
         WHERE op = 'aten._local_scalar_dense.default' AND "row" < ? AND step = ? AND file = ? AND line = ? ORDER BY "row" DESC LIMIT ?""",
-        min(mismatch.row_a, 1 << 60), row.get("step"), place.file, place.line, _MOST,
+        min(mismatch.row_a, 1 << 60), row.step, place.file, place.line, _MOST,
     )  # fmt: skip
     return Outside(place, here.get("function") if here else None, [*found, *(OpLine(**number) for number in numbers)][:_MOST])
 

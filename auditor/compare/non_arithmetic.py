@@ -6,7 +6,8 @@ import numpy as np
 
 from auditor.compare.align import Ints
 from auditor.compare.columns import Array, Columns
-from auditor.compare.drift import Pair, forward_place
+from auditor.compare.drift import Pair
+from auditor.compare.mismatch import forward_place
 from auditor.results import Detail, Divergence, Kind, Reason
 from auditor.tolerance import unit_roundoff
 
@@ -39,7 +40,8 @@ def other_than_arithmetic(pair: Pair) -> Divergence | None:
     return Divergence(
         runs=[run.id for run in pair.runs], kind=kind, lane=pair.name, index=int(pair.a.index[behind]), reasons=[reason],
         detail=Detail(forward=forward_place(record), row=row),
-        **{key: record[key] for key in ("op", "phase", "step", "module", "file", "line", "function", "code")},
+        op=record.op, phase=record.phase or "", step=record.step, module=record.module, file=record.file, line=record.line,
+        function=record.function, code=record.code,
     )  # fmt: skip
 
 

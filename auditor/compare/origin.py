@@ -10,6 +10,7 @@ from auditor.compare.mismatch import Mismatch
 from auditor.results import Kind, Reason, Stream
 from auditor.source import Flow
 from auditor.trace.reader import LaneTrace, Trace
+from auditor.trace.records import Record
 from auditor.trace.shared_streams import exchanged_draws
 
 #: Kinds that say that something came in from outside of torch's ops.
@@ -146,10 +147,10 @@ def own_stream(mismatch: Mismatch, lane: LaneTrace, counterpart: LaneTrace, runs
     met = [{"k": "draw", "row": d["row"], "stream": d["stream"], "state": d["digest"]} for d in draws if d is not None]
     if not met:
         return None
-    row = mismatch.a or mismatch.b or {}
+    row = mismatch.record
     name = str(met[0]["stream"])
     shared = _is_exchanged(name, lane, counterpart, met, runs)
-    return Stream(name=name, how="draw", function=row["op"], file=row["file"], line=row["line"], shared=shared)
+    return Stream(name=name, how="draw", function=row.op, file=row.file, line=row.line, shared=shared)
 
 
 def _stream(name: str, first: dict[str, Any], other: dict[str, Any] | None) -> Stream:
@@ -243,11 +244,11 @@ def _timeline(lane: LaneTrace, until: int) -> dict[str, list[dict[str, Any]]]:
     return streams
 
 
-def _without_own(streams: dict[str, list[dict[str, Any]]], row: dict[str, Any] | None) -> None:
+def _without_own(streams: dict[str, list[dict[str, Any]]], row: Record | None) -> None:
     """Leave out the draw that an op makes itself: it stands just before the op, by its name."""
     for events in streams.values():
         last = events[-1]
-        if row is not None and (last["k"], last["row"], last["function"]) == ("draw", row["row"] - 1, row["op"]):
+        if row is not None and (last["k"], last["row"], last["function"]) == ("draw", row.row - 1, row.op):
             events.pop()
 
 
@@ -259,7 +260,7 @@ def _differing(lane: LaneTrace, counterpart: LaneTrace, mismatch: Mismatch, flow
         _without_own(ours, mismatch.a)
         _without_own(theirs, mismatch.b)
     rows = [row for row in (mismatch.a, mismatch.b) if row is not None]
-    lines = [(row.get("file"), row.get("line")) for row in rows]
+    lines = [(row.file, row.line) for row in rows]
     found = []
     for stream in [*ours, *(s for s in theirs if s not in ours)]:
         changed = _changed(stream, ours.get(stream, []), theirs.get(stream, []))

@@ -205,7 +205,7 @@ def next_by_itself(first: Mismatch, lane: LaneTrace, counterpart: LaneTrace, ste
                 continue
         cone.append(row)
         tainted.add(row)
-    late = chosen is None or (step is not None and (chosen.a or {}).get("step", 0) > step)
+    late = chosen is None or (step is not None and chosen.a is not None and (chosen.a.step or 0) > step)
     return None if late or _in_training(sides[0], np.array(cone, np.int64)) else chosen
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from auditor.results import Detail, Divergence, OpError, Place, Reason, Shadowed
+from auditor.compare.mismatch import forward_place
+from auditor.results import Detail, Divergence, OpError, Reason, Shadowed
 from auditor.trace.reader import LaneTrace, Trace
-from auditor.trace.records import Output, outputs_of
+from auditor.trace.records import Output
 
 _MOST = 10
 
@@ -78,15 +79,11 @@ def _exactly(run: Trace, lane: LaneTrace, entry: dict[str, Any]) -> OpError:
 
 def _error(run: Trace, lane: LaneTrace, entry: dict[str, Any], row: int) -> OpError:
     (record,) = lane.rows(row, row)
-    outputs = outputs_of(record["out"])
-    output = outputs[entry["slot"]] if entry["slot"] < len(outputs) else Output("")
-    forward = None
-    if record["forward_file"]:
-        forward = Place(file=record["forward_file"], line=record["forward_line"], code=record["forward_code"])
+    output = record.outputs[entry["slot"]] if entry["slot"] < len(record.outputs) else Output("")
     excess = entry["excess"]
     return OpError(
-        index=record["index"], op=record["op"], phase=record["phase"] or "", step=record["step"], file=record["file"], line=record["line"],
-        function=record["function"], code=record["code"], module=record["module"], run=run.id, lane=lane.name, forward=forward,
+        index=record.index, op=record.op, phase=record.phase or "", step=record.step, file=record.file, line=record.line,
+        function=record.function, code=record.code, module=record.module, run=run.id, lane=lane.name, forward=forward_place(record),
         dtype=output.dtype, shape=list(output.shape), added=min(entry["added"], 1e300), ulps=min(entry["ulps"], 1e300),
         mean_ulps=min(entry["mean"], 1e300),
         excess=None if excess < 0 else min(excess, 1e300),  # negative: no bound is known

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import auditor
 from auditor.compare import Comparison, before_the_end, compare
@@ -98,14 +99,13 @@ def failed(a: Trace, b: Trace) -> Divergence:
     """The runs did the same ops and ended differently."""
     main = a.main
     last = main.rows(main.facts["records"] - 1, main.facts["records"] - 1) if main is not None else []
-    row = last[0] if last else {}
+    row = last[0] if last else None
+    where: dict[str, Any] = {} if row is None else {key: getattr(row, key) for key in ("step", "file", "line", "function", "code")}
     bad = _failing(a, b)
     ended = Reason.of("failed-at-the-end", run=bad.id, error=bad.meta.get("error"), status=bad.meta.get("exit"))
     return Divergence(
-        runs=[a.id, b.id], kind="failed", lane=main.name if main else "main", index=int(row.get("index", 0)) + 1, step=row.get("step"),
-        phase=row.get("phase") or "", op=END, file=row.get("file"), line=row.get("line"), function=row.get("function"),
-        code=row.get("code"), detail=before_the_end(a, b),
-        reasons=[ended],
+        runs=[a.id, b.id], kind="failed", lane=main.name if main else "main", index=(row.index if row else 0) + 1,
+        phase=(row.phase if row else None) or "", op=END, detail=before_the_end(a, b), reasons=[ended], **where,
     )  # fmt: skip
 
 

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from auditor.errors import TraceError
 from auditor.redaction import redacted, redacted_variables, redacted_words
-from auditor.trace import files
+from auditor.trace import DRAW, files
 from auditor.trace.database import connected
 from auditor.trace.facts import INDEX, LANE, META
 from auditor.trace.going import is_going
 from auditor.trace.lanes import LaneKey
-from auditor.trace.records import with_todays_names
+from auditor.trace.records import Record, with_todays_names
 from auditor.trace.schema import COLUMNS
 from auditor.trace.seal import BESIDE, is_known, newer, seal
 from auditor.trace.shapes import WrongFactError, checked, in_utf8, load
@@ -118,9 +118,15 @@ class LaneTrace:
         finally:
             con.close()
 
-    def rows(self, first: int, last: int) -> list[dict[str, Any]]:
+    def rows(self, first: int, last: int) -> list[Record]:
         """Records by row, both ends included."""
-        return self.query('SELECT * FROM records WHERE "row" BETWEEN ? AND ? ORDER BY "row"', max(first, 0), last)
+        found = self.query('SELECT * FROM records WHERE "row" BETWEEN ? AND ? ORDER BY "row"', max(first, 0), last)
+        return [Record.of(row) for row in found]
+
+    def state_drawn_from(self, record: Record) -> int | None:
+        """Digest of the state of the stream that an op drew from: its draw stands just before it, by its name. None if it drew nothing."""
+        before = self.rows(record.row - 1, record.row - 1) if record.row else []
+        return before[0].digest if before and before[0].kind == DRAW and before[0].op == record.op else None
 
     @cached_property
     def compared(self) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:

@@ -8,14 +8,96 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from auditor.trace import ops
+from auditor.trace import EXTERNAL, ops
 from auditor.trace.ops import OpSchema
 from auditor.trace.shapes import Shape, arguments, checked, load, outputs
 
 #: Dtypes that are rounded; others are equal or they are not.
 _ROUNDED = ("float", "bfloat", "complex")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record of a sealed lane: an op, the first sight of an external tensor, or a draw. The fields are those of `schema.COLUMNS`."""
+
+    row: int
+    record: int
+    index: int
+    kind: str
+    op: str
+    args: str | None = None
+    numbers: str | None = None
+    out: str | None = None
+    digest: int = 0
+    digests: str | None = None
+    in0: int | None = None
+    in1: int | None = None
+    in2: int | None = None
+    inputs: str | None = None
+    rows: int | None = None
+    phase: str | None = None
+    cut: bool | None = None
+    node: bool | None = None
+    step: int | None = None
+    module: str | None = None
+    leaf: str | None = None
+    leaf_written: int | None = None
+    file: str | None = None
+    line: int | None = None
+    function: str | None = None
+    code: str | None = None
+    forward_row: int | None = None
+    forward_file: str | None = None
+    forward_line: int | None = None
+    forward_code: str | None = None
+    site: int | None = None
+    what: int = 0
+    exact: bool | None = None
+    writes: str | None = None
+    in_place: bool | None = None
+    overwrites: bool | None = None
+    view: bool | None = None
+    random: bool | None = None
+    collective: bool | None = None
+
+    @classmethod
+    def of(cls, columns: Mapping[str, Any]) -> Record:
+        """The record of a row of the table; columns that a version did not write are unknown, and columns of a later one are left out."""
+        known = {name: columns[name] for name in cls.__slots__ if columns.get(name) is not None}
+        return cls(**{"op": ""} | known)
+
+    @property
+    def schema(self) -> OpSchema:
+        """What the op does to its arguments."""
+        return schema_in({name: getattr(self, name) for name in ("kind", "op", "writes", "in_place", *OpSchema._fields[1:])})
+
+    @property
+    def made_by(self) -> list[int]:
+        """Rows of the records that last wrote what the op took in; below -1 those of other lanes.
+
+        What is overwritten unread (the first argument of `copy_`) is no input.
+        """
+        first = [row for row in (self.in0, self.in1, self.in2) if row is not None]
+        rows = listed(self.inputs) or first
+        return rows[1:] if self.in0 is not None and self.schema.overwrites else rows
+
+    @property
+    def outputs(self) -> list[Output]:
+        """The tensors that the op made or wrote."""
+        return outputs_of(self.out)
+
+    @property
+    def elements(self) -> int:
+        """Number of elements of its first output; 0 if that is not known."""
+        return self.outputs[0].elements if self.outputs else 0
+
+    @property
+    def is_external(self) -> bool:
+        """Whether it is the first sight of a tensor that no record made."""
+        return self.kind == EXTERNAL
 
 
 class Output(NamedTuple):
@@ -81,13 +163,6 @@ def schema_in(row: Mapping[str, Any]) -> OpSchema:
         return schema_by_name(row["op"] or "")
     flags = (bool(row.get(name)) for name in OpSchema._fields[1:])
     return OpSchema(tuple(_parsed(row.get("writes"), arguments)), *flags)
-
-
-def inputs_of(row: Mapping[str, Any]) -> list[int]:
-    """Rows of the records that last wrote what the op of a record took in; negative for those of other lanes."""
-    first = [row[name] for name in ("in0", "in1", "in2") if row[name] is not None]
-    made_by = listed(row["inputs"]) or first
-    return made_by[1:] if row["in0"] is not None and schema_in(row).overwrites else made_by
 
 
 def listed(text: str | None, base: int = 10) -> list[int]:
