@@ -236,7 +236,7 @@ def _worst(*runs: Trace) -> dict[str, Any]:
             if len(shadows["row"]):
                 at = int(shadows["excess"].argmax())
                 row = int(shadows["row"][at])
-                worst = max(worst, (float(shadows["excess"][at]), str(lane.rows(row, row)[0]["op"])))
+                worst = max(worst, (float(shadows["excess"][at]), str(lane.rows(row, row)[0].op)))
     return {"worst": worst[0], "worst-op": worst[1]}
 
 

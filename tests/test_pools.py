@@ -83,5 +83,5 @@ def test_tasks_of_the_standard_librarys_pools_are_kept_separate(tmp_path: Path) 
     kinds = [name.split()[1] for name, _ in tasks]
     assert (kinds.count("thread"), kinds.count("job"), kinds.count("call")) == (6, 12, 6)
     ends = [(task.lane, *task.lane.compared[1][[task.first, task.end - 1]].tolist()) for task in tasks.values()]
-    ops = {tuple(row["op"] for row in lane.rows(first, last)) for lane, first, last in ends}
+    ops = {tuple(row.op for row in lane.rows(first, last)) for lane, first, last in ends}
     assert ops == {("aten.full.default", "aten.sum.default", "aten._local_scalar_dense.default")}
