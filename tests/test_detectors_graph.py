@@ -537,6 +537,24 @@ def test_gradients_never_zeroed_nor_used_by_an_update_are_another_fault(tmp_path
     assert found(tmp_path, program) == [("unused-gradients", 4, 3)]
 
 
+def test_gradients_over_which_reduced_ones_are_copied_are_used(tmp_path: Path) -> None:
+    """DDP copies the mean of all ranks over each rank's gradient, and steps in fused code that reads the memory under another name."""
+
+    def program(t: Training) -> None:
+        t.parameter("net.w")
+        t.optimizer("net.w")
+        for _ in range(3):
+            t.zero(2)
+            t.backward(t.lane.op("aten.sum.default", t.leaves["net.w"], line=3), "net.w", line=4)
+            t.lane.phase = "backward"
+            reduced = t.lane.op("aten.ones.default", line=4)
+            t.lane.op("aten.copy_.default", t._gradients["net.w"], reduced, line=4)
+            t.lane.phase = "forward"
+            t.step(line=6, had=1)
+
+    assert found(tmp_path, program) == []
+
+
 @pytest.mark.parametrize(("where", "stepped"), [("a hook", True), ("the gradient of no leaf", True), ("a hook", False)])
 def test_gradients_count_as_used_if_values_computed_from_them_reach_the_update(where: str, stepped: bool, tmp_path: Path) -> None:
     """Per-sample gradients are clipped and their mean goes to the optimizer; or their norm is only printed."""

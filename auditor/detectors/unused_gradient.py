@@ -44,8 +44,12 @@ def _find(runs: Sequence[Tables], params: Params) -> Iterator[Hit]:
                 SELECT (lane, leaf) FROM records WHERE leaf IS NOT NULL AND phase = 'backward' AND out GLOB '*sparse*')
             AND (g.lane, g.leaf) NOT IN (SELECT (lane, leaf) FROM unseen WHERE leaf IS NOT NULL)
             AND (g.lane, coalesce(g.leaf_written, -1)) NOT IN (SELECT (lane, root) FROM events WHERE kind = 'backward' AND root >= 0)),
+        touched AS (
+            -- what is written over a gradient (DDP copies the reduced one there) makes it one that is cared for
+            SELECT lane, "row", used, op, in_place, phase FROM uses
+            UNION ALL SELECT lane, "row", in0, op, true, phase FROM writes WHERE in0 >= 0),
         used AS (
-            SELECT DISTINCT g.lane, g.leaf FROM known g JOIN uses u ON u.lane = g.lane AND u.used = g.made
+            SELECT DISTINCT g.lane, g.leaf FROM known g JOIN touched u ON u.lane = g.lane AND u.used = g.made
             WHERE u."row" > g."row" AND u.op NOT GLOB '*zero_*' AND (u.phase <> 'backward' OR u.in_place AND NOT EXISTS (
                 SELECT 1 FROM gradients h WHERE h.lane = u.lane AND h."row" = u."row"))),
         zeroing AS (
