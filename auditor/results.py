@@ -334,7 +334,7 @@ class OpError(OpLine):
     added: float | None = Field(None, description="norm of the error that the op made from the inputs that it had, over that of the result")
     ulps: float | None = Field(None, description="that error where it is largest")
     mean_ulps: float | None = Field(None, description="that error in the mean over the elements")
-    excess: float | None = Field(None, description="that error over what the rules allow, where this is largest")
+    excess: float | None = Field(None, description="that error over its bound, where this is largest")
     times: int = Field(1, description="how often this line did the op")
     lane: str = "main"
     forward: Place | None = Field(None, description="for a backward op: the line of its forward op")
@@ -357,7 +357,7 @@ class DeviceComparison(Model):
     aligned: int = Field(0, description="ops that both devices did")
     unaligned: int = Field(0, description="ops that one of them did otherwise")
     curve: list[CurvePoint] = []
-    first: OpError | None = Field(None, description="the first op that added more than its due")
+    first: OpError | None = Field(None, description="the first op that exceeds its error bound")
     most: list[OpError] = Field([], description="the ops that added most")
     end: float | None = Field(None, description="how far the parameters are apart at the end")
     unmeasured: dict[str, int] = Field({}, description="ops whose own error is not known, and how often they ran")
@@ -375,7 +375,7 @@ class Shadowed(Model):
     run: str
     reference: str
     ops: int = 0
-    first: OpError | None = Field(None, description="the first op that was off by more than the rules allow")
+    first: OpError | None = Field(None, description="the first op that exceeds its error bound")
     most: list[OpError] = Field([], description="the ops that were off most")
     unmeasured: dict[str, int] = Field({}, description="ops that were not recomputed and why, and how often they ran")
     lines_off: int = Field(0, description="lines with such ops")

@@ -4,7 +4,7 @@
     python bench/devices.py --part faults      only this part (silent, faults, cost), or --program conv: the rest of the tables stays
     python bench/devices.py --quick            one device and two faults of the MLP, writes nothing
 
-Each program of `programs.py` takes a few steps as it is, and on CPUs that can do less: no op may be said to have added more than its due.
+Each program of `programs.py` takes a few steps as it is, and on CPUs that can do less: no op may be said to exceed its error bound.
 Then one kernel of one of the runs is made wrong, at one step, by a hundred times what a correct one may be off: that op and no other is to
 be named. At last what it costs: each kind of run in turn, in CPU time, as the machine may be busy with other things.
 """
@@ -206,7 +206,7 @@ class Bench:
 
 
 def excesses(run: Trace) -> list[float]:
-    """What the shadow of a run measured, over what the rules allow; -1: no bound is known."""
+    """What the shadow of a run measured, over its bound; -1: no bound is known."""
     return [float(value) for lane in run.lanes.values() for value in lane.shadows()["excess"]]
 
 
@@ -329,7 +329,7 @@ def tables(found: dict[str, list[dict[str, Any]]]) -> str:
     lines = [
         "# Devices: what is said of correct programs, and of wrong kernels", "",
         "Programs of `bench/programs.py` on a CPU as it is, against the same CPU doing less. The *drift* is how far parameters are apart",
-        "at the end; the *worst* is the op of either run that came nearest to what the rules allow it (1 is all of it, and a number under",
+        "at the end; the *worst* is the op of either run that came nearest to its error bound (1 is all of it, and a number under",
         "1 only a bound, see docs/tolerances.md).", "",
         "| program | dtype | against | ops compared | done otherwise | not measured | drift at the end | worst | of | alarms |",
         "|---|---|---|---|---|---|---|---|---|---|",
@@ -347,7 +347,7 @@ def tables(found: dict[str, list[dict[str, Any]]]) -> str:
         f"| {' | '.join(f'to {(k + 1) / 10:g}' for k in range(10))} | beyond |", f"|{'---|' * 11}",
         f"| {' | '.join(map(str, whole))} | {sum(one['above'] for one in found['silent'])} |", "",
         f"One kernel of the run on `cpu:avx2` is wrong at one element, once, in the second step, by {TIMES} times its due. *Named*:",
-        "that call of that op in that run is the first that is said to have added more than its due. *Beside it*: results of others",
+        "that call of that op in that run is the first that is said to exceed its error bound. *Beside it*: results of others",
         "that are.", "",
         "| program | dtype | op | off by, of the element | found, in dues | named | beside it |", "|---|---|---|---|---|---|---|",
     ]  # fmt: skip

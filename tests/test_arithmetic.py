@@ -192,7 +192,7 @@ def test_two_correct_devices_do_not_diverge_in_a_deep_network(tmp_path: Path) ->
     assert found.most[0].line == 2
     assert 0 < (found.most[0].added or 0) < 1e-6
     assert "the results differ" in arithmetic.comparison(found)
-    assert "no op whose own error is known added more than its due" in arithmetic.comparison(found)
+    assert "no op whose introduced error is known exceeds its error bound" in arithmetic.comparison(found)
 
 
 def test_the_wrong_op_in_a_deep_network_is_named_and_later_ops_inherit_its_error(tmp_path: Path) -> None:
@@ -244,7 +244,7 @@ def test_error_amplified_by_a_chaotic_program_is_inherited(tmp_path: Path) -> No
     found, divergence = compared(tmp_path, program, program)
     assert divergence is None
     assert found.curve[-1].drift > 1e-2
-    assert "inherited error, which the model enlarges" in arithmetic.comparison(found)
+    assert "inherited error, which the model amplifies" in arithmetic.comparison(found)
     assert "aten.sin.default" in found.unmeasured
 
 
@@ -281,7 +281,7 @@ def test_a_shadow_is_trusted_for_the_run_that_it_was_made_in(tmp_path: Path) -> 
     assert (found.first.run, found.first.excess, found.first.ulps) == ("b", 9.0, 10.0)
     assert found.first.added == pytest.approx(1.5e-4)
     assert "cuda is off here" in sentence_of(divergence.reasons)
-    assert "9 times what the rules allow" in sentence_of(divergence.reasons)
+    assert "9 times its error bound" in sentence_of(divergence.reasons)
     assert found.unmeasured == {}
     assert [(error.line, error.times) for error in found.most][:1] == [(13, 1)]
 
@@ -347,7 +347,7 @@ def test_an_op_without_a_rule_or_shadow_is_counted_and_not_judged(tmp_path: Path
     found, divergence = compared(tmp_path, program(0.0), program(0.5))
     assert divergence is None
     assert found.unmeasured == {"own.kernel.default": 1, "aten.exp.default": 1}
-    assert "of 2 ops that differ it is not known" in arithmetic.comparison(found)
+    assert "for 2 ops that differ, the error that they introduce is not known" in arithmetic.comparison(found)
 
 
 def test_a_discontinuous_op_is_not_judged_if_its_inputs_differ(tmp_path: Path) -> None:
@@ -462,7 +462,7 @@ def test_a_counterpart_is_judged_by_its_first_result_and_extra_ops_are_unmatched
     )
     assert divergence is None
     assert (found.aligned, found.unaligned) == (1, 5)
-    assert "5 were done otherwise" in arithmetic.comparison(found)
+    assert "5 ran on one side only" in arithmetic.comparison(found)
     more = compared(tmp_path / "more", program("aten.native_batch_norm.default", 2), program("aten.cudnn_batch_norm.default", 3, 1e-3))[1]
     assert more is not None
     assert (more.kind, more.line) == ("arithmetic", 2)
@@ -526,7 +526,7 @@ def test_other_input_data_is_a_data_divergence_and_rounding_in_unseen_code_is_no
     found, divergence = compared(tmp_path / "other", program(1, 0.0), program(2, 0.0))
     assert divergence is not None
     assert (divergence.kind, divergence.line) == ("data", 6)
-    assert "no matter of arithmetic" in arithmetic.comparison(found)
+    assert "not an arithmetic difference" in arithmetic.comparison(found)
     assert compared(tmp_path / "rounded", program(1, 0.0), program(1, 2e-7))[1] is None
 
 

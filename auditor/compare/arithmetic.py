@@ -1,8 +1,8 @@
 """Two runs on different devices -> how far they are apart along the way, and which ops did it. Pure: reads what the traces hold.
 
 Two devices never agree bit by bit, so the first op that differs is of no interest; what is wanted is the first that *added* more than its
-due. Which op of one run is which of the other is `align`'s, how far their results are apart `drift`'s, what of that an op added and what
-it inherited `op_errors`'s; here it is put together and said. A difference that grows though no op added more than its due is inherited, and
+bound. Which op of one run is which of the other is `align`'s, how far their results are apart `drift`'s, what of that an op added and what
+it inherited `op_errors`'s; here it is put together and said. A difference that grows though no op exceeds its error bound is inherited, and
 said to be.
 """
 
@@ -32,7 +32,7 @@ _GROWN = 100
 
 
 def compare_devices(a: Trace, b: Trace, tolerances: Sequence[Tolerance]) -> DeviceComparison:
-    """How far two runs are apart along the way, and which ops added more than their due.
+    """How far two runs are apart along the way, and which ops exceed their error bound.
 
     `tolerances` say what an op may add; an op without one is not judged, unless a shadow did. Raises TraceError `trace-unreadable`.
     """
@@ -57,7 +57,7 @@ def compare_devices(a: Trace, b: Trace, tolerances: Sequence[Tolerance]) -> Devi
 
 
 def divergence_of(comparison: DeviceComparison) -> Divergence | None:
-    """The divergence of two devices: the first op that added more than its due, or what was not the same before it; None if neither."""
+    """The divergence of two devices: the first op that exceeds its error bound, or what was not the same before it; None if neither."""
     error, other = comparison.first, comparison.other
     if error is None or (other is not None and other.lane == error.lane and other.index <= error.index):
         return other
@@ -77,7 +77,7 @@ class _Lane:
 
     @cached_property
     def first(self) -> OpError | None:
-        """The first op that added more than its due and whose result differs for it: one that is as wrong in both runs is none."""
+        """The first op that exceeds its error bound and whose result differs for it: one that is as wrong in both runs is none."""
         over = [k for k in np.flatnonzero(self._errors.excess > 1).tolist() if self._differs(k)]
         return self._error(min(over, key=lambda k: self._errors.order[k])) if over else None
 

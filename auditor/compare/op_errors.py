@@ -72,7 +72,7 @@ class Errors(NamedTuple):
     slot: Ints
     """The tensor that is off most."""
     added: Array
-    """Norm of the error over that of the result; nan: not known, and within its due."""
+    """Norm of the error over that of the result; nan: not known, and within its bound."""
     ulps: Array
     excess: Array
 
@@ -154,7 +154,7 @@ class _Judge:
         self._known: dict[tuple[int, int], _Memory | None] = {}
 
     def errors(self, shadowed: Ints) -> tuple[Errors, Counter[str]]:
-        """Errors of pairs; of those that a shadow measured in both runs (`shadowed`) only errors that are more than their due.
+        """Errors of pairs; of those that a shadow measured in both runs (`shadowed`) only errors that are beyond their bound.
 
         And how many of each op are not known.
         """
@@ -204,7 +204,7 @@ class _Judge:
         return found
 
     def _verdict(self, k: int, tensors: list[tuple[int, int, float]]) -> tuple[int, float, float] | None:
-        """What a pair added: slot, its norm over the result's, and how many times its due it surely is; None: not known.
+        """What a pair added: slot, its norm over the result's, and how many times its bound it surely is; None: not known.
 
         `tensors`: positions of both sketches, and square of the norm of the difference.
         """
@@ -243,7 +243,7 @@ class _Judge:
         return worst
 
     def _allowed(self, row_a: int, row_b: int, given: list[_Given], meta: Output, norm: float, equal: bool) -> float | None:
-        """Norm of the difference that the rules allow, for the choice of shapes that allows most; None: nothing is known."""
+        """Bound of the norm of the difference, for the choice of shapes that allows most; None: nothing is known."""
         floating = [one for one in given if one.rounded]
         bounds = []
         for side, row in {self.a.name(row_a): (self.a, row_a), self.b.name(row_b): (self.b, row_b)}.values():
@@ -253,13 +253,13 @@ class _Judge:
             args = [*side.arguments(row), *([0.5] if side.floats[row] else [])]  # which floats is not asked, only whether there are any
             output = (meta.shape, norm)
             for shapes in islice(product(*(one.shapes for one in floating)), _SHAPES):
-                due = norm_bound(rule, meta.dtype, [(s, one.norm) for s, one in zip(shapes, floating, strict=True)], output, args)
-                carried = 0.0 if equal else inherited_bound(
+                bound = norm_bound(rule, meta.dtype, [(s, one.norm) for s, one in zip(shapes, floating, strict=True)], output, args)
+                inherited = 0.0 if equal else inherited_bound(
                     rule, [(s, one.norm, one.delta) for s, one in zip(shapes, floating, strict=True)], output, args
                 )  # fmt: skip
-                if due is None or carried is None:
+                if bound is None or inherited is None:
                     return None
-                bounds.append(due + carried)
+                bounds.append(bound + inherited)
         return max(bounds)
 
     def _measured(self, row_a: int, row_b: int, slot: int, meta: Output, norm: float) -> float | None:

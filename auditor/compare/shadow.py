@@ -15,7 +15,7 @@ from auditor.trace.records import Output
 
 _MOST = 10
 
-#: One row for each op of each line: the one that is off most, how often there were such, the first that was off by more than its due.
+#: One row for each op of each line: the one that is off most, how often there were such, the first that exceeds its error bound.
 _BY_LINE = """
 WITH lines AS (
     SELECT r."row", e.added, e.ulps, e.mean, e.excess, e.slot, r.op, r.file, r.line, r.forward_file, r.forward_line
@@ -49,7 +49,7 @@ def shadow_of(run: Trace, reference: str) -> Shadowed:
 
 
 def divergence_of_shadow(found: Shadowed) -> Divergence | None:
-    """The first op that was off by more than the rules allow, as a divergence of kind `arithmetic`; None if there is none."""
+    """The first op that exceeds its error bound, as a divergence of kind `arithmetic`; None if there is none."""
     first = found.first
     if first is None:
         return None
@@ -66,7 +66,7 @@ def _by_line(lane: LaneTrace) -> list[dict[str, Any]]:
 
 
 def _exactly(run: Trace, lane: LaneTrace, entry: dict[str, Any]) -> OpError:
-    """The first op of a line that was off by more than its due, as it was then."""
+    """The first op of a line that exceeds its error bound, as it was then."""
     shadows = lane.shadows()
     at = max((k for k in range(len(shadows["row"])) if shadows["row"][k] == entry["off"]), key=lambda k: shadows["excess"][k])
     norm, error = float(shadows["norm"][at]), float(shadows["error"][at])

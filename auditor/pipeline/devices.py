@@ -22,7 +22,7 @@ _REFERENCE = "float64"
 
 
 class Elsewhere(NamedTuple):
-    """What runs on other devices showed; `divergence`: the first op that added more than its due."""
+    """What runs on other devices showed; `divergence`: the first op that exceeds its error bound."""
 
     comparisons: list[DeviceComparison]
     divergence: Divergence | None
@@ -140,7 +140,7 @@ def devices_of(run: Trace) -> list[str]:
 
 
 def recompute(plan: Plan, reference: str, runs: Reruns, tolerances: Sequence[Tolerance]) -> tuple[Shadowed, Divergence | None]:
-    """One run in which each op is recomputed in `reference`; and the first op that was off by more than the rules allow."""
+    """One run in which each op is recomputed in `reference`; and the first op that exceeds its error bound."""
     here = plan.with_shadow(reference, as_json(tolerances))
     known = [run for run in runs.made if _is_such(run, here)]
     run = known[0] if known else runs.one(here, f"shadow-{reference.replace(':', '-')}", "device")

@@ -12,18 +12,18 @@ def comparison(found: DeviceComparison) -> str:
     """How far two devices are apart, and which op made it so."""
     if not found.aligned:
         return "the two runs have no op in common"
-    parts = [f"{found.aligned} ops were compared" + (f", {found.unaligned} were done otherwise" if found.unaligned else "")]
+    parts = [f"{found.aligned} ops were compared" + (f", {found.unaligned} ran on one side only" if found.unaligned else "")]
     parts += _drift(found)
     if found.other is not None:
         other = found.other
         where = _where(other.op, other.file, other.line)
-        parts.append(f"in step {other.step} ({where}) {sentence_of(other.reasons)}, which is no matter of arithmetic")
+        parts.append(f"in step {other.step} ({where}) {sentence_of(other.reasons)}, which is not an arithmetic difference")
     if found.not_finite_from is not None:
-        parts.append(f"from op {found.not_finite_from} on losses are not finite, and nothing that is made of them is judged")
+        parts.append(f"from op {found.not_finite_from} on losses are not finite, and what is computed from them is not judged")
     parts += _introduced(found)
     unknown = sum(found.unmeasured.values())
     if unknown:
-        parts.append(f"of {unknown} ops that differ it is not known how much of it is their own")
+        parts.append(f"for {unknown} ops that differ, the error that they introduce is not known")
     return "; ".join(parts)
 
 
@@ -39,38 +39,38 @@ def _drift(found: DeviceComparison) -> list[str]:
 
 
 def _introduced(found: DeviceComparison) -> list[str]:
-    """The op that made more than its due, or what the difference is inherited from."""
+    """The op that exceeds its error bound, or what the difference is inherited from."""
     if found.first is not None:
         first = found.first
         devices = [found.devices[found.runs.index(first.run)]] if first.run in found.runs else found.devices
         return [
-            f"the first op that added more than its due is op {first.index} ({_at(first)})",
+            f"the first op that exceeds its error bound is op {first.index} ({_at(first)})",
             off_on_devices(devices, first.added, first.ulps, first.excess),
         ]
     if found.differs_from is None:
         return []
-    parts = ["no op whose own error is known added more than its due"]
+    parts = ["no op whose introduced error is known exceeds its error bound"]
     if found.most:
-        parts.append(f"the largest addition is {found.most[0].added:.2g} of the result ({_at(found.most[0])})")
+        parts.append(f"the largest error introduced by one op is {found.most[0].added:.2g} of its result ({_at(found.most[0])})")
     if found.growth is not None and found.other is None:
         begin, end = found.growth
-        parts.append(f"the difference grows from {begin:.1g} to {end:.1g}: that is inherited error, which the model enlarges")
+        parts.append(f"the difference grows from {begin:.1g} to {end:.1g}: this is inherited error, which the model amplifies")
     return parts
 
 
 def shadow(found: Shadowed) -> str:
-    """Which ops were off from what they were recomputed as."""
+    """Which ops differ from what they were recomputed as."""
     if not found.ops:
         return f"no op could be recomputed in {found.reference}"
     if not found.most:
-        return f"each result is that of {found.reference}, rounded"
+        return f"each result equals that of {found.reference}, rounded"
     worst = found.most[0]
     share = f"{worst.added:.2g}" if is_known(worst.added) else "all"
-    told = f"most was lost by {worst.op}{_behind(worst)}: {share} of its result"
+    told = f"the largest error is that of {worst.op}{_behind(worst)}: {share} of its result"
     if found.first is None:
-        return f"{told}; no op is off by more than the rules allow"
+        return f"{told}; no op exceeds its error bound"
     more = f"; {found.lines_off - 1} other lines have such ops" if found.lines_off > 1 else ""
-    return f"{told}; {found.first.op}{_behind(found.first)} is off by more than the rules allow{more}"
+    return f"{told}; {found.first.op}{_behind(found.first)} exceeds its error bound{more}"
 
 
 def _where(op: str, file: str | None, line: int | None) -> str:

@@ -73,15 +73,15 @@ def off_on_devices(devices: list[str], added: float | None, ulps: float | None, 
     else:
         by = "" if added is None else f" by {added:.2g} of the result"
     units = f" (up to {ulps:.4g} units in the last place)" if is_known(ulps) else ""
-    times = f", {excess:.3g} times what the rules allow" if is_known(excess) else ""
+    times = f", {excess:.3g} times its error bound" if is_known(excess) else ""
     if len(devices) == 1:
-        return f"{devices[0]} is off here{by}{units}, given the inputs that it had{times}"
+        return f"{devices[0]} is off here{by}{units}, given its inputs{times}"
     return f"{together(devices)} differ here{by}{units}, more than their inputs explain{times}"
 
 
 def _off_from_reference(reference: str, added: float | None, ulps: float | None, excess: float | None) -> str:
     units = f" ({ulps:.4g} units in the last place at most)" if ulps is not None else ""
-    times = f", {excess:.3g} times what the rules allow" if is_known(excess) else ""
+    times = f", {excess:.3g} times its error bound" if is_known(excess) else ""
     return f"recomputed in {reference} from the same inputs, the result is off by {added or 0:.2g} of its norm{units}{times}"
 
 
