@@ -73,7 +73,7 @@ def listing(
     return Listing(found, total - len(found), f"{trace.id} {_UNFINISHED[trace.unfinished]}" if trace.unfinished else None)
 
 
-_UNFINISHED = {"still-going": "is still running", "unfinished": "has no end: repro-audit was killed before the script ended"}
+_UNFINISHED = {"still-going": "is still running", "unfinished": "is incomplete: repro-audit was killed before the script ended"}
 
 
 def _check_known(what: str, given: str, known: tuple[str, ...], where: str = "") -> None:

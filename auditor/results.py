@@ -446,7 +446,7 @@ class Printed(Model):
 
 
 class Failure(Place):
-    """How a script failed in both runs alike; the line is the last of the user's in its traceback."""
+    """How a script failed in both runs in the same way; the line is the last of the user's in its traceback."""
 
     error: _Said | None = None
     steps: int = Field(0, description="steps that both runs had taken")
@@ -517,6 +517,6 @@ class Audit(Model):
     environment: list[EnvironmentDifference] = []
     coverage: Coverage = Coverage()
     notes: list[Reason] = []
-    failure: Failure | None = Field(None, description="for `inconclusive`: how the script failed in both runs alike, if it did")
+    failure: Failure | None = Field(None, description="for `inconclusive`: how the script failed in both runs in the same way, if it did")
     reason: Reason | None = Field(None, description="for `inconclusive`: why")
     version: str = ""

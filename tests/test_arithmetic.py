@@ -567,7 +567,7 @@ def test_another_branch_is_structure_but_another_implementation_is_not(tmp_path:
         divergence = divergence_of(found)
         assert divergence is not None
         assert (divergence.kind, divergence.line, found.unaligned) == ("structure", line, 100)
-        assert f"50 ops in a row were done by {device} alone" in arithmetic.comparison(found)
+        assert f"50 consecutive ops from here on ran on {device} only" in arithmetic.comparison(found)
     assert compared(tmp_path / "kernels", program("aten.relu.default", 10), program("aten.tan.default", 10))[1] is None
 
 

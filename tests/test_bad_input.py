@@ -187,7 +187,7 @@ def test_a_script_that_fails_in_both_runs_shows_its_traceback_once(tmp_path: Pat
     without = bare(tmp_path, "train.py")
     audit, done = audit_of(tmp_path, "train.py")
     assert (audit.verdict, done.status) == ("inconclusive", 2)
-    assert text_of(audit.reason).endswith("the script failed in both runs alike: ValueError: no data [script-failed]")
+    assert text_of(audit.reason).endswith("the script fails in both runs in the same way: ValueError: no data [script-failed]")
     assert done.said.count(without.said) == done.said.count("Traceback") == 1
     assert done.out.startswith(without.out)
     assert [(run.exit, run.error) for run in audit.runs] == [(1, "ValueError: no data")] * 2
@@ -620,7 +620,7 @@ def test_unknown_lines_and_kinds_are_skipped_and_counted(tmp_path: Path) -> None
     assert trace.main.ops == 2
     done = audited(tmp_path, "diff", "run", "run")
     assert done.status == 0
-    assert b"lines of the trace that this version does not know (2 times in run)" in b" ".join(done.out.split())
+    assert b"lines of the trace that this version cannot read (2 times in run)" in b" ".join(done.out.split())
 
 
 @pytest.mark.torch

@@ -68,7 +68,7 @@ def test_a_script_that_binds_a_port_and_breaks_under_two_factors_still_gets_a_ca
     audit, _ = searched(tmp_path, source)
 
     assert [(cause.factor, cause.line, cause.proved) for cause in audit.causes] == [("torch-seed", line_of(source, "# enters"), True)]
-    assert f"each run uses port {port}, so runs were made one after the other" in map(text_of, audit.notes)
+    assert f"each run uses port {port}, so runs were made one at a time" in map(text_of, audit.notes)
     assert audit.search is not None
     assert text_of(audit.search.left_out["clock"]) == "the script fails with it: AssertionError: the clock is wrong"
     assert text_of(audit.search.left_out["process-id"]) == "the script fails with it: AssertionError: nobody is here"

@@ -197,7 +197,7 @@ def program(lane: LaneBuilder, **last: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "kind", "said"),
     [
-        ({"digest": "other"}, "kernel", "the inputs are the same"),
+        ({"digest": "other"}, "kernel", "the inputs are equal"),
         ({"more": ["other"]}, "structure", "dtype, shape"),
         ({"args": [2]}, "argument", "aten.mm.default was given [1] in one run and [2] in the other"),
         ({"args": None}, "argument", "was given [1] in one run and nothing in the other"),
@@ -234,7 +234,7 @@ def test_a_different_op_is_structure(tmp_path: Path) -> None:
     found = compared(tmp_path, ours, theirs).divergence
     assert found is not None
     assert (found.kind, found.op, found.line) == ("structure", "aten.relu.default", 2)
-    assert sentence_of(found.reasons) == "one run does aten.relu.default here, the other aten.gelu.default"
+    assert sentence_of(found.reasons) == "one run executes aten.relu.default here, the other aten.gelu.default"
     assert (found.detail.b["op"], found.detail.b["line"]) == ("aten.gelu.default", 5)
 
 
@@ -405,12 +405,12 @@ def ends_after(ops: int) -> Program:
 @pytest.mark.parametrize(
     ("ours", "theirs", "kind", "said"),
     [
-        ({"exit": 0}, {"exit": 0}, "structure", "a ended here, the other run went on"),
-        ({"exit": 0}, {"exit": 1}, "structure", "a ended here, the other run went on"),
-        ({"exit": 1}, {"exit": 0}, "failed", "a ended here with exit status 1, the other run went on"),
-        ({"exit": 1, "error": "ValueError: no"}, {"exit": 0}, "failed", "a ended here with ValueError: no, the other run went on"),
-        ({"exit": -9}, {"exit": 0}, "failed", "a ended here with signal 9, the other run went on"),
-        ({"exit": 2}, {"exit": 2}, "failed", "a ended here with exit status 2, the other run went on"),
+        ({"exit": 0}, {"exit": 0}, "structure", "a ended here, the other run continued"),
+        ({"exit": 0}, {"exit": 1}, "structure", "a ended here, the other run continued"),
+        ({"exit": 1}, {"exit": 0}, "failed", "a ended here with exit status 1, the other run continued"),
+        ({"exit": 1, "error": "ValueError: no"}, {"exit": 0}, "failed", "a ended here with ValueError: no, the other run continued"),
+        ({"exit": -9}, {"exit": 0}, "failed", "a ended here with signal 9, the other run continued"),
+        ({"exit": 2}, {"exit": 2}, "failed", "a ended here with exit status 2, the other run continued"),
     ],
     ids=str,
 )
@@ -479,7 +479,7 @@ def test_a_divergent_stream_is_reported_as_seeded_or_unseeded(seeded: bool, said
 
     found = compare(run("a").sealed(), run("b").sealed()).divergence
     assert found is not None
-    assert sentence_of(found.reasons) == f"the stream numpy was in another state when it was drawn from here: {said}"
+    assert sentence_of(found.reasons) == f"the stream numpy was in a different state when it was drawn from here: {said}"
 
 
 def test_a_generator_shared_by_threads_is_reported_as_such_and_not_as_unseeded(tmp_path: Path) -> None:
@@ -495,7 +495,7 @@ def test_a_generator_shared_by_threads_is_reported_as_such_and_not_as_unseeded(t
     ):
         found = compare(run(f"{name}-a", ("first", "second")), run(f"{name}-b", states)).divergence
         assert found is not None
-        assert sentence_of(found.reasons) == f"the stream python-own was in another state when it was drawn from here: {said}"
+        assert sentence_of(found.reasons) == f"the stream python-own was in a different state when it was drawn from here: {said}"
 
 
 def test_more_draws_in_the_main_thread_are_not_another_order_of_threads(tmp_path: Path) -> None:
@@ -552,7 +552,7 @@ def test_threads_that_draw_from_torchs_global_stream_are_reported_with_their_ord
 def test_drawn_data_originate_at_the_draw(tmp_path: Path) -> None:
     found = divergence(tmp_path, reads_what_was_drawn("a"), reads_what_was_drawn("b"))
     assert (found.kind, found.index, found.op, found.line, found.phase) == ("draw", 2, "numpy.rand", 5, "setup")
-    assert "the stream numpy was in another state" in sentence_of(found.reasons)
+    assert "the stream numpy was in a different state" in sentence_of(found.reasons)
     assert "never seeded" in sentence_of(found.reasons)
     seen = found.detail.seen_at
     assert seen is not None
@@ -574,7 +574,7 @@ def test_data_that_differ_after_equal_draws_originate_elsewhere(tmp_path: Path) 
         ({"value": 1}, {"value": 2}, "the stream numpy was seeded with 1 in one run and with 2 in the other"),
         ({"entropy": True, "state": "x"}, {"entropy": True, "state": "y"}, "seeded from the operating system's entropy"),
         ({"value": 1}, {"value": None, "entropy": True}, "seeded from the operating system's entropy"),
-        ({"value": None, "state": "x"}, {"value": None, "state": "y"}, "was put into another state here"),
+        ({"value": None, "state": "x"}, {"value": None, "state": "y"}, "was set to a different state here"),
     ],
     ids=str,
 )  # fmt: skip

@@ -204,7 +204,7 @@ def test_a_stream_that_only_one_run_drew_from_does_not_differ(tmp_path: Path) ->
 
 def test_a_value_made_from_a_draw_is_reported_with_its_line(tmp_path: Path) -> None:
     found, _ = _found(tmp_path, dedent(VARIANTS["a seed that is drawn"]).strip())
-    assert "a seed of torch-cpu is made of it, at train.py:4" in sentence_of(found.reasons)
+    assert "a seed of torch-cpu is computed from it at train.py:4" in sentence_of(found.reasons)
 
 
 def test_a_draw_in_another_file_is_followed_through_its_function(tmp_path: Path) -> None:

@@ -728,7 +728,7 @@ def test_a_script_that_fails_in_both_runs_is_reported_with_its_line_and_code() -
     audit.failure.steps, audit.failure.error = 0, "ValueError: no"
     assert "INCONCLUSIVE The script fails in both runs: ValueError: no. " in first_block(audit)
     audit.failure = None
-    assert "INCONCLUSIVE The script failed in both runs alike: RuntimeError" in first_block(audit)
+    assert "INCONCLUSIVE The script fails in both runs in the same way: RuntimeError" in first_block(audit)
 
 
 def test_the_headline_gives_two_of_many_causes() -> None:

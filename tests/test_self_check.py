@@ -83,8 +83,8 @@ def test_a_script_that_recording_does_not_change_gets_that_answer(tmp_path: Path
     assert {run.role for run in found.audit.runs[2:]} == {"check"}
     assert [(run.ops > 0, run.steps) for run in found.audit.runs] == [(True, 3), (True, 3), (False, 0), (False, 3)]
     assert found.said == (
-        "its stdout, its stderr and its exit status are those of a run without us; losses, gradients, parameters and optimizer state "
-        "at each of 3 steps are those of a run without a dispatch mode"
+        "its stdout, its stderr and its exit status equal those of a run without the recorder; losses, gradients, parameters and "
+        "optimizer state at each of 3 steps equal those of a run without a dispatch mode"
     )
     # the run without the recorder is really bare
     assert (tmp_path / "runs" / "bare" / "stdout").read_bytes() == bare(tmp_path, "train.py").out
@@ -111,8 +111,8 @@ def test_output_that_differs_in_every_run_is_not_blamed_on_the_recorder(tmp_path
     assert (found.audit.verdict, found.done.status) == ("no-divergence-seen", 0)
     assert found.changed == []
     assert found.said == (
-        "its stderr and its exit status are those of a run without us; losses at each of 3 "
-        "steps are those of a run without a dispatch mode; its stdout could not be checked: not the same in two recorded runs"
+        "its stderr and its exit status equal those of a run without the recorder; losses at each of 3 "
+        "steps equal those of a run without a dispatch mode; its stdout could not be checked: they differ between two recorded runs"
     )
 
 
@@ -122,8 +122,8 @@ def test_a_script_with_a_step_limit_is_checked_up_to_it(tmp_path: Path) -> None:
     assert (found.audit.verdict, found.done.status) == ("no-divergence-seen", 0)
     assert found.runs == ["control-1", "control-2", "steps-only"]
     assert found.changed == []
-    assert found.said.startswith("losses at each of 2 steps are those of a run without a dispatch mode")
-    assert found.said.endswith("could not be checked: without us nobody ends the script after so many steps")
+    assert found.said.startswith("losses at each of 2 steps equal those of a run without a dispatch mode")
+    assert found.said.endswith("could not be checked: without the recorder nothing ends the script after N steps")
     assert b"behind the end" not in found.done.out
 
 
@@ -132,4 +132,4 @@ def test_a_script_that_does_not_repeat_by_itself_gets_no_answer(tmp_path: Path) 
     found = checked(tmp_path, BY_HAND.replace("torch.manual_seed(0)", "torch.seed()"))
     assert (found.audit.verdict, found.done.status) == ("diverged", 1)
     assert found.changed == []
-    assert found.said == "no answer, because the script does not do the same twice anyway"
+    assert found.said == "no answer, because the script does not repeat anyway"

@@ -240,5 +240,5 @@ def test_braces_in_user_text_are_plain_text() -> None:
 def test_what_a_reason_is_about_has_no_credentials() -> None:
     reason = Reason.of("script-failed", error="ValueError: api_key='abcdefgh12345678'", status=1)
     assert "abcdefgh12345678" not in reason.model_dump_json()
-    assert text_of(reason).startswith("the script failed in both runs alike: ValueError: api_key=")
+    assert text_of(reason).startswith("the script fails in both runs in the same way: ValueError: api_key=")
     assert text_of(reason).endswith("[script-failed]")

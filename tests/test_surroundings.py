@@ -120,7 +120,7 @@ def test_a_run_lasts_as_long_as_its_process_and_has_no_end_if_the_auditor_was_ki
     audit = pipeline.diff(run, run)
     assert audit.verdict == "inconclusive"
     assert "[unfinished]" in text_of(audit.reason)
-    assert pipeline.events(run).unfinished == "run has no end: repro-audit was killed before the script ended"
+    assert pipeline.events(run).unfinished == "run is incomplete: repro-audit was killed before the script ended"
     assert not (run / "spool").exists()
 
 

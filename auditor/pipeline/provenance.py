@@ -68,7 +68,7 @@ def provenance_of(run: Trace, revision: Revision | None) -> Provenance:
 
 
 def attach_failure(audit: Audit, a: Trace, b: Trace, plan: Plan) -> None:
-    """Tell where and how a script failed in both runs alike, if that is why nothing can be concluded."""
+    """Tell where and how a script failed in both runs in the same way, if that is why nothing can be concluded."""
     status = a.meta.get("exit")
     whole = all(why_not_whole(run, plan) is None for run in (a, b))
     if audit.verdict != "inconclusive" or audit.divergence is not None or not whole or not status or status != b.meta.get("exit"):

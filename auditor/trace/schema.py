@@ -145,7 +145,7 @@ COMMON: dict[str, Field] = {
 _COUNT_OF_OPS = {"op": Field(text, "the op", True), "count": Field(count, "how many times")}
 
 EVENTS: dict[str, Event] = {
-    "seed": Event("a random stream was seeded, or put in another state", {
+    "seed": Event("a random stream was seeded, or set to a different state", {
         "function": Field(text, "function that did it", True),
         "stream": Field(text, "`python`, `numpy`, `torch-cpu`, `cuda:0`, or that of a generator (`python-own`)", True),
         "value": Field(scalar, "the seed as text; null for a state that is put back"),

@@ -44,7 +44,7 @@ def _beyond(file: str | None, line: int | None, index: int, kind: str) -> str:
 
 
 def _or_unbearable(factors: list[str]) -> str:
-    return f"or {listed(factors)}, with which the script fails"
+    return f"or {listed(factors)}, which break the script"
 
 
 WORDS: dict[str, Words] = {
@@ -67,7 +67,7 @@ WORDS: dict[str, Words] = {
     "also-pinned": _also_pinned,
     "chance": _chance,
     "pinned-otherwise": "pinning another factor also removes it",
-    "differed-once": "it made a difference in one run, and none in another",
+    "differed-once": "it made a difference in one run and none in another",
     "results-changed": _results_changed,
     "last-loss": _last_loss,
     "last-number": _last_number,

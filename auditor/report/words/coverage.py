@@ -20,24 +20,24 @@ def _fails_with_factor(error: str | None, status: int | None) -> str:
 WORDS: dict[str, Words] = {
     # in the words of the recorder
     "recorder-lost": "{what}",
-    "after-recording-stopped": "everything after recording stopped ({why})",
-    "after-hard-exit": "whatever ran after the process ended without its exit handlers (os._exit)",
-    "unknown-lines": "lines of the trace that this version does not know",
-    "other-formula": "{op}: under any dispatch mode torch takes another formula for its gradient",
+    "after-recording-stopped": "everything after the recording stopped ({why})",
+    "after-hard-exit": "everything that ran after the process ended without its exit handlers (os._exit)",
+    "unknown-lines": "lines of the trace that this version cannot read",
+    "other-formula": "{op}: under any dispatch mode torch uses a different formula for its gradient",
     "digested-on-cuda": (
-        "results on CUDA are digested there, by kernels between the script's own, and the digests are read when an optimizer steps: "
+        "results on CUDA are digested there by kernels between the script's own, and the digests are read when an optimizer steps; "
         "this changes the timing and can hide a race"
     ),
     "copied-to-cpu": (
         "external tensors on CUDA are copied to the CPU to be digested: this synchronizes with the device and can hide a race"
     ),
     "unseen-child": _unseen_child,
-    "single-ops": "single ops: the runs were not recorded at the same level, so their steps were compared",
+    "single-ops": "single ops: the runs were recorded at different levels, so their steps were compared",
     "recorder-changes": recorder_changes,
     # factors: in their own words, or by what the runs show
     "unavailable": "{why}",
     "nothing-left-behind": "the runs left nothing behind in the working directory",
     "fails-with-factor": _fails_with_factor,
     "slow-with-factor": "the script fails with it: ended after {seconds:g} s",
-    "stalls-with-factor": "the script fails with it: it makes no progress any more",
+    "stalls-with-factor": "the script fails with it: it makes no progress",
 }

@@ -7,19 +7,19 @@ from auditor.report.words.wording import Words, ending, is_known, together
 
 def _run_ended(run: str, error: str | None, status: int | None) -> str:
     how = f" with {ending(error, status)}" if error or status else ""
-    return f"{run} ended here{how}, the other run went on"
+    return f"{run} ended here{how}, the other run continued"
 
 
 def _failed_at_the_end(run: str, error: str | None, status: int | None) -> str:
-    return f"both runs did the same ops, and {run} then ended with {ending(error, status)}; the line is that of the last op"
+    return f"both runs executed the same ops, then {run} ended with {ending(error, status)}; the line is that of the last op"
 
 
 def _ended_on_device(run: str, device: str, step: int, error: str | None) -> str:
-    return f"{run} on {device} ended in step {step}{f' with {error}' if error else ''}, the other run went on"
+    return f"{run} on {device} ended in step {step}{f' with {error}' if error else ''}, the other run continued"
 
 
 def _memory_changed(alone: bool) -> str:
-    return f"memory that recorded ops had used was changed{' in one run only' if alone else ''}, and no recorded op wrote it"
+    return f"memory that recorded ops had used was changed{' in one run only' if alone else ''}, but no recorded op wrote it"
 
 
 def _other_arguments(op: str, a: str | None, b: str | None) -> str:
@@ -37,8 +37,8 @@ def _results(given: list[int | None]) -> str:
 
 def _interrupted(op: str, file: str, line: int) -> str:
     return (
-        f"an exception interrupted {op} at {file}:{line}, as a signal handler raises one; what it had done "
-        "until then, all of it or nothing, is in no record"
+        f"an exception interrupted {op} at {file}:{line}, such as one raised by a signal handler; what it had done "
+        "until then, everything or nothing, was not recorded"
     )
 
 
@@ -47,7 +47,7 @@ def _inputs(inputs: list[str]) -> str:
 
 
 def _read_before_written(inputs: list[str]) -> str:
-    return f"{_inputs(inputs)}: read before it was written, it holds what the memory held before"
+    return f"{_inputs(inputs)}: read before it was written; it holds what the memory held before"
 
 
 def _inputs_changed(inputs: list[str], op: str | None = None, file: str | None = None, line: int | None = None) -> str:
@@ -57,13 +57,13 @@ def _inputs_changed(inputs: list[str], op: str | None = None, file: str | None =
 
 def _computed_outside_torch(function: str | None, ops: list[str], places: list[str], differ: bool) -> str:
     given = together([f"{op} at {place}" for op, place in zip(ops, places, strict=True)])
-    same = "not the same in both runs" if differ else "equal in both runs"
+    same = "different in the two runs" if differ else "equal in both runs"
     by = f"{function} brought it in" if function else "it came in here"
-    return f"{by}, computed by code that torch does not see; the tensors handed out before it ({given}) were {same}"
+    return f"{by}, computed by code outside torch; the tensors handed out before it ({given}) were {same}"
 
 
 def _made_of_it(stream: str, seed: bool, file: str | None, line: int | None) -> str:
-    return f"{'a seed of ' if seed else ''}{stream} is made of it, at {file}:{line}"
+    return f"{'a seed of ' if seed else ''}{stream} is computed from it at {file}:{line}"
 
 
 def off_on_devices(devices: list[str], added: float | None, ulps: float | None, excess: float | None) -> str:
@@ -85,7 +85,7 @@ def _off_from_reference(reference: str, added: float | None, ulps: float | None,
     return f"recomputed in {reference} from the same inputs, the result is off by {added or 0:.2g} of its norm{units}{times}"
 
 
-_DRAWN = "the stream {stream} was in another state when it was drawn from here"
+_DRAWN = "the stream {stream} was in a different state when it was drawn from here"
 _IN_TURNS = "threads share it, and drew from it in a different order in each run"
 
 WORDS: dict[str, Words] = {
@@ -93,40 +93,40 @@ WORDS: dict[str, Words] = {
     "run-ended": _run_ended,
     "failed-at-the-end": _failed_at_the_end,
     "memory-changed": _memory_changed,
-    "other-op": "one run does {a} here, the other {b}",
+    "other-op": "one run executes {a} here, the other {b}",
     "other-arguments": _other_arguments,
     "other-layout": "the result's dtype, shape, layout or device differs: {a} and {b}",
-    "other-compiled-values": "compiled code computed other values, and its inputs are the same as far as recorded ops made them",
-    "other-row-order": "the same rows came in in another order",
-    "other-external-values": "a tensor that no recorded op made came in with other values",
-    "other-adopted-values": "memory that no recorded op wrote came in with other values",
-    "other-stream-state": "the random stream that it draws from was in another state",
+    "other-compiled-values": "compiled code computed different values; its inputs are equal as far as recorded ops made them",
+    "other-row-order": "the same rows in a different order",
+    "other-external-values": "an external tensor has different values",
+    "other-adopted-values": "memory that no recorded op wrote has different values",
+    "other-stream-state": "the random stream that it draws from was in a different state",
     "other-inputs": _other_inputs,
-    "same-stream-and-inputs": "the random stream was in the same state, and so were the inputs as far as recorded ops made them",
+    "same-stream-and-inputs": "the random stream was in the same state, and the inputs are equal as far as recorded ops made them",
     "op-interrupted": _interrupted,
     "input-not-written": "an input was made by torch.empty, and recorded ops wrote none or only part of it",
     "exact-op-differs": (
-        "{op} cannot differ by itself on equal inputs: something that is no recorded op wrote its input or its result, such as "
+        "{op} cannot differ by itself on equal inputs: something other than a recorded op wrote its input or its result, such as "
         "an extension, NumPy, another process, or a copy or collective that was still in flight"
     ),
-    "same-inputs-as-recorded": "the inputs are the same as far as recorded ops made them",
+    "same-inputs-as-recorded": "the inputs are equal as far as recorded ops made them",
     "kernel-or-hidden-write": (
-        "it is `kernel` if all inputs were equal byte for byte, and `hidden-write` if something that is no recorded op wrote one of them"
+        "it is `kernel` if all inputs were equal byte for byte, and `hidden-write` if something other than a recorded op wrote one of them"
     ),
     "computed-outside-torch": _computed_outside_torch,
     # from values that were kept
-    "same-inputs": "its inputs are the same",
-    "same-inputs-before": "all inputs were the same, byte for byte, before it ran",
-    "other-result": "all inputs are the same, byte for byte, and the result is not",
+    "same-inputs": "its inputs are equal",
+    "same-inputs-before": "all inputs were equal byte for byte before it ran",
+    "other-result": "all inputs are equal byte for byte, but the result is not",
     "read-before-written": _read_before_written,
     "inputs-changed": _inputs_changed,
     "unlike-tensors": "{a} and {b}",
-    "values-not-kept": "too large to keep, or of a kind that is not kept: known by digest only",
-    "not-finite": "{elements} of them are not finite in one of the runs",
+    "values-not-kept": "too large to keep, or of a kind that is not kept; only its digest is known",
+    "not-finite": "{elements} of them are not finite in one run",
     # random streams
     "seeded-in-one-run": "the stream {stream} was seeded here in one run and not in the other",
     "seeded-from-entropy": "the stream {stream} was seeded from the operating system's entropy",
-    "other-state-set": "the stream {stream} was put into another state here",
+    "other-state-set": "the stream {stream} was set to a different state here",
     "other-seed": "the stream {stream} was seeded with {a} in one run and with {b} in the other",
     "other-state-drawn": _DRAWN,
     "shared-stream-drawn": f"{_DRAWN}: {_IN_TURNS}",
@@ -136,9 +136,9 @@ WORDS: dict[str, Words] = {
     "drawn-in-turns": _IN_TURNS,
     "made-of-it": _made_of_it,
     # two devices
-    "branch-of-one": "{ops} ops in a row were done by {device} alone from here on, on lines that the other run was not at",
+    "branch-of-one": "{ops} consecutive ops from here on ran on {device} only, on lines that the other run did not execute",
     "ended-on-device": _ended_on_device,
-    "only-on-device": "only {device} did it",
+    "only-on-device": "only {device} executed it",
     "off-on-devices": off_on_devices,
     "off-from-reference": _off_from_reference,
 }

@@ -20,7 +20,7 @@ def _still_going(run: str, agree: bool = False) -> str:
 
 
 def _unfinished(run: str, agree: bool = False) -> str:
-    return f"{run} has no end: repro-audit was killed before the script ended{_agreeing(agree)} [unfinished]"
+    return f"{run} is incomplete: repro-audit was killed before the script ended{_agreeing(agree)} [unfinished]"
 
 
 def _timeout(run: str, seconds: float | None, agree: bool = False) -> str:
@@ -28,7 +28,7 @@ def _timeout(run: str, seconds: float | None, agree: bool = False) -> str:
 
 
 def _stalled(run: str, agree: bool = False) -> str:
-    return f"{run} made no progress for far longer than a whole run takes, and was ended{_agreeing(agree)} [stalled]"
+    return f"{run} made no progress for far longer than a whole run takes and was stopped{_agreeing(agree)} [stalled]"
 
 
 def _interrupted(run: str, agree: bool = False) -> str:
@@ -41,7 +41,7 @@ def _recording_stopped(run: str, why: str, agree: bool = False) -> str:
 
 
 def _script_failed(error: str | None, status: int | None) -> str:
-    return f"the script failed in both runs alike: {ending(error, status)} [script-failed]"
+    return f"the script fails in both runs in the same way: {ending(error, status)} [script-failed]"
 
 
 def _status(error: str | None, status: int | None) -> str:
@@ -66,11 +66,11 @@ def _not_given(names: list[str], why: list[str]) -> str:
 
 
 def _compared_in_first_steps(devices: list[str], steps: int) -> str:
-    return f"{listed(devices)} were compared in the first {steps} steps: --devices compares all"
+    return f"{listed(devices)} were compared in the first {steps} steps; --devices compares all"
 
 
 def _devices_not_compared(devices: list[str]) -> str:
-    return f"{listed(devices)} were not compared: the script does not do the same twice on one device"
+    return f"{listed(devices)} were not compared, because the script does not repeat on one device"
 
 
 def _ended_elsewhere(device: str, error: str | None, status: int | None) -> str:
@@ -78,11 +78,11 @@ def _ended_elsewhere(device: str, error: str | None, status: int | None) -> str:
 
 
 def _no_cpu_run(devices: list[str]) -> str:
-    return f"a run on the CPU was left out, as the script computes on {listed(devices)}"
+    return f"a run on the CPU was left out, because the script computes on {listed(devices)}"
 
 
 def _same_ports(ports: list[str]) -> str:
-    return f"each run uses port {listed(ports)}, so runs were made one after the other"
+    return f"each run uses port {listed(ports)}, so runs were made one at a time"
 
 
 def _of_step(what: list[str], step: int | None, counts: list[int], runs: list[str]) -> list[str]:
@@ -107,12 +107,12 @@ def recorder_changes(what: list[str], step: int | None = None, counts: list[int]
 
 
 def _self_checked(same: list[str], unknown: list[str], steps: int, losses_alone: bool, bare: bool) -> str:
-    said = [f"{listed(_OF_STEP[one] for one in same)} are those of a run without us"] if same else []
+    said = [f"{listed(_OF_STEP[one] for one in same)} equal those of a run without the recorder"] if same else []
     if steps:
         what = "losses" if losses_alone else "losses, gradients, parameters and optimizer state"
-        said.append(f"{what} at each of {steps} steps are those of a run without a dispatch mode")
+        said.append(f"{what} at each of {steps} steps equal those of a run without a dispatch mode")
     if unknown:
-        why = "not the same in two recorded runs" if bare else "without us nobody ends the script after so many steps"
+        why = "they differ between two recorded runs" if bare else "without the recorder nothing ends the script after N steps"
         said.append(f"{listed(_OF_STEP[one] for one in unknown)} could not be checked: {why}")
     return f"self-check: {'; '.join(said)}"
 
@@ -133,31 +133,31 @@ WORDS: dict[str, Words] = {
     "one-program-ended": _one_program_ended,
     # how the runs were made and compared
     "lane-in-one-run": "lane {lane} ({ops} ops) exists only in {run}",
-    "lane-ended": "lane {lane} ended at op {index} in one run and went on in the other: compared up to there",
+    "lane-ended": "lane {lane} ended at op {index} in one run and continued in the other: compared up to there",
     "steps-differ": _steps_differ,
     "inputs-not-digested": (
-        "inputs were not digested in these runs, so a write by something other than torch is not told from another result of the op: "
-        "audit the script to have it looked at a second time"
+        "inputs were not digested in these runs, so a write by something other than torch cannot be separated from a different result of "
+        "the op: audit the script to have its values captured"
     ),
     "fault-moves": "the fault moves: the controls differ first at op {first}, the reruns with value capture at op {closer}",
-    "search-timed-out": "the search for causes was given up because a rerun was ended by the timeout: there may be more of them",
-    "search-given-up": "the search for causes was given up after {trials} trials: there may be more of them",
-    "not-at-once": "two runs at the same time fail where one does not, so all were made one after the other",
+    "search-timed-out": "the search for causes stopped because a rerun reached the timeout; there may be more causes",
+    "search-given-up": "the search for causes stopped after {trials} trials; there may be more causes",
+    "not-at-once": "two concurrent runs fail where one does not, so runs were made one at a time",
     "same-ports": _same_ports,
     # devices
     "compared-in-first-steps": _compared_in_first_steps,
     "devices-not-compared": _devices_not_compared,
     "ended-elsewhere": _ended_elsewhere,
     "no-gpu-run": "a run on a GPU was left out: {why}",
-    "gpu-not-used": "a run on a GPU was left out, as the script computes on the CPU: --devices cpu,cuda moves it there",
+    "gpu-not-used": "a run on a GPU was left out, because the script computes on the CPU; --devices cpu,cuda moves it there",
     "no-cpu-run": _no_cpu_run,
-    "wants-gpu": "the script wants a GPU and there is none here: --devices cpu runs it on the CPU, as if there were one",
+    "wants-gpu": "the script needs a GPU and there is none here; --devices cpu runs it on the CPU as if there were one",
     # the self-check
-    "self-check-of-varying": "self-check: no answer, because the script does not do the same twice anyway",
-    "self-check-cut-short": "self-check: no answer, because a run was ended early",
+    "self-check-of-varying": "self-check: no answer, because the script does not repeat anyway",
+    "self-check-cut-short": "self-check: no answer, because a run ended early",
     "self-checked": _self_checked,
     # two programs
-    "nothing-shared": "nothing was shared: no weight of the one has a counterpart in the other; --map A=B says which have",
+    "nothing-shared": "no weights were copied: no weight of one program has a counterpart in the other; --map A=B names counterparts",
     "program-ended": _program_ended,
     "first-values-given": _first_values_given,
     "not-given": _not_given,

@@ -6,16 +6,16 @@ from auditor.report.words.wording import Words, together
 
 
 def _comes_back(factors: list[str]) -> str:
-    return f"does it come back with {together(factors)}{' alone' if len(factors) == 1 else ''} let go"
+    return f"does the difference return with {'only ' if len(factors) == 1 else ''}{together(factors)} free"
 
 
 def _cures(factor: str | None) -> str:
-    return f"does a change cure {factor or 'it'}"
+    return f"does a change remove {factor or 'it'}"
 
 
 WORDS: dict[str, Words] = {
     "is-it": "is it {factor}",
-    "is-it-luck": "is it {factor}, or luck",
+    "is-it-luck": "is it {factor}, or chance",
     "is-it-any": "is it any of them",
     "which-is-it": "which factor is it",
     "which-fails": "which factors break the script",
@@ -24,7 +24,7 @@ WORDS: dict[str, Words] = {
     "any-difference": "does any of these factors make a difference",
     "differs-again": "does it make a difference again",
     "fails-each-time": "does the script fail with it each time",
-    "same-each-time": "does the script do the same each time",
+    "same-each-time": "does the script repeat",
     "closer-look": "value capture",
     "how-large": "how large is the difference",
     "cures": _cures,
