@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
+from auditor.trace.schema import COLUMNS, EVENT_COLUMNS
+
 Kind = Literal["op", "external", "draw", "seed", "setting", "step", "file", "thread"]
 Phase = Literal["setup", "forward", "backward", "optimizer"]
 
@@ -47,37 +49,21 @@ _Text = Annotated[str | list[str] | Not, Field(description="a text or glob (* ? 
 _Number = Annotated[int | Compare, Field(description="a number, or comparisons such as {ge: 1}")]
 _Flag = Annotated[bool, Field(description="true or false")]
 
-#: Field of an event -> how a condition on it is written, and its meaning.
-FIELDS: dict[str, tuple[Any, str]] = {
-    "kind": (Kind | list[Kind], "what happened"),
-    "op": (_Text, "name of the op, of the function that drew or seeded, or of the operation on a file"),
-    "stream": (_Text, "random stream: torch-cpu, torch-cuda:0, torch-own, numpy, numpy-own, python, python-own, os-entropy"),
-    "name": (_Text, "name of a setting"),
-    "value": (_Text, "a seed, or the value of a setting, as text"),
-    "path": (_Text, "path of the file or folder"),
-    "mode": (_Text, "mode in which a file was opened"),
-    "asked_by": (_Text, "who used a listing or a factor: script, or library for its own purposes"),
-    "factor": (_Text, "the factor that was used"),
-    "unknown": (_Flag, "torch has no setting of this name"),
-    "entropy": (_Flag, "whether the operating system chose the seed"),
-    "initial": (_Flag, "the value that a setting had before the script could set it"),
-    "args": (_Text, "arguments of an op that are not tensors or floats, as JSON"),
-    "out": (_Text, "dtype, shape, stride and device of the results, as JSON"),
-    "module": (_Text, "path of the module that was running"),
-    "phase": (Phase | list[Phase], "phase"),
-    "step": (_Number, "step, from 0"),
-    "lane": (_Text, "thread or process"),
-    "file": (_Text, "the user's source file"),
-    "line": (_Number, "line in that file"),
-    "function": (_Text, "function of the user's code"),
-    "code": (_Text, "source text of the line"),
-}
+#: Field of an event -> how a condition on it is written. What each means is said in `trace.schema`.
+FIELDS: dict[str, Any] = {
+    "kind": Kind | list[Kind], "op": _Text, "stream": _Text, "name": _Text, "value": _Text, "path": _Text, "mode": _Text,
+    "asked_by": _Text, "unknown": _Flag, "entropy": _Flag, "initial": _Flag, "args": _Text, "out": _Text, "module": _Text,
+    "phase": Phase | list[Phase], "step": _Number, "lane": _Text, "file": _Text, "line": _Number, "function": _Text, "code": _Text,
+}  # fmt: skip
 
 Fields: type[BaseModel] = create_model(
     "Condition",
     __config__=ConfigDict(extra="forbid", frozen=True),
     __doc__="Fields and their required values; all must match.",
-    **{name: (Annotated[kind | None, Field(description=what)], None) for name, (kind, what) in FIELDS.items()},  # type: ignore[call-overload]
+    **{  # type: ignore[call-overload]  # made from a table
+        name: (Annotated[kind | None, Field(description=(EVENT_COLUMNS.get(name) or COLUMNS[name]).meaning)], None)
+        for name, kind in FIELDS.items()
+    },
 )
 
 
