@@ -180,7 +180,7 @@ def test_a_fault_in_another_module_is_patched_there_and_an_unfixable_one_describ
     words = causes.pop("hash-seed")
     assert words["patch"] is None
     assert words["fix"]
-    assert any("no change of a few lines was seen to cure hash-seed" in note["text"] for note in audit["notes"]), audit["notes"]
+    assert any("no change of a few lines was seen to remove hash-seed" in note["text"] for note in audit["notes"]), audit["notes"]
     (cause,) = causes.values()
     assert (cause["file"], cause["line"]) == ("noise.py", line_of(noise, "# <- draws"))
     check_patch(cause, audit)
