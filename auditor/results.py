@@ -28,7 +28,7 @@ class Model(BaseModel):
 
 
 #: What a reason is about: names, numbers, places; never a sentence.
-Parameter = bool | int | float | _Said | list[_Said | int | None] | None
+Parameter = bool | int | float | _Said | list[_Said | int | float | None] | None
 
 
 class Reason(BaseModel):
@@ -386,7 +386,7 @@ class Relation(Model):
 
     kind: Literal["equal", "factor", "offset", "sign", "transpose", "permutation", "rounding", "lag", "growing", "other"]
     value: float | None = Field(None, description="the factor, the offset, the growth from one occurrence to the next")
-    meaning: str = Field("", description="what that can mean here")
+    meaning: Reasons = Field([], description="what that can mean here")
 
 
 class Occurrence(Model):
@@ -510,7 +510,7 @@ class Audit(Model):
     devices: list[DeviceComparison] = []
     shadow: Shadowed | None = None
     names: list[NamePair] = Field([], description="for two programs: their named values, in order of execution")
-    unaligned: list[str] = Field([], description="for two programs: names without a counterpart, and why")
+    unaligned: list[Reason] = Field([], description="for two programs: names without a counterpart, and why")
     findings: list[Finding] = []
     rules: dict[str, RuleText] = Field({}, description="the rules that made findings, by name")
     provenance: Provenance | None = None

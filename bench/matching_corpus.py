@@ -19,6 +19,7 @@ import yaml
 
 from auditor.launch import launch
 from auditor.plan import Plan
+from auditor.report.words.reasons import meaning_of
 from auditor.results import NamePair, Relation
 from auditor.trace.names import named_values
 from auditor.trace.reader import Trace
@@ -81,14 +82,14 @@ class Pair:
         if first.a not in self.names:
             return "name"
         told = [one for one in (first.relation, first.update) if one is not None and one.kind in self.kinds]
-        return "kind" if not told else "right" if any(self.says in one.meaning for one in told) else "meaning"
+        return "kind" if not told else "right" if any(self.says in meaning_of(one.meaning) for one in told) else "meaning"
 
 
 def summary(found: MatchResult) -> object:
     """What an answer says, without the digits: the answer, the pairs, and each difference with its kinds, its meaning and its cause."""
 
     def said(one: Relation | None) -> object:
-        return None if one is None else (one.kind, "".join(letter for letter in one.meaning if letter.isalpha()))
+        return None if one is None else (one.kind, "".join(letter for letter in meaning_of(one.meaning) if letter.isalpha()))
 
     def told(pair: NamePair) -> object:
         aligned = pair.a, pair.b, pair.how, pair.occurrences

@@ -863,9 +863,9 @@ def device_off() -> Audit:
 def programs_differ() -> Audit:
     """Two programs with three independent faults, and names that follow from them."""
     sides = {"file_a": "fizbuz_numpy.py", "file_b": "fizbuz_torch.py"}
-    factor = Relation(kind="factor", value=256.0, meaning="256: a sum in the second where the first takes a mean over the 256 elements")
-    twice = Relation(kind="factor", value=2.0, meaning="twice: a one half that is missing in the first")
-    growing = Relation(kind="growing", value=1.0, meaning="something accumulates and is never reset")
+    factor = Relation(kind="factor", value=256.0, meaning=[Reason.of("sum-for-mean", n=256, what="256 elements")])
+    twice = Relation(kind="factor", value=2.0, meaning=[Reason.of("twice")])
+    growing = Relation(kind="growing", value=1.0, meaning=[Reason.of("accumulates", what="update", occurrence=2)])
     code = [[(51, "error = output - y"), (52, text), (53, "")] for text in ("loss = (error**2).mean()", "loss = error.pow(2).sum()")]
     return Audit(
         verdict="diverged",
@@ -887,7 +887,7 @@ def programs_differ() -> Audit:
             ),
             NamePair(a="b1", b="b1", line_a=59, line_b=61, agrees=False, first=Occurrence(step=2, occurrence=3), update=growing, **sides),
         ],
-        unaligned=["`delta2` of the first program (line 54): no counterpart"],
+        unaligned=[Reason.of("name-alone", name="delta2", stem="delta2", more=0, scope="", which="first", line=54)],
     )  # fmt: skip
 
 
@@ -993,10 +993,10 @@ def hostile_programs() -> Audit:
     """The same for two programs."""
     evil = "[red]|`</code></details><script>alert(1)</script> **b** _i_ [x](http://e.vil) \x1b[31m\r\n# h\u202e\udcff"
     audit = programs_differ()
-    audit.unaligned = [evil] * 20
+    audit.unaligned = [Reason.of("as-written", text=evil)] * 20
     for pair in audit.names:
         pair.a = pair.b = pair.file_a = pair.file_b = evil
-        pair.relation = Relation(kind="other", value=1e300, meaning=evil)
+        pair.relation = Relation(kind="other", value=1e300, meaning=[Reason.of("as-written", text=evil)])
         pair.around_a = [(52, evil + "y" * 500)]
         pair.around_b = [(52, f"```{evil}")]
         pair.errors = [(0, 1e300), (1, 0.0)]

@@ -9,6 +9,8 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from auditor.matching import MatchResult
+from auditor.report.words.reasons import meaning_of, text_of
 from auditor.trace import SUMS
 
 Array = NDArray[Any]
@@ -135,3 +137,13 @@ class Program:
     def series(self) -> list[Any]:
         """Everything recorded."""
         return [Frozen(named) for named in self._known.values()]
+
+
+def told(found: MatchResult) -> str:
+    """What is said of a match: the relations of the names that differ by themselves, or else of all, and why names are alone."""
+    said = [text_of(found.why)] if found.why is not None else []
+    for pair in found.origins or found.pairs:
+        for which, one in (("", pair.relation), ("the update of ", pair.update)):
+            if one is not None:
+                said.append(f"{which}`{pair.a}`: {one.kind} {meaning_of(one.meaning)}")
+    return "; ".join([*said, *map(text_of, found.unaligned)])

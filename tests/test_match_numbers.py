@@ -9,6 +9,7 @@ import pytest
 
 from auditor.matching import MatchResult, matched
 from auditor.matching.factor import Context, meaning_of
+from auditor.report.words.reasons import meaning_of as meaning_text
 from tests.series import Program
 from tests.test_match import assert_agrees, holds, moved, numbers, origins, pair_of, paired, program_of, scores_of
 
@@ -159,6 +160,6 @@ def test_a_factor_of_the_updates_is_said_with_the_rate_that_differs() -> None:
     ],
 )  # fmt: skip
 def test_a_factor_that_can_be_anything_is_not_read(factor: float, sizes: list[int], precision: float, says: str) -> None:
-    said = meaning_of(factor, Context([(size, f"{size} rows") for size in sizes]), precision)
+    said = meaning_text(meaning_of(factor, Context([(size, f"{size} rows") for size in sizes]), precision))
     assert says in said
     assert says or not said, said

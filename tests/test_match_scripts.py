@@ -16,11 +16,12 @@ from auditor.errors import UsageError
 from auditor.launch import launch
 from auditor.matching import MatchResult, matched
 from auditor.plan import Plan
-from auditor.report.words.reasons import text_of
+from auditor.report.words.reasons import meaning_of, text_of
 from auditor.results import Audit, NamePair
 from auditor.trace.names import Series, named_values
 from auditor.trace.reader import opened
 from tests.processes import audited, write
+from tests.series import told
 
 PAIRS = Path(__file__).parent / "pairs"
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -62,7 +63,7 @@ def origins(found: MatchResult) -> list[str]:
 
 
 def assert_agrees(found: MatchResult) -> None:
-    assert found.answer == "agree", (found.sentence, found.unaligned)
+    assert found.answer == "agree", (told(found), found.unaligned)
     assert [pair.a for pair in found.pairs if not pair.agrees] == []
 
 
@@ -74,7 +75,7 @@ def test_fizzbuzz_in_numpy_and_torch_has_three_faults_and_agrees_when_they_are_f
     loss, w2, b1 = (pair_of(found, name) for name in ("loss", "w2", "b1"))
     assert loss.relation is not None
     assert (loss.relation.kind, loss.relation.value) == ("factor", 256.0)
-    assert "`error`" in loss.relation.meaning
+    assert "`error`" in meaning_of(loss.relation.meaning)
     assert w2.update is not None
     assert w2.update.kind == "factor"
     assert w2.update.value == pytest.approx(2, rel=1e-3)
@@ -152,12 +153,12 @@ def test_a_block_by_hand_and_its_training_agree_with_the_library(values_of: Any)
     }  # fmt: skip
     bias = pair_of(found, "layer.self_attn.in_proj_bias").relation
     assert bias is not None
-    assert "zero but for rounding" in bias.meaning, "the loss does not depend on the bias of the keys"
+    assert "zero but for rounding" in meaning_of(bias.meaning), "the loss does not depend on the bias of the keys"
     faulty = matched(theirs, values_of(PAIRS / "block_by_hand.py", ("m.lerp_(p.grad, 0.1)", "m.lerp_(p.grad, 0.2)")))
     assert faulty.answer == "differ"
     assert origins(faulty) == ["layer.self_attn.in_proj_weight"]
-    assert "the update of `layer.self_attn.in_proj_weight` differs" in faulty.sentence
-    assert "about 2 times as large" in faulty.sentence
+    assert "the update of `layer.self_attn.in_proj_weight`" in told(faulty)
+    assert "about 2 times as large" in told(faulty)
     assert pair_of(faulty, "x").agrees
 
 
@@ -225,9 +226,9 @@ def test_adam_by_hand_agrees_with_the_library_and_each_fault_is_located(values_o
     for script, old, new, name, *words in FAULTS:
         changed = values_of(PAIRS / f"{script}.py", (old, new))
         found = matched(changed, theirs) if script == "adam_by_hand" else matched(ours, changed)
-        assert found.answer == "differ", (old, found.sentence)
-        assert found.origins[0].a == name, (old, [pair.a for pair in found.origins], found.sentence)
-        assert [word for word in words if word not in found.sentence] == [], (old, found.sentence)
+        assert found.answer == "differ", (old, told(found))
+        assert found.origins[0].a == name, (old, [pair.a for pair in found.origins], told(found))
+        assert [word for word in words if word not in told(found)] == [], (old, told(found))
         assert pair_of(found, "y").agrees
 
 

@@ -46,13 +46,6 @@ MAY_SPEAK = {
 REMAINDER = {
     "launch/tree.py": (1, "why a folder cannot be copied, beside what the operating system says of it"),
     "trace/__init__.py": (1, "a mark that traces have which are kept: another one would be another format"),
-    "matching/alignment.py": (9, "why a name has no counterpart: to become facts with the work on matching"),
-    "matching/factor.py": (23, "what a factor between two values can mean: likewise"),
-    "matching/growth.py": (8, "what a growing difference can mean: likewise"),
-    "matching/layout.py": (2, "what another order of elements can mean: likewise"),
-    "matching/relation.py": (15, "what a relation of two values can mean: likewise"),
-    "matching/result.py": (4, "what is said of two values: likewise"),
-    "matching/verdict.py": (18, "its answer, in sentences that name values of both programs: likewise"),
 }
 
 #: A word: not a part of a path, of a dotted name or of an option.

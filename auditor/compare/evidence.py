@@ -87,7 +87,7 @@ def refined(mismatch: Mismatch, evidence: Evidence | None, lane: LaneTrace, coun
     return "hidden-write", [Reason.of("inputs-changed", inputs=_slots(changed), **(interruption or {}))]
 
 
-def _slots(changed: list[Difference]) -> list[str | int | None]:
+def _slots(changed: list[Difference]) -> list[str | int | float | None]:
     return [d.slot.removeprefix("in") for d in changed]
 
 

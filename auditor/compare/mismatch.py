@@ -163,7 +163,7 @@ def _kind(a: Record, b: Record, lane: LaneTrace, counterpart: LaneTrace, apart: 
     return "kernel", Reason.of("same-inputs-as-recorded")
 
 
-def _given(row: Record, lane: LaneTrace, less: int) -> list[str | int | None]:
+def _given(row: Record, lane: LaneTrace, less: int) -> list[str | int | float | None]:
     """The index of each op that made an input, less a number; None for an op of another lane."""
     rows = lane.compared[1]
     return [int(np.searchsorted(rows, made_by)) - less if made_by >= 0 else None for made_by in row.made_by]

@@ -43,7 +43,7 @@ from auditor.matching.errors import ErrorHistory
 from auditor.matching.evidence import computed, representation_differences
 from auditor.matching.lists import with_lists_joined
 from auditor.matching.propagation import followed
-from auditor.matching.result import MatchResult, drifts, name_pair
+from auditor.matching.result import MatchResult, name_pair
 from auditor.matching.rounding import judged
 from auditor.matching.values import Values
 from auditor.matching.verdict import answer_of
@@ -74,6 +74,5 @@ def matched(a: Sequence[Values], b: Sequence[Values], mapping: Mapping[str, str]
 
     histories.sort(key=place)
     pairs = [name_pair(one, by_pair.get(id(one.pair)), causes.get(id(one.pair)), id(one.pair) in layouts) for one in histories]
-    drifting = [pair for one, pair in zip(histories, pairs, strict=True) if drifts(one)]
-    answer, sentence = answer_of(pairs, found, (a, b), any(computed(one) for one in histories), drifting)
-    return MatchResult(pairs, found.alone, answer, sentence)
+    answer, why = answer_of(pairs, found, (a, b), any(computed(one) for one in histories))
+    return MatchResult(pairs, found.alone, answer, why)

@@ -33,8 +33,8 @@ from auditor.matching.names import (
     within_module,
 )
 from auditor.matching.values import Aligned, Values, floating, short_name
+from auditor.results import Parameter, Reason
 
-_NONE = "no counterpart"
 #: A name with at least this many assignments is updated throughout the program.
 _MIN_ASSIGNMENTS = 4
 
@@ -43,10 +43,10 @@ _Fits = Callable[[Values, Values], bool]
 
 @dataclass
 class Alignment:
-    """Aligned names in order of the first program's execution, and a sentence for each that was not."""
+    """Aligned names in order of the first program's execution, and why each other one was not."""
 
     pairs: list[Aligned] = field(default_factory=list)
-    alone: list[str] = field(default_factory=list)
+    alone: list[Reason] = field(default_factory=list)
     doubtful: list[tuple[str, str]] = field(default_factory=list)
     """Possible counterparts that both programs compute after everything aligned, and whose values have nothing in common."""
 
@@ -79,7 +79,7 @@ class _Pairing:
     def __init__(self, a: Sequence[Values], b: Sequence[Values]) -> None:
         self.a, self.b = list(a), list(b)
         self.taken: list[tuple[Values, Values, str, bool]] = []
-        self.complaints: list[str] = []
+        self.complaints: list[Reason] = []
         self.rearranged: set[int] = set()
         self._could: dict[int, list[str]] = {}
 
@@ -95,8 +95,10 @@ class _Pairing:
         found = [meant_by(ours, self.a), meant_by(theirs, self.b)]
         for name, which, many in zip((ours, theirs), ("first", "second"), found, strict=True):
             if len(many) != 1:
-                said = "has no value of that name" if not many else f"has {len(many)} of that name, in {_listed(x.scope for x in many)}"
-                self.complaints.append(f"`{ours}` = `{theirs}` of the mapping: the {which} program {said} (`{name}`)")
+                scopes = list(dict.fromkeys(x.scope for x in many))
+                self.complaints.append(
+                    Reason.of("mapping-unknown", a=ours, b=theirs, which=which, name=name, values=len(many), scopes=[*scopes])
+                )
                 return
         x, y = found[0][0], found[1][0]
         self._take(x, y, "map", is_turned(x, y))
@@ -212,29 +214,33 @@ class _Pairing:
             if len(xs) == len(ys) == 1 and xs[0].shape[0] == ys[0].shape[0]:
                 yield xs[0].name, ys[0].name
 
-    def left_alone(self) -> Iterator[str]:
-        """A sentence for each name without a counterpart, in order of execution."""
+    def left_alone(self) -> Iterator[Reason]:
+        """Each name without a counterpart, and why it has none, in order of execution."""
         for which, left, others in (("first", self.a, self.b), ("second", self.b, self.a)):
-            said: dict[tuple[str, str, str, str], list[Values]] = {}
+            found: dict[tuple[str, str, str, tuple[str, ...]], list[Values]] = {}
             for one in sorted(left, key=lambda one: int(one.order[0])):
                 could = self._could.get(id(one), [])
                 same = [other for other in others if other.name == one.name]
                 if telling(one) and any(_held_the_same((x, y)[which == "second"], one) for x, y, _, _ in self.taken):
                     continue  # another name of what has a counterpart
+                why: tuple[str, ...] = ()
                 if could:
-                    why = f"it holds the same numbers as each of {_listed(f'`{name}`' for name in could)}, and only one can be meant"
-                    if len(could) == 1:
-                        why = f"`{could[0]}` holds the same numbers, and so does another name beside it"
+                    why = ("numbers", *could)
                 elif same and not any(fit(one, other) for other in same):
-                    why = f"that of the other program has another size ({_sizes(same[0])}, not {_sizes(one)})"
-                else:
-                    why = _NONE
-                said.setdefault((stem(one) if why == _NONE else one.name, one.scope, one.kind, why), []).append(one)
-            for (*_, why), many in said.items():
+                    why = ("size", _sizes(one), _sizes(same[0]))
+                found.setdefault((one.name if why else stem(one), one.scope, one.kind, why), []).append(one)
+            for (*_, why), many in found.items():
                 one = many[0]
-                more = f" and {len(many) - 1} more of `{stem(one)}`" if len(many) > 1 else ""
-                scope = "" if one.scope in ("", "<module>") else f" in {one.scope}"
-                yield f"`{one.name}`{more}{scope} of the {which} program (line {int(one.line[0])}): {why}"
+                scope = "" if one.scope in ("", "<module>") else one.scope
+                name: dict[str, Parameter] = {
+                    "name": one.name, "stem": stem(one), "more": len(many) - 1, "scope": scope, "which": which, "line": int(one.line[0]),
+                }  # fmt: skip
+                if not why:
+                    yield Reason.of("name-alone", **name)
+                elif why[0] == "numbers":
+                    yield Reason.of("name-ambiguous", candidates=[*why[1:]], **name)
+                else:
+                    yield Reason.of("name-other-size", size=why[1], other=why[2], **name)
 
 
 def _outdone(pair: tuple[int, int], here: Sequence[tuple[int, int]], ways: Mapping[tuple[int, int], Way]) -> bool:
@@ -277,9 +283,5 @@ def _grouped(series: Iterable[Values], key: Callable[[Values], object]) -> dict[
 
 
 def _sizes(one: Values) -> str:
-    return " x ".join(map(str, one.shape[0])) or "a single number"
-
-
-def _listed(words: Iterable[str]) -> str:
-    found = list(dict.fromkeys(words))
-    return ", ".join(found[:4]) + (f" and {len(found) - 4} more" if len(found) > 4 else "")
+    """`3 x 4`; nothing for a single number."""
+    return " x ".join(map(str, one.shape[0]))

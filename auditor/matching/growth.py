@@ -7,13 +7,13 @@ from itertools import pairwise
 
 import numpy as np
 
-from auditor.matching.observation import WINDOW, Observation, best_factor, phrase, residual
-from auditor.results import Relation
+from auditor.matching.observation import WINDOW, Observation, best_factor, residual
+from auditor.results import Reason, Relation
 
 
 def lagging(observation: Observation) -> Relation | None:
     """The value of the previous (1) or the next (-1) occurrence, from the first difference on."""
-    for lag, said in ((1, "the second is one occurrence late"), (-1, "the second is one occurrence early")):
+    for lag in (1, -1):
         held = moved = 0
         for i, x, y in observation.later():
             if i < max(lag, 0):
@@ -31,7 +31,7 @@ def lagging(observation: Observation) -> Relation | None:
             moved += residual(before[0], x) > 0
         # of numbers that change but once, what comes behind the change must agree again
         if held >= 2 and moved and _anything_but_a_repetition(observation):
-            return Relation(kind="lag", value=float(lag), meaning=said)
+            return Relation(kind="lag", value=float(lag), meaning=[Reason.of("lag-late" if lag > 0 else "lag-early")])
     return None
 
 
@@ -94,14 +94,12 @@ def _accumulated(observation: Observation) -> Relation | None:
     what = "update" if observation.of == "update" else "value"
     behind = observation.pair.occurrence(base) + 2
     if abs(share - 1) < 0.01:
-        said = f"from occurrence {behind} on each {what} of the second has all earlier ones in it: something accumulates and is never reset"
-        return Relation(kind="growing", value=1.0, meaning=phrase(said, _times(factor)))
-    said = f"each {what} of the second has {share:.2g} of the one before in it: a momentum or moving average that the first does not have"
-    return Relation(kind="growing", value=float(f"{share:.3g}"), meaning=phrase(said, _times(factor)))
+        return Relation(kind="growing", value=1.0, meaning=[Reason.of("accumulates", what=what, occurrence=behind), *_times(factor)])
+    return Relation(kind="growing", value=float(f"{share:.3g}"), meaning=[Reason.of("momentum", what=what, share=share), *_times(factor)])
 
 
-def _times(factor: float) -> str:
-    return "" if abs(factor - 1) < 1e-3 else f"and each is {factor:.4g} times as large"
+def _times(factor: float) -> list[Reason]:
+    return [] if abs(factor - 1) < 1e-3 else [Reason.of("and-scaled", factor=float(f"{factor:.4g}"))]
 
 
 def _graded(observation: Observation) -> Relation | None:
@@ -124,10 +122,10 @@ def _graded(observation: Observation) -> Relation | None:
         quotients, steps = r[1:] / r[:-1], np.diff(r)
         if np.ptp(quotients) <= 2 * allowed and abs(quotients[0] - 1) > 20 * allowed:
             growth = float(f"{np.median(quotients):.6g}")
-            return Relation(kind="growing", value=growth, meaning=f"the ratio is {growth:.6g} times as large at each occurrence")
+            return Relation(kind="growing", value=growth, meaning=[Reason.of("ratio-multiplies", factor=growth)])
         if np.ptp(steps) <= 2 * allowed * np.abs(r).max() and abs(steps[0]) > 20 * allowed * np.abs(r).max():
             growth = float(f"{np.median(steps):.6g}")
-            return Relation(kind="growing", value=growth, meaning=f"the ratio grows by {growth:.6g} at each occurrence")
+            return Relation(kind="growing", value=growth, meaning=[Reason.of("ratio-grows", amount=growth)])
     differences = [y - x for _, x, y in found]
     base = differences[1] - differences[0]
     size = float(np.linalg.norm(base))
@@ -138,4 +136,4 @@ def _graded(observation: Observation) -> Relation | None:
         return None
     many = observation.pair.size(observation.start)
     growth = float(f"{(float(base.real.ravel()[0]) if many == 1 else size):.6g}")
-    return Relation(kind="growing", value=growth, meaning="the difference grows by the same amount at each occurrence")
+    return Relation(kind="growing", value=growth, meaning=[Reason.of("difference-grows")])

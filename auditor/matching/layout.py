@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from auditor.matching.observation import Observation, is_supported, phrase, residual
+from auditor.matching.observation import Observation, is_supported, residual
 from auditor.matching.values import Array, relative_error
-from auditor.results import Relation
+from auditor.results import Reason, Relation
 
 #: Distinct rows or columns that a permutation needs.
 _MIN_DISTINCT = 3
@@ -25,15 +25,15 @@ def laid_out(observation: Observation, x: Array, y: Array) -> Relation | None:
         return _turned_sketch(observation)
     for scale in _scales(x, y):
         scaled = scale * x
-        said = "" if scale == 1 else f"and each is {scale:.6g} times as large"
+        scaled_too = [] if scale == 1 else [Reason.of("and-scaled", factor=float(f"{scale:.6g}"))]
         number = None if scale == 1 else float(f"{scale:.6g}")
         if x.ndim == 2 and x.shape[0] == x.shape[1] and is_supported(residual(scaled.T, y), observation, observation.start, x, y):
-            return Relation(kind="transpose", value=number, meaning=phrase("transposed", said))
+            return Relation(kind="transpose", value=number, meaning=[Reason.of("transposed"), *scaled_too])
         for axis, what in ((0, "rows" if x.ndim > 1 else "elements"), (max(x.ndim - 1, 1), "columns")):
             if axis < x.ndim and _told_apart(x, axis, scale):
                 again = permuted(scaled, y, axis)
                 if again is not None and is_supported(residual(again, y), observation, observation.start, x, y):
-                    return Relation(kind="permutation", value=number, meaning=phrase(f"the same {what} in another order", said))
+                    return Relation(kind="permutation", value=number, meaning=[Reason.of("reordered", what=what), *scaled_too])
     return None
 
 
@@ -56,7 +56,7 @@ def _turned_sketch(observation: Observation) -> Relation | None:
         return None
     ours, theirs = observation.pair.a.turned[a], observation.pair.b.sums[b]
     if np.isfinite(ours).all() and relative_error(ours, theirs) <= observation.close(observation.start):
-        return Relation(kind="transpose", value=None, meaning="transposed")
+        return Relation(kind="transpose", value=None, meaning=[Reason.of("transposed")])
     return None
 
 

@@ -65,8 +65,3 @@ def best_factor(x: Array, y: Array) -> float:
     x, y = x.ravel(), y.ravel()
     size = float(np.vdot(x, x).real)
     return float(np.vdot(x, y).real) / size if size else math.nan
-
-
-def phrase(*parts: str) -> str:
-    """The parts that are not empty, as one phrase."""
-    return ", ".join(part for part in parts if part)

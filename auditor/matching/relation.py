@@ -15,13 +15,11 @@ import numpy as np
 from auditor.matching.factor import Context, meaning_of
 from auditor.matching.growth import growing, lagging
 from auditor.matching.layout import laid_out
-from auditor.matching.observation import MIN_ELEMENTS, Observation, best_factor, is_supported, phrase, residual
+from auditor.matching.observation import MIN_ELEMENTS, Observation, best_factor, is_supported, residual
 from auditor.matching.values import Array
-from auditor.results import Relation
+from auditor.results import Reason, Relation
 from auditor.tolerance import FORMATS, unit_roundoff
 
-#: Introduces the factors of the next occurrences.
-THEN = "then "
 #: Dtypes to which a value may have been rounded.
 _NARROW = ("float32", "float16", "bfloat16")
 
@@ -31,38 +29,42 @@ def relation_of(observation: Observation) -> Relation:
     first = observation.at(observation.start)
     still = _standing_still(observation)
     if still:
-        return Relation(kind="other", value=None, meaning=still)
+        return Relation(kind="other", value=None, meaning=[still])
     if first is None:
         shapes = (
             observation.pair.a.shape[observation.pair.ka[observation.start]],
             observation.pair.b.shape[observation.pair.kb[observation.start]],
         )
-        return Relation(kind="other", value=None, meaning=f"shapes {shapes[0]} and {shapes[1]}" if shapes[0] != shapes[1] else "")
+        return Relation(
+            kind="other",
+            value=None,
+            meaning=[Reason.of("shapes-differ", a=str(shapes[0]), b=str(shapes[1]))] if shapes[0] != shapes[1] else [],
+        )
     x, y = first
     if x.size != y.size:
-        return Relation(kind="other", value=None, meaning="their sizes differ")
+        return Relation(kind="other", value=None, meaning=[Reason.of("sizes-differ")])
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
-        return Relation(kind="other", value=None, meaning=_not_finite(x, y))
+        return Relation(kind="other", value=None, meaning=[_not_finite(x, y)])
     with np.errstate(all="ignore"):
         single = observation.pair.size(observation.start) == 1
         found = lagging(observation) or (growing(observation) if not single else None) or _plain(observation, x, y) or growing(observation)
         return found or laid_out(observation, x, y) or _narrowed(observation, x, y) or _other(observation, x, y)
 
 
-def _not_finite(x: Array, y: Array) -> str:
+def _not_finite(x: Array, y: Array) -> Reason:
     counts = [int(np.count_nonzero(~np.isfinite(one))) for one in (x, y)]
-    return f"{counts[0]} elements of the first and {counts[1]} of the second are not finite"
+    return Reason.of("elements-not-finite", a=counts[0], b=counts[1])
 
 
-def _standing_still(observation: Observation) -> str:
+def _standing_still(observation: Observation) -> Reason | None:
     """Which of the two is zero from the first difference on while the other is not: it is not updated, or has no gradient."""
     later = [(x, y) for _, x, y in observation.later()]
     if not later or (observation.of == "value" and later[0][0].size == 1):
-        return ""
+        return None
     for k, which in ((1, "second"), (0, "first")):
         if not any(np.any(both[k]) for both in later) and all(np.any(both[1 - k]) for both in later):
-            return f"the {which} does not change" if observation.of == "update" else f"the {which} is zero"
-    return ""
+            return Reason.of("does-not-change" if observation.of == "update" else "is-zero", which=which)
+    return None
 
 
 def _plain(observation: Observation, x: Array, y: Array) -> Relation | None:
@@ -84,16 +86,12 @@ def _plain(observation: Observation, x: Array, y: Array) -> Relation | None:
         return None  # two elements whose sum is given are always multiples of two others
     if _constant(x) and _constant(y) and x.size > 1 and observation.pair.values(observation.start) is not None:
         # a constant array is as good as a number: a factor and an offset cannot be told apart
-        said = "all elements are alike: as good as an offset"
-        return Relation(
-            kind="factor", value=factor, meaning=phrase(meaning_of(factor, observation.around, _precision(left, x, observation)), said)
-        )
+        readings = meaning_of(factor, observation.around, _precision(left, x, observation))
+        return Relation(kind="factor", value=factor, meaning=[*readings, Reason.of("as-good-as-offset")])
     if abs(factor + 1) <= _precision(left, x, observation):
-        return Relation(kind="sign", value=-1.0, meaning="the same with the other sign")
+        return Relation(kind="sign", value=-1.0, meaning=[Reason.of("other-sign")])
     meaning = meaning_of(factor, observation.around, _precision(left, x, observation))
-    return Relation(
-        kind="factor", value=_rounded(factor, _precision(left, x, observation)), meaning=phrase(meaning, _later(factor, later[1:]))
-    )
+    return Relation(kind="factor", value=_rounded(factor, _precision(left, x, observation)), meaning=[*meaning, *_later(factor, later[1:])])
 
 
 def _rounded(factor: float, precision: float) -> float:
@@ -111,14 +109,14 @@ def _constant(x: Array) -> bool:
     return bool(np.ptp(x.real) <= 1e-12 * np.abs(x).max()) if x.size else True
 
 
-def _later(factor: float, later: Sequence[tuple[int, float, int]]) -> str:
+def _later(factor: float, later: Sequence[tuple[int, float, int]]) -> list[Reason]:
     """The factors at the next occurrences."""
     if not later:
-        return ""
+        return []
     off = [abs(one / factor - 1) for _, one, _ in later]
     if all(one < 1e-3 for one in off):
-        return ""
-    return f"{THEN}{', '.join(f'{one:.4g}' for _, one, _ in later[:3])}, as what differs comes back into both"
+        return []
+    return [Reason.of("then-other-factors", factors=[float(f"{one:.4g}") for _, one, _ in later[:3]])]
 
 
 def _steady(factor: float, later: Sequence[tuple[int, float, int]]) -> bool:
@@ -137,14 +135,14 @@ def _single(observation: Observation, factor: float, later: Sequence[tuple[int, 
     meaning = meaning_of(factor, observation.around, observation.close(observation.start) / 4)
     if varied and len(later) >= 3 and len(again) == len(later) - 1:
         if abs(factor + 1) <= close:
-            return Relation(kind="sign", value=-1.0, meaning="the same with the other sign")
+            return Relation(kind="sign", value=-1.0, meaning=[Reason.of("other-sign")])
         return Relation(kind="factor", value=_rounded(factor, close), meaning=meaning)
     if varied and (_constant_difference(observation) is not None or growing(observation) is not None):
         return None
     if abs(factor + 1) <= close:
-        return Relation(kind="sign", value=-1.0, meaning="the same with the other sign")
+        return Relation(kind="sign", value=-1.0, meaning=[Reason.of("other-sign")])
     if meaning:
-        return Relation(kind="factor", value=_rounded(factor, close), meaning=phrase(meaning, _later(factor, later[1:])))
+        return Relation(kind="factor", value=_rounded(factor, close), meaning=[*meaning, *_later(factor, later[1:])])
     return None
 
 
@@ -168,7 +166,7 @@ def _offset(observation: Observation, x: Array, y: Array) -> Relation | None:
         offset = float(np.mean(y - x).real)
         if not is_supported(residual(x + offset, y), observation, observation.start, x, y):
             return None
-    return None if offset is None else Relation(kind="offset", value=float(f"{offset:.6g}"), meaning="the same is added to all")
+    return None if offset is None else Relation(kind="offset", value=float(f"{offset:.6g}"), meaning=[Reason.of("added-to-all")])
 
 
 def _narrowed(observation: Observation, x: Array, y: Array) -> Relation | None:
@@ -181,7 +179,7 @@ def _narrowed(observation: Observation, x: Array, y: Array) -> Relation | None:
             size = np.maximum(np.abs(fine), 2.0 ** FORMATS[dtype][1])
             if np.array_equal(_to(coarse, dtype), coarse) and bool((np.abs(coarse - fine) <= 1.001 * u * size).all()):
                 which = "second" if coarse is y else "first"
-                return Relation(kind="rounding", value=u, meaning=f"the {which} is the other rounded to {dtype}")
+                return Relation(kind="rounding", value=u, meaning=[Reason.of("rounded-to", which=which, dtype=dtype)])
     return None
 
 
@@ -197,7 +195,7 @@ def _to(x: Array, dtype: str) -> Array:
 def _other(observation: Observation, x: Array, y: Array) -> Relation:
     if observation.pair.size(observation.start) == 1:
         one, other = (number.ravel()[0] for number in (x, y))
-        return Relation(kind="other", value=None, meaning=f"{one:.6g} against {other:.6g}")
+        return Relation(kind="other", value=None, meaning=[Reason.of("against", a=f"{one:.6g}", b=f"{other:.6g}")])
     if observation.of == "value" and observation.pair.values(observation.start) is None:
         return Relation(kind="other", value=None)
     flat, other = x.ravel(), y.ravel()
@@ -209,8 +207,9 @@ def _other(observation: Observation, x: Array, y: Array) -> Relation:
             part = int(np.count_nonzero(gone)) / max(1, int(np.count_nonzero(ours)))
             left = residual(scale * ours[kept], theirs[kept])
             if scale > 1 and left <= observation.close(observation.start):
-                said = f"{100 * part:.0f} % of the elements of the {which} are zero and the others {scale:.4g} times as large: dropout"
-                return Relation(kind="other", value=None, meaning=said)
+                return Relation(
+                    kind="other", value=None, meaning=[Reason.of("dropout", which=which, part=part, scale=float(f"{scale:.4g}"))]
+                )
     return Relation(
         kind="other",
         value=None,
@@ -218,33 +217,33 @@ def _other(observation: Observation, x: Array, y: Array) -> Relation:
     )
 
 
-def _by_size(observation: Observation, x: Array, y: Array) -> str:
+def _by_size(observation: Observation, x: Array, y: Array) -> list[Reason]:
     """Whether small elements are changed and large ones are not, as by an epsilon in a denominator."""
     both = (x != 0) & (y != 0)
     if observation.of != "update" or np.count_nonzero(both) < 2:
-        return ""
+        return []
     ratio = y[both] / x[both]
     if not (ratio > 0).all():
-        return ""
+        return []
     order = np.argsort(np.abs(x[both]) + np.abs(y[both]))
     off = np.abs(np.log(ratio))[order]
     tenth = -(-len(off) // 10)
     if off[-tenth:].mean() < off[:tenth].mean() / 2 and float(np.corrcoef(np.arange(len(off)), np.argsort(np.argsort(off)))[0, 1]) < 0:
-        return "the direction of each element is the same, and the small ones differ most: as by another epsilon in a denominator"
-    return ""
+        return [Reason.of("small-elements-differ")]
+    return []
 
 
-def _alike_in_part(observation: Observation, x: Array, y: Array) -> str:
+def _alike_in_part(observation: Observation, x: Array, y: Array) -> list[Reason]:
     """How many elements agree, if some do and some do not."""
     same = np.abs(x - y) <= observation.close(observation.start) * np.abs(x).max()
     off = x.size - int(np.count_nonzero(same))
-    return f"{off} of {x.size} elements differ" if 0 < 2 * off < x.size else ""
+    return [Reason.of("elements-differ", elements=off, of=x.size)] if 0 < 2 * off < x.size else []
 
 
-def _about(around: Context, x: Array, y: Array) -> str:
+def _about(around: Context, x: Array, y: Array) -> list[Reason]:
     """A factor that explains most of a difference, and not all of it."""
     factor = best_factor(x, y)
     left = residual(factor * x, y) if math.isfinite(factor) and factor else 1.0
     if abs(factor - 1) < 0.1 or left >= 0.1 * residual(x, y):
-        return ""
-    return phrase(f"about {factor:.3g} times as large", meaning_of(factor, around, left / 4) if left <= 1e-3 else "")
+        return []
+    return [Reason.of("about-scaled", factor=float(f"{factor:.3g}")), *(meaning_of(factor, around, left / 4) if left <= 1e-3 else [])]

@@ -11,24 +11,23 @@ from auditor.matching.errors import ErrorHistory
 from auditor.matching.propagation import Difference
 from auditor.matching.rounding import DRIFT
 from auditor.matching.verdict import Answer
-from auditor.results import NamePair, Occurrence, Relation
+from auditor.results import NamePair, Occurrence, Reason, Relation
 
 #: Points of an error curve.
 _CURVE_POINTS = 200
-#: Describes a parameter on which the loss does not depend.
-_AT_RANDOM = "it is moved by a gradient that is zero but for rounding, in part or in all"
 #: Stands for an infinite error, which JSON does not have.
 _LARGEST_ERROR = 1e12
 
 
 @dataclass(frozen=True)
 class MatchResult:
-    """What matching two programs gave: pairs in order of execution, names left alone, an answer, and that in a sentence."""
+    """What matching two programs gave: pairs in order of execution, names left alone, an answer, and why there is none."""
 
     pairs: list[NamePair] = field(default_factory=list)
-    unaligned: list[str] = field(default_factory=list)
+    unaligned: list[Reason] = field(default_factory=list)
     answer: Answer = "inconclusive"
-    sentence: str = ""
+    why: Reason | None = None
+    """For `inconclusive`."""
 
     @property
     def origins(self) -> list[NamePair]:
@@ -79,28 +78,22 @@ def _digits(one: ErrorHistory, first: int | None) -> float | None:
 def _agreement(one: ErrorHistory) -> Relation:
     """How values agree: the same, transposed, or but for rounding, and where that has taken them apart."""
     if one.pair.turned:
-        return Relation(kind="transpose", value=None, meaning="one holds the transpose of the other")
+        return Relation(kind="transpose", value=None, meaning=[Reason.of("transpose-held")])
     if one.pair.rearranged:
-        return Relation(kind="permutation", value=None, meaning="the same numbers in another layout")
+        return Relation(kind="permutation", value=None, meaning=[Reason.of("other-layout-held")])
     errors = np.where(one.noise, 0.0, one.errors)
     worst = _worst(one)
     if worst == 0:
         return Relation(kind="equal" if not one.errors.any() else "rounding", value=0.0)
     worst = min(worst, _LARGEST_ERROR)
     if one.random:
-        return Relation(kind="rounding", value=worst, meaning=_AT_RANDOM)
+        return Relation(kind="rounding", value=worst, meaning=[Reason.of("gradient-is-rounding")])
     if worst < DRIFT:
         return Relation(kind="rounding", value=worst)
     at = int(np.argmax(errors >= DRIFT))
     i = int(one.looked[at])
     step, of = int(one.pair.a.step[one.pair.ka[i]]), i + 1
-    where = f"step {step}, occurrence {of}" if step else f"occurrence {of}"
-    return Relation(kind="rounding", value=worst, meaning=f"drift that rounding explains: it reaches 1 % at {where}")
-
-
-def drifts(one: ErrorHistory) -> bool:
-    """Whether rounding takes the values of a pair apart."""
-    return not (one.pair.turned or one.pair.rearranged or one.random) and _worst(one) >= DRIFT
+    return Relation(kind="rounding", value=worst, meaning=[Reason.of("drift", step=step, occurrence=of)])
 
 
 def _worst(one: ErrorHistory) -> float:

@@ -111,7 +111,7 @@ def match(f: Callable[..., object], g: Callable[..., object], *args: Any, map: S
     verdict = _VERDICTS[found.answer]
     return Audit(
         verdict=verdict, script=names, runs=[RunOutcome(id=name, role="program", exit=0) for name in names], names=found.pairs,
-        unaligned=found.unaligned, reason=_undecided(found), version=auditor.__version__,
+        unaligned=found.unaligned, reason=found.why, version=auditor.__version__,
     )  # fmt: skip
 
 
@@ -144,14 +144,9 @@ def _audit(a: Plan, b: Plan, runs: Reruns, found: MatchResult, notes: Sequence[R
     verdict = _VERDICTS[found.answer]
     return Audit(
         verdict=verdict, script=[*a.script, *b.script], runs=[outcome(run) for run in runs.made], names=found.pairs,
-        unaligned=found.unaligned, reason=reason or _undecided(found), notes=[*notes, *runs.notes],
+        unaligned=found.unaligned, reason=reason or found.why, notes=[*notes, *runs.notes],
         version=auditor.__version__,
     )  # fmt: skip
-
-
-def _undecided(found: MatchResult) -> Reason | None:
-    """Why matching did not come to an answer, in its own words."""
-    return Reason.of("undecided", sentence=found.sentence) if found.answer == "inconclusive" else None
 
 
 def _starting_points(

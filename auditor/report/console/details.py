@@ -19,7 +19,7 @@ from auditor.report.words.cause_facts import ROUNDING_TITLE, cause_facts, roundi
 from auditor.report.words.coverage_facts import covered
 from auditor.report.words.patches import patched
 from auditor.report.words.provenance import PROVENANCE_TITLE, provenance_facts
-from auditor.report.words.reasons import sentence_of
+from auditor.report.words.reasons import sentence_of, text_of
 from auditor.report.words.runs import ending, environment_title, kept_together, runs_title
 from auditor.report.words.text import plain
 from auditor.results import (
@@ -117,7 +117,7 @@ def _match(audit: Audit) -> Iterator[RenderableType]:
         rows_ = [[shapes.text(name), Text(cells, "cyan"), shapes.text(ends, "dim")] for name, cells, ends in curves]
         yield shapes.section("Relative error from the first occurrence to the last", *map(shapes.cropped, shapes.aligned(rows_)))
     if audit.unaligned:
-        shown_ = audit.unaligned[:_UNALIGNED]
+        shown_ = [text_of(one) for one in audit.unaligned[:_UNALIGNED]]
         rest = [f"and {len(audit.unaligned) - len(shown_)} more"] if len(audit.unaligned) > len(shown_) else []
         yield shapes.section("Without a counterpart", *map(shapes.item, [*shown_, *rest]))
 

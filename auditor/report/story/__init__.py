@@ -201,7 +201,7 @@ def _match(audit: Audit, most: int) -> Iterator[Section]:
         follow = sum(pair.follows is not None for pair in audit.names)
         explained = f"; {counted(follow, 'name')} {'differs' if follow == 1 else 'differ'} because of them" if follow else ""
         yield Section("", (Fact("names", f"{agree} of {counted(len(audit.names), 'name')} agree{explained}"),))
-    yield Section("No counterpart", _cut(_texts(one.removesuffix(": no counterpart") for one in audit.unaligned), most))
+    yield Section("No counterpart", _cut(_texts(text_of(one).removesuffix(": no counterpart") for one in audit.unaligned), most))
 
 
 def _texts(said: Iterable[str]) -> list[Entry]:

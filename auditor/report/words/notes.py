@@ -129,7 +129,6 @@ WORDS: dict[str, Words] = {
     "interrupted": _interrupted,
     "recording-stopped": _recording_stopped,
     "script-failed": _script_failed,
-    "undecided": "{sentence}",
     "one-program-ended": _one_program_ended,
     # how the runs were made and compared
     "lane-in-one-run": "lane {lane} ({ops} ops) exists only in {run}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from auditor.report.words.reasons import meaning_of
 from auditor.report.words.text import EIGHTHS, INFINITE, counted, listed, place, plain
 from auditor.results import Audit, NamePair, Relation
 
@@ -61,7 +62,8 @@ def _relation(one: Relation, short: bool) -> str:
     said = known[one.kind].rstrip()
     if short or not one.meaning:
         return said
-    return f"{said}: {plain(one.meaning).removeprefix(f'{value}: ') if value else plain(one.meaning)}"
+    meaning = plain(meaning_of(one.meaning))
+    return f"{said}: {meaning.removeprefix(f'{value}: ') if value else meaning}"
 
 
 def name_rows(pairs: Sequence[NamePair]) -> list[tuple[str, ...]]:

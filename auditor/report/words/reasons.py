@@ -5,9 +5,9 @@ A slug that no table has is that of a newer version: it is shown as it is, with 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from auditor.report.words import causes, coverage, divergences, fixes, notes, questions
+from auditor.report.words import causes, coverage, divergences, fixes, matching, notes, questions
 from auditor.report.words.wording import Words
 from auditor.results import Reason
 
@@ -16,6 +16,7 @@ _EARLIER: dict[str, Words] = {"as-written": "{text}"}
 #: The words of each slug.
 WORDS: dict[str, Words] = {
     **_EARLIER, **divergences.WORDS, **causes.WORDS, **notes.WORDS, **coverage.WORDS, **fixes.WORDS, **questions.WORDS,
+    **matching.WORDS,
 }  # fmt: skip
 
 
@@ -31,6 +32,11 @@ def text_of(reason: Reason | None) -> str:
         pass  # the parameters are those of another version
     about = ", ".join(f"{name}: {value}" for name, value in reason.parameters.items())
     return f"{reason.slug} ({about})" if about else reason.slug
+
+
+def meaning_of(reasons: Sequence[Reason]) -> str:
+    """What the relation of two values can mean."""
+    return matching.joined(reasons, [text_of(reason) for reason in reasons])
 
 
 def sentence_of(reasons: Iterable[Reason]) -> str:
