@@ -145,5 +145,6 @@ def told(found: MatchResult) -> str:
     for pair in found.origins or found.pairs:
         for which, one in (("", pair.relation), ("the update of ", pair.update)):
             if one is not None:
-                said.append(f"{which}`{pair.a}`: {one.kind} {meaning_of(one.meaning)}")
+                value = "" if one.value is None else f" {one.value:.6g}"
+                said.append(f"{which}`{pair.a}`: {one.kind}{value} {meaning_of(one.meaning)}")
     return "; ".join([*said, *map(text_of, found.unaligned)])

@@ -207,7 +207,7 @@ FAULTS = [
         "m, v",
         "w1",
         "about 0.316",
-        "a bias correction that one of them does not make",
+        "a bias correction that one program omits",
     ),
     ("adam_library", "rng.standard_normal((8, 8)).T / 3", "rng.standard_normal((8, 8)) / 3", "out"),
     ("adam_library", "net.eval()  # it is fine-tuned without dropout", "net.train()", "out"),
