@@ -9,6 +9,7 @@ from auditor.errors import UsageError
 from auditor.report import Report
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from auditor.results import Audit
@@ -21,7 +22,13 @@ def render(audit: Audit, out: TextIO) -> None:
     except ValueError:
         # a file name or an argument that is no text in any encoding is held as lone surrogates, which JSON cannot have
         data = _representable(audit.model_dump())
-    text = json.dumps(_with_texts(data), indent=2, ensure_ascii=False)
+    from auditor.report.words.reasons import text_of
+    from auditor.results import Reason
+
+    def said(value: dict[str, Any]) -> str:
+        return text_of(Reason.model_validate(value))
+
+    text = json.dumps(_with_texts(data, said), indent=2, ensure_ascii=False)
     try:
         text.encode(out.encoding or "utf-8")
     except UnicodeEncodeError:
@@ -58,17 +65,14 @@ def read(path: Path) -> Audit:
         raise UsageError("audit-unreadable", f"{path} is not a whole audit: {where}: {first['msg'].lower()}") from error
 
 
-def _with_texts(value: Any) -> Any:
+def _with_texts(value: Any, said: Callable[[dict[str, Any]], str]) -> Any:
     """The same data, in which each reason says what it says in words."""
     if isinstance(value, list):
-        return [_with_texts(part) for part in value]
+        return [_with_texts(part, said) for part in value]
     if not isinstance(value, dict):
         return value
-    from auditor.report.words.reasons import text_of
-    from auditor.results import Reason
-
-    texts = {"text": text_of(Reason.model_validate(value))} if value.keys() == {"slug", "parameters"} else {}
-    return {key: _with_texts(part) for key, part in value.items()} | texts
+    texts = {"text": said(value)} if value.keys() == {"slug", "parameters"} else {}
+    return {key: _with_texts(part, said) for key, part in value.items()} | texts
 
 
 def _representable(value: Any) -> Any:

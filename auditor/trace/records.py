@@ -92,7 +92,7 @@ class Record:
     @property
     def elements(self) -> int:
         """Number of elements of its first output; 0 if that is not known."""
-        return self.outputs[0].elements if self.outputs else 0
+        return next((output.elements for output in self.outputs), 0)
 
     @property
     def is_external(self) -> bool:

@@ -271,15 +271,8 @@ def _beside(lane: LaneTrace) -> dict[str, list[dict[str, Any]]]:
     """The rows of the side tables; those of a record stand behind it."""
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in _SIDE_TABLES}
     role = lane.facts.get("role") or {}
-    whose = (
-        "worker"
-        if "worker" in role
-        else "thread"
-        if "thread" in role
-        else "process"
-        if lane.key.process is not None and lane.key.rank is None
-        else "main"
-    )
+    process = "process" if lane.key.process is not None and lane.key.rank is None else "main"
+    whose = next((part for part in ("worker", "thread") if part in role), process)
     found["lanes"].append(
         {"lane": lane.name, "pid": lane.facts.get("pid"), "base": lane.facts.get("base"), "role": whose, "rank": lane.key.rank}
     )

@@ -101,14 +101,12 @@ class GeneralOps:
 
     def _written(self, facts: OpFacts, args: Any, kwargs: Any, returned: list[Any]) -> list[Any]:
         """The inputs that an op writes and does not return."""
+        if not facts.writes:
+            return []
         found: list[Any] = []
-        for place in facts.writes:
-            if isinstance(place, int):
-                value = args[place] if place < len(args) else None
-            else:
-                value = kwargs.get(place) if kwargs else None
-            parts = self._tensors.within(value, [])
-            found += [part for part in parts if not any(part is other for other in (*returned, *found))]
+        for part in self._tensors.within(facts.written(args, kwargs), []):
+            if not any(part is other for other in (*returned, *found)):
+                found.append(part)
         return found
 
     def _described(self, op: int, facts: OpFacts, found: list[Any], returned: int, key: list[Any]) -> tuple[int, list[int]]:

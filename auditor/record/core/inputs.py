@@ -173,8 +173,7 @@ class Inputs:
     @digest.unseen
     def writers_of_written(self, facts: OpFacts, args: Any, kwargs: Any) -> list[int]:
         """The records that last wrote what an op writes into."""
-        written = [value for place, value in (*enumerate(args), *kwargs.items()) if place in facts.writes]
-        return [self.producer_of(tensor) for tensor in self._tensors.within(written, [])]
+        return [self.producer_of(tensor) for tensor in self._tensors.within(facts.written(args, kwargs), [])]
 
 
 def readable(value: Any) -> object:

@@ -119,6 +119,11 @@ class OpFacts:
         else:
             self.flag = NORMAL
 
+    def written(self, args: Any, kwargs: Any) -> list[Any]:
+        """The arguments of a call that the op writes, in the order of its schema."""
+        given = {**dict(enumerate(args)), **(kwargs or {})}
+        return [given[place] for place in self.writes if place in given]
+
     def made(self, torch: Any, out: Any, args: Any, kwargs: Any) -> list[tuple[int, Any]]:
         """The tensors that a call made and wrote, each with its place: outputs first, then inputs that it wrote and did not return.
 
@@ -127,13 +132,11 @@ class OpFacts:
         found: list[Any] = []
         _tensors_in(torch, out, found)
         returned = len(found)
-        for place in self.writes:
-            written: list[Any] = []
-            if isinstance(place, int):
-                _tensors_in(torch, args[place] if place < len(args) else None, written)
-            else:
-                _tensors_in(torch, (kwargs or {}).get(place), written)
-            found.extend([tensor for tensor in written if not any(tensor is other for other in found)])
+        written: list[Any] = []
+        _tensors_in(torch, self.written(args, kwargs), written)
+        for tensor in written:
+            if not any(tensor is other for other in found):
+                found.append(tensor)
         return [(slot, tensor) for slot, tensor in enumerate(found) if slot not in self.workspaces and not (self.empty and slot < returned)]
 
 

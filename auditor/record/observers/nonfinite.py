@@ -35,7 +35,7 @@ class Nonfinite(Observer):
         """Ask what the op made and wrote."""
         if kept is None:
             return
-        written = [value for place, value in (*enumerate(args), *kwargs.items()) if place in op.writes and value is not out]
+        written = [value for value in op.written(args, kwargs) if value is not out]
         found = self._floating([out, written])
         if isinstance(out, float):
             found.append(self._torch.tensor(out))

@@ -61,8 +61,7 @@ class ValueCapture(Observer):
             self._keep_birth(out)
         if kept is not None:
             found = self._tensors.within(out, [])
-            written = [value for place, value in (*enumerate(args), *kwargs.items()) if place in op.writes]
-            self._tensors.within(written, found)
+            self._tensors.within(op.written(args, kwargs), found)
             different = [tensor for k, tensor in enumerate(found[:_TENSORS]) if not any(tensor is other for other in found[:k])]
             outputs = [self._saved(f"out{position}", tensor) for position, tensor in enumerate(different)]
             self._lane.line({"k": "value", "at": self._lane.number(), "values": [*kept, *outputs]})

@@ -121,7 +121,7 @@ def install_torch(process: Process, torch: Any) -> None:
 
     def before(optimizer: Any, args: Any, kwargs: Any) -> None:
         lane = process.lane()
-        if process.local.level is not process.level and process.modes:
+        if process.modes:
             process.modes.follow()
         if lane.stepping:
             forget_failed(lane, sys._getframe(1), -1)  # the step that begins is on the stack as well

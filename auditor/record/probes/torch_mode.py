@@ -194,7 +194,7 @@ class Engine:
 def _watch_engine(process: Process, torch: Any) -> None:
     def fetched(frame: Any) -> None:
         lane = process.lane()
-        if process.local.level is not process.level and process.modes:
+        if process.modes:
             process.modes.follow()
         if lane.core is not None:
             lane.core.begin_backward(lane.sites.site_of(frame))

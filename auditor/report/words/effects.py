@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from auditor.report.words.text import counted, plain
+from auditor.report.words.text import plain
 from auditor.results import Effect, Loss, PrintedMetric
 
 #: Most printed metrics that are named, and most digits that a loss is shown with.
@@ -70,7 +70,10 @@ def printed(effect: Effect) -> str:
     named = [one for one in found.last if not _is_said(one, effect.loss)]
     shown = [f"{plain(one.name, 40)} {plain(one.a, 24)} and {plain(one.b, 24)}" for one in reversed(named)][:_NAMED]
     if not shown:
-        return f"{found.differing:,} of {counted(found.compared, 'printed metric')} differ in the digits shown"
+        if found.compared == 1:
+            return "the printed metric differs in the digits shown"
+        verb = "differs" if found.differing == 1 else "differ"
+        return f"{found.differing:,} of {found.compared:,} printed metrics {verb} in the digits shown"
     return f"printed {', '.join(shown)}"
 
 

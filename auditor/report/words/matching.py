@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from auditor.report.words.wording import Words
 from auditor.results import Reason
@@ -83,8 +83,8 @@ def _mapping_unknown(a: str, b: str, which: str, name: str, values: int, scopes:
     return f"`{a}` = `{b}` of the mapping: the {which} program {why} (`{name}`)"
 
 
-def _some(words: object) -> str:
-    found = list(dict.fromkeys(words))  # type: ignore[call-overload]  # an iterable of words
+def _some(words: Iterable[str]) -> str:
+    found = list(dict.fromkeys(words))
     return ", ".join(found[:4]) + (f" and {len(found) - 4} more" if len(found) > 4 else "")
 
 
